@@ -1,0 +1,88 @@
+"""What no single key can say: values that must agree, and settings that are not supported."""
+
+# (key, value that is supported): anything else is an error, because skipping it would change the network or the task.
+_SUPPORTED = {
+    "BN.NORM_TYPE": ("batchnorm",),
+    "BN.MOMENTUM": (0.1,),
+    "BN.EPSILON": (1e-5,),
+    "MODEL.DROPCONNECT_RATE": (0.0,),
+    "MODEL.LOSS_FUNC": ("cross_entropy",),
+    "X3D.BN_LIN5": (False,),
+    "X3D.CHANNELWISE_3x3x3": (True,),
+    "RESNET.STRIDE_1X1": (False,),
+    "DATA.MULTI_LABEL": (False,),
+    "DATA.REVERSE_INPUT_CHANNEL": (False,),
+    "DATA.TRAIN_JITTER_SCALES_RELATIVE": ([],),
+    "DATA.TRAIN_JITTER_ASPECT_RELATIVE": ([],),
+    "DATA.TRAIN_JITTER_MOTION_SHIFT": (False,),
+    "DATA.ENSEMBLE_METHOD": ("sum", "max"),
+    "DETECTION.ENABLE": (False,),
+    "SOLVER.OPTIMIZING_METHOD": ("sgd",),
+    "SOLVER.LR_POLICY": ("cosine", "steps_with_relative_lrs"),
+    "TRAIN.DATASET": ("kinetics",),
+    "TEST.DATASET": ("kinetics",),
+    "TRAIN.CHECKPOINT_TYPE": ("pytorch",),
+    "TEST.CHECKPOINT_TYPE": ("pytorch",),
+    "TRAIN.CHECKPOINT_INFLATE": (False,),
+    "TRAIN.MIXED_PRECISION_DTYPE": ("bfloat16", "float16"),
+    "TEST.NUM_SPATIAL_CROPS": (1, 3),
+    "MUTUAL.OBJECTIVE": ("inplace_distillation", "labels"),
+    "MUTUAL.BATCHNORM": ("calibrated",),
+    "CALIBRATION.TRANSFORM": ("test", "train"),
+}
+
+_POSITIVE = (
+    "TRAIN.BATCH_SIZE", "TRAIN.ACCUMULATION_STEPS", "TRAIN.EVAL_PERIOD", "TRAIN.CHECKPOINT_PERIOD", "TEST.BATCH_SIZE",
+    "TEST.NUM_ENSEMBLE_VIEWS", "SOLVER.MAX_EPOCH", "DATA.NUM_FRAMES", "DATA.SAMPLING_RATE", "DATA.TARGET_FPS",
+    "DATA.TRAIN_CROP_SIZE", "DATA.TEST_CROP_SIZE", "MODEL.NUM_CLASSES", "GRID.NUM_VIEWS", "GRID.WIDTH_STEP",
+    "GRID.LATENCY_REPEATS", "LOG_PERIOD",
+)  # fmt: skip
+
+
+def check_config(cfg):
+    """Raise ValueError for the first value that cannot work, naming the key, the legal values and the fix."""
+    for key, legal in _SUPPORTED.items():
+        value = _get(cfg, key)
+        if value not in legal:
+            raise ValueError(f"{key} is {value!r}: mutual3d supports {' or '.join(map(repr, legal))}")
+    for key in _POSITIVE:
+        if _get(cfg, key) <= 0:
+            raise ValueError(f"{key} is {_get(cfg, key)}: it must be above 0")
+    if _nonempty(cfg.NONLOCAL.LOCATION):
+        raise ValueError(f"NONLOCAL.LOCATION is {cfg.NONLOCAL.LOCATION}: non-local blocks are not supported; leave it empty")
+    _check_batches(cfg)
+    if cfg.MUTUAL.ENABLE:
+        _check_sizes(cfg)
+
+
+def _get(cfg, key):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _nonempty(value):
+    return any(_nonempty(part) for part in value) if isinstance(value, (list, tuple)) else True
+
+
+def _check_batches(cfg):
+    if cfg.TRAIN.BATCH_SIZE % cfg.TRAIN.ACCUMULATION_STEPS:
+        raise ValueError(
+            f"TRAIN.BATCH_SIZE {cfg.TRAIN.BATCH_SIZE} does not divide into "
+            f"TRAIN.ACCUMULATION_STEPS {cfg.TRAIN.ACCUMULATION_STEPS} equal parts"
+        )
+    least, greatest = cfg.DATA.TRAIN_JITTER_SCALES
+    if not cfg.DATA.TRAIN_CROP_SIZE <= least <= greatest:
+        raise ValueError(
+            f"DATA.TRAIN_JITTER_SCALES is [{least}, {greatest}]: give [least, greatest] short sides, "
+            f"none under DATA.TRAIN_CROP_SIZE {cfg.DATA.TRAIN_CROP_SIZE}"
+        )
+
+
+def _check_sizes(cfg):
+    for key, sizes, other, largest in (
+        ("MUTUAL.SPATIAL_SIZES", cfg.MUTUAL.SPATIAL_SIZES, "DATA.TRAIN_CROP_SIZE", cfg.DATA.TRAIN_CROP_SIZE),
+        ("MUTUAL.TEMPORAL_SIZES", cfg.MUTUAL.TEMPORAL_SIZES, "DATA.NUM_FRAMES", cfg.DATA.NUM_FRAMES),
+    ):
+        if not sizes or max(sizes) != largest:
+            raise ValueError(f"{key} is {sizes}: its largest value must equal {other}, which is {largest}")

@@ -1,0 +1,247 @@
+"""Every config key with its default and its meaning. Names are PySlowFast's; what is new sits under MUTUAL, CALIBRATION
+and GRID, and is marked (new) where it stands among PySlowFast's."""
+
+from .node import CfgNode
+
+_C = CfgNode()
+
+# Where everything that a run makes is written.
+_C.OUTPUT_DIR = "./out"
+# Seed of weights, shuffling, augmentation and sub-network sampling.
+_C.RNG_SEED = 1
+# Iterations between two json_stats lines of training.
+_C.LOG_PERIOD = 10
+# 0 runs on the CPU. Otherwise a GPU is used where there is one; several are used by `torchrun --nproc_per_node N`.
+_C.NUM_GPUS = 1
+# Machines: only scales the rates (SOLVER.BASE_LR_SCALE_NUM_SHARDS); torchrun says how many processes run.
+_C.NUM_SHARDS = 1
+# torch.distributed backend; gloo is taken when the run is on the CPU.
+_C.DIST_BACKEND = "nccl"
+
+# ---- What a mutual run adds --------------------------------------------------------------------------------------
+_C.MUTUAL = CfgNode()
+# Train every configuration together. False trains the static network: the independently trained baseline.
+_C.MUTUAL.ENABLE = False
+# Least and greatest width multiplier.
+_C.MUTUAL.WIDTH_RANGE = [0.63, 1.0]
+# Channel counts round to a multiple of this.
+_C.MUTUAL.WIDTH_DIVISOR = 8
+# Input sides in pixels; the largest equals DATA.TRAIN_CROP_SIZE.
+_C.MUTUAL.SPATIAL_SIZES = [142, 160, 192, 224]
+# Frames; the largest equals DATA.NUM_FRAMES.
+_C.MUTUAL.TEMPORAL_SIZES = [6, 9, 12, 16]
+# What runs in a step beside the largest configuration: names of mutual3d.sampling.RULES.
+_C.MUTUAL.SUBNETS = ["smallest", "random"]
+# What a sub-network learns from: inplace_distillation (the largest configuration's output) or labels.
+_C.MUTUAL.OBJECTIVE = "inplace_distillation"
+# Batch norm statistics of a configuration: calibrated (computed after training).
+_C.MUTUAL.BATCHNORM = "calibrated"
+
+_C.CALIBRATION = CfgNode()
+# Compute batch norm statistics of every configuration of the grid after training.
+_C.CALIBRATION.ENABLE = True
+# Clips that the statistics are computed on, spread evenly over the split; 0 takes all of them.
+_C.CALIBRATION.NUM_CLIPS = 1024
+# Clips that are normalised together; the same for any number of processes.
+_C.CALIBRATION.BATCH_SIZE = 32
+# Name of the csv they come from.
+_C.CALIBRATION.SPLIT = "train"
+# How they are cut: test (centre clip, centre crop) or train (random, with a fixed seed).
+_C.CALIBRATION.TRANSFORM = "test"
+
+_C.GRID = CfgNode()
+# Measure every configuration and write the query table.
+_C.GRID.ENABLE = True
+# Distance between the widths that are measured.
+_C.GRID.WIDTH_STEP = 0.05
+# Name of the csv that accuracy is measured on.
+_C.GRID.SPLIT = "val"
+# Clips of a video, spread over time, whose scores are averaged; one centre crop each.
+_C.GRID.NUM_VIEWS = 1
+# Devices that latency is measured on: cpu, cuda. An empty list measures none.
+_C.GRID.LATENCY_DEVICES = ["cpu"]
+# Timed runs of each configuration, in turns; the median is reported.
+_C.GRID.LATENCY_REPEATS = 10
+
+# ---- Training ----------------------------------------------------------------------------------------------------
+_C.TRAIN = CfgNode()
+_C.TRAIN.ENABLE = True
+# kinetics: a csv of `path label` lines.
+_C.TRAIN.DATASET = "kinetics"
+# Clips of a step, over all processes.
+_C.TRAIN.BATCH_SIZE = 64
+# (new) Parts that a step's batch is computed in, one after the other, to save memory.
+_C.TRAIN.ACCUMULATION_STEPS = 1
+# Epochs between two evaluations on val.csv.
+_C.TRAIN.EVAL_PERIOD = 10
+# Epochs between two checkpoints.
+_C.TRAIN.CHECKPOINT_PERIOD = 10
+# Go on from the newest checkpoint in OUTPUT_DIR/checkpoints.
+_C.TRAIN.AUTO_RESUME = True
+# Weights to start from.
+_C.TRAIN.CHECKPOINT_FILE_PATH = ""
+# Kind of that file: pytorch.
+_C.TRAIN.CHECKPOINT_TYPE = "pytorch"
+_C.TRAIN.CHECKPOINT_INFLATE = False
+# Automatic mixed precision on the GPU or on a CPU that has bf16 units.
+_C.TRAIN.MIXED_PRECISION = False
+# (new) bfloat16, or float16 (with a gradient scaler; GPU only).
+_C.TRAIN.MIXED_PRECISION_DTYPE = "bfloat16"
+
+_C.TEST = CfgNode()
+_C.TEST.ENABLE = True
+_C.TEST.DATASET = "kinetics"
+# Videos of a batch, over all processes, in evaluation.
+_C.TEST.BATCH_SIZE = 8
+# (new) Name of the csv that the multi-view test reads.
+_C.TEST.SPLIT = "test"
+# Weights to test; empty takes the run's own.
+_C.TEST.CHECKPOINT_FILE_PATH = ""
+_C.TEST.CHECKPOINT_TYPE = "pytorch"
+# Clips of a video, spread over time.
+_C.TEST.NUM_ENSEMBLE_VIEWS = 10
+# Crops of a clip along its long side: 1 or 3.
+_C.TEST.NUM_SPATIAL_CROPS = 3
+# Where the scores of every video are written; empty writes none.
+_C.TEST.SAVE_RESULTS_PATH = ""
+# (new) Configurations that the multi-view test runs; empty runs the largest.
+_C.TEST.CONFIGURATIONS = []
+
+_C.SOLVER = CfgNode()
+_C.SOLVER.BASE_LR = 0.1
+# cosine, or steps_with_relative_lrs (LRS relative to BASE_LR from the epochs STEPS on).
+_C.SOLVER.LR_POLICY = "cosine"
+_C.SOLVER.COSINE_END_LR = 0.0
+# Start the cosine at the end of warm-up instead of at epoch 0.
+_C.SOLVER.COSINE_AFTER_WARMUP = False
+_C.SOLVER.STEPS = []
+_C.SOLVER.LRS = []
+_C.SOLVER.MAX_EPOCH = 300
+_C.SOLVER.MOMENTUM = 0.9
+_C.SOLVER.DAMPENING = 0.0
+_C.SOLVER.NESTEROV = True
+_C.SOLVER.WEIGHT_DECAY = 1e-4
+# No decay on parameters of one dimension.
+_C.SOLVER.ZERO_WD_1D_PARAM = False
+# Epochs of linear warm-up, and the rate it starts at.
+_C.SOLVER.WARMUP_EPOCHS = 0.0
+_C.SOLVER.WARMUP_START_LR = 0.01
+_C.SOLVER.OPTIMIZING_METHOD = "sgd"
+# Multiply the rates by NUM_SHARDS.
+_C.SOLVER.BASE_LR_SCALE_NUM_SHARDS = False
+# Clip gradients: by value, or by the L2 norm of all of them. None clips nothing.
+_C.SOLVER.CLIP_GRAD_VAL = None
+_C.SOLVER.CLIP_GRAD_L2NORM = None
+
+# ---- Data --------------------------------------------------------------------------------------------------------
+_C.DATA = CfgNode()
+# The directory of train.csv, val.csv and test.csv.
+_C.DATA.PATH_TO_DATA_DIR = ""
+# Put before every path of a csv; empty reads paths from the csv's own directory.
+_C.DATA.PATH_PREFIX = ""
+_C.DATA.PATH_LABEL_SEPARATOR = " "
+# (new) Names of the classes, one a line or as json; empty takes classes.txt beside the csv files, if it is there.
+_C.DATA.CLASS_NAMES_PATH = ""
+# Frames of a clip, and the distance between two of them at TARGET_FPS.
+_C.DATA.NUM_FRAMES = 8
+_C.DATA.SAMPLING_RATE = 8
+_C.DATA.TARGET_FPS = 30
+# Pixels in, per pathway; 3 for each.
+_C.DATA.INPUT_CHANNEL_NUM = [3, 3]
+# Of pixels in [0, 1], per channel.
+_C.DATA.MEAN = [0.45, 0.45, 0.45]
+_C.DATA.STD = [0.225, 0.225, 0.225]
+# Least and greatest short side that a training video is scaled to before the crop.
+_C.DATA.TRAIN_JITTER_SCALES = [256, 320]
+_C.DATA.TRAIN_JITTER_SCALES_RELATIVE = []
+_C.DATA.TRAIN_JITTER_ASPECT_RELATIVE = []
+_C.DATA.TRAIN_JITTER_MOTION_SHIFT = False
+_C.DATA.TRAIN_CROP_SIZE = 224
+# Side of a test view; a smaller configuration sees the same view shrunk in proportion.
+_C.DATA.TEST_CROP_SIZE = 256
+# Draw 1 / scale uniformly instead of the scale.
+_C.DATA.INV_UNIFORM_SAMPLE = False
+_C.DATA.RANDOM_FLIP = True
+# Spread test clips from the first to the last position instead of stopping one short.
+_C.DATA.USE_OFFSET_SAMPLING = False
+# pyav (exact) or decord; torchvision, as in PySlowFast's files, means pyav.
+_C.DATA.DECODING_BACKEND = "pyav"
+# How scores of views are joined: sum or max.
+_C.DATA.ENSEMBLE_METHOD = "sum"
+_C.DATA.MULTI_LABEL = False
+_C.DATA.REVERSE_INPUT_CHANNEL = False
+
+_C.DATA_LOADER = CfgNode()
+# Worker processes of each process.
+_C.DATA_LOADER.NUM_WORKERS = 8
+_C.DATA_LOADER.PIN_MEMORY = True
+# (new) Share of videos that may be unreadable before a run stops: in training, and in evaluation.
+_C.DATA_LOADER.MAX_UNREADABLE_TRAIN = 0.01
+_C.DATA_LOADER.MAX_UNREADABLE_TEST = 0.0
+
+# ---- Networks ----------------------------------------------------------------------------------------------------
+_C.MODEL = CfgNode()
+# Network: a name of mutual3d.models.MODEL_REGISTRY.
+_C.MODEL.MODEL_NAME = "SlowFast"
+_C.MODEL.NUM_CLASSES = 400
+_C.MODEL.LOSS_FUNC = "cross_entropy"
+_C.MODEL.DROPOUT_RATE = 0.5
+_C.MODEL.DROPCONNECT_RATE = 0.0
+_C.MODEL.FC_INIT_STD = 0.01
+
+_C.X3D = CfgNode()
+_C.X3D.WIDTH_FACTOR = 1.0
+_C.X3D.DEPTH_FACTOR = 1.0
+# Inner channels of a block over its outer ones.
+_C.X3D.BOTTLENECK_FACTOR = 1.0
+_C.X3D.DIM_C1 = 12
+_C.X3D.DIM_C5 = 2048
+_C.X3D.SCALE_RES2 = False
+_C.X3D.BN_LIN5 = False
+_C.X3D.CHANNELWISE_3x3x3 = True
+
+_C.RESNET = CfgNode()
+_C.RESNET.TRANS_FUNC = "bottleneck_transform"
+_C.RESNET.NUM_GROUPS = 1
+_C.RESNET.WIDTH_PER_GROUP = 64
+_C.RESNET.STRIDE_1X1 = False
+# Start every residual branch at zero.
+_C.RESNET.ZERO_INIT_FINAL_BN = False
+_C.RESNET.DEPTH = 50
+_C.RESNET.NUM_BLOCK_TEMP_KERNEL = [[3], [4], [6], [3]]
+_C.RESNET.SPATIAL_STRIDES = [[1], [2], [2], [2]]
+_C.RESNET.SPATIAL_DILATIONS = [[1], [1], [1], [1]]
+
+_C.SLOWFAST = CfgNode()
+_C.SLOWFAST.BETA_INV = 8
+_C.SLOWFAST.ALPHA = 8
+_C.SLOWFAST.FUSION_CONV_CHANNEL_RATIO = 2
+_C.SLOWFAST.FUSION_KERNEL_SZ = 5
+
+_C.NONLOCAL = CfgNode()
+# Blocks with non-local layers: none are supported.
+_C.NONLOCAL.LOCATION = [[[]], [[]], [[]], [[]]]
+
+_C.BN = CfgNode()
+_C.BN.MOMENTUM = 0.1
+_C.BN.EPSILON = 1e-5
+# Weight decay of norms.
+_C.BN.WEIGHT_DECAY = 0.0
+_C.BN.NORM_TYPE = "batchnorm"
+
+_C.DETECTION = CfgNode()
+_C.DETECTION.ENABLE = False
+_C.DETECTION.ALIGNED = True
+_C.DETECTION.SPATIAL_SCALE_FACTOR = 16
+_C.DETECTION.ROI_XFORM_RESOLUTION = 7
+
+_C.TENSORBOARD = CfgNode()
+# Write loss, rates and accuracy for TensorBoard (`pip install -e .[tensorboard]`).
+_C.TENSORBOARD.ENABLE = False
+# Empty writes to OUTPUT_DIR/runs-{TRAIN.DATASET}.
+_C.TENSORBOARD.LOG_DIR = ""
+
+
+def get_cfg():
+    """A fresh copy of the defaults."""
+    return _C.clone()

@@ -1,0 +1,48 @@
+"""Opening a video with the backend of one's choice."""
+
+import importlib.util
+import logging
+
+from mutual3d.data.reader import VideoError, VideoReader, check_file
+
+__all__ = ["BACKENDS", "VideoError", "VideoReader", "check_backend", "open_video"]
+
+BACKENDS = ("pyav", "decord")
+
+_logger = logging.getLogger(__name__)
+_warned = set()
+
+
+def check_backend(backend):
+    """The backend's own name; raises ValueError for an unknown one and ImportError for one that is not installed.
+
+    "torchvision", the value that PySlowFast's YAML files carry, means pyav: torchvision reads no video any more.
+    """
+    if backend == "torchvision":
+        if backend not in _warned:
+            _warned.add(backend)
+            _logger.warning("DATA.DECODING_BACKEND 'torchvision' decodes no video any more: using 'pyav'")
+        return "pyav"
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown decoding backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    if backend == "decord" and importlib.util.find_spec("decord") is None:
+        raise ImportError("the decoding backend 'decord' is not installed: pip install -e .[decord], or use 'pyav'")
+    return backend
+
+
+def open_video(path, backend="pyav"):
+    """Open a video for reading: a `VideoReader` to be used in a `with` block.
+
+    `pyav` is exact. `decord` trusts the container more than it deserves: in files with edit lists or open GOPs and in
+    MPEG-TS its frames are off without a word. Raises VideoError with the cause.
+    """
+    path = str(path)
+    backend = check_backend(backend)
+    check_file(path)
+    if backend == "decord":
+        from mutual3d.data.decord_reader import DecordReader
+
+        return DecordReader(path)
+    from mutual3d.data.pyav_reader import PyAVReader
+
+    return PyAVReader(path)

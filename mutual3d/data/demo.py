@@ -1,0 +1,284 @@
+"""A small set of real H.264 videos whose classes differ in motion alone, made in seconds.
+
+A video shows a few small striped actors on a textured ground. An actor has three cyclic phases, uniform on [0, 1):
+
+    x         where it stands in its window, from the left end to the right
+    stripes   where its stripes stand on its body
+    size      how large it is, from small to large
+
+A class turns one phase of all actors of its video, at one signed rate; all else is drawn without regard to the class.
+A uniform phase that turns stays uniform, and actors are independent, so a single frame has the same distribution in
+every class: only motion tells them apart. Fine stripes need pixels, and rates alias when frames are dropped.
+"""
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+from tqdm import tqdm
+
+from mutual3d.utils.files import atomic_write, ensure_directory, read_json, write_json
+
+SPLITS = ("train", "val", "test")
+FRAME_SIZE = 64
+NUM_FRAMES = 30
+FRAMES_PER_SECOND = 30
+# Raised whenever the same arguments would give other videos, so that an old folder is never taken for a new one.
+GENERATOR_VERSION = 1
+
+_ARGUMENTS_FILE = "demo.json"
+_GOP_SIZES = (6, 12, 30)
+_SHAKE_MARGIN = 2
+_TURN_RATE = (0.8, 2.2)
+_SLOW_RATE = (0.5, 1.0)
+_FAST_RATE = (2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What a class does: it turns `phase` in `direction`, at a rate drawn from `rates`, in cycles a second."""
+
+    phase: str
+    direction: int
+    rates: tuple
+    there_and_back: bool = False
+
+
+MOTIONS = {
+    "sweep_right": Motion("x", 1, _TURN_RATE),
+    "sweep_left": Motion("x", -1, _TURN_RATE),
+    "flow_right": Motion("stripes", 1, _TURN_RATE),
+    "flow_left": Motion("stripes", -1, _TURN_RATE),
+    "grow": Motion("size", 1, _TURN_RATE),
+    "shrink": Motion("size", -1, _TURN_RATE),
+    "shuttle_slowly": Motion("x", 1, _SLOW_RATE, there_and_back=True),
+    "shuttle_fast": Motion("x", 1, _FAST_RATE, there_and_back=True),
+}
+CLASS_NAMES = tuple(MOTIONS)
+PHASES = ("x", "stripes", "size")
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One moving thing: a constant look and a pose for each frame.
+
+    `lobes`: amplitude and angle of the waves of its outline, each (4,); `colours`: two RGB triples in [0, 1];
+    `wavelength` of its stripes in radii. Each (NUM_FRAMES,): `x`, `y` in pixels, `stripes` in cycles, `radius` in pixels.
+    """
+
+    lobes: tuple
+    colours: tuple
+    wavelength: float
+    x: np.ndarray
+    y: np.ndarray
+    stripes: np.ndarray
+    radius: np.ndarray
+
+
+def make_demo(directory, *, num_train=800, num_val=200, num_test=240, seed=0, num_workers=None):
+    """Write the demo set: train/, val/, test/ with mp4 files, train.csv, val.csv, test.csv, classes.txt and demo.json.
+
+    A csv row is `path label`, the path relative to `directory`. A folder begun with the same arguments is completed,
+    whole videos being kept. `num_workers` processes (default: one a core) do not change the result. Returns the
+    directory. Raises ValueError for a count below 1, and for a folder that holds something else.
+    """
+    counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
+    num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
+    _check_arguments(counts, seed, num_workers)
+    directory = Path(directory)
+    _claim(directory, {"generator_version": GENERATOR_VERSION, "seed": seed, "num_videos": counts})
+    videos = [(split, index) for split, count in counts.items() for index in range(count)]
+    _write_videos(directory, [video for video in videos if not _video_path(directory, *video).is_file()], seed, num_workers)
+    for split, count in counts.items():
+        rows = (f"{_video_path('', split, index).as_posix()} {label_of(index)}" for index in range(count))
+        _write_lines(directory / f"{split}.csv", rows)
+    _write_lines(directory / "classes.txt", CLASS_NAMES)
+    return directory
+
+
+def label_of(index):
+    """The class of a split's video number `index`: classes take turns, so that any run of videos is balanced."""
+    return index % len(CLASS_NAMES)
+
+
+def draw_video(split, index, seed=0):
+    """One video before encoding, from its own random stream: (uint8 RGB frames T, H, W, 3; label)."""
+    generator = np.random.default_rng([seed, SPLITS.index(split), index])
+    label = label_of(index)
+    return draw_frames(CLASS_NAMES[label], generator), label
+
+
+def draw_frames(class_name, generator):
+    """A video of the class, its looks, places and rate drawn from `generator`: uint8 RGB frames T, H, W, 3."""
+    background, shake = _draw_background(generator), _draw_shake(generator)
+    actors = [_draw_distractor(generator) for _ in range(generator.integers(0, 3))]
+    rate = generator.uniform(*MOTIONS[class_name].rates)
+    actors += [draw_actor(class_name, rate, generator) for _ in range(generator.integers(2, 5))]
+    frames = np.stack([_render(background, actors, shake[time], time) for time in range(NUM_FRAMES)])
+    grain = generator.normal(0, 0.01, frames.shape[:3] + (1,))
+    return np.rint(np.clip(frames + grain, 0, 1) * 255).astype(np.uint8)
+
+
+def draw_phases(class_name, rate, generator):
+    """An actor's phases: {name: (NUM_FRAMES,) in [0, 1)}; the one that the class turns does `rate` cycles a second."""
+    motion = MOTIONS[class_name]
+    phases = {name: np.full(NUM_FRAMES, generator.random()) for name in PHASES}
+    turned = motion.direction * rate * np.arange(NUM_FRAMES) / FRAMES_PER_SECOND
+    phase = (phases[motion.phase] + turned) % 1
+    phases[motion.phase] = 1 - np.abs(2 * phase - 1) if motion.there_and_back else phase
+    return phases
+
+
+def draw_actor(class_name, rate, generator):
+    """An Actor that moves as the class does, `rate` cycles a second; its look knows nothing of the class."""
+    phases = draw_phases(class_name, rate, generator)
+    home_x, home_y = generator.uniform(18, FRAME_SIZE - 18, 2)
+    window, smallest, growth = generator.uniform(7, 11), generator.uniform(4.5, 6), generator.uniform(1.8, 2.3)
+    return Actor(
+        lobes=_draw_lobes(generator),
+        colours=_draw_colours(generator),
+        wavelength=generator.uniform(0.8, 1.3),
+        x=home_x + window * (2 * phases["x"] - 1),
+        y=np.full(NUM_FRAMES, home_y),
+        stripes=phases["stripes"],
+        radius=smallest * growth ** phases["size"],
+    )
+
+
+def _draw_distractor(generator):
+    """A small plain Actor that drifts in a straight line whatever the class."""
+    start, velocity = generator.uniform(0, FRAME_SIZE, 2), generator.uniform(-12, 12, 2)
+    x, y = (start + velocity * np.arange(NUM_FRAMES)[:, None] / FRAMES_PER_SECOND).T
+    colour, radius = generator.uniform(0.2, 0.8, 3), np.full(NUM_FRAMES, generator.uniform(2, 4))
+    return Actor(_draw_lobes(generator), (colour, colour), 1.0, x, y, np.zeros(NUM_FRAMES), radius)
+
+
+def _draw_lobes(generator):
+    return generator.uniform(0, 0.12, 4), generator.uniform(0, 2 * np.pi, 4)
+
+
+def _draw_colours(generator):
+    """A light and a dark RGB colour, in random order: stripes are seen whatever the hues."""
+    light, dark = generator.uniform(0.65, 1.0, 3), generator.uniform(0.0, 0.3, 3)
+    return (light, dark) if generator.random() < 0.5 else (dark, light)
+
+
+def _draw_background(generator):
+    """A textured still scene, RGB in [0, 1], wider than a frame by the margin in which the camera shakes."""
+    size = FRAME_SIZE + 2 * _SHAKE_MARGIN
+    scene = generator.uniform(0.3, 0.7, 3)
+    scene = scene + generator.uniform(0.05, 0.25) * _smooth_noise(size, 4, generator)
+    return np.clip(scene + generator.uniform(0.0, 0.15) * _smooth_noise(size, 18, generator), 0, 1)
+
+
+def _smooth_noise(size, cells, generator):
+    """Colour noise in [-1, 1], (size, size, 3): `cells` random values a side, enlarged bilinearly."""
+    noise = generator.uniform(-1, 1, (cells + 1, cells + 1, 3))
+    position = np.linspace(0, cells, size, endpoint=False)
+    low = position.astype(int)
+    share = (position - low)[:, None, None]
+    for _ in range(2):
+        noise = (noise[low] * (1 - share) + noise[low + 1] * share).swapaxes(0, 1)
+    return noise
+
+
+def _draw_shake(generator):
+    """Where the camera looks, (NUM_FRAMES, 2) whole pixels down and right: a slow sway of at most the margin."""
+    seconds = np.arange(NUM_FRAMES)[:, None] / FRAMES_PER_SECOND
+    reach, rate, start = (generator.uniform(low, high, 2) for low, high in ((0, 1.5), (0.3, 1.5), (0, 1)))
+    return np.rint(reach * np.sin(2 * np.pi * (rate * seconds + start))).astype(int)
+
+
+def _render(background, actors, shake, time):
+    """The picture at frame number `time`, RGB H, W, 3 in [0, 1]."""
+    top, left = shake + _SHAKE_MARGIN
+    picture = background[top : top + FRAME_SIZE, left : left + FRAME_SIZE].copy()
+    for actor in actors:
+        _paint(picture, actor, actor.x[time] - shake[1], actor.y[time] - shake[0], time)
+    return picture
+
+
+def _paint(picture, actor, x, y, time):
+    """Blend an actor into `picture` in place around x, y; only the pixels that it can reach are computed."""
+    amplitudes, angles = actor.lobes
+    reach = actor.radius[time] * (1 + amplitudes.sum()) + 1
+    top, left = max(int(y - reach), 0), max(int(x - reach), 0)
+    patch = picture[top : max(int(y + reach) + 1, 0), left : max(int(x + reach) + 1, 0)]
+    down, right = np.mgrid[: patch.shape[0], : patch.shape[1]] + 0.5
+    down, right = down + top - y, right + left - x
+    waves = np.cos(np.arctan2(down, right)[..., None] * np.arange(2, 6) + angles) @ amplitudes
+    cover = np.clip(actor.radius[time] * (1 + waves) - np.hypot(right, down) + 0.5, 0, 1)[..., None]
+    share = 0.5 + 0.5 * np.cos(2 * np.pi * (right / (actor.wavelength * actor.radius[time]) - actor.stripes[time]))[..., None]
+    patch += cover * (actor.colours[0] * share + actor.colours[1] * (1 - share) - patch)
+
+
+def encode_video(path, frames_THWC, gop_size=12):
+    """Write uint8 RGB frames T, H, W, 3 as an H.264 mp4 (yuv420p, a keyframe at least every `gop_size` frames)."""
+    options = {"crf": "18", "preset": "fast", "g": str(gop_size), "threads": "1"}
+    with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
+        stream.height, stream.width = frames_THWC.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames_THWC:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _check_arguments(counts, seed, num_workers):
+    least = {**{f"num_{split}": (count, 1) for split, count in counts.items()}, "seed": (seed, 0)}
+    for name, (value, smallest) in {**least, "num_workers": (num_workers, 1)}.items():
+        if not isinstance(value, int) or value < smallest:
+            raise ValueError(f"{name}={value!r} of the demo set: give a whole number of at least {smallest}")
+
+
+def _claim(directory, arguments):
+    """Make `directory` ours by writing the arguments there, or find the same arguments; ValueError if it is another's."""
+    path = directory / _ARGUMENTS_FILE
+    if path.is_file():
+        _check_same_arguments(path, read_json(path), arguments)
+        return
+    if directory.is_dir() and any(not entry.name.startswith(".") for entry in directory.iterdir()):
+        raise ValueError(f"'{directory}' holds files but no {_ARGUMENTS_FILE}, so it is no demo set: choose another folder")
+    ensure_directory(directory)
+    write_json(path, arguments)
+
+
+def _check_same_arguments(path, found, wanted):
+    if found != wanted:
+        raise ValueError(
+            f"'{path.parent}' holds a demo set made with other arguments ({path.name}: {found}; wanted: {wanted}): "
+            "delete the folder, choose another one, or give the arguments that it was made with"
+        )
+
+
+def _video_path(directory, split, index):
+    return Path(directory) / split / f"{index:05d}.mp4"
+
+
+def _write_lines(path, lines):
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _write_videos(directory, videos, seed, num_workers):
+    """Draw and encode (split, index) pairs, in this process when one is enough."""
+    write = partial(_write_video, directory, seed)
+    with tqdm(total=len(videos), desc="demo videos", unit="video", disable=not videos) as progress:
+        if num_workers == 1 or len(videos) < 2:
+            for video in videos:
+                write(video)
+                progress.update()
+            return
+        with ProcessPoolExecutor(min(num_workers, len(videos))) as pool:
+            for _ in pool.map(write, videos, chunksize=4):
+                progress.update()
+
+
+def _write_video(directory, seed, video):
+    split, index = video
+    frames_THWC, _ = draw_video(split, index, seed)
+    encode_video(_video_path(directory, split, index), frames_THWC, _GOP_SIZES[index % len(_GOP_SIZES)])

@@ -1,0 +1,215 @@
+"""Lists of videos with one label each, as Kinetics has them, and the samples made of them."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from mutual3d.data.decode import VideoError, check_backend, open_video
+from mutual3d.data.frames import random_clip, view_clip
+from mutual3d.data.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
+from mutual3d.utils.files import atomic_write, read_json
+
+
+class BadVideo(NamedTuple):
+    """A video that could not be read: its position in the list, its path, and the cause in words."""
+
+    index: int
+    path: str
+    cause: str
+
+
+class Sample(NamedTuple):
+    """All clips of one video: uint8 V, C, T, H, W; its label; its position in the list."""
+
+    clips_VCTHW: torch.Tensor
+    label: int
+    index: int
+
+
+def read_video_list(csv_path, path_prefix="", separator=" ", num_classes=None):
+    """Read rows `path<separator>label`: a list of (path, label), labels from 0.
+
+    A row is split at its last separator, so that paths may contain it. A relative path starts at `path_prefix` where
+    one is given, else at the csv's own folder. Raises FileNotFoundError for a missing csv and ValueError, with file,
+    line and row, for what does not parse and for labels outside [0, num_classes).
+    """
+    csv_path = Path(csv_path)
+    if not csv_path.is_file():
+        raise FileNotFoundError(
+            f"there is no video list '{csv_path}': write one row 'path{separator}label' for each video "
+            "(DATA.PATH_TO_DATA_DIR names the folder)"
+        )
+    root = Path(path_prefix) if path_prefix else csv_path.parent
+    lines = csv_path.read_text(encoding="utf-8-sig").splitlines()
+    videos = [
+        _parse_row(line.strip(), f"'{csv_path}', line {number}", root, separator, num_classes)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+    if not videos:
+        raise ValueError(f"the video list '{csv_path}' is empty: write one row 'path{separator}label' for each video")
+    return videos
+
+
+def _parse_row(row, place, root, separator, num_classes):
+    name, found, label = row.rpartition(separator)
+    if not found or not name.strip():
+        raise ValueError(
+            f"{place}: {row!r} is not 'path{separator}label'; DATA.PATH_LABEL_SEPARATOR is {separator!r}"
+        )
+    try:
+        label = int(label)
+    except ValueError:
+        raise ValueError(f"{place}: the label {label!r} in {row!r} is not a whole number") from None
+    if label < 0 or (num_classes is not None and label >= num_classes):
+        legal = "0 or more" if num_classes is None else f"0 to {num_classes - 1} (MODEL.NUM_CLASSES {num_classes})"
+        raise ValueError(f"{place}: label {label} of {row!r} is out of range, legal are {legal}")
+    return str(root / name.strip()), label
+
+
+def read_class_names(path):
+    """Class names in the order of their labels, from a text file (one a line), a json list or a json {name: label}.
+
+    Raises FileNotFoundError for a missing file and ValueError, naming it, for what it gets wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of class names '{path}'")
+    if path.suffix == ".json":
+        names = read_json(path)
+        names = _order_names(path, names) if isinstance(names, dict) else names
+    else:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not isinstance(names, list) or not names:
+        raise ValueError(f"the class names '{path}' must be one name a line, a json list, or a json {{name: label}}")
+    return [str(name) for name in names]
+
+
+def _order_names(path, label_of_name):
+    if sorted(map(str, label_of_name.values())) != sorted(map(str, range(len(label_of_name)))):
+        raise ValueError(f"the labels in '{path}' must be 0 to {len(label_of_name) - 1}, each once")
+    # Kinetics' own class file carries a second pair of quotes around some names.
+    return [name.strip('"') for name in sorted(label_of_name, key=lambda name: int(label_of_name[name]))]
+
+
+def write_bad_videos(path, bad_videos):
+    """Write BadVideo records as a csv with the columns index, path, cause."""
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(BadVideo._fields)
+        writer.writerows(bad_videos)
+
+
+class VideoDataset(torch.utils.data.Dataset):
+    """Clips of the videos of a list. Indexed with (epoch, index); gives a `Sample`, or a `BadVideo` where unreadable.
+
+    Training (`training=True`): `num_views` random clips, each with its own random short side, crop and flip. The random
+    numbers come from (seed, epoch, index) alone: not from the worker, the rank or what was loaded before.
+    Evaluation: `num_views` clips in time x `num_crops` in space, clip-major; the epoch has no influence.
+    The video is opened once and every frame decoded once, whatever the number of views.
+
+    Args:
+        videos: list of (path, label).
+        num_frames, sampling_rate, target_fps: frames of a clip, their stride, and the rate that the stride refers to.
+        crop_size: side of the square crops.
+        jitter_scales: (minimum, maximum) of the short side in training; `inverse_uniform`: uniform in 1 / short side.
+        flip: mirror half of the training clips.
+        offset_sampling: the last test clip ends with the video.
+        backend: see `open_video`.
+    """
+
+    def __init__(
+        self,
+        videos,
+        *,
+        num_frames,
+        sampling_rate,
+        crop_size,
+        target_fps=30,
+        training=False,
+        num_views=1,
+        num_crops=1,
+        jitter_scales=(256, 320),
+        inverse_uniform=False,
+        flip=True,
+        offset_sampling=False,
+        backend="pyav",
+        seed=0,
+    ):
+        self.videos = list(videos)
+        self.training = training
+        self.num_views = num_views
+        self.num_crops = num_crops
+        self.backend = check_backend(backend)
+        self.seed = seed
+        self._clip = dict(num_frames=num_frames, sampling_rate=sampling_rate, target_fps=target_fps)
+        self._crop = dict(
+            size=crop_size, jitter_scales=tuple(jitter_scales), inverse_uniform=inverse_uniform, flip=flip
+        )
+        self._offset_sampling = offset_sampling
+        self._check()
+
+    def _check(self):
+        for name, value in (*self._clip.items(), ("crop_size", self._crop["size"]), ("num_views", self.num_views)):
+            if value <= 0:
+                raise ValueError(f"{name} is {value} and must be positive")
+        if self.num_crops not in (1, 3):
+            raise ValueError(f"TEST.NUM_SPATIAL_CROPS is {self.num_crops}: legal are 1 (centre) and 3")
+        if self.training:
+            check_jitter_scales(self._crop["jitter_scales"], self._crop["size"])
+        if self.seed < 0:
+            raise ValueError(f"the seed is {self.seed} and must not be negative (RNG_SEED)")
+
+    def __len__(self):
+        return len(self.videos)
+
+    def __getitem__(self, key):
+        epoch, index = key
+        path, label = self.videos[index]
+        try:
+            with open_video(path, self.backend) as reader:
+                clips_VCTHW = self._random_clips(reader, epoch, index) if self.training else self._all_views(reader)
+        except VideoError as error:
+            return BadVideo(index, error.path, error.cause)
+        return Sample(clips_VCTHW, label, index)
+
+    def _random_clips(self, reader, epoch, index):
+        generator = sample_generator(self.seed, epoch, index)
+        clips, crops = [], []
+        for _ in range(self.num_views):
+            clips.append(random_clip(reader.num_frames, reader.fps, **self._clip, generator=generator))
+            crops.append(random_crop(generator, **self._crop))
+        frames = {(view, i): None for view, clip in enumerate(clips) for i in clip}
+        for i, frame in reader.frames(_union(clips)):
+            for view, crop in enumerate(crops):
+                if (view, i) in frames:
+                    frames[view, i] = crop(frame)
+        return stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips))
+
+    def _all_views(self, reader):
+        clips = [
+            view_clip(
+                reader.num_frames,
+                reader.fps,
+                **self._clip,
+                view=view,
+                num_views=self.num_views,
+                offset_sampling=self._offset_sampling,
+            )
+            for view in range(self.num_views)
+        ]
+        transform = UniformCrops(self._crop["size"], self.num_crops)
+        crops = {i: transform(frame) for i, frame in reader.frames(_union(clips))}
+        return stack_clips([crops[i][crop] for i in clip] for clip in clips for crop in range(self.num_crops))
+
+
+def sample_generator(seed, epoch, index):
+    """The random numbers of one sample in one epoch, independent of every other one's."""
+    return np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(index,)))
+
+
+def _union(clips):
+    return sorted({i for clip in clips for i in clip})

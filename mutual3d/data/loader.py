@@ -1,0 +1,170 @@
+"""Batches of clips, in an order that depends on the seed and the epoch alone."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from mutual3d.data.kinetics import BadVideo
+
+
+class Batch(NamedTuple):
+    """What a loader yields. Without a readable video, `clips_BVCTHW` has shape 0, 0, 0, 0, 0, 0.
+
+    `clips_BVCTHW` is uint8 with channels last in memory; `labels` and `indices` (positions in the list of videos) are
+    int64 of length B; `bad` lists the videos of this batch that could not be read, which B does not count.
+    """
+
+    clips_BVCTHW: torch.Tensor
+    labels: torch.Tensor
+    indices: torch.Tensor
+    bad: list
+
+
+class TrainingSampler:
+    """Shuffled batches of (epoch, index), the same permutation on all ranks, incomplete global batches dropped.
+
+    Rank r takes slice r of each global batch, so that step i sees the same videos on any number of ranks.
+    `epoch` and `start` (batches to skip) are set before iterating.
+    """
+
+    def __init__(self, num_videos, batch_size, seed, rank, world_size):
+        self.epoch = 0
+        self.start = 0
+        self._num_videos = num_videos
+        self._batch_size = batch_size
+        self._seed = seed
+        self._rank = rank
+        self._global_size = batch_size * world_size
+        if num_videos < self._global_size:
+            raise ValueError(
+                f"the list has {num_videos} videos, fewer than one batch of {self._global_size} "
+                f"({batch_size} on each of {world_size} processes): lower TRAIN.BATCH_SIZE"
+            )
+
+    def __len__(self):
+        return self._num_videos // self._global_size
+
+    def __iter__(self):
+        generator = np.random.default_rng(np.random.SeedSequence((self._seed, self.epoch)))
+        order = generator.permutation(self._num_videos).tolist()
+        for step in range(self.start, len(self)):
+            first = step * self._global_size + self._rank * self._batch_size
+            yield [(self.epoch, index) for index in order[first : first + self._batch_size]]
+
+
+class EvaluationSampler:
+    """Batches of (epoch, index) in list order; batch i belongs to rank i % world_size. Nothing is padded or dropped."""
+
+    def __init__(self, indices, batch_size, rank, world_size):
+        self.epoch = 0
+        self.start = 0
+        self._indices = list(indices)
+        self._batch_size = batch_size
+        self._batches = range(rank, math.ceil(len(self._indices) / batch_size), world_size)
+
+    def __len__(self):
+        return len(self._batches)
+
+    def __iter__(self):
+        for batch in self._batches[self.start :]:
+            first = batch * self._batch_size
+            yield [(self.epoch, index) for index in self._indices[first : first + self._batch_size]]
+
+
+class ClipLoader:
+    """Batches of a `VideoDataset` for one rank.
+
+    `len(loader)` counts this rank's batches in an epoch, `loader.num_samples` the videos of all ranks together.
+    `num_workers=0` decodes in this process. Pinned memory is used where there is a CUDA device to copy to.
+
+    Args:
+        dataset: takes (epoch, index), gives a `Sample` or a `BadVideo`.
+        batch_size: videos in a batch of this process.
+        shuffle: True for training (see `TrainingSampler`), False for evaluation (see `EvaluationSampler`).
+        indices: positions of the videos to serve, without `shuffle` only; all of them by default.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        batch_size,
+        *,
+        shuffle,
+        seed=0,
+        rank=0,
+        world_size=1,
+        num_workers=0,
+        pin_memory=False,
+        indices=None,
+    ):
+        if batch_size < 1 or not 0 <= rank < world_size:
+            raise ValueError(
+                f"batch size {batch_size} on rank {rank} of {world_size}: "
+                "the size must be 1 or more, the rank below the number of processes"
+            )
+        if shuffle:
+            self.num_samples = len(dataset)
+            self._sampler = TrainingSampler(len(dataset), batch_size, seed, rank, world_size)
+        else:
+            indices = range(len(dataset)) if indices is None else indices
+            self.num_samples = len(indices)
+            self._sampler = EvaluationSampler(indices, batch_size, rank, world_size)
+        self.dataset = dataset
+        self._order, self._batch_size = ("shuffled", seed) if shuffle else list(indices), batch_size
+        self._loader = torch.utils.data.DataLoader(
+            dataset,
+            batch_sampler=self._sampler,
+            collate_fn=collate,
+            num_workers=num_workers,
+            pin_memory=pin_memory and torch.cuda.is_available(),
+            persistent_workers=num_workers > 0,
+            worker_init_fn=_init_worker,
+        )
+
+    def __len__(self):
+        return len(self._sampler)
+
+    @property
+    def fingerprint(self):
+        """Text that changes with the videos, their order, the batches and how clips are cut; the same on all ranks."""
+        return f"{vars(self.dataset)} {self._order} {self._batch_size}"
+
+    def batches(self, epoch=0, start=0):
+        """Iterate over the batches of an epoch; the first `start` are skipped without decoding them.
+
+        One iteration at a time: starting another ends the one before.
+        """
+        if not 0 <= start <= len(self):
+            raise ValueError(f"cannot start at batch {start}: an epoch has {len(self)} batches")
+        self._sampler.epoch = epoch
+        self._sampler.start = start
+        yield from self._loader
+
+    def __iter__(self):
+        return self.batches()
+
+
+def collate(samples):
+    """A `Batch` of the readable samples; the others go to its list of bad videos."""
+    bad = [sample for sample in samples if isinstance(sample, BadVideo)]
+    good = [sample for sample in samples if not isinstance(sample, BadVideo)]
+    return Batch(
+        _stack_channels_last([sample.clips_VCTHW for sample in good]),
+        torch.tensor([sample.label for sample in good], dtype=torch.int64),
+        torch.tensor([sample.index for sample in good], dtype=torch.int64),
+        bad,
+    )
+
+
+def _stack_channels_last(clips):
+    if not clips:
+        return torch.empty((0,) * 6, dtype=torch.uint8)
+    # Stacked as B, V, T, H, W, C, which is how frames are decoded: memory is copied in one piece.
+    return torch.stack([clip.permute(0, 2, 3, 4, 1) for clip in clips]).permute(0, 1, 5, 2, 3, 4)
+
+
+def _init_worker(worker):
+    # Each worker is one of many processes: more threads in it only contend.
+    torch.set_num_threads(1)

@@ -1,0 +1,124 @@
+"""Spatial transforms of uint8 frames: from a decoded frame of any size to the crops that a clip is made of.
+
+A transform is prepared once a clip (its random numbers are drawn then) and applied to one frame at a time, so that no
+more than one frame of the source's size need be held. Resizing is bilinear without antialiasing, in uint8, as the
+published weights were trained.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import interpolate
+
+
+def resize(image, height, width):
+    """Bilinear resize of a uint8 image H, W, C (tensor) without antialiasing; the result has the same layout."""
+    if tuple(image.shape[:2]) == (height, width):
+        return image
+    image_NCHW = image.permute(2, 0, 1).unsqueeze(0)
+    return interpolate(image_NCHW, size=(height, width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+
+
+def short_side_size(height, width, short_side):
+    """(height, width) after scaling the shorter side to `short_side`; the longer one is rounded down."""
+    if height <= width:
+        return short_side, max(short_side, math.floor(width * short_side / height))
+    return max(short_side, math.floor(height * short_side / width)), short_side
+
+
+class RandomCrop(NamedTuple):
+    """One draw of the training transform: short side scaled to `short_side`, a crop, perhaps a flip.
+
+    `top` and `left` in [0, 1) place the crop in the free range. Called with a uint8 frame H, W, 3 of any size it gives
+    the uint8 crop `size` x `size` x 3.
+    """
+
+    size: int
+    short_side: int
+    top: float
+    left: float
+    flip: bool
+
+    def box(self, height, width):
+        """(top, left, height, width), in source pixels, of what the crop shows of a frame of this size."""
+        scaled_height, scaled_width = short_side_size(height, width, self.short_side)
+        top, box_height = _interval(self.top, self.size, scaled_height, height)
+        left, box_width = _interval(self.left, self.size, scaled_width, width)
+        return top, left, box_height, box_width
+
+    def __call__(self, frame):
+        frame = torch.as_tensor(frame)
+        top, left, height, width = self.box(*frame.shape[:2])
+        # Cropping before resizing moves the crop by half a source pixel at most and resizes only what is kept.
+        crop = resize(frame[top : top + height, left : left + width], self.size, self.size)
+        return crop.flip(1) if self.flip else crop
+
+
+def _interval(place, size, scaled, source):
+    """First pixel and length, in the source, of an interval of `size` out of `scaled` pixels."""
+    first = math.floor(place * (scaled - size + 1))
+    length = max(1, min(source, round(size * source / scaled)))
+    return min(round(first * source / scaled), source - length), length
+
+
+def random_crop(generator, *, size, jitter_scales, inverse_uniform=False, flip=True):
+    """Draw a `RandomCrop` with a numpy.random.Generator.
+
+    The short side is uniform in `jitter_scales` (minimum, maximum), or with `inverse_uniform` uniform in
+    1 / short side; the crop is uniform in the frame; `flip` mirrors half of the draws. Raises ValueError for scales
+    below `size`.
+    """
+    low, high = check_jitter_scales(jitter_scales, size)
+    draw, top, left, coin = generator.random(4).tolist()
+    if inverse_uniform:
+        short_side = 1 / (1 / high + draw * (1 / low - 1 / high))
+    else:
+        short_side = low + draw * (high - low)
+    return RandomCrop(size, round(short_side), top, left, flip and coin < 0.5)
+
+
+def check_jitter_scales(jitter_scales, size):
+    """(minimum, maximum) of the short side; raises ValueError unless size <= minimum <= maximum."""
+    scales = tuple(jitter_scales)
+    if len(scales) != 2 or not size <= scales[0] <= scales[1]:
+        raise ValueError(
+            f"DATA.TRAIN_JITTER_SCALES {list(scales)} must be two sizes, minimum and maximum, "
+            f"neither below the crop ({size})"
+        )
+    return scales
+
+
+class UniformCrops(NamedTuple):
+    """The test transform: short side scaled to `size`, then `num_crops` crops along the longer side.
+
+    One crop is the centre; three are left, centre, right or top, centre, bottom. Called with a uint8 frame H, W, 3 it
+    gives a list of `num_crops` uint8 crops `size` x `size` x 3; the frame is resized once for all of them.
+    """
+
+    size: int
+    num_crops: int = 1
+
+    def __call__(self, frame):
+        frame = torch.as_tensor(frame)
+        height, width = short_side_size(*frame.shape[:2], self.size)
+        scaled = resize(frame, height, width)
+        return [self._crop(scaled, place) for place in self._places()]
+
+    def _places(self):
+        if self.num_crops == 1:
+            return [0.5]
+        return [crop / (self.num_crops - 1) for crop in range(self.num_crops)]
+
+    def _crop(self, frame, place):
+        top, left = (math.ceil(place * (side - self.size)) for side in frame.shape[:2])
+        return frame[top : top + self.size, left : left + self.size]
+
+
+def stack_clips(crops_VT):
+    """Clips uint8 V, C, T, H, W from lists of crops H, W, C: a permuted view of V, T, H, W, C, hence channels last."""
+    crops_VT = [list(crops) for crops in crops_VT]
+    clips_VTHWC = torch.empty(len(crops_VT), len(crops_VT[0]), *crops_VT[0][0].shape, dtype=torch.uint8)
+    for clip, crops in zip(clips_VTHWC, crops_VT):
+        torch.stack(crops, out=clip)
+    return clips_VTHWC.permute(0, 4, 1, 2, 3)

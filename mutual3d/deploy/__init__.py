@@ -1,0 +1,6 @@
+"""Running a trained network: one file that switches configuration at run time."""
+
+from .adaptive_model import AdaptiveModel, Preprocessing
+from .predict import Prediction, predict_video
+
+__all__ = ["AdaptiveModel", "Prediction", "Preprocessing", "predict_video"]

@@ -1,0 +1,25 @@
+"""Calibration, cost, accuracy of every configuration, and the query table with its plots."""
+
+from .calibration import calibrate
+from .cost import Cost, count_cost, measure_latency
+from .grid import grid_configurations
+from .measure import measure
+from .metrics import TopK, topk_correct
+from .query_table import BudgetTooSmall, QueryTable, Row
+from .resume import PartialResult, digest
+
+__all__ = [
+    "BudgetTooSmall",
+    "Cost",
+    "PartialResult",
+    "QueryTable",
+    "Row",
+    "TopK",
+    "calibrate",
+    "count_cost",
+    "digest",
+    "grid_configurations",
+    "measure",
+    "measure_latency",
+    "topk_correct",
+]

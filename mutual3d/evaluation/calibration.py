@@ -1,0 +1,128 @@
+"""Exact batch norm statistics of every configuration, in one pass over the calibration clips (paper, 3.4; US-Net, 3.3)."""
+
+import contextlib
+
+import torch
+import torch.nn as nn
+
+from mutual3d.layers import BNStatistics, slimmable_norms
+from mutual3d.sampling import Configuration, fit_clips
+from mutual3d.utils import distributed
+from mutual3d.utils.logging import progress_bar
+
+from .resume import PartialResult
+
+
+class Population:
+    """Mean and sum of squared deviations of every channel of every norm, over all that it has seen, in float64."""
+
+    def __init__(self, moments=None):
+        self.moments = moments or {}
+
+    def add(self, name, count, mean, squares):
+        """Join another group: `count` values a channel with this mean and sum of squared deviations (Chan et al.)."""
+        if name in self.moments:
+            n, m, s = self.moments[name]
+            delta, total = mean - m, n + count
+            mean = m + delta * (count / total)
+            squares = s + squares + delta * delta * (n * count / total)
+            count = total
+        self.moments[name] = (count, mean, squares)
+
+    def merge(self, other):
+        for name, moments in other.moments.items():
+            self.add(name, *moments)
+
+    def statistics(self):
+        """Mean and biased variance, float32."""
+        mean = {name: m.float() for name, (_, m, _) in self.moments.items()}
+        return BNStatistics(mean, {name: (s / n).float() for name, (n, _, s) in self.moments.items()})
+
+
+def calibrate(model, batches_from, configurations, *, prepare, num_batches=None, partial=None):
+    """Compute `model.statistics` of each configuration; weights, running statistics and other configurations stay.
+
+    batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W); each
+    process is given its own share. prepare: clips on the device as float B, C, T, H, W. In the pass every norm
+    normalises by the batch, as in training, and the moments of what it saw are joined over the whole population; the
+    processes' moments are joined at the end, so that any number of them gives the same statistics.
+    """
+    partial = partial or PartialResult()
+    done, state = partial.load()
+    populations = {c: Population(state and state[str(c)]) for c in configurations}
+    batches = progress_bar(batches_from(done), "calibrate", num_batches, initial=done)
+    with _batch_statistics(model):
+        for batch in batches:
+            if len(batch.clips_BVCTHW):
+                _see(model, prepare(batch.clips_BVCTHW.flatten(0, 1)), populations)
+            done += 1
+            partial.save(done, lambda: {str(c): p.moments for c, p in populations.items()})
+    model.statistics.update({c: _joined(p).map(_like(model)) for c, p in populations.items()})
+    model.activate(model.active)
+
+
+@torch.no_grad()
+def _see(model, clip_BCTHW, populations):
+    for configuration, fitted in fit_clips(clip_BCTHW, list(populations), model.space):
+        model.activate(configuration)
+        with _collect(model, populations[configuration]):
+            model([fitted])
+
+
+@contextlib.contextmanager
+def _collect(model, population):
+    """While open, every norm normalises by the batch and adds the moments of its input to `population`."""
+    norms = slimmable_norms(model)
+    for name, norm in norms.items():
+        norm.observer = _observer(name, population)
+    try:
+        yield
+    finally:
+        for norm in norms.values():
+            norm.observer = None
+
+
+def _observer(name, population):
+    def observe(count, mean, variance):
+        population.add(name, count, mean.double().cpu(), variance.double().cpu() * count)
+
+    return observe
+
+
+@contextlib.contextmanager
+def _batch_statistics(model):
+    """Training mode for norms, evaluation mode for dropout; what was active and the mode come back afterwards."""
+    was_training, was_active = model.training, model.active
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        model.activate(was_active)
+
+
+def _joined(population):
+    joined = Population()
+    for part in distributed.gather(population):
+        joined.merge(part)
+    if not joined.moments:
+        raise ValueError("no clip could be read for calibration: check CALIBRATION.SPLIT and CALIBRATION.NUM_CLIPS")
+    return joined.statistics()
+
+
+def _like(model):
+    parameter = next(model.parameters())
+    return lambda tensor: tensor.to(parameter.device)
+
+
+def statistics_to_dict(statistics):
+    """{configuration: BNStatistics} as plain containers, for a file."""
+    return {str(configuration): s.to_dict() for configuration, s in statistics.items()}
+
+
+def statistics_from_dict(state):
+    """The reverse of `statistics_to_dict`."""
+    return {Configuration.parse(text): BNStatistics.from_dict(s) for text, s in state.items()}

@@ -1,0 +1,75 @@
+"""What a configuration costs: GFLOPs and parameters by counting, latency by measuring."""
+
+import contextlib
+import statistics
+import time
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class Cost(NamedTuple):
+    """gflops: multiply-adds of convolutions and linears, in 1e9, of one view. parameters: of the sub-network."""
+
+    gflops: float
+    parameters: int
+
+
+def count_cost(network, shapes):
+    """The Cost of a module called with a list of tensors of `shapes`, counted without computing anything.
+
+    The module is one of ordinary layers, on the meta device (`model.to("meta").subnetwork(c)`): torch's counter knows
+    convolutions and matrix products and counts two for each multiply-add, batch norm none.
+    """
+    inputs = [torch.empty(shape, device="meta") for shape in shapes]
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network.eval()(inputs)
+    return Cost(counter.get_total_flops() / 2e9, sum(p.numel() for p in network.parameters()))
+
+
+def measure_latency(runs, device, *, repeats=10, warmup=1):
+    """{key: median milliseconds of one call} of each function in `runs`, in turns, so that noise meets all alike.
+
+    Every function sets up what it needs outside the clock by returning the function that is timed.
+    """
+    times = {key: [] for key in runs}
+    for repeat in range(warmup + repeats):
+        for key, prepare in runs.items():
+            elapsed = _time(prepare(), device)
+            if repeat >= warmup:
+                times[key].append(elapsed)
+    return {key: statistics.median(values) for key, values in times.items()}
+
+
+def _time(run, device):
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else _nothing
+    synchronize()
+    start = time.perf_counter()
+    run()
+    synchronize()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _nothing():
+    """A CPU finishes before it returns."""
+
+
+def latency_key(device, *, dtype="fp32", batch=1):
+    """How a table names what a latency was measured on: `cpu-fp32-b1-t2`."""
+    threads = f"-t{torch.get_num_threads()}" if device.type == "cpu" else ""
+    return f"{device.type}-{dtype}-b{batch}{threads}"
+
+
+@contextlib.contextmanager
+def evaluation_mode(model):
+    """`model.eval()` without gradients; mode and active configuration come back afterwards."""
+    was_training, was_active = model.training, model.active
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        model.train(was_training)
+        model.activate(was_active)

@@ -1,0 +1,64 @@
+"""The grid of configurations, and the query table that measuring it gives (paper, 3.4 and 4.3)."""
+
+import copy
+
+import torch
+
+from mutual3d.sampling import fit_clip, view_size
+
+from .cost import count_cost, evaluation_mode, latency_key, measure_latency
+from .query_table import QueryTable, Row
+
+
+def grid_configurations(space, step, signature):
+    """The grid without repeats: of widths with one signature the least stays, but the greatest width always does."""
+    chosen = {}
+    for width in space.widths(step):
+        chosen.setdefault(signature(width), width)
+    chosen[signature(space.width_range[1])] = space.width_range[1]
+    widths = set(chosen.values())
+    return [c for c in space.grid(step) if c.width in widths]
+
+
+def count_costs(model, configurations, crop):
+    """{configuration: Cost} of one view cut at `crop` pixels."""
+    meta, space = copy.deepcopy(model).to("meta"), model.space
+    costs = {}
+    for c in configurations:
+        size = view_size(crop, c.spatial, space.spatial_sizes[-1])
+        costs[c] = count_cost(meta.subnetwork(c), [(1, 3, c.temporal, size, size)])
+    return costs
+
+
+def measure_latencies(model, configurations, crop, device, *, repeats, prepare):
+    """{configuration: median ms} of one clip on `device`, from the uint8 clip at full size to the logits."""
+    full = model.space.largest
+    clip = torch.randint(0, 256, (1, 3, full.temporal, crop, crop), dtype=torch.uint8)
+    model = copy.deepcopy(model).to(device)
+
+    def runner(configuration):
+        def prepare_run():
+            model.activate(configuration)
+            return lambda: model([fit_clip(prepare(clip.to(device)), configuration, model.space)])
+
+        return prepare_run
+
+    with evaluation_mode(model):
+        runs = {c: runner(c) for c in configurations}
+        return {latency_key(device): measure_latency(runs, device, repeats=repeats)}
+
+
+def build_table(model, metrics, costs, latencies, provenance):
+    """A QueryTable of the measured configurations, ascending. latencies: {device key: {configuration: ms}}."""
+    rows = [
+        Row(
+            configuration=c,
+            signature=model.signature(c.width),
+            gflops=costs[c].gflops,
+            parameters=costs[c].parameters,
+            accuracy=metrics[c].values(),
+            latency_ms={key: values[c] for key, values in latencies.items()},
+        )
+        for c in sorted(metrics)
+    ]
+    return QueryTable(rows, provenance)

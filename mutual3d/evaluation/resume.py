@@ -1,0 +1,66 @@
+"""Partial results of a long stage on disk, so that a killed stage goes on where it was."""
+
+import hashlib
+import time
+from pathlib import Path
+
+import torch
+
+from mutual3d.utils import distributed
+from mutual3d.utils.files import load_tensors, save_tensors
+from mutual3d.utils.logging import logger
+
+
+class PartialResult:
+    """State of a loop over batches, saved at most every `interval` seconds and after the last batch.
+
+    fingerprint: text that says what the result depends on (`digest`); a file with another one is started over.
+    Every process has its own file. path None keeps nothing.
+    """
+
+    def __init__(self, path=None, fingerprint="", interval=20.0):
+        self.path = None if path is None else Path(f"{path}.rank{distributed.rank()}of{distributed.world_size()}")
+        self.fingerprint, self.interval = fingerprint, interval
+        self.saved_at = time.monotonic()
+
+    def load(self):
+        """(finished batches, state); (0, None) when there is nothing to go on from."""
+        if self.path is None or not self.path.is_file():
+            return 0, None
+        content = load_tensors(self.path)
+        if content["fingerprint"] != self.fingerprint:
+            logger.info("'%s' belongs to other weights or settings: starting over", self.path)
+            return 0, None
+        logger.info("going on from '%s' at batch %d", self.path, content["done"])
+        return content["done"], content["state"]
+
+    def save(self, done, state, force=False):
+        """Write `state()` if the interval has passed."""
+        if self.path is None or not force and time.monotonic() - self.saved_at < self.interval:
+            return
+        save_tensors(self.path, {"fingerprint": self.fingerprint, "done": done, "state": state()})
+        self.saved_at = time.monotonic()
+
+    def remove(self):
+        """Delete the file: the result it led to is saved elsewhere."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def digest(*parts):
+    """A short text that changes when any part does. Parts: tensors, dicts of them (state dicts), or what str() tells."""
+    sha = hashlib.sha256()
+    for part in parts:
+        _feed(sha, part)
+    return sha.hexdigest()[:16]
+
+
+def _feed(sha, part):
+    if isinstance(part, torch.Tensor):
+        sha.update(part.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            sha.update(str(key).encode())
+            _feed(sha, value)
+    else:
+        sha.update(str(part).encode() + b"\0")

@@ -1,0 +1,109 @@
+"""Channel arithmetic: how many channels a layer has at a width multiplier. All rounding happens in this file."""
+
+from dataclasses import dataclass
+
+
+def make_divisible(value, divisor=8):
+    """The multiple of `divisor` nearest to `value`, at least one divisor and at least 90 % of `value`."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * value else rounded + divisor
+
+
+class Channels:
+    """A channel count as a function of the width. `at(width)` gives it; `full` is what the layer's tensors hold."""
+
+    def at(self, width):
+        raise TypeError(f"{type(self).__name__} must say how many channels it has at width {width}")
+
+    @property
+    def full(self):
+        raise TypeError(f"{type(self).__name__} must say how many channels it has at most")
+
+    @property
+    def root(self):
+        """The ScaledChannels that this count derives from; None when it does not depend on the width."""
+        return None
+
+
+@dataclass(frozen=True)
+class FixedChannels(Channels):
+    """The same count at every width: the network's input, its classes, X3D's 2048 features."""
+
+    count: int
+
+    def at(self, width):
+        return self.count
+
+    @property
+    def full(self):
+        return self.count
+
+
+@dataclass(frozen=True)
+class ScaledChannels(Channels):
+    """`base` channels times the width, rounded to the divisor; exactly `base` at width 1.0, never more than `full`."""
+
+    base: int
+    divisor: int = 8
+    max_width: float = 1.0
+
+    def at(self, width):
+        return min(self._rounded(width), self.full)
+
+    @property
+    def full(self):
+        return self._rounded(self.max_width)
+
+    @property
+    def root(self):
+        return self
+
+    def _rounded(self, width):
+        if width == 1.0:
+            return self.base
+        rounded = make_divisible(self.base * width, self.divisor)
+        return min(rounded, self.base) if width < 1.0 else max(rounded, self.base)
+
+
+@dataclass(frozen=True)
+class ExpandedChannels(Channels):
+    """`ratio` times another count, after that one was rounded (the inside of a bottleneck)."""
+
+    of: Channels
+    ratio: float
+
+    def at(self, width):
+        return int(self.of.at(width) * self.ratio)
+
+    @property
+    def full(self):
+        return int(self.of.full * self.ratio)
+
+    @property
+    def root(self):
+        return self.of.root
+
+
+@dataclass(frozen=True)
+class SqueezedChannels(Channels):
+    """`ratio` times another count, rounded to the divisor: the hidden width of a squeeze-excite block."""
+
+    of: Channels
+    ratio: float
+    divisor: int = 8
+
+    def at(self, width):
+        return min(make_divisible(self.of.at(width) * self.ratio, self.divisor), self.full)
+
+    @property
+    def full(self):
+        return make_divisible(self.of.full * self.ratio, self.divisor)
+
+    @property
+    def root(self):
+        return self.of.root
+
+
+def as_channels(channels):
+    """An int becomes a count that does not depend on the width."""
+    return channels if isinstance(channels, Channels) else FixedChannels(int(channels))

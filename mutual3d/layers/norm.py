@@ -1,0 +1,101 @@
+"""Slimmable batch norm, and the statistics that one configuration's norms need.
+
+Sub-networks have different feature statistics (paper, 3.4). In training every norm uses the batch's own, and only the
+full network updates the running ones. In evaluation a norm uses the statistics that `activate` gave it, and refuses to
+run when there are none. While `observer` is set, a function of (count, mean, variance), the norm uses the batch's
+statistics, tells them to the observer, and leaves everything else alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .channels import as_channels
+
+
+@dataclass(frozen=True)
+class BNStatistics:
+    """Mean and (biased) variance of every norm of a network, by the norm's name, for one configuration."""
+
+    mean: dict
+    variance: dict
+
+    def map(self, function):
+        """The same statistics with `function` applied to every tensor, for instance to move them to a device."""
+        return BNStatistics(
+            {name: function(mean) for name, mean in self.mean.items()},
+            {name: function(variance) for name, variance in self.variance.items()},
+        )
+
+    def to_dict(self):
+        return {"mean": dict(self.mean), "variance": dict(self.variance)}
+
+    @classmethod
+    def from_dict(cls, state):
+        return cls(dict(state["mean"]), dict(state["variance"]))
+
+
+class _SlimmableBatchNorm:
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        rule = as_channels(num_features)
+        super().__init__(rule.full, eps=eps, momentum=momentum)
+        self.rule = rule
+        self.is_full, self.active_statistics = True, None
+        self.observer = None
+
+    def activate(self, is_full, statistics=None):
+        """Set what the norm does from now on.
+
+        is_full: the full network is active; it alone updates the running statistics, and may evaluate with them.
+        statistics: (mean, variance), each of the active width, to evaluate with; None when never calibrated.
+        """
+        self.is_full, self.active_statistics = is_full, statistics
+
+    def forward(self, x):
+        if self.observer is not None:
+            return self._observed(x)
+        if self.is_full and (self.training or self.active_statistics is None):
+            return super().forward(x)
+        channels = x.shape[1]
+        weight, bias = self.weight[:channels], self.bias[:channels]
+        if self.training:
+            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
+        if self.active_statistics is None:
+            raise RuntimeError(f"this norm was not calibrated for {channels} of its {self.num_features} channels")
+        return F.batch_norm(x, *self.active_statistics, weight, bias, training=False, eps=self.eps)
+
+    def _observed(self, x):
+        """Normalise by the batch and tell the observer what it was: values a channel, mean, (biased) variance."""
+        channels, count = x.shape[1], x.numel() // x.shape[1]
+        # With momentum 1 PyTorch leaves the batch's own mean and unbiased variance behind: no second pass over x.
+        mean, variance = torch.zeros(2, channels, device=x.device)
+        y = F.batch_norm(x, mean, variance, self.weight[:channels], self.bias[:channels], True, 1.0, self.eps)
+        self.observer(count, mean, variance * ((count - 1) / count))
+        return y
+
+    def plain(self, width):
+        """An ordinary batch norm of this width; its statistics are the running ones' first channels."""
+        channels = self.rule.at(width)
+        plain = self._plain_type(channels, eps=self.eps, momentum=self.momentum, device=self.weight.device)
+        own = self.state_dict()
+        plain.load_state_dict({key: value[:channels] if value.ndim else value for key, value in own.items()})
+        return plain
+
+
+class SlimmableBatchNorm2d(_SlimmableBatchNorm, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` that runs on the channels that arrive; x is B, C, H, W."""
+
+    _plain_type = nn.BatchNorm2d
+
+
+class SlimmableBatchNorm3d(_SlimmableBatchNorm, nn.BatchNorm3d):
+    """`nn.BatchNorm3d` that runs on the channels that arrive; x is B, C, T, H, W."""
+
+    _plain_type = nn.BatchNorm3d
+
+
+def slimmable_norms(module):
+    """The slimmable norms of a module by name, in order."""
+    return {name: part for name, part in module.named_modules() if isinstance(part, _SlimmableBatchNorm)}

@@ -1,0 +1,104 @@
+"""Convolutions and linear layers that run with their first channels only.
+
+Each is a subclass of PyTorch's own layer: parameters, initialisation, optimizer groups and state dict are those of the
+full layer. The number of outputs is set by `set_width`; the number of inputs is read from the tensor that arrives, and
+nothing changes in `forward`. At full width the layer is the plain one, bit for bit.
+"""
+
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .channels import as_channels
+
+
+class SlimmableLayer:
+    """What the slimmable layers share: `in_rule` and `out_rule` (Channels), `set_width(width)`, `plain(width)`."""
+
+    def set_width(self, width):
+        self.active_out_channels = self.out_rule.at(width)
+
+    def plain(self, width):
+        """An ordinary PyTorch layer with a copy of this layer's parameters at `width`."""
+        raise TypeError(f"{type(self).__name__} cannot be turned into a plain layer")
+
+
+class _SlimmableConv(SlimmableLayer):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True):
+        in_rule, out_rule = as_channels(in_channels), as_channels(out_channels)
+        super().__init__(in_rule.full, out_rule.full, kernel_size, stride, padding, dilation, groups, bias)
+        self.in_rule, self.out_rule = in_rule, out_rule
+        self.active_out_channels = out_rule.full
+
+    def forward(self, x):
+        weight, bias, groups = self.slice(x.shape[1], self.active_out_channels)
+        return self._convolve(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+
+    def slice(self, in_channels, out_channels):
+        """Weight, bias and groups for the first channels. Groups keep their size, and so their number shrinks."""
+        if in_channels > self.in_channels:
+            raise ValueError(f"the input has {in_channels} channels; this layer has {self.in_channels}")
+        groups = in_channels * self.groups // self.in_channels if self.groups > 1 else 1
+        if groups * self.weight.shape[1] < in_channels:
+            raise ValueError(f"{in_channels} channels do not divide into groups of {self.weight.shape[1]}")
+        weight, bias = self.weight, self.bias
+        if (in_channels, out_channels) != (self.in_channels, self.out_channels):
+            weight = weight[:out_channels, : in_channels // groups]
+            bias = None if bias is None else bias[:out_channels]
+        return weight, bias, groups
+
+    def plain(self, width):
+        in_channels, out_channels = self.in_rule.at(width), self.out_rule.at(width)
+        weight, bias, groups = self.slice(in_channels, out_channels)
+        plain = self._plain_type(
+            in_channels, out_channels, self.kernel_size, self.stride, self.padding, self.dilation, groups,
+            bias=bias is not None, device="meta",
+        )  # fmt: skip
+        return _with_parameters(plain, weight, bias)
+
+
+class SlimmableConv2d(_SlimmableConv, nn.Conv2d):
+    """`nn.Conv2d` whose channel counts may be `Channels`; x is B, C, H, W. Dense, grouped or depthwise."""
+
+    _convolve = staticmethod(F.conv2d)
+    _plain_type = nn.Conv2d
+
+
+class SlimmableConv3d(_SlimmableConv, nn.Conv3d):
+    """`nn.Conv3d` whose channel counts may be `Channels`; x is B, C, T, H, W. Dense, grouped or depthwise."""
+
+    _convolve = staticmethod(F.conv3d)
+    _plain_type = nn.Conv3d
+
+
+class SlimmableLinear(SlimmableLayer, nn.Linear):
+    """`nn.Linear` whose feature counts may be `Channels`; x is ..., C."""
+
+    def __init__(self, in_features, out_features, bias=True):
+        in_rule, out_rule = as_channels(in_features), as_channels(out_features)
+        super().__init__(in_rule.full, out_rule.full, bias)
+        self.in_rule, self.out_rule = in_rule, out_rule
+        self.active_out_channels = out_rule.full
+
+    def forward(self, x):
+        return F.linear(x, *self.slice(x.shape[-1], self.active_out_channels))
+
+    def slice(self, in_features, out_features):
+        """Weight and bias for the first features."""
+        if in_features > self.in_features:
+            raise ValueError(f"the input has {in_features} features; this layer has {self.in_features}")
+        if (in_features, out_features) == (self.in_features, self.out_features):
+            return self.weight, self.bias
+        return self.weight[:out_features, :in_features], None if self.bias is None else self.bias[:out_features]
+
+    def plain(self, width):
+        in_features, out_features = self.in_rule.at(width), self.out_rule.at(width)
+        weight, bias = self.slice(in_features, out_features)
+        plain = nn.Linear(in_features, out_features, bias=bias is not None, device="meta")
+        return _with_parameters(plain, weight, bias)
+
+
+def _with_parameters(layer, weight, bias):
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer

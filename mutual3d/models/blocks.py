@@ -1,0 +1,80 @@
+"""Parts that the video backbones share: a stage of pathways, the residual block, initialisation.
+
+Names of children are PySlowFast's, so that its checkpoints load: `pathway0_res1.branch2.a_bn` and the like.
+"""
+
+from collections import OrderedDict
+
+import torch.nn as nn
+
+from mutual3d.layers import SlimmableBatchNorm3d, SlimmableConv3d
+
+
+class PathwayStage(nn.Module):
+    """Every pathway through its own chain: list of tensors -> list of tensors.
+
+    pathways: for each pathway a dict of modules, run in order and registered as `pathway{i}_{name}`.
+    """
+
+    def __init__(self, pathways):
+        super().__init__()
+        self.names = [[f"pathway{i}_{name}" for name in modules] for i, modules in enumerate(pathways)]
+        for names, modules in zip(self.names, pathways):
+            for name, module in zip(names, modules.values()):
+                self.add_module(name, module)
+
+    def forward(self, pathways):
+        return [self._run(names, x) for names, x in zip(self.names, pathways)]
+
+    def _run(self, names, x):
+        for name in names:
+            x = getattr(self, name)(x)
+        return x
+
+
+class ResidualBlock(nn.Module):
+    """relu(shortcut(x) + branch2(x)); the shortcut is `branch1`, `branch1_bn` where shapes change, else x itself."""
+
+    def __init__(self, branch2, in_channels, out_channels, stride=1):
+        super().__init__()
+        self.has_projection = in_channels.full != out_channels.full or stride != 1
+        if self.has_projection:
+            self.branch1 = conv3d(in_channels, out_channels, 1, stride=(1, stride, stride))
+            self.branch1_bn = SlimmableBatchNorm3d(out_channels)
+        self.branch2 = branch2
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        shortcut = self.branch1_bn(self.branch1(x)) if self.has_projection else x
+        return self.relu(shortcut + self.branch2(x))
+
+
+def conv3d(in_channels, out_channels, kernel_size, stride=1, groups=1):
+    """A slimmable 3D convolution without bias, padded to keep sizes at stride 1 (odd kernels)."""
+    kernel_size = (kernel_size,) * 3 if isinstance(kernel_size, int) else tuple(kernel_size)
+    padding = tuple(size // 2 for size in kernel_size)
+    return SlimmableConv3d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+
+
+def chain(**parts):
+    """`nn.Sequential` with names; parts that are None are left out."""
+    return nn.Sequential(OrderedDict((name, part) for name, part in parts.items() if part is not None))
+
+
+def initialize(network, *, fc_std=0.01, zero_init_final_bn=False):
+    """MSRA fan-out for convolutions, 1 / 0 for norms (0 / 0 for the last of a residual branch), N(0, fc_std) for linears."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=fc_std)
+        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if zero_init_final_bn:
+        _zero_final_norms(network)
+
+
+def _zero_final_norms(network):
+    for block in network.modules():
+        if isinstance(block, ResidualBlock):
+            nn.init.zeros_(block.branch2[-1].weight)

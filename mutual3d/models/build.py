@@ -1,0 +1,76 @@
+"""From a name and plain arguments, or from a config, to an adaptive network."""
+
+from fvcore.common.registry import Registry
+
+from mutual3d.sampling import SearchSpace
+
+from .x3d import build_x3d
+
+MODEL_REGISTRY = Registry("MODEL")
+MODEL_REGISTRY.__doc__ = "Functions from a config to the name and the arguments of `create_model`."
+
+_BUILDERS = {"x3d": build_x3d}
+
+
+def create_model(name, *, space, **arguments):
+    """The network `name` for `space`, a SearchSpace or its fields as a dict. Raises ValueError for an unknown name."""
+    if name not in _BUILDERS:
+        raise ValueError(f"there is no network '{name}': choose among {', '.join(_BUILDERS)}")
+    space = space if isinstance(space, SearchSpace) else SearchSpace(**space)
+    network = _BUILDERS[name](space=space, **arguments)
+    network.arguments = {"name": name, "space": _plain_space(space), **arguments}
+    return network
+
+
+def _plain_space(space):
+    return {
+        "width_range": list(space.width_range),
+        "spatial_sizes": list(space.spatial_sizes),
+        "temporal_sizes": list(space.temporal_sizes),
+        "divisor": space.divisor,
+    }
+
+
+def build_model(cfg):
+    """The network that a config describes (`MODEL.MODEL_NAME`), as PySlowFast's users know it."""
+    return create_model(**model_arguments(cfg))
+
+
+def model_arguments(cfg):
+    """Arguments of `create_model` for a config: plain values that a checkpoint can carry."""
+    name = cfg.MODEL.MODEL_NAME
+    if name not in MODEL_REGISTRY:
+        legal = ", ".join(key for key, _ in MODEL_REGISTRY)
+        raise ValueError(f"MODEL.MODEL_NAME is '{name}': mutual3d has {legal}")
+    return MODEL_REGISTRY.get(name)(cfg)
+
+
+def search_space(cfg):
+    """The config's SearchSpace as plain values; a static network's has one configuration."""
+    frames = cfg.DATA.NUM_FRAMES
+    if not cfg.MUTUAL.ENABLE:
+        return {"width_range": [1.0, 1.0], "spatial_sizes": [cfg.DATA.TRAIN_CROP_SIZE], "temporal_sizes": [frames]}
+    return {
+        "width_range": list(cfg.MUTUAL.WIDTH_RANGE),
+        "spatial_sizes": list(cfg.MUTUAL.SPATIAL_SIZES),
+        "temporal_sizes": list(cfg.MUTUAL.TEMPORAL_SIZES),
+        "divisor": cfg.MUTUAL.WIDTH_DIVISOR,
+    }
+
+
+@MODEL_REGISTRY.register()
+def X3D(cfg):
+    return {
+        "name": "x3d",
+        "space": search_space(cfg),
+        "num_classes": cfg.MODEL.NUM_CLASSES,
+        "width_factor": cfg.X3D.WIDTH_FACTOR,
+        "depth_factor": cfg.X3D.DEPTH_FACTOR,
+        "bottleneck_factor": cfg.X3D.BOTTLENECK_FACTOR,
+        "dim_c1": cfg.X3D.DIM_C1,
+        "dim_c5": cfg.X3D.DIM_C5,
+        "scale_res2": cfg.X3D.SCALE_RES2,
+        "dropout_rate": cfg.MODEL.DROPOUT_RATE,
+        "fc_init_std": cfg.MODEL.FC_INIT_STD,
+        "zero_init_final_bn": cfg.RESNET.ZERO_INIT_FINAL_BN,
+    }

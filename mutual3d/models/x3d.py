@@ -1,0 +1,122 @@
+"""X3D (Feichtenhofer, CVPR 2020) with slimmable layers; children named as in PySlowFast."""
+
+import math
+
+import torch.nn as nn
+
+from mutual3d.layers import (
+    ExpandedChannels,
+    FixedChannels,
+    ScaledChannels,
+    SlimmableBatchNorm3d,
+    SlimmableLinear,
+    SqueezedChannels,
+    SqueezeExcite,
+    make_divisible,
+)
+
+from .adaptive import AdaptiveNetwork
+from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
+
+BASE_DEPTHS = (1, 2, 5, 3)
+
+
+class X3DHead(nn.Module):
+    """[B, C, T, H, W] -> conv_5 -> norm -> ReLU -> global mean -> lin_5 -> ReLU -> dropout -> projection -> logits B, K.
+
+    `lin_5` keeps all its outputs at every width, so that the classifier always reads the same features.
+    """
+
+    def __init__(self, in_channels, inner_channels, features, num_classes, dropout_rate):
+        super().__init__()
+        self.conv_5 = conv3d(in_channels, inner_channels, 1)
+        self.conv_5_bn = SlimmableBatchNorm3d(inner_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.AdaptiveAvgPool3d(1)
+        self.lin_5 = conv3d(inner_channels, FixedChannels(features), 1)
+        self.dropout = nn.Dropout(dropout_rate)
+        self.projection = SlimmableLinear(features, num_classes)
+
+    def forward(self, pathways):
+        (x,) = pathways
+        x = self.pool(self.relu(self.conv_5_bn(self.conv_5(x))))
+        x = self.relu(self.lin_5(x)).flatten(1)
+        return self.projection(self.dropout(x))
+
+
+def x3d_stem(out_channels):
+    """Spatial 1x3x3 with stride 2, then depthwise in time 5x1x1, norm, ReLU."""
+    return chain(
+        conv_xy=conv3d(FixedChannels(3), out_channels, (1, 3, 3), stride=(1, 2, 2)),
+        conv=conv3d(out_channels, out_channels, (5, 1, 1), groups=out_channels.full),
+        bn=SlimmableBatchNorm3d(out_channels),
+        relu=nn.ReLU(inplace=True),
+    )
+
+
+def x3d_block(in_channels, out_channels, bottleneck_factor, stride, with_se):
+    """1x1x1 -> depthwise 3x3x3 (stride) -> squeeze-excite -> Swish -> 1x1x1, each followed by a norm."""
+    inner = ExpandedChannels(out_channels, bottleneck_factor)
+    branch2 = chain(
+        a=conv3d(in_channels, inner, 1),
+        a_bn=SlimmableBatchNorm3d(inner),
+        a_relu=nn.ReLU(inplace=True),
+        b=conv3d(inner, inner, 3, stride=(1, stride, stride), groups=inner.full),
+        b_bn=SlimmableBatchNorm3d(inner),
+        se=SqueezeExcite(inner, SqueezedChannels(inner, 1 / 16)) if with_se else None,
+        b_swish=nn.SiLU(inplace=True),
+        c=conv3d(inner, out_channels, 1),
+        c_bn=SlimmableBatchNorm3d(out_channels),
+    )
+    return ResidualBlock(branch2, in_channels, out_channels, stride)
+
+
+def x3d_stage(in_channels, out_channels, depth, bottleneck_factor):
+    """`depth` blocks; the first has stride 2 in space, every other one (0, 2, 4, ...) squeeze-excite."""
+    inputs = [in_channels] + [out_channels] * (depth - 1)
+    blocks = {
+        f"res{i}": x3d_block(inputs[i], out_channels, bottleneck_factor, stride=2 if i == 0 else 1, with_se=i % 2 == 0)
+        for i in range(depth)
+    }
+    return PathwayStage([blocks])
+
+
+def stage_channels(dim_c1, width_factor, scale_res2):
+    """Channels of the stem and of the four stages at width 1.0."""
+    res2 = make_divisible(dim_c1 * 2) if scale_res2 else dim_c1
+    bases = [res2, make_divisible(res2 * 2)]
+    bases += [make_divisible(bases[1] * 2), make_divisible(bases[1] * 4)]
+    return [make_divisible(base * width_factor) for base in (dim_c1, *bases)]
+
+
+def build_x3d(
+    *,
+    space,
+    num_classes,
+    width_factor=2.0,
+    depth_factor=2.2,
+    bottleneck_factor=2.25,
+    dim_c1=12,
+    dim_c5=2048,
+    scale_res2=False,
+    dropout_rate=0.5,
+    fc_init_std=0.01,
+    zero_init_final_bn=True,
+):
+    """An adaptive X3D for clips of 3 channels; M by default, every size and frame count runs.
+
+    The arguments are PySlowFast's `X3D.*` keys; `space` (SearchSpace) says which widths and sizes it is trained for.
+    """
+    max_width = space.width_range[1]
+    stem, *stages = [
+        ScaledChannels(base, space.divisor, max_width) for base in stage_channels(dim_c1, width_factor, scale_res2)
+    ]
+    depths = [math.ceil(depth * depth_factor) for depth in BASE_DEPTHS]
+    children = {"s1": PathwayStage([{"stem": x3d_stem(stem)}])}
+    for i, (inputs, outputs, depth) in enumerate(zip([stem, *stages], stages, depths), start=2):
+        children[f"s{i}"] = x3d_stage(inputs, outputs, depth, bottleneck_factor)
+    inner = ExpandedChannels(stages[-1], bottleneck_factor)
+    children["head"] = X3DHead(stages[-1], inner, dim_c5, num_classes, dropout_rate)
+    network = AdaptiveNetwork(children, space)
+    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
+    return network

@@ -1,0 +1,20 @@
+"""Which sub-network runs: configurations, the space they come from, sampling rules, shrinking a clip to one."""
+
+from .clip import fit_clip, fit_clips, normalize_clip, shrink_clip, temporal_indices, view_size
+from .configuration import Configuration, SearchSpace
+from .rules import RULES, expected_step_cost, sample_subnets, step_generator
+
+__all__ = [
+    "Configuration",
+    "RULES",
+    "SearchSpace",
+    "expected_step_cost",
+    "fit_clip",
+    "fit_clips",
+    "normalize_clip",
+    "sample_subnets",
+    "shrink_clip",
+    "step_generator",
+    "temporal_indices",
+    "view_size",
+]

@@ -1,0 +1,61 @@
+"""What happens to a clip on its device: normalising it, and shrinking it to the size and frames of a configuration."""
+
+import torch
+import torch.nn.functional as F
+
+
+def normalize_clip(clip_BCTHW, mean, std):
+    """uint8 in [0, 255] -> float in units of `std` around `mean` (both per channel, of pixels in [0, 1])."""
+    shape = (1, -1, 1, 1, 1)
+    scale = 255 * torch.as_tensor(std, dtype=torch.float32, device=clip_BCTHW.device).view(shape)
+    shift = 255 * torch.as_tensor(mean, dtype=torch.float32, device=clip_BCTHW.device).view(shape)
+    return (clip_BCTHW.float() - shift) / scale
+
+
+def temporal_indices(num_frames, temporal):
+    """Which of `num_frames` frames a configuration of `temporal` frames sees: evenly spaced, both ends included."""
+    if temporal > num_frames:
+        raise ValueError(f"the clip has {num_frames} frames and cannot give {temporal}")
+    return torch.linspace(0, num_frames - 1, temporal).long()
+
+
+def view_size(crop, spatial, train_crop):
+    """Pixels that a configuration of size `spatial` sees of a view cut at `crop`, for a network trained at `train_crop`."""
+    return round(crop * spatial / train_crop)
+
+
+def shrink_clip(clip_BCTHW, size=None, temporal=None):
+    """Reduce a clip to `size` x `size` pixels and `temporal` frames; None or the clip's own value keeps a dimension.
+
+    Bilinear with antialiasing, in training, calibration, tables and deployment alike, so that the statistics of one
+    hold for the other. Takes and returns float B, C, T, H, W; the same tensor when nothing changes.
+    """
+    if temporal is not None and temporal != clip_BCTHW.shape[2]:
+        indices = temporal_indices(clip_BCTHW.shape[2], temporal).to(clip_BCTHW.device)
+        clip_BCTHW = clip_BCTHW.index_select(2, indices)
+    if size is None or clip_BCTHW.shape[3:] == (size, size):
+        return clip_BCTHW
+    return _resize_frames(clip_BCTHW, size)
+
+
+def _resize_frames(clip_BCTHW, size):
+    batch, channels, frames, height, width = clip_BCTHW.shape
+    frames_NCHW = clip_BCTHW.transpose(1, 2).reshape(batch * frames, channels, height, width)
+    resized = F.interpolate(frames_NCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return resized.reshape(batch, frames, channels, size, size).transpose(1, 2)
+
+
+def fit_clip(clip_BCTHW, configuration, space):
+    """The clip as `configuration` sees it. The clip may be cut larger than in training: sizes shrink in proportion."""
+    size = view_size(clip_BCTHW.shape[-1], configuration.spatial, space.spatial_sizes[-1])
+    return shrink_clip(clip_BCTHW, size, configuration.temporal)
+
+
+def fit_clips(clip_BCTHW, configurations, space):
+    """Yield (configuration, its clip) for each; configurations of the same sizes share one shrunk clip."""
+    by_sizes = {}
+    for configuration in configurations:
+        by_sizes.setdefault((configuration.spatial, configuration.temporal), []).append(configuration)
+    for group in by_sizes.values():
+        fitted = fit_clip(clip_BCTHW, group[0], space)
+        yield from ((configuration, fitted) for configuration in group)

@@ -1,0 +1,21 @@
+"""The mutual step, its objectives, the optimizer, the schedule, checkpoints and the loop."""
+
+from .checkpoint import Checkpoints
+from .loop import Trainer
+from .objectives import OBJECTIVES, distillation_loss
+from .optimizer import build_optimizer, parameter_groups
+from .schedule import cosine_schedule, relative_steps_schedule
+from .step import MutualStep, NonFiniteLossError
+
+__all__ = [
+    "Checkpoints",
+    "MutualStep",
+    "NonFiniteLossError",
+    "OBJECTIVES",
+    "Trainer",
+    "build_optimizer",
+    "cosine_schedule",
+    "distillation_loss",
+    "parameter_groups",
+    "relative_steps_schedule",
+]

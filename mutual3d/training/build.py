@@ -1,0 +1,76 @@
+"""From a config to the parts of a training run."""
+
+import functools
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from mutual3d.utils import distributed
+
+from .optimizer import build_optimizer as _build_optimizer
+from .schedule import cosine_schedule, relative_steps_schedule, with_warmup
+from .step import MutualStep
+
+
+def build_optimizer(cfg, model):
+    """SGD with the config's decays."""
+    return _build_optimizer(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        momentum=cfg.SOLVER.MOMENTUM,
+        dampening=cfg.SOLVER.DAMPENING,
+        nesterov=cfg.SOLVER.NESTEROV,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        bn_weight_decay=cfg.BN.WEIGHT_DECAY,
+        no_decay_1d=cfg.SOLVER.ZERO_WD_1D_PARAM,
+    )
+
+
+def build_schedule(cfg):
+    """Exact epoch -> learning rate."""
+    shards = cfg.NUM_SHARDS if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS else 1
+    base_lr = cfg.SOLVER.BASE_LR * shards
+    if cfg.SOLVER.LR_POLICY == "cosine":
+        schedule = cosine_schedule(
+            base_lr=base_lr,
+            max_epoch=cfg.SOLVER.MAX_EPOCH,
+            end_lr=cfg.SOLVER.COSINE_END_LR * shards,
+            start_epoch=cfg.SOLVER.WARMUP_EPOCHS if cfg.SOLVER.COSINE_AFTER_WARMUP else 0.0,
+        )
+    else:
+        schedule = relative_steps_schedule(base_lr=base_lr, steps=cfg.SOLVER.STEPS, factors=cfg.SOLVER.LRS)
+    return with_warmup(
+        schedule, warmup_epochs=cfg.SOLVER.WARMUP_EPOCHS, warmup_start_lr=cfg.SOLVER.WARMUP_START_LR * shards
+    )
+
+
+def build_step(cfg, model, device):
+    """The mutual step on `device`; a static network (MUTUAL.ENABLE False) has no sub-networks."""
+    network = model
+    if distributed.is_distributed():
+        network = DistributedDataParallel(model, broadcast_buffers=False)
+    scaler = None
+    if cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "float16":
+        scaler = torch.amp.GradScaler(device.type)
+    return MutualStep(
+        model,
+        network=network,
+        subnets=cfg.MUTUAL.SUBNETS if cfg.MUTUAL.ENABLE else [],
+        objective=cfg.MUTUAL.OBJECTIVE,
+        mean=cfg.DATA.MEAN,
+        std=cfg.DATA.STD,
+        seed=cfg.RNG_SEED,
+        accumulation_steps=cfg.TRAIN.ACCUMULATION_STEPS,
+        autocast=_autocast(cfg, device),
+        scaler=scaler,
+        memory_format=torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format,
+    )
+
+
+def _autocast(cfg, device):
+    if not cfg.TRAIN.MIXED_PRECISION:
+        return None
+    dtype = getattr(torch, cfg.TRAIN.MIXED_PRECISION_DTYPE)
+    if device.type == "cpu" and dtype == torch.float16:
+        raise ValueError("TRAIN.MIXED_PRECISION_DTYPE float16 needs a GPU: use bfloat16, or TRAIN.MIXED_PRECISION False")
+    return functools.partial(torch.autocast, device.type, dtype=dtype)

@@ -1,0 +1,56 @@
+"""Checkpoints of a training run, under PySlowFast's names: checkpoints/checkpoint_epoch_00010.pyth."""
+
+import re
+from pathlib import Path
+
+from mutual3d.utils import distributed
+from mutual3d.utils.checkpoint import load_weights
+from mutual3d.utils.files import load_tensors, save_tensors
+
+
+class Checkpoints:
+    """Writes and finds the checkpoints of one output directory."""
+
+    def __init__(self, output_dir):
+        self.directory = Path(output_dir) / "checkpoints"
+
+    def path(self, epoch):
+        return self.directory / f"checkpoint_epoch_{epoch:05d}.pyth"
+
+    def last(self):
+        """The newest finished checkpoint, or None. Files are written whole, so that each one found is complete."""
+        found = [p for p in self.directory.glob("checkpoint_epoch_*.pyth") if re.fullmatch(r"checkpoint_epoch_\d+", p.stem)]
+        return max(found, key=lambda path: int(path.stem.rsplit("_", 1)[1]), default=None)
+
+    def save(self, model, optimizer, *, epoch, config="", scaler=None):
+        """Write the state after `epoch` finished epochs, on the main process. `config` is kept as text."""
+        if not distributed.is_main():
+            return
+        save_tensors(
+            self.path(epoch),
+            {
+                "epoch": epoch,
+                "model_state": model.state_dict(),
+                "model_arguments": model.arguments,
+                "optimizer_state": optimizer.state_dict(),
+                "scaler_state": None if scaler is None else scaler.state_dict(),
+                "cfg": config,
+            },
+        )
+
+    def resume(self, model, optimizer, scaler=None):
+        """Load the newest checkpoint into model and optimizer; returns the number of finished epochs, 0 if none."""
+        path = self.last()
+        if path is None:
+            return 0
+        state = load_tensors(path)
+        if not isinstance(state, dict) or not {"epoch", "model_state", "optimizer_state"} <= state.keys():
+            raise ValueError(
+                f"'{path}' is no training checkpoint of this project: move it away, or set TRAIN.AUTO_RESUME False and "
+                "give it as TRAIN.CHECKPOINT_FILE_PATH to start from its weights"
+            )
+        load_weights(model, state["model_state"], path)
+        optimizer.load_state_dict(state["optimizer_state"])
+        if scaler is not None and state["scaler_state"]:
+            scaler.load_state_dict(state["scaler_state"])
+        return state["epoch"]

@@ -1,0 +1,172 @@
+"""The training loop."""
+
+import datetime
+import time
+
+import torch
+
+from mutual3d.evaluation.metrics import topk_correct
+from mutual3d.utils import distributed
+from mutual3d.utils.logging import log_json_stats, logger, progress_bar
+
+
+class UnreadableVideosError(RuntimeError):
+    """More videos could not be read than the run tolerates."""
+
+
+class Trainer:
+    """Runs a MutualStep over the batches of a loader, epoch by epoch.
+
+    loader: `len(loader)` batches an epoch, `loader.batches(epoch)` gives them (clips uint8 B, V, C, T, H, W).
+    schedule: exact epoch -> learning rate. after_epoch(epoch) is called with the number of finished epochs, to save and
+    to evaluate. writer: a TensorBoard SummaryWriter or None.
+    """
+
+    def __init__(
+        self, step, optimizer, loader, schedule, *, device, max_epoch,
+        seed=0, clip_value=None, clip_norm=None, max_unreadable=0.0, log_period=10, after_epoch=None, writer=None,
+    ):  # fmt: skip
+        self.step, self.optimizer, self.loader, self.schedule = step, optimizer, loader, schedule
+        self.device, self.max_epoch, self.seed = device, max_epoch, seed
+        self.clip_value, self.clip_norm = clip_value, clip_norm
+        self.max_unreadable, self.log_period = max_unreadable, log_period
+        self.after_epoch = after_epoch or (lambda epoch: None)
+        self.writer = writer
+        self.unreadable = {}
+
+    def train(self, start_epoch=0):
+        """Train from `start_epoch` finished epochs to `max_epoch`."""
+        for epoch in range(start_epoch, self.max_epoch):
+            self._train_epoch(epoch)
+            self.after_epoch(epoch + 1)
+
+    def _train_epoch(self, epoch):
+        self.step.model.train()
+        meter = _Meter(epoch, self.max_epoch, len(self.loader))
+        batches = progress_bar(self.loader.batches(epoch=epoch), f"train {epoch + 1}/{self.max_epoch}", len(self.loader))
+        for iteration, batch in enumerate(batches):
+            meter.data_ready()
+            self._count_unreadable(batch.bad)
+            rate = self._set_rate(epoch + iteration / len(self.loader))
+            result = self._train_batch(batch, epoch * len(self.loader) + iteration)
+            meter.update(result, rate)
+            if (iteration + 1) % self.log_period == 0:
+                log_json_stats(meter.iteration_stats(iteration))
+        stats = meter.epoch_stats()
+        log_json_stats(stats)
+        self._write(stats, epoch)
+
+    def _train_batch(self, batch, step):
+        # Dropout's random numbers depend on the step alone, so that a resumed run repeats and skips none.
+        torch.manual_seed(hash((self.seed, step, distributed.rank())) & 0x7FFFFFFF)
+        clips = batch.clips_BVCTHW.to(self.device, non_blocking=True).flatten(0, 1)
+        labels = batch.labels.to(self.device, non_blocking=True).repeat_interleave(batch.clips_BVCTHW.shape[1])
+        self.optimizer.zero_grad(set_to_none=True)
+        result = self.step(clips, labels, step)
+        self._update()
+        return result
+
+    def _update(self):
+        scaler = self.step.scaler
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def _set_rate(self, exact_epoch):
+        rate = self.schedule(exact_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _count_unreadable(self, bad):
+        for video in bad:
+            if video.path not in self.unreadable:
+                logger.warning("skipped: cannot read '%s': %s", video.path, video.cause)
+            self.unreadable[video.path] = video.cause
+        if len(self.unreadable) > self.max_unreadable * self.loader.num_samples:
+            listed = "\n".join(f"  {path}: {cause}" for path, cause in list(self.unreadable.items())[:10])
+            raise UnreadableVideosError(
+                f"{len(self.unreadable)} of {self.loader.num_samples} training videos cannot be read, more than the share "
+                f"{self.max_unreadable:g} that DATA_LOADER.MAX_UNREADABLE_TRAIN tolerates:\n{listed}\n"
+                "`python tools/check_data.py --csv train.csv` lists all of them"
+            )
+
+    def _write(self, stats, epoch):
+        if self.writer is not None:
+            for key in ("loss", "lr", "top1_err", "top5_err"):
+                self.writer.add_scalar(f"Train/{key}", stats[key], epoch + 1)
+
+
+class _Meter:
+    """Sums of one epoch, and the json_stats that PySlowFast's users parse (errors in percent, times in seconds)."""
+
+    def __init__(self, epoch, max_epoch, iterations):
+        self.epoch, self.max_epoch, self.iterations = epoch, max_epoch, iterations
+        self.start = self.mark = time.perf_counter()
+        self.samples, self.sums = 0, {}
+        self.times = {"dt": 0.0, "dt_data": 0.0, "dt_net": 0.0}
+        self.last = {}
+
+    def data_ready(self):
+        self.ready = time.perf_counter()
+
+    def update(self, result, rate):
+        now = time.perf_counter()
+        self.last = {"dt": now - self.mark, "dt_data": self.ready - self.mark, "dt_net": now - self.ready, "lr": rate}
+        self.mark = now
+        for key in self.times:
+            self.times[key] += self.last[key]
+        count, (top1, top5) = len(result.labels), topk_correct(result.logits, result.labels, (1, 5))
+        self.samples += count
+        values = {
+            "loss": sum(result.losses) * count,
+            "loss_largest": result.losses[0] * count,
+            "top1_err": 100.0 * (count - int(top1.sum())),
+            "top5_err": 100.0 * (count - int(top5.sum())),
+        }
+        self.sums = {key: self.sums.get(key, 0.0) + value for key, value in values.items()}
+
+    def iteration_stats(self, iteration):
+        left = (self.max_epoch - self.epoch) * self.iterations - iteration - 1
+        return {
+            "_type": "train_iter",
+            "epoch": f"{self.epoch + 1}/{self.max_epoch}",
+            "iter": f"{iteration + 1}/{self.iterations}",
+            "eta": _duration(left * self.times["dt"] / (iteration + 1)),
+            "gpu_mem": _gpu_memory(),
+            **self.last,
+            **self._means(),
+        }
+
+    def epoch_stats(self):
+        elapsed = time.perf_counter() - self.start
+        return {
+            "_type": "train_epoch",
+            "epoch": f"{self.epoch + 1}/{self.max_epoch}",
+            "eta": _duration(elapsed * (self.max_epoch - self.epoch - 1)),
+            "gpu_mem": _gpu_memory(),
+            **self.times,
+            "lr": self.last["lr"],
+            **self._means(),
+        }
+
+    def _means(self):
+        return {key: value / max(self.samples, 1) for key, value in self.sums.items()}
+
+
+def _duration(seconds):
+    return str(datetime.timedelta(seconds=int(seconds)))
+
+
+def _gpu_memory():
+    used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return f"{used / 2**30:.2f}G"

@@ -1,0 +1,34 @@
+"""SGD over parameter groups: norms apart from the rest."""
+
+import torch
+import torch.nn as nn
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def parameter_groups(model, *, weight_decay, bn_weight_decay=0.0, no_decay_1d=False):
+    """Every trainable parameter in exactly one group: {params, weight_decay, name}. Empty groups are left out.
+
+    Norms, bias included, decay by `bn_weight_decay`; everything else by `weight_decay`, whatever its number of
+    dimensions, but for parameters of one dimension when `no_decay_1d`.
+    """
+    norms, no_decay, others = [], [], []
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if isinstance(module, _NORMS):
+                norms.append(parameter)
+            elif no_decay_1d and parameter.ndim == 1:
+                no_decay.append(parameter)
+            else:
+                others.append(parameter)
+    groups = (("norms", norms, bn_weight_decay), ("no_decay", no_decay, 0.0), ("others", others, weight_decay))
+    return [{"name": n, "params": p, "weight_decay": d} for n, p, d in groups if p]
+
+
+def build_optimizer(model, *, base_lr, momentum=0.9, dampening=0.0, nesterov=True, **decay):
+    """SGD; `decay` goes to `parameter_groups`."""
+    return torch.optim.SGD(
+        parameter_groups(model, **decay), lr=base_lr, momentum=momentum, dampening=dampening, nesterov=nesterov
+    )

@@ -1,0 +1,41 @@
+"""Weights from a file into a network, with every mismatch explained."""
+
+from .files import load_tensors
+
+
+def read_weights(path):
+    """The state dict in a checkpoint of this project or of PySlowFast; ValueError when the file holds none."""
+    content = load_tensors(path)
+    state = content.get("model_state", content) if isinstance(content, dict) else None
+    if not state or not all(hasattr(value, "shape") for value in state.values()):
+        raise ValueError(f"'{path}' holds no weights: expected a checkpoint with 'model_state'")
+    return state
+
+
+def load_weights(model, state, source):
+    """Load a state dict that fits `model` exactly; ValueError that names `source`, what differs and the fix."""
+    own = model.state_dict()
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    reshaped = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if missing or unexpected or reshaped:
+        raise ValueError(_describe(own, state, source, missing, unexpected, reshaped))
+    model.load_state_dict(state)
+
+
+def _describe(own, state, source, missing, unexpected, reshaped):
+    if reshaped and not missing and not unexpected and all(key.startswith("head.projection") for key in reshaped):
+        return (
+            f"'{source}' was made for {len(state[reshaped[0]])} classes and this network has {len(own[reshaped[0]])}: "
+            "set MODEL.NUM_CLASSES to match"
+        )
+    lines = [f"'{source}' is a checkpoint of another network ({len(own) - len(missing) - len(reshaped)} of {len(own)} entries fit):"]
+    lines += _some("missing in the file", missing)
+    lines += _some("unknown to this network", unexpected)
+    lines += _some("of another shape", [f"{k} {tuple(state[k].shape)}, not {tuple(own[k].shape)}" for k in reshaped])
+    return "\n".join(lines + ["check MODEL.MODEL_NAME and the network's keys in the config"])
+
+
+def _some(title, names, limit=4):
+    more = f", and {len(names) - limit} more" if len(names) > limit else ""
+    return [f"  {title}: {', '.join(names[:limit])}{more}"] if names else []

@@ -1,0 +1,68 @@
+"""One process or many, without the caller having to know: rank, world size, gathering. Processes come from torchrun."""
+
+import contextlib
+import os
+
+import torch
+import torch.distributed as dist
+
+
+def is_distributed():
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank():
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size():
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def is_main():
+    """Whether this process writes the files."""
+    return rank() == 0
+
+
+def choose_device(num_gpus):
+    """cpu when `num_gpus` is 0 or there is no GPU; otherwise this process's GPU."""
+    if num_gpus == 0 or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+@contextlib.contextmanager
+def process_group(device, backend="nccl"):
+    """Join the processes that torchrun started, for the length of the block; does nothing without torchrun."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def gather(value):
+    """`value` of every process, in order of rank, on every process. Any object that pickles."""
+    if not is_distributed():
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def barrier():
+    """Wait until every process is here."""
+    if is_distributed():
+        dist.barrier()
+
+
+def broadcast_buffers(module):
+    """Give every process the main process's buffers (running statistics drift apart in training)."""
+    if is_distributed():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)

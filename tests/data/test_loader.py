@@ -1,0 +1,123 @@
+"""Batches: order, ranks, resuming, workers, bad videos."""
+
+import pytest
+import torch
+from videos import moving_frames, write_video
+
+from mutual3d.data.kinetics import BadVideo, Sample, VideoDataset
+from mutual3d.data.loader import ClipLoader
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Samples without videos, which remember what was asked for; `bad` positions are unreadable."""
+
+    def __init__(self, length, bad=()):
+        self.length = length
+        self.bad = bad
+        self.asked = []
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, key):
+        epoch, index = key
+        self.asked.append(index)
+        if index in self.bad:
+            return BadVideo(index, f"{index}.mp4", "broken")
+        return Sample(torch.full((1, 3, 2, 4, 4), index, dtype=torch.uint8), index % 5, index)
+
+
+def indices(loader, **arguments):
+    return [batch.indices.tolist() for batch in loader.batches(**arguments)]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_ranks_together_see_the_batches_of_one_process(world_size):
+    alone = indices(ClipLoader(Numbers(50), 8, shuffle=True, seed=1), epoch=3)
+    share = dict(batch_size=8 // world_size, shuffle=True, seed=1, world_size=world_size)
+    ranks = [indices(ClipLoader(Numbers(50), rank=rank, **share), epoch=3) for rank in range(world_size)]
+    assert [sum(slices, []) for slices in zip(*ranks)] == alone
+    assert len(alone) == 6 and len(set(sum(alone, []))) == 48
+
+
+def test_epochs_and_seeds_shuffle_differently():
+    loader = ClipLoader(Numbers(40), 8, shuffle=True, seed=1)
+    assert indices(loader, epoch=0) == indices(loader, epoch=0)
+    assert indices(loader, epoch=0) != indices(loader, epoch=1)
+    assert indices(loader, epoch=0) != indices(ClipLoader(Numbers(40), 8, shuffle=True, seed=2), epoch=0)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("length, batch_size", [(17, 4), (3, 4), (12, 4), (1, 1)])
+def test_evaluation_serves_each_video_once(world_size, length, batch_size):
+    loaders = [
+        ClipLoader(Numbers(length), batch_size, shuffle=False, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    served = [indices(loader) for loader in loaders]
+    assert [len(batches) for batches in served] == [len(loader) for loader in loaders]
+    assert sorted(sum(sum(served, []), [])) == list(range(length))
+    assert all(loader.num_samples == length for loader in loaders)
+    if length == 17 and world_size == 2:
+        assert served[1] == [[4, 5, 6, 7], [12, 13, 14, 15]]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_start_skips_without_decoding(shuffle):
+    dataset = Numbers(40)
+    loader = ClipLoader(dataset, 8, shuffle=shuffle)
+    whole = indices(loader, epoch=2)
+    dataset.asked.clear()
+    assert indices(loader, epoch=2, start=3) == whole[3:]
+    assert dataset.asked == sum(whole[3:], [])
+    assert indices(loader, start=5) == []
+    with pytest.raises(ValueError, match="an epoch has 5 batches"):
+        indices(loader, start=6)
+
+
+def test_too_short_a_list():
+    with pytest.raises(ValueError, match="7 videos.* 8 .*4 on each of 2"):
+        ClipLoader(Numbers(7), 4, shuffle=True, rank=0, world_size=2)
+
+
+def test_bad_videos_are_listed_and_not_replaced():
+    first, second, third = ClipLoader(Numbers(6, bad=(1, 2, 3)), 2, shuffle=False).batches()
+    assert first.indices.tolist() == [0] and first.bad == [BadVideo(1, "1.mp4", "broken")]
+    assert first.clips_BVCTHW.shape == (1, 1, 3, 2, 4, 4)
+    assert len(second.clips_BVCTHW) == len(second.labels) == len(second.indices) == 0 and len(second.bad) == 2
+    assert third.labels.dtype == third.indices.dtype == torch.int64 and third.labels.tolist() == [4, 0]
+
+
+def test_a_subset_keeps_positions_in_the_list():
+    loader = ClipLoader(Numbers(20), 2, shuffle=False, indices=[3, 9, 15])
+    assert indices(loader) == [[3, 9], [15]] and loader.num_samples == 3
+
+
+def test_workers_change_nothing(tmp_path):
+    frames = moving_frames(30)
+    videos = [(str(write_video(tmp_path / f"{i}.mp4", frames[i:])), i) for i in range(5)] + [("gone.mp4", 5)]
+    clip = dict(num_frames=4, sampling_rate=3, crop_size=32, jitter_scales=(32, 40), training=True, num_views=2)
+    dataset = VideoDataset(videos, **clip)
+    alone = ClipLoader(dataset, 2, shuffle=True)
+    with_workers = ClipLoader(dataset, 2, shuffle=True, num_workers=2, pin_memory=True)
+    next(with_workers.batches(epoch=0))
+    for epoch in (0, 1):
+        pairs = list(zip(alone.batches(epoch, start=1), with_workers.batches(epoch, start=1), strict=True))
+        assert len(pairs) == 2
+        for ours, theirs in pairs:
+            assert torch.equal(ours.clips_BVCTHW, theirs.clips_BVCTHW) and ours.bad == theirs.bad
+            assert torch.equal(ours.labels, theirs.labels) and torch.equal(ours.indices, theirs.indices)
+
+
+def test_clips_are_channels_last_in_memory():
+    batch = next(ClipLoader(Numbers(4), 4, shuffle=False).batches())
+    assert batch.clips_BVCTHW[:, 0].is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_workers_use_one_thread():
+    class Threads(Numbers):
+        def __getitem__(self, key):
+            return Sample(torch.full((1, 3, 1, 1, 1), torch.get_num_threads(), dtype=torch.uint8), 0, key[1])
+
+    for batch in ClipLoader(Threads(2), 1, shuffle=False, num_workers=1).batches():
+        assert batch.clips_BVCTHW.unique().tolist() == [1]

@@ -1,0 +1,94 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from mutual3d.evaluation.query_table import QueryTable, Row
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "select_config.py"
+
+
+@pytest.fixture
+def main():
+    specification = importlib.util.spec_from_file_location("select_config", TOOL)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def path(tmp_path):
+    rows = [
+        Row("0.6-48-4", (8,), 0.5, 100, {"top1_acc": 50.0}, {"cpu": 10.0, "gpu": 4.0}),
+        Row("0.6-64-4", (8,), 1.0, 100, {"top1_acc": 60.0}, {"cpu": 30.0, "gpu": 1.0}),
+        Row("1-64-4", (16,), 2.0, 200, {"top1_acc": 70.0}, {"cpu": 20.0, "gpu": 5.0}),
+    ]
+    provenance = {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 64}
+    QueryTable(rows, provenance).save_json(tmp_path / "query_table.json")
+    return str(tmp_path / "query_table.json")
+
+
+def test_a_budget_gives_the_best_row_in_words(main, path, capsys):
+    assert main(["--table", path, "--gflops", "1.5"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("0.6-64-4: top-1 accuracy 60.00 % (val split, 1 view, crop 64), 1 GFLOPs per view")
+    assert "30 ms on cpu" in out and err == ""
+
+
+@pytest.mark.parametrize(
+    "budget, expected",
+    [
+        (["--latency-ms", "25", "--device", "cpu"], "1-64-4"),
+        (["--latency-ms", "25", "--device", "cpu", "--gflops", "1"], "0.6-48-4"),
+        (["--latency-ms", "4.5", "--device", "gpu"], "0.6-64-4"),
+    ],
+)
+def test_json_is_one_object_with_its_conditions(main, path, capsys, budget, expected):
+    assert main(["--table", path, "--json", *budget]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["configuration"], answer["fits"]) == (expected, True)
+    assert (answer["provenance"]["split"], answer["provenance"]["crop"]) == ("val", 64)
+
+
+def test_a_budget_too_small_prints_the_nearest_row_and_fails(main, path, capsys):
+    assert main(["--table", path, "--gflops", "0.1"]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("0.6-48-4:")
+    assert "no configuration fits 0.1 GFLOPs; the nearest, 0.6-48-4, needs 0.5 GFLOPs" in err
+    assert main(["--table", path, "--gflops", "0.1", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["fits"] is False
+
+
+def test_list_prints_the_frontier(main, path, capsys):
+    assert main(["--table", path, "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["0.6-48-4", "0.6-64-4", "1-64-4"]
+    assert main(["--table", path, "--list", "--device", "cpu", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [row["configuration"] for row in answer["rows"]] == ["0.6-48-4", "1-64-4"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--latency-ms", "25"], "name one of cpu, gpu"),
+        (["--gflops", "-1"], "above 0"),
+        (["--gflops", "1", "--device", "cpu"], "give latency_ms"),
+    ],
+)
+def test_what_the_table_cannot_answer_goes_to_stderr(main, path, capsys, arguments, message):
+    assert main(["--table", path, *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and message in err
+
+
+def test_a_missing_table_is_named(main, tmp_path, capsys):
+    assert main(["--table", str(tmp_path / "none.json"), "--gflops", "1"]) == 1
+    assert "none.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--list", "--gflops", "1"]])
+def test_contradictory_options_are_refused(main, path, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--table", path, *arguments])
+    assert stopped.value.code == 2

@@ -1,0 +1,321 @@
+"""Train, calibrate, measure, report and test: what the YAML enables, in this order.
+
+python tools/run_net.py --cfg configs/Kinetics/MUTUAL_X3D_M.yaml DATA.PATH_TO_DATA_DIR /data/k400
+torchrun --nproc_per_node 8 tools/run_net.py --cfg configs/Kinetics/MUTUAL_X3D_M.yaml
+"""
+
+import argparse
+import datetime
+import functools
+import time
+from pathlib import Path
+
+import torch
+
+from mutual3d.config import load_config
+from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names
+from mutual3d.deploy import AdaptiveModel, Preprocessing
+from mutual3d.evaluation import PartialResult, calibrate, digest, grid_configurations, measure
+from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
+from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
+from mutual3d.evaluation.plots import plot_accuracy
+from mutual3d.evaluation.report import write_report
+from mutual3d.models import build_model
+from mutual3d.sampling import Configuration, expected_step_cost, normalize_clip
+from mutual3d.training import Checkpoints, Trainer
+from mutual3d.training.build import build_optimizer, build_schedule, build_step
+from mutual3d.utils import distributed
+from mutual3d.utils.checkpoint import load_weights, read_weights
+from mutual3d.utils.command_line import run_command
+from mutual3d.utils.files import ensure_directory, load_tensors, save_tensors, write_json
+from mutual3d.utils.logging import log_json_stats, logger, read_json_stats, setup_logging
+
+
+class Run:
+    """One run of a config on this process's device: the stages share the network and the output directory."""
+
+    def __init__(self, cfg, device):
+        self.cfg, self.device = cfg, device
+        self.output = Path(cfg.OUTPUT_DIR)
+        torch.manual_seed(cfg.RNG_SEED)
+        self.memory_format = torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
+        self.model = build_model(cfg).to(device, memory_format=self.memory_format)
+        self.checkpoints = Checkpoints(self.output)
+        self.checkpoint_name = "random weights"
+        self.seconds = {}
+
+    # ---- Training ------------------------------------------------------------------------------------------------
+
+    def train(self):
+        """Train to SOLVER.MAX_EPOCH, going on from the newest checkpoint of the output directory."""
+        cfg = self.cfg
+        optimizer, step = build_optimizer(cfg, self.model), build_step(cfg, self.model, self.device)
+        start = self._starting_epoch(optimizer, step.scaler)
+        if start >= cfg.SOLVER.MAX_EPOCH:
+            logger.info("training is finished: %d epochs", start)
+            return
+        trainer = Trainer(
+            step, optimizer, self._loader("train", "train"), build_schedule(cfg),
+            device=self.device, max_epoch=cfg.SOLVER.MAX_EPOCH, seed=cfg.RNG_SEED,
+            clip_value=cfg.SOLVER.CLIP_GRAD_VAL, clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
+            max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, log_period=cfg.LOG_PERIOD,
+            after_epoch=lambda epoch: self._after_epoch(epoch, optimizer, step.scaler), writer=self._writer(),
+        )  # fmt: skip
+        self._log_step_cost()
+        trainer.train(start)
+        distributed.broadcast_buffers(self.model)
+
+    def _starting_epoch(self, optimizer, scaler):
+        cfg = self.cfg
+        if cfg.TRAIN.AUTO_RESUME and self.checkpoints.last() is not None:
+            epoch = self.checkpoints.resume(self.model, optimizer, scaler)
+            self.checkpoint_name = self.checkpoints.path(epoch).name
+            logger.info("going on from '%s'", self.checkpoints.path(epoch))
+            return epoch
+        if cfg.TRAIN.CHECKPOINT_FILE_PATH:
+            self._load(cfg.TRAIN.CHECKPOINT_FILE_PATH)
+        return 0
+
+    def _after_epoch(self, epoch, optimizer, scaler):
+        last = epoch == self.cfg.SOLVER.MAX_EPOCH
+        if last or epoch % self.cfg.TRAIN.CHECKPOINT_PERIOD == 0:
+            self.checkpoints.save(self.model, optimizer, epoch=epoch, config=self.cfg.dump(), scaler=scaler)
+            self.checkpoint_name = self.checkpoints.path(epoch).name
+        if last or epoch % self.cfg.TRAIN.EVAL_PERIOD == 0:
+            self._validate(epoch)
+
+    def _validate(self, epoch):
+        """Accuracy of the largest configuration on val.csv, with its running statistics."""
+        if not (Path(self.cfg.DATA.PATH_TO_DATA_DIR) / "val.csv").is_file():
+            logger.warning("no val.csv: validation after epoch %d is skipped", epoch)
+            return
+        distributed.broadcast_buffers(self.model)
+        start = time.perf_counter()
+        largest = self.model.space.largest
+        loader = self._loader("val", "single_view")
+        values = self._measure(loader, [largest], f"validate {epoch}")[largest].values()
+        stats = {"top1_err": 100 - values["top1_acc"], "top5_err": 100 - values["top5_acc"]}
+        epochs = f"{epoch}/{self.cfg.SOLVER.MAX_EPOCH}"
+        log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
+
+    def _writer(self):
+        cfg = self.cfg
+        if not cfg.TENSORBOARD.ENABLE or not distributed.is_main():
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("TENSORBOARD.ENABLE needs tensorboard: pip install -e .[tensorboard]") from None
+        return SummaryWriter(cfg.TENSORBOARD.LOG_DIR or str(self.output / f"runs-{cfg.TRAIN.DATASET}"))
+
+    def _log_step_cost(self):
+        """Say what a step costs beside a static one, from the sampling rules (paper, Table 4)."""
+        space, subnets = self.model.space, self.cfg.MUTUAL.SUBNETS if self.cfg.MUTUAL.ENABLE else []
+        factor = expected_step_cost(
+            space, subnets, lambda c: c.width**2 * (c.spatial / space.spatial_sizes[-1]) ** 2 * c.temporal
+        ) / space.temporal_sizes[-1]
+        logger.info("a step costs about %.2f times the static network's, by factors of width, size and frames", factor)
+
+    # ---- Calibration and the grid --------------------------------------------------------------------------------
+
+    def load_trained(self):
+        """Weights for a run that does not train: TEST.CHECKPOINT_FILE_PATH, or the newest checkpoint."""
+        path = self.cfg.TEST.CHECKPOINT_FILE_PATH or self.checkpoints.last()
+        if path is None:
+            raise FileNotFoundError(
+                f"there are no weights in '{self.checkpoints.directory}': train first, or give TEST.CHECKPOINT_FILE_PATH"
+            )
+        self._load(path)
+
+    def _load(self, path):
+        load_weights(self.model, read_weights(path), path)
+        self.checkpoint_name = Path(path).name
+        logger.info("weights from '%s'", path)
+
+    def calibrate(self):
+        """Statistics of every configuration of the grid, or those of an earlier run of the same weights."""
+        cfg, path = self.cfg, self.output / "statistics.pyth"
+        loader = build_calibration_loader(cfg, **self._ranks())
+        mark = digest(self.model.state_dict(), self.configurations(), loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD)
+        if path.is_file() and (saved := load_tensors(path)).get("fingerprint") == mark:
+            logger.info("calibrated statistics from '%s'", path)
+            self.model.statistics = statistics_from_dict(saved["statistics"])
+        else:
+            partial = PartialResult(self.output / ".calibration", mark)
+            calibrate(
+                self.model, functools.partial(loader.batches, 0), self.configurations(),
+                prepare=self.prepare, num_batches=len(loader), partial=partial,
+            )  # fmt: skip
+            if distributed.is_main():
+                save_tensors(path, {"fingerprint": mark, "statistics": statistics_to_dict(self.model.statistics)})
+            distributed.barrier()
+            partial.remove()
+        self.model.to(self.device)
+
+    def measure_grid(self):
+        """Accuracy, cost and latency of every configuration: the query table."""
+        cfg = self.cfg
+        loader = self._loader(cfg.GRID.SPLIT, "single_view", num_views=cfg.GRID.NUM_VIEWS)
+        statistics = statistics_to_dict(self.model.statistics)
+        mark = digest(self.model.state_dict(), statistics, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD)
+        partial = PartialResult(self.output / ".grid", mark)
+        metrics = self._measure(loader, self.configurations(), "measure the grid", partial)
+        table = self._table(loader, metrics) if distributed.is_main() else None
+        distributed.barrier()
+        if distributed.is_main():
+            self._write_table(table)
+        partial.remove()
+        return table
+
+    def configurations(self):
+        """The grid's configurations, each network once."""
+        return grid_configurations(self.model.space, self.cfg.GRID.WIDTH_STEP, self.model.signature)
+
+    def _table(self, loader, metrics):
+        cfg, crop = self.cfg, self.cfg.DATA.TEST_CROP_SIZE
+        latencies = {}
+        for name in cfg.GRID.LATENCY_DEVICES:
+            if name.startswith("cuda") and not torch.cuda.is_available():
+                logger.warning("GRID.LATENCY_DEVICES names %s and there is none: not measured", name)
+                continue
+            latencies |= measure_latencies(
+                self.model, list(metrics), crop, torch.device(name), repeats=cfg.GRID.LATENCY_REPEATS, prepare=self.prepare
+            )
+        first = next(iter(metrics.values()))
+        provenance = {
+            "metric": first.primary,
+            "split": cfg.GRID.SPLIT,
+            "num_views": cfg.GRID.NUM_VIEWS,
+            "crop": crop,
+            "num_videos": first.num_videos,
+            "dataset": cfg.DATA.PATH_TO_DATA_DIR,
+            "model": cfg.MODEL.MODEL_NAME,
+            "checkpoint": self.checkpoint_name,
+            "date": datetime.date.today().isoformat(),
+            "torch": torch.__version__,
+        }
+        return build_table(self.model, metrics, count_costs(self.model, list(metrics), crop), latencies, provenance)
+
+    def _write_table(self, table):
+        table.save_json(self.output / "query_table.json")
+        table.save_csv(self.output / "query_table.csv")
+        plot_accuracy(table, self.output / "accuracy_vs_gflops.png")
+        history = [s for s in read_json_stats(self.output / "stdout.log") if s.get("_type") in ("train_epoch", "val_epoch")]
+        write_report(table, self.output / "report.html", history=history)
+        logger.info("the best configuration for each budget:\n%s", table.format(table.frontier()))
+
+    def save_adaptive(self, table):
+        """Write adaptive.pyth: weights, statistics and table, for mutual3d.load."""
+        cfg = self.cfg
+        preprocessing = Preprocessing(
+            mean=tuple(cfg.DATA.MEAN), std=tuple(cfg.DATA.STD), num_frames=cfg.DATA.NUM_FRAMES,
+            sampling_rate=cfg.DATA.SAMPLING_RATE, target_fps=cfg.DATA.TARGET_FPS, crop=cfg.DATA.TEST_CROP_SIZE,
+        )  # fmt: skip
+        names = find_class_names(cfg)
+        AdaptiveModel(self.model, preprocessing=preprocessing, table=table, class_names=names).save(self.output / "adaptive.pyth")
+
+    # ---- Multi-view test -----------------------------------------------------------------------------------------
+
+    def test(self):
+        """TEST.NUM_ENSEMBLE_VIEWS x TEST.NUM_SPATIAL_CROPS views of every video of TEST.SPLIT."""
+        cfg = self.cfg
+        loader = self._loader(cfg.TEST.SPLIT, "multi_view")
+        configurations = [Configuration.parse(text) for text in cfg.TEST.CONFIGURATIONS] or [self.model.space.largest]
+        scores = {}
+        metrics = self._measure(loader, configurations, "test", on_scores=_collector(scores))
+        views = f"{cfg.TEST.NUM_ENSEMBLE_VIEWS}x{cfg.TEST.NUM_SPATIAL_CROPS}"
+        results = {str(c): {k: f"{v:.2f}" for k, v in metrics[c].values().items()} for c in configurations}
+        for configuration, values in results.items():
+            log_json_stats({
+                "split": "test_final", "configuration": configuration, "views": views, "crop": cfg.DATA.TEST_CROP_SIZE,
+                **values,
+            })  # fmt: skip
+        if distributed.is_main():
+            summary = {"split": cfg.TEST.SPLIT, "views": views, "crop": cfg.DATA.TEST_CROP_SIZE, "results": results}
+            write_json(self.output / "test_results.json", summary)
+        self._save_scores(scores)
+
+    def _save_scores(self, scores):
+        path = self.cfg.TEST.SAVE_RESULTS_PATH
+        joined = {}
+        for part in distributed.gather(scores) if path else []:
+            for configuration, videos in part.items():
+                joined.setdefault(configuration, {}).update(videos)
+        if path and distributed.is_main():
+            save_tensors(self.output / path, joined)
+
+    # ---- Shared --------------------------------------------------------------------------------------------------
+
+    def prepare(self, clips_BCTHW):
+        """uint8 clips from the loader -> normalised clips on the device, in the fastest layout there."""
+        clip = normalize_clip(clips_BCTHW.to(self.device, non_blocking=True), self.cfg.DATA.MEAN, self.cfg.DATA.STD)
+        return clip.contiguous(memory_format=self.memory_format)
+
+    def _measure(self, loader, configurations, description, partial=None, on_scores=None):
+        return measure(
+            self.model, functools.partial(loader.batches, 0), configurations,
+            prepare=self.prepare, ensemble=self.cfg.DATA.ENSEMBLE_METHOD, num_batches=len(loader),
+            max_unreadable=self.cfg.DATA_LOADER.MAX_UNREADABLE_TEST, num_videos=loader.num_samples,
+            partial=partial, description=description, on_scores=on_scores,
+        )  # fmt: skip
+
+    def _loader(self, split, mode, **options):
+        return build_loader(self.cfg, split, mode, **self._ranks(), **options)
+
+    def _ranks(self):
+        return {"rank": distributed.rank(), "world_size": distributed.world_size()}
+
+    def timed(self, name, stage, *arguments):
+        """Run a stage and remember the seconds it took."""
+        start = time.perf_counter()
+        result = stage(*arguments)
+        self.seconds[name] = time.perf_counter() - start
+        return result
+
+
+def _collector(scores):
+    """Keep every video's scores by configuration and position in the csv."""
+
+    def collect(configuration, indices, values):
+        scores.setdefault(str(configuration), {}).update(zip(indices.tolist(), values))
+
+    return collect
+
+
+def run(cfg, device):
+    """Every stage that the config enables."""
+    this = Run(cfg, device)
+    if cfg.TRAIN.ENABLE:
+        this.timed("train", this.train)
+    else:
+        this.load_trained()
+    if cfg.CALIBRATION.ENABLE and cfg.MUTUAL.ENABLE:
+        this.timed("calibrate", this.calibrate)
+    table = this.timed("measure the grid", this.measure_grid) if cfg.GRID.ENABLE and cfg.MUTUAL.ENABLE else None
+    if cfg.MUTUAL.ENABLE and distributed.is_main():
+        this.save_adaptive(table)
+    if cfg.TEST.ENABLE:
+        this.timed("test", this.test)
+    logger.info("seconds: %s", ", ".join(f"{name} {seconds:.1f}" for name, seconds in this.seconds.items()))
+
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", required=True, help="YAML file, for instance configs/Demo/MUTUAL_X3D.yaml")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs; the word --opts may be left out")
+    parsed, bare = parser.parse_known_args(arguments)
+    return parsed.cfg, [*bare, *parsed.opts]
+
+
+def main(arguments=None):
+    path, overrides = parse(arguments)
+    cfg = load_config(path, overrides)
+    ensure_directory(cfg.OUTPUT_DIR)
+    device = distributed.choose_device(cfg.NUM_GPUS)
+    with distributed.process_group(device, cfg.DIST_BACKEND):
+        setup_logging(cfg.OUTPUT_DIR)
+        run(cfg, device)
+
+
+if __name__ == "__main__":
+    run_command(main)
