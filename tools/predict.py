@@ -8,6 +8,7 @@ import argparse
 
 import mutual3d
 from mutual3d.deploy import predict_video
+from mutual3d.evaluation.grid import count_costs
 from mutual3d.utils.command_line import run_command
 
 
@@ -37,17 +38,18 @@ def choose(model, options):
 
 
 def describe_active(model):
-    row = model.table and model.table.find(model.active)
-    return f"configuration {model.active}" + (f", {row.gflops:.4g} GFLOPs a view" if row else "")
+    cost = count_costs(model.network, [model.active], model.preprocessing.crop)[model.active]
+    return f"configuration {model.active}, {cost.gflops:.4g} GFLOPs a view, {cost.parameters:,} parameters"
 
 
 def main(arguments=None):
     options = parse(arguments)
     model = mutual3d.load(options.model)
     choose(model, options)
+    description = describe_active(model)
     for path in options.video:
         prediction = predict_video(model, path, num_views=options.views, backend=options.backend)
-        print(f"{path}: {describe_active(model)}")
+        print(f"{path}: {description}")
         for name, probability in prediction.top(options.top, model.class_names):
             print(f"  {100 * probability:5.1f} %  {name}")
         print(f"  decoding {prediction.decode_ms:.0f} ms, network {prediction.network_ms:.0f} ms ({options.views} view(s))")

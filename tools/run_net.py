@@ -139,7 +139,7 @@ class Run:
         mark = digest(self.model.state_dict(), self.configurations(), loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD)
         if path.is_file() and (saved := load_tensors(path)).get("fingerprint") == mark:
             logger.info("calibrated statistics from '%s'", path)
-            self.model.statistics = statistics_from_dict(saved["statistics"])
+            self.model.set_statistics(statistics_from_dict(saved["statistics"]))
         else:
             partial = PartialResult(self.output / ".calibration", mark)
             calibrate(
@@ -150,7 +150,6 @@ class Run:
                 save_tensors(path, {"fingerprint": mark, "statistics": statistics_to_dict(self.model.statistics)})
             distributed.barrier()
             partial.remove()
-        self.model.to(self.device)
 
     def measure_grid(self):
         """Accuracy, cost and latency of every configuration: the query table."""

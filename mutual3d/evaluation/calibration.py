@@ -40,7 +40,7 @@ class Population:
 
 
 def calibrate(model, batches_from, configurations, *, prepare, num_batches=None, partial=None):
-    """Compute `model.statistics` of each configuration; weights, running statistics and other configurations stay.
+    """Compute the `statistics` of each configuration; weights, running statistics and other configurations stay.
 
     batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W); each
     process is given its own share. prepare: clips on the device as float B, C, T, H, W. In the pass every norm
@@ -57,8 +57,7 @@ def calibrate(model, batches_from, configurations, *, prepare, num_batches=None,
                 _see(model, prepare(batch.clips_BVCTHW.flatten(0, 1)), populations)
             done += 1
             partial.save(done, lambda: {str(c): p.moments for c, p in populations.items()})
-    model.statistics.update({c: _joined(p).map(_like(model)) for c, p in populations.items()})
-    model.activate(model.active)
+    model.set_statistics({c: _joined(p) for c, p in populations.items()})
 
 
 @torch.no_grad()
@@ -111,11 +110,6 @@ def _joined(population):
     if not joined.moments:
         raise ValueError("no clip could be read for calibration: check CALIBRATION.SPLIT and CALIBRATION.NUM_CLIPS")
     return joined.statistics()
-
-
-def _like(model):
-    parameter = next(model.parameters())
-    return lambda tensor: tensor.to(parameter.device)
 
 
 def statistics_to_dict(statistics):

@@ -1,8 +1,8 @@
 """Slimmable batch norm, and the statistics that one configuration's norms need.
 
 Sub-networks have different feature statistics (paper, 3.4). In training every norm uses the batch's own, and only the
-full network updates the running ones. In evaluation a norm uses the statistics that `activate` gave it, and refuses to
-run when there are none. While `observer` is set, a function of (count, mean, variance), the norm uses the batch's
+full network updates the running ones. In evaluation a norm uses the statistics of its `settings`, and refuses to run
+when there are none. While `observer` is set, a function of (count, mean, variance), the norm uses the batch's
 statistics, tells them to the observer, and leaves everything else alone.
 """
 
@@ -45,13 +45,14 @@ class _SlimmableBatchNorm:
         self.is_full, self.active_statistics = True, None
         self.observer = None
 
-    def activate(self, is_full, statistics=None):
-        """Set what the norm does from now on.
+    @staticmethod
+    def settings(is_full, statistics=None):
+        """The attributes that make the norm run so.
 
         is_full: the full network is active; it alone updates the running statistics, and may evaluate with them.
         statistics: (mean, variance), each of the active width, to evaluate with; None when never calibrated.
         """
-        self.is_full, self.active_statistics = is_full, statistics
+        return {"is_full": is_full, "active_statistics": statistics}
 
     def forward(self, x):
         if self.observer is not None:

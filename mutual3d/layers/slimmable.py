@@ -1,8 +1,8 @@
 """Convolutions and linear layers that run with their first channels only.
 
 Each is a subclass of PyTorch's own layer: parameters, initialisation, optimizer groups and state dict are those of the
-full layer. The number of outputs is set by `set_width`; the number of inputs is read from the tensor that arrives, and
-nothing changes in `forward`. At full width the layer is the plain one, bit for bit.
+full layer. The number of outputs is the attribute `active_out_channels`; the number of inputs is read from the tensor
+that arrives, and nothing changes in `forward`. At full width the layer is the plain one, bit for bit.
 """
 
 import torch.nn as nn
@@ -12,10 +12,11 @@ from .channels import as_channels
 
 
 class SlimmableLayer:
-    """What the slimmable layers share: `in_rule` and `out_rule` (Channels), `set_width(width)`, `plain(width)`."""
+    """What the slimmable layers share: `in_rule` and `out_rule` (Channels), `settings(width)`, `plain(width)`."""
 
-    def set_width(self, width):
-        self.active_out_channels = self.out_rule.at(width)
+    def settings(self, width):
+        """The attributes that make the layer run at `width`."""
+        return {"active_out_channels": self.out_rule.at(width)}
 
     def plain(self, width):
         """An ordinary PyTorch layer with a copy of this layer's parameters at `width`."""

@@ -2,6 +2,8 @@
 
 import copy
 from collections import OrderedDict
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch.nn as nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -13,11 +15,19 @@ class NotCalibratedError(RuntimeError):
     """A configuration was asked to run in evaluation before its batch norm statistics were computed."""
 
 
+class Plan(NamedTuple):
+    """What activating a configuration sets: (layer or norm, its attributes) pairs."""
+
+    configuration: object
+    runs_in_eval: bool
+    settings: list
+
+
 class AdaptiveNetwork(nn.Module):
     """A chain of stages, run in order of registration, at any configuration of its search space.
 
     Takes a list of pathways (float B, C, T, H, W, each already at the active configuration's size) and returns logits.
-    `statistics` maps Configuration to BNStatistics: data that calibration fills in and checkpoints carry.
+    `statistics` maps Configuration to BNStatistics: data that calibration gives (`set_statistics`) and files carry.
     `arguments` is what `create_model` needs to build the same network again.
     """
 
@@ -27,7 +37,8 @@ class AdaptiveNetwork(nn.Module):
             self.add_module(name, stage)
         self.space = space
         self.arguments = None
-        self.statistics = {}
+        self.statistics = MappingProxyType({})
+        self._plans = {}
         self._norms = slimmable_norms(self)
         self._layers = [layer for layer in self.modules() if isinstance(layer, SlimmableLayer)]
         self.activate(space.largest)
@@ -50,12 +61,36 @@ class AdaptiveNetwork(nn.Module):
         Sets the widths, and the batch norm statistics if the configuration was calibrated. Raises ValueError when the
         configuration is not in the search space.
         """
-        configuration = self.space.check(configuration)
-        for layer in self._layers:
-            layer.set_width(configuration.width)
-        self.active = configuration
-        self._activate_statistics(self.find_statistics(configuration))
+        plan = self._plans.get(configuration) or self._plan(configuration)
+        self.active, self._runs_in_eval = plan.configuration, plan.runs_in_eval
+        # Attributes set past nn.Module's own __setattr__, which takes ten times as long: switching is done per request.
+        for part, values in plan.settings:
+            vars(part).update(values)
         return self
+
+    def _plan(self, configuration):
+        """What `activate` sets for a configuration, computed once; kept for those that have statistics."""
+        configuration = self.space.check(configuration)
+        statistics, is_full = self.find_statistics(configuration), configuration == self.space.largest
+        settings = [(layer, layer.settings(configuration.width)) for layer in self._layers]
+        for name, norm in self._norms.items():
+            own = statistics and (statistics.mean[name], statistics.variance[name])
+            settings.append((norm, norm.settings(is_full, own)))
+        plan = Plan(configuration, is_full or statistics is not None, settings)
+        if plan.runs_in_eval:
+            self._plans[configuration] = plan
+        return plan
+
+    def set_statistics(self, statistics):
+        """Add or replace the BNStatistics of configurations (a dict); they are moved to the parameters' device."""
+        device = next(self.parameters()).device
+        moved = {self.space.check(c): s.map(lambda tensor: tensor.to(device)) for c, s in statistics.items()}
+        self._replace_statistics({**self.statistics, **moved})
+
+    def _replace_statistics(self, statistics):
+        self.statistics = MappingProxyType(statistics)
+        self._plans = {}
+        self.activate(self.active)
 
     def find_statistics(self, configuration):
         """The statistics of `configuration`, or of one with the same signature and sizes; None if there are none."""
@@ -66,12 +101,6 @@ class AdaptiveNetwork(nn.Module):
 
     def _statistics_key(self, configuration):
         return self.signature(configuration.width), configuration.spatial, configuration.temporal
-
-    def _activate_statistics(self, statistics):
-        is_full = self.active == self.space.largest
-        self._runs_in_eval = is_full or statistics is not None
-        for name, norm in self._norms.items():
-            norm.activate(is_full, statistics and (statistics.mean[name], statistics.variance[name]))
 
     def _refuse_uncalibrated(self):
         if not self._runs_in_eval:
@@ -109,9 +138,16 @@ class AdaptiveNetwork(nn.Module):
     def _apply(self, function, recurse=True):
         """Statistics follow the parameters to another device or dtype."""
         super()._apply(function, recurse)
-        self.statistics = {c: s.map(function) for c, s in self.statistics.items()}
-        self._activate_statistics(self.find_statistics(self.active))
+        self._replace_statistics({c: s.map(function) for c, s in self.statistics.items()})
         return self
+
+    def __deepcopy__(self, memo):
+        """A copy with its own parameters; plans are about the original's layers and are made anew."""
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        state = {key: value for key, value in vars(self).items() if key not in ("_plans", "statistics")}
+        vars(twin).update(copy.deepcopy(state, memo), _plans={}, statistics=MappingProxyType(dict(self.statistics)))
+        return twin.activate(twin.active)
 
 
 def _plain(module, width):
