@@ -141,7 +141,7 @@ class Run:
             logger.info("calibrated statistics from '%s'", path)
             self.model.set_statistics(statistics_from_dict(saved["statistics"]))
         else:
-            partial = PartialResult(self.output / ".calibration", mark)
+            partial = PartialResult(self.output / ".calibration", mark, cfg.PARTIAL_SAVE_SECONDS)
             calibrate(
                 self.model, functools.partial(loader.batches, 0), self.configurations(),
                 prepare=self.prepare, num_batches=len(loader), partial=partial,
@@ -157,7 +157,7 @@ class Run:
         loader = self._loader(cfg.GRID.SPLIT, "single_view", num_views=cfg.GRID.NUM_VIEWS)
         statistics = statistics_to_dict(self.model.statistics)
         mark = digest(self.model.state_dict(), statistics, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD)
-        partial = PartialResult(self.output / ".grid", mark)
+        partial = PartialResult(self.output / ".grid", mark, cfg.PARTIAL_SAVE_SECONDS)
         metrics = self._measure(loader, self.configurations(), "measure the grid", partial)
         table = self._table(loader, metrics) if distributed.is_main() else None
         distributed.barrier()

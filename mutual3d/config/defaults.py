@@ -11,6 +11,8 @@ _C.OUTPUT_DIR = "./out"
 _C.RNG_SEED = 1
 # Iterations between two json_stats lines of training.
 _C.LOG_PERIOD = 10
+# (new) Seconds between two saves of what calibration and the grid have so far; a killed stage goes on from there.
+_C.PARTIAL_SAVE_SECONDS = 20.0
 # 0 runs on the CPU. Otherwise a GPU is used where there is one; several are used by `torchrun --nproc_per_node N`.
 _C.NUM_GPUS = 1
 # Machines: only scales the rates (SOLVER.BASE_LR_SCALE_NUM_SHARDS); torchrun says how many processes run.

@@ -3,8 +3,8 @@
 A video shows a few small striped actors on a textured ground. An actor has three cyclic phases, uniform on [0, 1):
 
     x         where it stands in its window, from the left end to the right
+    y         the same, from the top to the bottom
     stripes   where its stripes stand on its body
-    size      how large it is, from small to large
 
 A class turns one phase of all actors of its video, at one signed rate; all else is drawn without regard to the class.
 A uniform phase that turns stays uniform, and actors are independent, so a single frame has the same distribution in
@@ -51,32 +51,32 @@ class Motion:
 MOTIONS = {
     "sweep_right": Motion("x", 1, _TURN_RATE),
     "sweep_left": Motion("x", -1, _TURN_RATE),
+    "sweep_down": Motion("y", 1, _TURN_RATE),
+    "sweep_up": Motion("y", -1, _TURN_RATE),
     "flow_right": Motion("stripes", 1, _TURN_RATE),
     "flow_left": Motion("stripes", -1, _TURN_RATE),
-    "grow": Motion("size", 1, _TURN_RATE),
-    "shrink": Motion("size", -1, _TURN_RATE),
     "shuttle_slowly": Motion("x", 1, _SLOW_RATE, there_and_back=True),
     "shuttle_fast": Motion("x", 1, _FAST_RATE, there_and_back=True),
 }
 CLASS_NAMES = tuple(MOTIONS)
-PHASES = ("x", "stripes", "size")
+PHASES = ("x", "y", "stripes")
 
 
 @dataclass(frozen=True)
 class Actor:
-    """One moving thing: a constant look and a pose for each frame.
+    """One moving thing: a constant look, and a pose for each frame.
 
     `lobes`: amplitude and angle of the waves of its outline, each (4,); `colours`: two RGB triples in [0, 1];
-    `wavelength` of its stripes in radii. Each (NUM_FRAMES,): `x`, `y` in pixels, `stripes` in cycles, `radius` in pixels.
+    `radius` and `wavelength` of its stripes in pixels. Each (NUM_FRAMES,): `x`, `y` in pixels, `stripes` in cycles.
     """
 
     lobes: tuple
     colours: tuple
+    radius: float
     wavelength: float
     x: np.ndarray
     y: np.ndarray
     stripes: np.ndarray
-    radius: np.ndarray
 
 
 def make_demo(directory, *, num_train=800, num_val=200, num_test=240, seed=0, num_workers=None):
@@ -137,15 +137,15 @@ def draw_actor(class_name, rate, generator):
     """An Actor that moves as the class does, `rate` cycles a second; its look knows nothing of the class."""
     phases = draw_phases(class_name, rate, generator)
     home_x, home_y = generator.uniform(18, FRAME_SIZE - 18, 2)
-    window, smallest, growth = generator.uniform(7, 11), generator.uniform(4.5, 6), generator.uniform(1.8, 2.3)
+    window = generator.uniform(7, 11)
     return Actor(
         lobes=_draw_lobes(generator),
         colours=_draw_colours(generator),
-        wavelength=generator.uniform(0.8, 1.3),
+        radius=generator.uniform(4.5, 9),
+        wavelength=generator.uniform(5, 10),
         x=home_x + window * (2 * phases["x"] - 1),
-        y=np.full(NUM_FRAMES, home_y),
+        y=home_y + window * (2 * phases["y"] - 1),
         stripes=phases["stripes"],
-        radius=smallest * growth ** phases["size"],
     )
 
 
@@ -153,8 +153,8 @@ def _draw_distractor(generator):
     """A small plain Actor that drifts in a straight line whatever the class."""
     start, velocity = generator.uniform(0, FRAME_SIZE, 2), generator.uniform(-12, 12, 2)
     x, y = (start + velocity * np.arange(NUM_FRAMES)[:, None] / FRAMES_PER_SECOND).T
-    colour, radius = generator.uniform(0.2, 0.8, 3), np.full(NUM_FRAMES, generator.uniform(2, 4))
-    return Actor(_draw_lobes(generator), (colour, colour), 1.0, x, y, np.zeros(NUM_FRAMES), radius)
+    colour, radius = generator.uniform(0.2, 0.8, 3), generator.uniform(2, 4)
+    return Actor(_draw_lobes(generator), (colour, colour), radius, 1.0, x, y, np.zeros(NUM_FRAMES))
 
 
 def _draw_lobes(generator):
@@ -205,14 +205,14 @@ def _render(background, actors, shake, time):
 def _paint(picture, actor, x, y, time):
     """Blend an actor into `picture` in place around x, y; only the pixels that it can reach are computed."""
     amplitudes, angles = actor.lobes
-    reach = actor.radius[time] * (1 + amplitudes.sum()) + 1
+    reach = actor.radius * (1 + amplitudes.sum()) + 1
     top, left = max(int(y - reach), 0), max(int(x - reach), 0)
     patch = picture[top : max(int(y + reach) + 1, 0), left : max(int(x + reach) + 1, 0)]
     down, right = np.mgrid[: patch.shape[0], : patch.shape[1]] + 0.5
     down, right = down + top - y, right + left - x
     waves = np.cos(np.arctan2(down, right)[..., None] * np.arange(2, 6) + angles) @ amplitudes
-    cover = np.clip(actor.radius[time] * (1 + waves) - np.hypot(right, down) + 0.5, 0, 1)[..., None]
-    share = 0.5 + 0.5 * np.cos(2 * np.pi * (right / (actor.wavelength * actor.radius[time]) - actor.stripes[time]))[..., None]
+    cover = np.clip(actor.radius * (1 + waves) - np.hypot(right, down) + 0.5, 0, 1)[..., None]
+    share = 0.5 + 0.5 * np.cos(2 * np.pi * (right / actor.wavelength - actor.stripes[time]))[..., None]
     patch += cover * (actor.colours[0] * share + actor.colours[1] * (1 - share) - patch)
 
 

@@ -71,7 +71,7 @@ class _SlimmableBatchNorm:
         """Normalise by the batch and tell the observer what it was: values a channel, mean, (biased) variance."""
         channels, count = x.shape[1], x.numel() // x.shape[1]
         # With momentum 1 PyTorch leaves the batch's own mean and unbiased variance behind: no second pass over x.
-        mean, variance = torch.zeros(2, channels, device=x.device)
+        mean, variance = torch.zeros(2, channels, device=x.device, dtype=self.weight.dtype)
         y = F.batch_norm(x, mean, variance, self.weight[:channels], self.bias[:channels], True, 1.0, self.eps)
         self.observer(count, mean, variance * ((count - 1) / count))
         return y
@@ -79,7 +79,8 @@ class _SlimmableBatchNorm:
     def plain(self, width):
         """An ordinary batch norm of this width; its statistics are the running ones' first channels."""
         channels = self.rule.at(width)
-        plain = self._plain_type(channels, eps=self.eps, momentum=self.momentum, device=self.weight.device)
+        like = {"device": self.weight.device, "dtype": self.weight.dtype}
+        plain = self._plain_type(channels, eps=self.eps, momentum=self.momentum, **like)
         own = self.state_dict()
         plain.load_state_dict({key: value[:channels] if value.ndim else value for key, value in own.items()})
         return plain

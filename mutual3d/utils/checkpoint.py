@@ -7,7 +7,7 @@ def read_weights(path):
     """The state dict in a checkpoint of this project or of PySlowFast; ValueError when the file holds none."""
     content = load_tensors(path)
     state = content.get("model_state", content) if isinstance(content, dict) else None
-    if not state or not all(hasattr(value, "shape") for value in state.values()):
+    if not state or not isinstance(state, dict) or not all(hasattr(value, "shape") for value in state.values()):
         raise ValueError(f"'{path}' holds no weights: expected a checkpoint with 'model_state'")
     return state
 

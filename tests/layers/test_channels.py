@@ -1,0 +1,74 @@
+import pytest
+
+from mutual3d.layers import ExpandedChannels, FixedChannels, ScaledChannels, SqueezedChannels, make_divisible
+
+WIDTHS = [i / 500 for i in range(25, 501)]
+BASES = [3, 8, 12, 20, 24, 48, 54, 64, 96, 100, 192, 256, 432, 2048]
+
+
+def rules():
+    for base in BASES:
+        for divisor in (1, 4, 8, 16):
+            yield ScaledChannels(base, divisor)
+        scaled = ScaledChannels(base)
+        yield ExpandedChannels(scaled, 2.25)
+        yield ExpandedChannels(scaled, 0.25)
+        yield SqueezedChannels(ExpandedChannels(scaled, 2.25), 1 / 16)
+    yield FixedChannels(3)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=repr)
+def test_counts_rise_with_width_and_never_exceed_the_layer(rule):
+    counts = [rule.at(width) for width in WIDTHS]
+    assert counts == sorted(counts)
+    assert counts[-1] == rule.full
+    assert counts[0] >= 1 or isinstance(rule, ExpandedChannels)
+
+
+@pytest.mark.parametrize("base", [3, 12, 54])
+def test_full_width_is_the_base_even_when_the_divisor_does_not_divide_it(base):
+    # make_divisible alone would give more channels than the layer has: 8, 16 and 56.
+    assert make_divisible(base, 8) > base
+    rule = ScaledChannels(base, 8)
+    assert rule.at(1.0) == rule.full == base
+    assert max(rule.at(width) for width in WIDTHS) == base
+
+
+def test_scaled_counts_are_multiples_of_the_divisor_within_a_tenth():
+    rule = ScaledChannels(192, 8)
+    for width in WIDTHS[:-1]:
+        count = rule.at(width)
+        assert count % 8 == 0
+        assert count >= 0.9 * 192 * width
+
+
+@pytest.mark.parametrize("max_width", [0.5, 1.0, 1.5])
+def test_full_is_the_greatest_width(max_width):
+    rule = ScaledChannels(48, 8, max_width)
+    assert rule.full == rule.at(max_width) == 48 * max_width
+    assert rule.at(0.5) == 24
+
+
+def test_expanded_count_derives_from_the_rounded_base():
+    base = ScaledChannels(24)
+    inner = ExpandedChannels(base, 2.25)
+    assert [(base.at(w), inner.at(w)) for w in (0.5, 0.65, 0.9, 1.0)] == [(16, 36), (16, 36), (24, 54), (24, 54)]
+
+
+def test_squeezed_count_follows_its_block():
+    inner = ExpandedChannels(ScaledChannels(192), 2.25)
+    hidden = SqueezedChannels(inner, 1 / 16)
+    assert [hidden.at(w) for w in (0.5, 0.63, 1.0)] == [16, 16, 32]
+
+
+def test_root_is_the_scaled_count_and_fixed_counts_have_none():
+    base = ScaledChannels(24)
+    assert SqueezedChannels(ExpandedChannels(base, 2.25), 1 / 16).root is base
+    assert FixedChannels(3).root is None
+
+
+def test_x3d_m_has_16_networks_between_063_and_1():
+    stages = [ScaledChannels(base) for base in (24, 48, 96, 192)]
+    widths = [0.63 + 0.37 * i / 10000 for i in range(10001)]
+    assert len({tuple(stage.at(width) for stage in stages) for width in widths}) == 16
+    assert {stages[0].at(width) for width in widths} == {16, 24}

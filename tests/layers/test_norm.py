@@ -1,0 +1,162 @@
+import copy
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from mutual3d.layers import BNStatistics, ScaledChannels, SlimmableBatchNorm2d, SlimmableBatchNorm3d, slimmable_norms
+
+CHANNELS = ScaledChannels(24)
+WIDTH, ACTIVE = 0.63, 16
+CASES = {
+    "2d": (SlimmableBatchNorm2d, nn.BatchNorm2d, (4, 5)),
+    "3d": (SlimmableBatchNorm3d, nn.BatchNorm3d, (3, 4, 5)),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def randomize(norm):
+    generator = torch.Generator().manual_seed(0)
+    for key, tensor in norm.state_dict().items():
+        if tensor.ndim:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return norm
+
+
+@pytest.fixture
+def norm(case):
+    return randomize(case[0](CHANNELS))
+
+
+@pytest.fixture
+def x(case):
+    return torch.randn(2, ACTIVE, *case[2], generator=torch.Generator().manual_seed(1)) * 3 + 1
+
+
+@pytest.fixture
+def full_x(case):
+    return torch.randn(2, 24, *case[2], generator=torch.Generator().manual_seed(2)) * 3 + 1
+
+
+def buffers(norm):
+    return copy.deepcopy(dict(norm.named_buffers()))
+
+
+def assert_same(before, after, expected=True):
+    assert all(torch.equal(before[name], after[name]) for name in before) == expected
+
+
+def affine(norm):
+    return norm.weight[:ACTIVE], norm.bias[:ACTIVE]
+
+
+def test_training_normalises_a_subnetwork_by_its_batch(norm, x):
+    norm.activate(is_full=False)
+    before = buffers(norm)
+    expected = F.batch_norm(x, None, None, *affine(norm), training=True, eps=norm.eps)
+    torch.testing.assert_close(norm(x), expected)
+    assert_same(before, buffers(norm))
+
+
+def test_training_ignores_calibrated_statistics(norm, x):
+    norm.activate(is_full=False)
+    expected = norm(x)
+    norm.activate(is_full=False, statistics=(torch.zeros(ACTIVE), torch.ones(ACTIVE)))
+    assert torch.equal(norm(x), expected)
+
+
+def test_full_network_is_the_torch_norm_and_updates_its_statistics(case, norm, full_x):
+    plain = case[1](24)
+    plain.load_state_dict(norm.state_dict())
+    assert isinstance(norm, case[1])
+    norm.activate(is_full=True)
+    before = buffers(norm)
+    assert torch.equal(norm(full_x), plain(full_x))
+    assert_same(before, buffers(norm), expected=False)
+    assert_same(buffers(norm), buffers(plain))
+    assert torch.equal(norm.eval()(full_x), plain.eval()(full_x))
+
+
+def test_full_width_at_a_smaller_size_leaves_the_running_statistics(norm, full_x):
+    norm.activate(is_full=False)
+    before = buffers(norm)
+    norm(full_x)
+    assert_same(before, buffers(norm))
+
+
+def test_evaluation_refuses_without_statistics(norm, x):
+    norm.activate(is_full=False)
+    with pytest.raises(RuntimeError, match="not calibrated for 16 of its 24 channels"):
+        norm.eval()(x)
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_evaluation_uses_the_statistics_given(norm, full_x, is_full):
+    statistics = torch.randn(24), torch.rand(24) + 0.5
+    norm.activate(is_full, statistics)
+    before = buffers(norm)
+    expected = F.batch_norm(full_x, *statistics, norm.weight, norm.bias, training=False, eps=norm.eps)
+    torch.testing.assert_close(norm.eval()(full_x), expected)
+    assert_same(before, buffers(norm))
+
+
+def test_gradients_reach_the_active_channels_alone(norm, x):
+    norm.activate(is_full=False)
+    norm(x).square().sum().backward()
+    assert (norm.weight.grad[:ACTIVE] != 0).all()
+    assert not norm.weight.grad[ACTIVE:].any()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_observer_is_told_the_exact_moments_and_nothing_else_happens(norm, x, training, dtype):
+    norm, x, seen = norm.train(training).to(dtype), x.to(dtype), []
+    norm.activate(is_full=False)
+    before = buffers(norm)
+    norm.observer = lambda *moments: seen.append(moments)
+    y = norm(x)
+    ((count, mean, variance),) = seen
+    values = x.double().transpose(0, 1).flatten(1)
+    assert count == values.shape[1]
+    torch.testing.assert_close(mean.double(), values.mean(1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(variance.double(), values.var(1, correction=0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(y, F.batch_norm(x, None, None, *affine(norm), training=True, eps=norm.eps))
+    assert_same(before, buffers(norm))
+
+
+def test_observing_the_full_network_leaves_its_running_statistics(norm, full_x):
+    norm.activate(is_full=True)
+    norm.observer = lambda *moments: None
+    before = buffers(norm)
+    norm(full_x)
+    assert_same(before, buffers(norm))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_norm_has_the_first_channels(case, norm, dtype):
+    plain, state = norm.to(dtype).plain(WIDTH), norm.state_dict()
+    assert type(plain) is case[1]
+    assert (plain.eps, plain.momentum) == (norm.eps, norm.momentum)
+    for key, value in plain.state_dict().items():
+        assert value.dtype == state[key].dtype
+        assert torch.equal(value, state[key][:ACTIVE] if value.ndim else state[key])
+        assert value.data_ptr() != state[key].data_ptr()
+
+
+def test_statistics_round_trip_and_map():
+    statistics = BNStatistics({"a": torch.ones(2)}, {"a": torch.zeros(2)})
+    assert BNStatistics.from_dict(statistics.to_dict()) == statistics
+    doubled = statistics.map(lambda tensor: tensor.double() + 1)
+    assert doubled.mean["a"].tolist() == [2, 2]
+    assert doubled.variance["a"].dtype == torch.float64
+    assert statistics.mean["a"].tolist() == [1, 1]
+
+
+def test_norms_are_found_by_name_in_order():
+    network = nn.Sequential(SlimmableBatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(3), SlimmableBatchNorm3d(4)))
+    assert list(slimmable_norms(network)) == ["0", "1.1"]

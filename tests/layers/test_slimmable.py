@@ -1,0 +1,154 @@
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from mutual3d.layers import FixedChannels, ScaledChannels, SlimmableConv2d, SlimmableConv3d, SlimmableLinear
+
+WIDTHS = (0.25, 0.5, 0.63, 0.9, 1.0)
+PLAIN = {2: nn.Conv2d, 3: nn.Conv3d}
+SLIMMABLE = {2: SlimmableConv2d, 3: SlimmableConv3d}
+FUNCTION = {2: F.conv2d, 3: F.conv3d}
+# (inputs, outputs, groups): dense, dense from fixed inputs, four channels a group, depthwise.
+SHAPES = {
+    "dense": (ScaledChannels(32), ScaledChannels(24), 1),
+    "from_fixed": (FixedChannels(3), ScaledChannels(24), 1),
+    "to_fixed": (ScaledChannels(32), FixedChannels(10), 1),
+    "grouped": (ScaledChannels(32), ScaledChannels(32), 8),
+    "depthwise": (ScaledChannels(32), ScaledChannels(32), 32),
+}
+
+
+@pytest.fixture(params=[2, 3], ids=["2d", "3d"])
+def dimensions(request):
+    return request.param
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request):
+    return SHAPES[request.param]
+
+
+@pytest.fixture(params=[True, False], ids=["bias", "no_bias"])
+def bias(request):
+    return request.param
+
+
+def build(dimensions, shape, bias=True, layers=SLIMMABLE, **options):
+    inputs, outputs, groups = shape
+    if layers is PLAIN:
+        inputs, outputs = inputs.full, outputs.full
+    torch.manual_seed(0)
+    return layers[dimensions](inputs, outputs, 3, stride=2, padding=1, groups=groups, bias=bias, **options)
+
+
+def make_input(channels, dimensions):
+    return torch.randn(2, channels, *(5, 6, 7)[-dimensions:], generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_convolution_at_a_width_is_the_plain_one_with_sliced_weights(dimensions, shape, bias, width):
+    layer, (inputs, outputs, groups) = build(dimensions, shape, bias), shape
+    layer.set_width(width)
+    x = make_input(inputs.at(width), dimensions)
+    group_size = inputs.full // groups
+    weight = layer.weight[: outputs.at(width), : inputs.at(width) if groups == 1 else group_size]
+    expected = FUNCTION[dimensions](
+        x, weight, layer.bias[: outputs.at(width)] if bias else None, 2, 1,
+        groups=1 if groups == 1 else inputs.at(width) // group_size,
+    )  # fmt: skip
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_plain_convolution_equals_the_layer_at_that_width(dimensions, shape, bias, width):
+    layer, x = build(dimensions, shape, bias), make_input(shape[0].at(width), dimensions)
+    plain = layer.plain(width)
+    layer.set_width(width)
+    assert type(plain) is PLAIN[dimensions]
+    assert plain.weight.data_ptr() != layer.weight.data_ptr()
+    assert (plain.in_channels, plain.out_channels) == (shape[0].at(width), shape[1].at(width))
+    torch.testing.assert_close(plain(x), layer(x), rtol=0, atol=1e-6)
+
+
+def test_full_convolution_is_bit_identical_to_the_torch_layer(dimensions, shape, bias):
+    layer, plain = build(dimensions, shape, bias), build(dimensions, shape, bias, PLAIN)
+    assert isinstance(layer, PLAIN[dimensions])
+    assert list(layer.state_dict()) == list(plain.state_dict())
+    layer.set_width(1.0)
+    x = make_input(shape[0].full, dimensions)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    outputs = layer(ours), plain(theirs)
+    assert torch.equal(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
+    for mine, other in zip(layer.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine, other)
+        assert torch.equal(mine.grad, other.grad)
+
+
+def test_convolution_trains_its_active_channels_alone():
+    layer = build(3, SHAPES["dense"])
+    layer.set_width(0.5)
+    layer(make_input(16, 3)).sum().backward()
+    used = torch.zeros_like(layer.weight)
+    used[:16, :16] = 1
+    assert torch.equal(layer.weight.grad != 0, used.bool())
+    assert not layer.bias.grad[16:].any()
+
+
+def test_forward_changes_nothing():
+    layer = build(3, SHAPES["dense"])
+    layer.set_width(0.5)
+    before = dict(vars(layer))
+    layer(make_input(16, 3))
+    layer(make_input(32, 3))
+    assert vars(layer) == before
+
+
+def test_integer_channels_stay_at_every_width():
+    layer = SlimmableConv2d(4, 6, 1)
+    layer.set_width(0.25)
+    assert layer(torch.zeros(1, 4, 2, 2)).shape == (1, 6, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "shape, channels, message",
+    [
+        ("dense", 40, "the input has 40 channels; this layer has 32"),
+        ("grouped", 30, "30 channels do not divide into groups of 4"),
+        ("grouped", 2, "2 channels do not divide into groups of 4"),
+    ],
+)
+def test_convolution_refuses_channels_that_it_cannot_take(shape, channels, message):
+    with pytest.raises(ValueError, match=message):
+        build(3, SHAPES[shape])(make_input(channels, 3))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_linear_at_a_width_is_the_plain_one_with_sliced_weights(bias, width):
+    inputs, outputs = ScaledChannels(32), ScaledChannels(24)
+    layer = SlimmableLinear(inputs, outputs, bias)
+    layer.set_width(width)
+    plain, x = layer.plain(width), torch.randn(3, inputs.at(width))
+    expected = x @ layer.weight[: outputs.at(width), : inputs.at(width)].T
+    expected = expected + layer.bias[: outputs.at(width)] if bias else expected
+    assert type(plain) is nn.Linear
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(plain(x), expected, rtol=0, atol=1e-6)
+
+
+def test_full_linear_is_bit_identical_to_the_torch_layer(bias):
+    torch.manual_seed(0)
+    layer = SlimmableLinear(ScaledChannels(12), 5, bias)
+    torch.manual_seed(0)
+    plain, x = nn.Linear(12, 5, bias), torch.randn(3, 12)
+    assert isinstance(layer, nn.Linear)
+    assert list(layer.state_dict()) == list(plain.state_dict())
+    assert torch.equal(layer(x), plain(x))
+
+
+def test_linear_refuses_more_features_than_it_has():
+    with pytest.raises(ValueError, match="the input has 9 features; this layer has 8"):
+        SlimmableLinear(8, 2)(torch.zeros(1, 9))

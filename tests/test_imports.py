@@ -1,0 +1,128 @@
+"""Who may import whom, read from the source: the borders that keep every folder usable without the ones above it."""
+
+import ast
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mutual3d"
+
+# Folders of mutual3d that a folder may import beside itself; "" is mutual3d/__init__.py.
+MAY_IMPORT = {
+    "": {"deploy"},
+    "deploy": {"models", "evaluation", "sampling", "data", "utils"},
+    "training": {"evaluation", "sampling", "layers", "utils"},
+    "models": {"layers", "sampling", "utils"},
+    "evaluation": {"sampling", "layers", "utils"},
+    "data": {"utils"},
+    "layers": set(),
+    "sampling": set(),
+    "config": set(),
+    "utils": set(),
+}
+TORCH_ONLY = ("layers", "sampling")
+COMMAND_LINES = ("tools", "benchmarks", "examples")
+
+
+def imported_modules(source, package):
+    """Full names of the modules, or names in modules, that a file imports. package: the dotted one that it lies in."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_folders(source, package):
+    """Folders of mutual3d that a file imports; what is taken from mutual3d itself counts by its own name."""
+    modules = (name.split(".") for name in imported_modules(source, package))
+    return {parts[1] if len(parts) > 1 else "" for parts in modules if parts[0] == "mutual3d"}
+
+
+def files_of(folder):
+    return sorted(PACKAGE.glob("*.py") if folder == "" else (PACKAGE / folder).rglob("*.py"))
+
+
+def package_of(path):
+    return ".".join(path.parent.relative_to(ROOT).parts)
+
+
+def reads_config(path):
+    """Whether a file may see a CfgNode."""
+    return path.name == "build.py" or path.is_relative_to(PACKAGE / "config")
+
+
+def identifiers(source):
+    fields = {
+        ast.Name: "id", ast.Attribute: "attr", ast.arg: "arg", ast.keyword: "arg", ast.alias: "name",
+        ast.FunctionDef: "name", ast.ClassDef: "name",
+    }  # fmt: skip
+    return {getattr(node, fields[type(node)]) for node in ast.walk(ast.parse(source)) if type(node) in fields}
+
+
+@pytest.mark.parametrize(
+    "source, folders",
+    [
+        ("import torch, mutual3d.data.loader", {"data"}),
+        ("from mutual3d.training import Trainer", {"training"}),
+        ("from mutual3d import config", {"config"}),
+        ("from . import norm", {"layers"}),
+        ("from .norm import BNStatistics", {"layers"}),
+        ("from .. import utils", {"utils"}),
+        ("from ..models.x3d import build_x3d", {"models"}),
+        ("import mutual3d", {""}),
+        ("def late():\n    from mutual3d.deploy import AdaptiveModel", {"deploy"}),
+        ("text = 'import mutual3d.data'", set()),
+    ],
+)
+def test_reader_finds_every_form_of_import(source, folders):
+    assert imported_folders(source, "mutual3d.layers") == folders
+
+
+def test_every_folder_is_in_the_table():
+    folders = {path.name for path in PACKAGE.iterdir() if any(path.glob("*.py"))}
+    assert folders == set(MAY_IMPORT) - {""}
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_folder_imports_what_the_table_allows(folder):
+    files = files_of(folder)
+    assert files
+    for path in files:
+        others = imported_folders(path.read_text(), package_of(path)) - {folder}
+        assert others <= MAY_IMPORT[folder], f"{path.relative_to(ROOT)} imports {sorted(others - MAY_IMPORT[folder])}"
+
+
+@pytest.mark.parametrize("folder", TORCH_ONLY)
+def test_folder_needs_torch_and_numpy_alone(folder):
+    legal = {"torch", "numpy", "mutual3d", *sys.stdlib_module_names}
+    for path in files_of(folder):
+        roots = {name.split(".")[0] for name in imported_modules(path.read_text(), package_of(path))}
+        assert roots <= legal, f"{path.relative_to(ROOT)} imports {sorted(roots - legal)}"
+
+
+def test_nothing_in_the_package_imports_a_command_line_or_a_test():
+    for path in PACKAGE.rglob("*.py"):
+        roots = {name.split(".")[0] for name in imported_modules(path.read_text(), package_of(path))}
+        assert not roots & {*COMMAND_LINES, "tests"}, path.relative_to(ROOT)
+
+
+@pytest.mark.parametrize("folder", COMMAND_LINES)
+def test_command_lines_import_folders_that_exist(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        folders = imported_folders(path.read_text(), folder)
+        assert folders <= set(MAY_IMPORT) | {"load"}, f"{path.relative_to(ROOT)} imports {sorted(folders)}"
+
+
+def test_a_config_is_read_in_build_files_alone():
+    config_names = {"cfg", "CfgNode", "get_cfg", "load_config"}
+    for path in PACKAGE.rglob("*.py"):
+        if not reads_config(path):
+            found = identifiers(path.read_text()) & config_names
+            assert not found, f"{path.relative_to(ROOT)} reads a config: {sorted(found)}"

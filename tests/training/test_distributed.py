@@ -1,0 +1,106 @@
+"""Two gloo processes against one with twice the batch."""
+
+import functools
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tiny import SPACE, tiny_network
+from torch.nn.parallel import DistributedDataParallel
+
+from mutual3d.evaluation import PartialResult, calibrate, measure
+from mutual3d.sampling import normalize_clip
+
+from test_step import MEAN, STD, batch, freeze_norms, gradients, make_step  # isort: skip
+
+
+def network():
+    torch.manual_seed(0)
+    model = tiny_network().train()
+    model.head.dropout.p = 0.0
+    return model
+
+
+def _exchanging_step(rank, port, path):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    model = freeze_norms(network())
+    parallel = DistributedDataParallel(model, broadcast_buffers=False, bucket_cap_mb=100)
+    exchanges = []
+
+    def counting_hook(state, bucket):
+        exchanges.append(bucket.index())
+        future = dist.all_reduce(bucket.buffer().div_(2), async_op=True).get_future()
+        return future.then(lambda done: done.value()[0])
+
+    parallel.register_comm_hook(None, counting_hook)
+    clips, labels = batch(8)
+    half = slice(4 * rank, 4 * rank + 4)
+    make_step(model, network=parallel, accumulation_steps=2)(clips[half], labels[half], step=0)
+    torch.save({"gradients": gradients(model), "exchanges": exchanges}, f"{path}/{rank}.pth")
+    dist.destroy_process_group()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(tmp_path):
+    mp.spawn(_exchanging_step, args=(free_port(), str(tmp_path)), nprocs=2)
+    model = freeze_norms(network())
+    make_step(model)(*batch(8), step=0)
+    ranks = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
+    for name, gradient in gradients(model).items():
+        assert torch.equal(ranks[0]["gradients"][name], ranks[1]["gradients"][name]), name
+        assert torch.allclose(gradient, ranks[0]["gradients"][name], atol=1e-6), name
+    # Three networks in each of two accumulated parts, and every bucket still crosses once.
+    assert len(ranks[0]["exchanges"]) == len(set(ranks[0]["exchanges"]))
+
+
+class FakeBatch:
+    def __init__(self, clips, labels, start):
+        self.clips_BVCTHW, self.labels, self.bad = clips[:, None], labels, []
+        self.indices = torch.arange(start, start + len(labels))
+
+
+def batches_of(rank, world_size, skip):
+    generator = torch.Generator().manual_seed(1)
+    clips = torch.randint(0, 256, (12, 3, 4, 24, 24), dtype=torch.uint8, generator=generator)
+    every = [FakeBatch(clips[i : i + 3], torch.arange(3) % 2, i) for i in range(0, 12, 3)]
+    return every[rank::world_size][skip:]
+
+
+def _evaluate(rank, world_size):
+    model, prepare = network(), lambda clips: normalize_clip(clips, MEAN, STD)
+    batches = functools.partial(batches_of, rank, world_size)
+    calibrate(model, batches, SPACE.corners(), prepare=prepare, partial=PartialResult())
+    metrics = measure(model, batches, SPACE.corners(), prepare=prepare)
+    return model.statistics, {c: m.state() for c, m in metrics.items()}
+
+
+def _evaluating(rank, port, path):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    statistics, metrics = _evaluate(rank, 2)
+    plain = {str(c): s.to_dict() for c, s in statistics.items()}
+    torch.save({"statistics": plain, "metrics": {str(c): m for c, m in metrics.items()}}, f"{path}/{rank}.pth")
+    dist.destroy_process_group()
+
+
+def test_two_processes_calibrate_and_measure_like_one(tmp_path):
+    mp.spawn(_evaluating, args=(free_port(), str(tmp_path)), nprocs=2)
+    statistics, metrics = _evaluate(0, 1)
+    for rank in (0, 1):
+        result = torch.load(tmp_path / f"{rank}.pth")
+        for configuration, own in statistics.items():
+            theirs = result["statistics"][str(configuration)]
+            for name in own.mean:
+                assert torch.allclose(own.mean[name], theirs["mean"][name], atol=1e-5), name
+                assert torch.allclose(own.variance[name], theirs["variance"][name], rtol=1e-3, atol=1e-5), name
+            assert result["metrics"][str(configuration)][0] == metrics[configuration][0] == 12
+
+

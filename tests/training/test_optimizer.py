@@ -1,0 +1,55 @@
+import pytest
+import torch.nn as nn
+from tiny import tiny_network
+
+from mutual3d.training import build_optimizer, cosine_schedule, parameter_groups, relative_steps_schedule
+from mutual3d.training.schedule import with_warmup
+
+
+def test_every_parameter_is_in_exactly_one_group():
+    model = tiny_network()
+    grouped = [id(p) for group in parameter_groups(model, weight_decay=1e-4) for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
+
+
+def test_convolutions_decay_and_norms_do_not():
+    model = tiny_network()
+    decay = {id(p): group["weight_decay"] for group in parameter_groups(model, weight_decay=1e-4) for p in group["params"]}
+    for module in model.modules():
+        if isinstance(module, (nn.Conv3d, nn.Linear)):
+            assert decay[id(module.weight)] == 1e-4
+        elif isinstance(module, nn.BatchNorm3d):
+            assert decay[id(module.weight)] == decay[id(module.bias)] == 0
+
+
+def test_no_decay_on_one_dimension_when_asked():
+    groups = {g["name"]: g for g in parameter_groups(tiny_network(), weight_decay=1e-4, no_decay_1d=True)}
+    assert groups["no_decay"]["weight_decay"] == 0 and all(p.ndim == 1 for p in groups["no_decay"]["params"])
+
+
+def test_frozen_parameters_are_left_out():
+    model = tiny_network()
+    model.head.requires_grad_(False)
+    count = sum(len(g["params"]) for g in build_optimizer(model, base_lr=0.1, weight_decay=0.0).param_groups)
+    assert count == sum(p.requires_grad for p in model.parameters())
+
+
+def test_cosine_with_warmup():
+    rate = with_warmup(cosine_schedule(base_lr=0.1, max_epoch=300), warmup_epochs=35, warmup_start_lr=0.01)
+    plain = cosine_schedule(base_lr=0.1, max_epoch=300)
+    assert rate(0) == 0.01
+    assert rate(17.5) == pytest.approx((0.01 + plain(35)) / 2)
+    assert rate(35) == plain(35) and rate(150) == pytest.approx(0.05) and rate(300) == pytest.approx(0)
+
+
+def test_cosine_after_warmup_starts_at_its_peak():
+    assert cosine_schedule(base_lr=0.1, max_epoch=100, start_epoch=10)(10) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="SOLVER.MAX_EPOCH 10"):
+        cosine_schedule(base_lr=0.1, max_epoch=10, start_epoch=10)
+
+
+def test_relative_steps():
+    rate = relative_steps_schedule(base_lr=0.05, steps=[0, 10, 15], factors=[1, 0.1, 0.01])
+    assert [round(rate(e), 6) for e in (0, 9.99, 10, 14.5, 15, 19)] == [0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005]
+    with pytest.raises(ValueError, match="SOLVER.STEPS"):
+        relative_steps_schedule(base_lr=0.05, steps=[0, 10], factors=[1])

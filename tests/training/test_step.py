@@ -1,0 +1,130 @@
+import functools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import SPACE, tiny_network
+
+from mutual3d.layers import slimmable_norms
+from mutual3d.sampling import fit_clip, normalize_clip
+from mutual3d.training import MutualStep, NonFiniteLossError
+
+MEAN, STD = (0.45,) * 3, (0.225,) * 3
+
+
+def batch(num_clips=4):
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.randint(0, 256, (num_clips, 3, 4, 24, 24), dtype=torch.uint8, generator=generator)
+    return clips, torch.arange(num_clips) % 2
+
+
+def make_step(model, **options):
+    options = {"subnets": ["smallest", "random"], "objective": "inplace_distillation", **options}
+    return MutualStep(model, mean=MEAN, std=STD, seed=1, **options)
+
+
+def network():
+    """A network without dropout, so that a step can be computed twice."""
+    torch.manual_seed(0)
+    model = tiny_network().train()
+    model.head.dropout.p = 0.0
+    return model
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def test_the_total_gradient_is_the_sum_of_the_parts():
+    """Paper, Eq. 5 and 7: one loss for each configuration, added up."""
+    model, (clips, labels) = network(), batch()
+    result = make_step(model)(clips, labels, step=3)
+    together = gradients(model)
+    model.zero_grad()
+    clip = normalize_clip(clips, MEAN, STD)
+    total, teacher = 0, None
+    for configuration in result.configurations:
+        model.activate(configuration)
+        logits = model([fit_clip(clip, configuration, SPACE)])
+        if teacher is None:
+            total, teacher = F.cross_entropy(logits, labels), logits.detach()
+        else:
+            total = total + F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")
+    total.backward()
+    assert total.item() == pytest.approx(sum(result.losses), rel=1e-5)
+    for name, gradient in gradients(model).items():
+        assert torch.allclose(gradient, together[name], atol=1e-6), name
+
+
+def test_the_largest_configuration_runs_first_and_the_rules_choose_the_others():
+    step = make_step(network())
+    first, second, third = step.configurations(0)
+    assert (first, second) == (SPACE.largest, SPACE.smallest)
+    assert SPACE.check(third) == third
+    assert step.configurations(0) == step.configurations(0) != step.configurations(1)
+
+
+def test_a_static_network_trains_the_largest_alone():
+    result = make_step(network(), subnets=[])(*batch(), step=0)
+    assert result.configurations == [SPACE.largest] and len(result.losses) == 1
+
+
+def test_only_the_largest_updates_running_statistics():
+    alone, mutual = network(), network()
+    make_step(alone, subnets=[])(*batch(), step=0)
+    make_step(mutual)(*batch(), step=0)
+    for (name, a), b in zip(slimmable_norms(alone).items(), slimmable_norms(mutual).values()):
+        assert torch.equal(a.running_mean, b.running_mean) and a.num_batches_tracked == b.num_batches_tracked == 1, name
+
+
+def test_labels_as_objective():
+    model, (clips, labels) = network(), batch()
+    result = make_step(model, objective="labels", subnets=["smallest"])(clips, labels, step=0)
+    model.zero_grad()
+    model.activate(SPACE.smallest)
+    logits = model([fit_clip(normalize_clip(clips, MEAN, STD), SPACE.smallest, SPACE)])
+    assert result.losses[1] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def freeze_norms(model):
+    """Norms that keep their (first) running statistics, so that a batch's parts do not see each other."""
+
+    def frozen(norm, x):
+        c = x.shape[1]
+        return F.batch_norm(x, norm.running_mean[:c], norm.running_var[:c], norm.weight[:c], norm.bias[:c])
+
+    for norm in slimmable_norms(model).values():
+        norm.forward = functools.partial(frozen, norm)
+    return model
+
+
+def test_accumulation_gives_the_gradients_of_the_whole_batch():
+    whole, parts = freeze_norms(network()), freeze_norms(network())
+    clips, labels = batch(6)
+    one = make_step(whole)(clips, labels, step=0)
+    three = make_step(parts, accumulation_steps=3)(clips, labels, step=0)
+    assert three.losses == pytest.approx(one.losses, rel=1e-5) and three.logits.shape == (6, 2)
+    for name, gradient in gradients(whole).items():
+        assert torch.allclose(gradient, gradients(parts)[name], atol=1e-6), name
+
+
+def test_a_loss_that_is_not_finite_names_its_configuration():
+    model = network()
+    with torch.no_grad():
+        model.head.projection.weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteLossError, match=r"configuration 1-24-4.*in step 7.*SOLVER.BASE_LR"):
+        make_step(model)(*batch(), step=7)
+
+
+def test_unknown_names_list_the_legal_ones():
+    with pytest.raises(ValueError, match="no objective 'kd': choose among inplace_distillation, labels"):
+        make_step(network(), objective="kd")
+    with pytest.raises(ValueError, match="no sampling rule 'tiny': choose among smallest"):
+        make_step(network(), subnets=["tiny"])(*batch(), step=0)
+
+
+def test_mixed_precision_keeps_gradients_finite():
+    model = network()
+    step = make_step(model, autocast=functools.partial(torch.autocast, "cpu", dtype=torch.bfloat16))
+    result = step(*batch(), step=0)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters()) and len(result.losses) == 3
