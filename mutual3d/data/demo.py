@@ -1,14 +1,14 @@
 """A small set of real H.264 videos whose classes differ in motion alone, made in seconds.
 
-A video shows a few small striped actors on a textured ground. An actor has three cyclic phases, uniform on [0, 1):
+A video shows a few small chequered actors on a textured ground. An actor has three cyclic phases, uniform on [0, 1):
 
-    x         where it stands in its window, from the left end to the right
-    y         the same, from the top to the bottom
-    stripes   where its stripes stand on its body
+    place       where it stands in its window, from the left end to the right
+    pattern_x   where the columns of its pattern stand on its body
+    pattern_y   where the rows do
 
 A class turns one phase of all actors of its video, at one signed rate; all else is drawn without regard to the class.
 A uniform phase that turns stays uniform, and actors are independent, so a single frame has the same distribution in
-every class: only motion tells them apart. Fine stripes need pixels, and rates alias when frames are dropped.
+every class: only motion tells them apart. Fine patterns need pixels, and rates alias when frames are dropped.
 """
 
 import os
@@ -33,7 +33,7 @@ GENERATOR_VERSION = 1
 _ARGUMENTS_FILE = "demo.json"
 _GOP_SIZES = (6, 12, 30)
 _SHAKE_MARGIN = 2
-_TURN_RATE = (0.8, 2.2)
+_TURN_RATE = (0.8, 2.1)
 _SLOW_RATE = (0.5, 1.0)
 _FAST_RATE = (2.0, 3.0)
 
@@ -49,17 +49,17 @@ class Motion:
 
 
 MOTIONS = {
-    "sweep_right": Motion("x", 1, _TURN_RATE),
-    "sweep_left": Motion("x", -1, _TURN_RATE),
-    "sweep_down": Motion("y", 1, _TURN_RATE),
-    "sweep_up": Motion("y", -1, _TURN_RATE),
-    "flow_right": Motion("stripes", 1, _TURN_RATE),
-    "flow_left": Motion("stripes", -1, _TURN_RATE),
-    "shuttle_slowly": Motion("x", 1, _SLOW_RATE, there_and_back=True),
-    "shuttle_fast": Motion("x", 1, _FAST_RATE, there_and_back=True),
+    "sweep_right": Motion("place", 1, _TURN_RATE),
+    "sweep_left": Motion("place", -1, _TURN_RATE),
+    "flow_right": Motion("pattern_x", 1, _TURN_RATE),
+    "flow_left": Motion("pattern_x", -1, _TURN_RATE),
+    "flow_down": Motion("pattern_y", 1, _TURN_RATE),
+    "flow_up": Motion("pattern_y", -1, _TURN_RATE),
+    "shuttle_slowly": Motion("place", 1, _SLOW_RATE, there_and_back=True),
+    "shuttle_fast": Motion("place", 1, _FAST_RATE, there_and_back=True),
 }
 CLASS_NAMES = tuple(MOTIONS)
-PHASES = ("x", "y", "stripes")
+PHASES = ("place", "pattern_x", "pattern_y")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Actor:
     """One moving thing: a constant look, and a pose for each frame.
 
     `lobes`: amplitude and angle of the waves of its outline, each (4,); `colours`: two RGB triples in [0, 1];
-    `radius` and `wavelength` of its stripes in pixels. Each (NUM_FRAMES,): `x`, `y` in pixels, `stripes` in cycles.
+    `radius` and `wavelength` of its pattern in pixels. Each (NUM_FRAMES,): `x`, `y` of its centre in pixels,
+    `pattern_x`, `pattern_y` in cycles.
     """
 
     lobes: tuple
@@ -76,7 +77,8 @@ class Actor:
     wavelength: float
     x: np.ndarray
     y: np.ndarray
-    stripes: np.ndarray
+    pattern_x: np.ndarray
+    pattern_y: np.ndarray
 
 
 def make_demo(directory, *, num_train=800, num_val=200, num_test=240, seed=0, num_workers=None):
@@ -115,9 +117,9 @@ def draw_video(split, index, seed=0):
 def draw_frames(class_name, generator):
     """A video of the class, its looks, places and rate drawn from `generator`: uint8 RGB frames T, H, W, 3."""
     background, shake = _draw_background(generator), _draw_shake(generator)
-    actors = [_draw_distractor(generator) for _ in range(generator.integers(0, 3))]
+    actors = [_draw_distractor(generator) for _ in range(generator.integers(0, 2))]
     rate = generator.uniform(*MOTIONS[class_name].rates)
-    actors += [draw_actor(class_name, rate, generator) for _ in range(generator.integers(2, 5))]
+    actors += [draw_actor(class_name, rate, generator) for _ in range(generator.integers(3, 5))]
     frames = np.stack([_render(background, actors, shake[time], time) for time in range(NUM_FRAMES)])
     grain = generator.normal(0, 0.01, frames.shape[:3] + (1,))
     return np.rint(np.clip(frames + grain, 0, 1) * 255).astype(np.uint8)
@@ -136,16 +138,16 @@ def draw_phases(class_name, rate, generator):
 def draw_actor(class_name, rate, generator):
     """An Actor that moves as the class does, `rate` cycles a second; its look knows nothing of the class."""
     phases = draw_phases(class_name, rate, generator)
-    home_x, home_y = generator.uniform(18, FRAME_SIZE - 18, 2)
-    window = generator.uniform(7, 11)
+    home_x, home_y = generator.uniform(18, FRAME_SIZE - 18), generator.uniform(10, FRAME_SIZE - 10)
     return Actor(
         lobes=_draw_lobes(generator),
         colours=_draw_colours(generator),
         radius=generator.uniform(4.5, 9),
-        wavelength=generator.uniform(5, 10),
-        x=home_x + window * (2 * phases["x"] - 1),
-        y=home_y + window * (2 * phases["y"] - 1),
-        stripes=phases["stripes"],
+        wavelength=generator.uniform(5.5, 10),
+        x=home_x + generator.uniform(7, 11) * (2 * phases["place"] - 1),
+        y=np.full(NUM_FRAMES, home_y),
+        pattern_x=phases["pattern_x"],
+        pattern_y=phases["pattern_y"],
     )
 
 
@@ -153,8 +155,8 @@ def _draw_distractor(generator):
     """A small plain Actor that drifts in a straight line whatever the class."""
     start, velocity = generator.uniform(0, FRAME_SIZE, 2), generator.uniform(-12, 12, 2)
     x, y = (start + velocity * np.arange(NUM_FRAMES)[:, None] / FRAMES_PER_SECOND).T
-    colour, radius = generator.uniform(0.2, 0.8, 3), generator.uniform(2, 4)
-    return Actor(_draw_lobes(generator), (colour, colour), radius, 1.0, x, y, np.zeros(NUM_FRAMES))
+    colour, radius, still = generator.uniform(0.2, 0.8, 3), generator.uniform(2, 4), np.zeros(NUM_FRAMES)
+    return Actor(_draw_lobes(generator), (colour, colour), radius, 1.0, x, y, still, still)
 
 
 def _draw_lobes(generator):
@@ -162,7 +164,7 @@ def _draw_lobes(generator):
 
 
 def _draw_colours(generator):
-    """A light and a dark RGB colour, in random order: stripes are seen whatever the hues."""
+    """A light and a dark RGB colour, in random order: the pattern is seen whatever the hues."""
     light, dark = generator.uniform(0.65, 1.0, 3), generator.uniform(0.0, 0.3, 3)
     return (light, dark) if generator.random() < 0.5 else (dark, light)
 
@@ -171,8 +173,8 @@ def _draw_background(generator):
     """A textured still scene, RGB in [0, 1], wider than a frame by the margin in which the camera shakes."""
     size = FRAME_SIZE + 2 * _SHAKE_MARGIN
     scene = generator.uniform(0.3, 0.7, 3)
-    scene = scene + generator.uniform(0.05, 0.25) * _smooth_noise(size, 4, generator)
-    return np.clip(scene + generator.uniform(0.0, 0.15) * _smooth_noise(size, 18, generator), 0, 1)
+    scene = scene + generator.uniform(0.05, 0.2) * _smooth_noise(size, 4, generator)
+    return np.clip(scene + generator.uniform(0.0, 0.08) * _smooth_noise(size, 18, generator), 0, 1)
 
 
 def _smooth_noise(size, cells, generator):
@@ -189,7 +191,7 @@ def _smooth_noise(size, cells, generator):
 def _draw_shake(generator):
     """Where the camera looks, (NUM_FRAMES, 2) whole pixels down and right: a slow sway of at most the margin."""
     seconds = np.arange(NUM_FRAMES)[:, None] / FRAMES_PER_SECOND
-    reach, rate, start = (generator.uniform(low, high, 2) for low, high in ((0, 1.5), (0.3, 1.5), (0, 1)))
+    reach, rate, start = (generator.uniform(low, high, 2) for low, high in ((0, 1.2), (0.3, 1.2), (0, 1)))
     return np.rint(reach * np.sin(2 * np.pi * (rate * seconds + start))).astype(int)
 
 
@@ -212,7 +214,9 @@ def _paint(picture, actor, x, y, time):
     down, right = down + top - y, right + left - x
     waves = np.cos(np.arctan2(down, right)[..., None] * np.arange(2, 6) + angles) @ amplitudes
     cover = np.clip(actor.radius * (1 + waves) - np.hypot(right, down) + 0.5, 0, 1)[..., None]
-    share = 0.5 + 0.5 * np.cos(2 * np.pi * (right / actor.wavelength - actor.stripes[time]))[..., None]
+    columns = np.cos(2 * np.pi * (right / actor.wavelength - actor.pattern_x[time]))
+    rows = np.cos(2 * np.pi * (down / actor.wavelength - actor.pattern_y[time]))
+    share = np.clip(0.5 + 0.4 * (columns + rows), 0, 1)[..., None]
     patch += cover * (actor.colours[0] * share + actor.colours[1] * (1 - share) - patch)
 
 

@@ -43,6 +43,10 @@ def full_x(case):
     return torch.randn(2, 24, *case[2], generator=torch.Generator().manual_seed(2)) * 3 + 1
 
 
+def activate(norm, is_full, statistics=None):
+    vars(norm).update(norm.settings(is_full, statistics))
+
+
 def buffers(norm):
     return copy.deepcopy(dict(norm.named_buffers()))
 
@@ -56,7 +60,7 @@ def affine(norm):
 
 
 def test_training_normalises_a_subnetwork_by_its_batch(norm, x):
-    norm.activate(is_full=False)
+    activate(norm, is_full=False)
     before = buffers(norm)
     expected = F.batch_norm(x, None, None, *affine(norm), training=True, eps=norm.eps)
     torch.testing.assert_close(norm(x), expected)
@@ -64,9 +68,9 @@ def test_training_normalises_a_subnetwork_by_its_batch(norm, x):
 
 
 def test_training_ignores_calibrated_statistics(norm, x):
-    norm.activate(is_full=False)
+    activate(norm, is_full=False)
     expected = norm(x)
-    norm.activate(is_full=False, statistics=(torch.zeros(ACTIVE), torch.ones(ACTIVE)))
+    activate(norm, is_full=False, statistics=(torch.zeros(ACTIVE), torch.ones(ACTIVE)))
     assert torch.equal(norm(x), expected)
 
 
@@ -74,7 +78,7 @@ def test_full_network_is_the_torch_norm_and_updates_its_statistics(case, norm, f
     plain = case[1](24)
     plain.load_state_dict(norm.state_dict())
     assert isinstance(norm, case[1])
-    norm.activate(is_full=True)
+    activate(norm, is_full=True)
     before = buffers(norm)
     assert torch.equal(norm(full_x), plain(full_x))
     assert_same(before, buffers(norm), expected=False)
@@ -83,14 +87,14 @@ def test_full_network_is_the_torch_norm_and_updates_its_statistics(case, norm, f
 
 
 def test_full_width_at_a_smaller_size_leaves_the_running_statistics(norm, full_x):
-    norm.activate(is_full=False)
+    activate(norm, is_full=False)
     before = buffers(norm)
     norm(full_x)
     assert_same(before, buffers(norm))
 
 
 def test_evaluation_refuses_without_statistics(norm, x):
-    norm.activate(is_full=False)
+    activate(norm, is_full=False)
     with pytest.raises(RuntimeError, match="not calibrated for 16 of its 24 channels"):
         norm.eval()(x)
 
@@ -98,7 +102,7 @@ def test_evaluation_refuses_without_statistics(norm, x):
 @pytest.mark.parametrize("is_full", [True, False])
 def test_evaluation_uses_the_statistics_given(norm, full_x, is_full):
     statistics = torch.randn(24), torch.rand(24) + 0.5
-    norm.activate(is_full, statistics)
+    activate(norm, is_full, statistics)
     before = buffers(norm)
     expected = F.batch_norm(full_x, *statistics, norm.weight, norm.bias, training=False, eps=norm.eps)
     torch.testing.assert_close(norm.eval()(full_x), expected)
@@ -106,7 +110,7 @@ def test_evaluation_uses_the_statistics_given(norm, full_x, is_full):
 
 
 def test_gradients_reach_the_active_channels_alone(norm, x):
-    norm.activate(is_full=False)
+    activate(norm, is_full=False)
     norm(x).square().sum().backward()
     assert (norm.weight.grad[:ACTIVE] != 0).all()
     assert not norm.weight.grad[ACTIVE:].any()
@@ -116,7 +120,7 @@ def test_gradients_reach_the_active_channels_alone(norm, x):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_observer_is_told_the_exact_moments_and_nothing_else_happens(norm, x, training, dtype):
     norm, x, seen = norm.train(training).to(dtype), x.to(dtype), []
-    norm.activate(is_full=False)
+    activate(norm, is_full=False)
     before = buffers(norm)
     norm.observer = lambda *moments: seen.append(moments)
     y = norm(x)
@@ -130,7 +134,7 @@ def test_observer_is_told_the_exact_moments_and_nothing_else_happens(norm, x, tr
 
 
 def test_observing_the_full_network_leaves_its_running_statistics(norm, full_x):
-    norm.activate(is_full=True)
+    activate(norm, is_full=True)
     norm.observer = lambda *moments: None
     before = buffers(norm)
     norm(full_x)

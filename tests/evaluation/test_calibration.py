@@ -1,0 +1,114 @@
+import pytest
+import torch
+from tiny import SPACE, tiny_network
+
+from mutual3d.evaluation import PartialResult, calibrate
+from mutual3d.evaluation.calibration import Population, statistics_from_dict, statistics_to_dict
+from mutual3d.sampling import Configuration, fit_clip, normalize_clip
+
+MEAN, STD = (0.45,) * 3, (0.225,) * 3
+
+
+class FakeBatch:
+    def __init__(self, seed, num_clips=3):
+        generator = torch.Generator().manual_seed(seed)
+        self.clips_BVCTHW = torch.randint(0, 256, (num_clips, 1, 3, 4, 24, 24), dtype=torch.uint8, generator=generator)
+        self.labels, self.indices, self.bad = torch.arange(num_clips) % 2, torch.arange(num_clips), []
+
+
+def batches_from(skip):
+    return [FakeBatch(seed, 3 if seed < 3 else 2) for seed in range(4)][skip:]
+
+
+def prepare(clips):
+    return normalize_clip(clips, MEAN, STD)
+
+
+def network():
+    torch.manual_seed(0)
+    return tiny_network()
+
+
+def run(model, configurations, **options):
+    calibrate(model, options.pop("batches_from", batches_from), configurations, prepare=prepare, **options)
+    return model.statistics
+
+
+def test_the_first_norm_gets_the_statistics_of_the_whole_population():
+    """Whatever batches it came in: the mean and variance of everything that the norm saw, computed at once."""
+    model = network()
+    statistics = run(model, SPACE.corners())
+    for configuration in SPACE.corners():
+        clips = torch.cat([fit_clip(prepare(b.clips_BVCTHW[:, 0]), configuration, SPACE) for b in batches_from(0)])
+        model.activate(configuration)
+        stem = model.s1.pathway0_stem
+        seen = stem.conv(stem.conv_xy(clips)).transpose(0, 1).flatten(1).double()
+        assert torch.allclose(statistics[configuration].mean["s1.pathway0_stem.bn"].double(), seen.mean(1), atol=1e-6)
+        variance = statistics[configuration].variance["s1.pathway0_stem.bn"].double()
+        assert torch.allclose(variance, seen.var(1, correction=0), rtol=1e-5)
+
+
+def test_populations_join_like_their_union():
+    x = torch.randn(1000, 5, dtype=torch.float64)
+    population = Population()
+    for part in x.split([1, 300, 699]):
+        population.add("norm", len(part), part.mean(0), part.var(0, correction=0) * len(part))
+    statistics = population.statistics()
+    assert torch.allclose(statistics.mean["norm"].double(), x.mean(0), atol=1e-6)
+    assert torch.allclose(statistics.variance["norm"].double(), x.var(0, correction=0), atol=1e-6)
+
+
+def test_weights_buffers_mode_and_other_configurations_are_untouched():
+    model = network().eval()
+    model.activate(SPACE.smallest)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    other = Configuration(0.75, 16, 2)
+    first = run(model, [other])[other]
+    run(model, [SPACE.smallest, SPACE.largest])
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not model.training and model.active == SPACE.smallest
+    assert all(torch.equal(first.mean[name], model.statistics[other].mean[name]) for name in first.mean)
+
+
+def test_the_order_of_configurations_does_not_matter():
+    one, other = run(network(), SPACE.corners()), run(network(), SPACE.corners()[::-1])
+    for c in SPACE.corners():
+        assert all(torch.equal(one[c].mean[name], other[c].mean[name]) for name in one[c].mean)
+
+
+def test_a_calibrated_configuration_runs_and_stays_through_a_file():
+    model = network().eval()
+    statistics = run(model, SPACE.corners())
+    twin = network().eval()
+    twin.set_statistics(statistics_from_dict(statistics_to_dict(statistics)))
+    clip = torch.randn(1, 3, 2, 16, 16)
+    assert torch.equal(model.activate(SPACE.smallest)([clip]), twin.activate(SPACE.smallest)([clip]))
+
+
+def test_a_killed_calibration_goes_on_and_ends_the_same(tmp_path):
+    uninterrupted = run(network(), SPACE.corners())
+
+    def dying(skip):
+        yield from batches_from(skip)[:2]
+        raise KeyboardInterrupt
+
+    partial = lambda: PartialResult(tmp_path / "part", "same", interval=0)  # noqa: E731
+    with pytest.raises(KeyboardInterrupt):
+        run(network(), SPACE.corners(), batches_from=dying, partial=partial())
+    skipped = []
+
+    def going_on(skip):
+        skipped.append(skip)
+        return batches_from(skip)
+
+    resumed = run(network(), SPACE.corners(), batches_from=going_on, partial=partial())
+    assert skipped == [2]
+    for c in SPACE.corners():
+        for name in resumed[c].mean:
+            assert torch.equal(resumed[c].mean[name], uninterrupted[c].mean[name])
+            assert torch.equal(resumed[c].variance[name], uninterrupted[c].variance[name])
+
+
+def test_no_clip_at_all_is_an_error():
+    with pytest.raises(ValueError, match="CALIBRATION.SPLIT"):
+        run(network(), [SPACE.smallest], batches_from=lambda skip: [])

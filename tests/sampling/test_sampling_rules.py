@@ -1,0 +1,105 @@
+import itertools
+
+import pytest
+import torch
+
+from mutual3d.sampling import RULES, SearchSpace, expected_step_cost, sample_subnets, step_generator
+
+SPACE = SearchSpace([0.63, 1.0], [142, 160, 192, 224], [6, 9, 12, 16])
+# What each rule leaves free; the rest is fixed at the value given.
+FREE = object()
+EXPECTED = {
+    "smallest": (0.63, 142, 6),
+    "random": (FREE, FREE, FREE),
+    "smallest_width": (0.63, FREE, FREE),
+    "smallest_width_full_size": (0.63, 224, 16),
+    "random_width": (FREE, 224, 16),
+    "random_size": (1.0, FREE, FREE),
+}
+
+
+def draws(names, count=400, seed=0):
+    return [sample_subnets(SPACE, names, step_generator(seed, step)) for step in range(count)]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rule_draws_what_it_says(name):
+    configurations = [SPACE.check(c) for (c,) in draws([name])]
+    for values, expected in zip(zip(*((c.width, c.spatial, c.temporal) for c in configurations)), EXPECTED[name]):
+        assert len(set(values)) > 3 if expected is FREE else set(values) == {expected}
+
+
+def test_a_step_has_one_configuration_for_each_name_in_order():
+    for smallest, first, second in draws(["smallest", "random", "random"], count=50):
+        assert smallest == SPACE.smallest
+        assert first != second
+
+
+def test_static_training_samples_nothing():
+    assert sample_subnets(SPACE, [], step_generator(0, 0)) == []
+
+
+def test_unknown_rule_lists_the_legal_ones():
+    with pytest.raises(ValueError, match="no sampling rule 'medium': choose among smallest, random, "):
+        sample_subnets(SPACE, ["smallest", "medium"], step_generator(0, 0))
+    with pytest.raises(ValueError, match="no sampling rule 'medium'"):
+        expected_step_cost(SPACE, ["medium"], lambda c: 1.0)
+
+
+def test_a_step_is_drawn_from_its_seed_and_number_alone():
+    names = ["smallest", "random", "random"]
+    expected = draws(names, count=20)
+    torch.manual_seed(5)
+    assert sample_subnets(SPACE, names, step_generator(0, 13)) == expected[13]
+    assert draws(names, count=20) == expected
+    assert draws(names, count=20, seed=1) != expected
+    # Seed and step are not added up: step 1 of seed 0 is not step 0 of seed 1.
+    assert draws(["random"], count=1, seed=1)[0] != draws(["random"], count=2)[1]
+
+
+def test_sampling_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    draws(["random"], count=3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_draws_are_even_and_independent_over_the_steps():
+    configurations = [c for (c,) in draws(["random"], count=2000)]
+    widths = torch.tensor([c.width for c in configurations], dtype=torch.float64)
+    assert abs(widths.mean() - 0.815) < 0.01
+    assert abs(torch.corrcoef(torch.stack([widths[1:], widths[:-1]]))[0, 1]) < 0.1
+    pairs = [(c.spatial, c.temporal) for c in configurations]
+    assert all(70 < pairs.count(pair) < 190 for pair in itertools.product(SPACE.spatial_sizes, SPACE.temporal_sizes))
+
+
+def test_expected_cost_is_the_mean_cost_of_a_step():
+    def cost(configuration):
+        return configuration.width**2 * configuration.spatial**2 * configuration.temporal
+
+    names = ["smallest", "random", "smallest_width"]
+    mean = sum(sum(map(cost, step)) for step in draws(names, count=3000)) / 3000 + cost(SPACE.largest)
+    assert expected_step_cost(SPACE, names, cost) == pytest.approx(mean, rel=0.02)
+
+
+def factors_cost(full_cost, largest_size, largest_frames):
+    """Cost as the papers count it: the full network's times the factors of width, size and frames."""
+
+    def cost(configuration):
+        size, frames = configuration.spatial / largest_size, configuration.temporal / largest_frames
+        return full_cost * configuration.width**2 * size**2 * frames
+
+    return cost
+
+
+@pytest.mark.parametrize("names, gflops", [(["smallest", "random"], 74.8), (["random", "random"], 88.3), ([], 54.5)])
+def test_step_cost_of_the_3d_paper(names, gflops):
+    """Table 4: Slow-8x8 at 54.5 GFLOPs; sizes and frames in percent."""
+    space = SearchSpace([0.63, 1.0], [63, 80, 100], [40, 63, 100])
+    assert expected_step_cost(space, names, factors_cost(54.5, 100, 100)) == pytest.approx(gflops, rel=0.005)
+
+
+def test_step_cost_of_the_2d_paper():
+    """Table 3: MobileNet v1 at 569 MFLOPs."""
+    space = SearchSpace([0.25, 1.0], [224, 192, 160, 128], [1])
+    names = ["smallest_width", "random", "random"]
+    assert expected_step_cost(space, names, factors_cost(569, 224, 1)) == pytest.approx(910, rel=0.005)
