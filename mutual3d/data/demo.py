@@ -19,9 +19,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from tqdm import tqdm
 
 from mutual3d.utils.files import atomic_write, ensure_directory, read_json, write_json
+from mutual3d.utils.logging import progress_bar
 
 SPLITS = ("train", "val", "test")
 FRAME_SIZE = 64
@@ -271,7 +271,7 @@ def _write_lines(path, lines):
 def _write_videos(directory, videos, seed, num_workers):
     """Draw and encode (split, index) pairs, in this process when one is enough."""
     write = partial(_write_video, directory, seed)
-    with tqdm(total=len(videos), desc="demo videos", unit="video", disable=not videos) as progress:
+    with progress_bar(None, "demo videos", total=len(videos), unit="video") as progress:
         if num_workers == 1 or len(videos) < 2:
             for video in videos:
                 write(video)

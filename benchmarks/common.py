@@ -1,0 +1,43 @@
+"""What the benchmarks share: the tools as modules, csv files of results, paired timing."""
+
+import csv
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from mutual3d.utils.files import atomic_write
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+def save_rows(name, rows):
+    """Print rows (dicts with one set of keys) and write them to results/`name`.csv."""
+    for row in rows:
+        print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    with atomic_write(RESULTS / f"{name}.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def machine():
+    """Where a time was taken, for its row."""
+    return f"{platform.machine()} {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def paired_medians(runs, repeats, warmup=2):
+    """{key: median seconds} of each function in `runs`, called in turns so that noise meets all alike."""
+    times = {key: [] for key in runs}
+    for repeat in range(warmup + repeats):
+        for key, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if repeat >= warmup:
+                times[key].append(time.perf_counter() - start)
+    return {key: statistics.median(values) for key, values in times.items()}

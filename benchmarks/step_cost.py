@@ -1,0 +1,72 @@
+"""Wall-clock of a mutual training step over a static one, beside the ratio of FLOPs (paper, Tables 3 and 4).
+
+python benchmarks/step_cost.py --cfg configs/Demo/MUTUAL_X3D.yaml --batch 8
+
+Both steps run in turns on the same clips, without loading. Writes benchmarks/results/step_cost.csv.
+"""
+
+import argparse
+import csv
+
+import torch
+from common import RESULTS, machine, paired_medians, save_rows
+
+from mutual3d.config import load_config
+from mutual3d.evaluation.grid import count_costs
+from mutual3d.models import build_model
+from mutual3d.sampling import expected_step_cost
+from mutual3d.training.build import build_step
+from mutual3d.utils import distributed
+
+
+def flops_ratio(model, subnets):
+    """Expected GFLOPs of a step over the largest configuration's, counted."""
+    crop, known = model.space.spatial_sizes[-1], {}
+
+    def gflops(configuration):
+        key = model.signature(configuration.width), configuration.spatial, configuration.temporal
+        if key not in known:
+            known[key] = count_costs(model, [configuration], crop)[configuration].gflops
+        return known[key]
+
+    return expected_step_cost(model.space, subnets, gflops) / gflops(model.space.largest)
+
+
+def compare(path, batch, repeats):
+    cfg = load_config(path)
+    device = distributed.choose_device(cfg.NUM_GPUS)
+    layout = torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
+    model = build_model(cfg).to(device, memory_format=layout).train()
+    mutual = build_step(cfg, model, device)
+    static = build_step(cfg, model, device)
+    static.subnets = []
+    crop, frames = cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.NUM_FRAMES
+    clips = torch.randint(0, 256, (batch, 3, frames, crop, crop), dtype=torch.uint8, device=device)
+    labels = torch.arange(batch, device=device) % cfg.MODEL.NUM_CLASSES
+    number = iter(range(10**9))
+    seconds = paired_medians(
+        {"static": lambda: static(clips, labels, 0), "mutual": lambda: mutual(clips, labels, next(number))}, repeats
+    )
+    return {
+        "config": path, "device": device.type, "batch": batch,
+        "static_ms": f"{1000 * seconds['static']:.0f}", "mutual_ms": f"{1000 * seconds['mutual']:.0f}",
+        "measured_ratio": f"{seconds['mutual'] / seconds['static']:.3f}",
+        "flops_ratio": f"{flops_ratio(model, cfg.MUTUAL.SUBNETS):.3f}", "machine": machine(),
+    }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", default="configs/Demo/MUTUAL_X3D.yaml")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=15)
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    row = compare(options.cfg, options.batch, options.repeats)
+    path = RESULTS / "step_cost.csv"
+    earlier = list(csv.DictReader(path.open())) if path.is_file() else []
+    save_rows("step_cost", [old for old in earlier if old["config"] != options.cfg] + [row])
+
+
+if __name__ == "__main__":
+    main()

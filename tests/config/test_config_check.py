@@ -1,0 +1,91 @@
+import pytest
+
+from mutual3d.config import load_config
+
+MUTUAL = ["MUTUAL.ENABLE", "True", "DATA.NUM_FRAMES", "16"]
+
+
+def test_a_mutual_config_of_the_defaults_is_valid():
+    assert load_config(None, MUTUAL).MUTUAL.ENABLE
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("BN.NORM_TYPE", "sync_batchnorm"),
+        ("BN.MOMENTUM", "0.5"),
+        ("BN.EPSILON", "1e-3"),
+        ("MODEL.DROPCONNECT_RATE", "0.2"),
+        ("MODEL.LOSS_FUNC", "hinge"),
+        ("X3D.BN_LIN5", "True"),
+        ("X3D.CHANNELWISE_3x3x3", "False"),
+        ("RESNET.STRIDE_1X1", "True"),
+        ("DATA.REVERSE_INPUT_CHANNEL", "True"),
+        ("DATA.TRAIN_JITTER_SCALES_RELATIVE", "[0.08, 1.0]"),
+        ("DATA.TRAIN_JITTER_ASPECT_RELATIVE", "[0.75, 1.33]"),
+        ("DATA.TRAIN_JITTER_MOTION_SHIFT", "True"),
+        ("DATA.ENSEMBLE_METHOD", "median"),
+        ("SOLVER.OPTIMIZING_METHOD", "lbfgs"),
+        ("SOLVER.LR_POLICY", "random"),
+        ("TRAIN.DATASET", "nowhere"),
+        ("TEST.DATASET", "nowhere"),
+        ("TRAIN.CHECKPOINT_TYPE", "caffe2"),
+        ("TEST.CHECKPOINT_TYPE", "caffe2"),
+        ("TRAIN.CHECKPOINT_INFLATE", "True"),
+        ("TRAIN.MIXED_PRECISION_DTYPE", "float8"),
+        ("TEST.NUM_SPATIAL_CROPS", "2"),
+        ("MUTUAL.OBJECTIVE", "hope"),
+        ("MUTUAL.BATCHNORM", "shared"),
+        ("CALIBRATION.TRANSFORM", "none"),
+    ],
+)
+def test_what_is_not_supported_is_refused_with_what_is(key, value):
+    with pytest.raises(ValueError, match=f"{key} is .*: mutual3d supports "):
+        load_config(None, [key, value])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "TRAIN.BATCH_SIZE", "TRAIN.ACCUMULATION_STEPS", "TRAIN.EVAL_PERIOD", "TRAIN.CHECKPOINT_PERIOD",
+        "TEST.BATCH_SIZE", "TEST.NUM_ENSEMBLE_VIEWS", "SOLVER.MAX_EPOCH", "DATA.NUM_FRAMES", "DATA.SAMPLING_RATE",
+        "DATA.TARGET_FPS", "DATA.TRAIN_CROP_SIZE", "DATA.TEST_CROP_SIZE", "MODEL.NUM_CLASSES", "GRID.NUM_VIEWS",
+        "GRID.WIDTH_STEP", "GRID.LATENCY_REPEATS", "LOG_PERIOD",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["0", "-1"])
+def test_counts_and_sizes_are_above_0(key, value):
+    with pytest.raises(ValueError, match=f"{key} is {float(value):g}.*: it must be above 0"):
+        load_config(None, [key, value])
+
+
+def test_non_local_blocks_are_refused():
+    with pytest.raises(ValueError, match="NONLOCAL.LOCATION .* not supported; leave it empty"):
+        load_config(None, ["NONLOCAL.LOCATION", "[[[]], [[1, 3]], [[]], [[]]]"])
+
+
+def test_a_batch_divides_into_its_parts():
+    with pytest.raises(ValueError, match="TRAIN.BATCH_SIZE 64 does not divide into TRAIN.ACCUMULATION_STEPS 3"):
+        load_config(None, ["TRAIN.ACCUMULATION_STEPS", "3"])
+    assert load_config(None, ["TRAIN.ACCUMULATION_STEPS", "4"]).TRAIN.ACCUMULATION_STEPS == 4
+
+
+@pytest.mark.parametrize("scales", ["[320, 256]", "[200, 320]"])
+def test_jitter_scales_ascend_from_the_crop(scales):
+    with pytest.raises(ValueError, match="DATA.TRAIN_JITTER_SCALES .* none under DATA.TRAIN_CROP_SIZE 224"):
+        load_config(None, ["DATA.TRAIN_JITTER_SCALES", scales])
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("MUTUAL.SPATIAL_SIZES", "[142, 160]", "must equal DATA.TRAIN_CROP_SIZE, which is 224"),
+        ("MUTUAL.SPATIAL_SIZES", "[]", "must equal DATA.TRAIN_CROP_SIZE, which is 224"),
+        ("MUTUAL.TEMPORAL_SIZES", "[6, 32]", "must equal DATA.NUM_FRAMES, which is 16"),
+        ("MUTUAL.TEMPORAL_SIZES", "[]", "must equal DATA.NUM_FRAMES, which is 16"),
+    ],
+)
+def test_the_largest_sizes_are_those_of_the_data(key, value, message):
+    with pytest.raises(ValueError, match=f"{key} is .*{message}"):
+        load_config(None, [*MUTUAL, key, value])
+    load_config(None, [key, value])

@@ -1,0 +1,22 @@
+import pytest
+
+from mutual3d.config import get_cfg
+from mutual3d.models import MODEL_REGISTRY, build_model, create_model
+
+
+def test_an_unknown_network_lists_the_legal_ones():
+    with pytest.raises(ValueError, match="no network 'x4d': choose among .*x3d"):
+        create_model("x4d", space={"width_range": [1, 1], "spatial_sizes": [32], "temporal_sizes": [4]})
+
+
+def test_an_unknown_model_name_of_a_config_lists_the_legal_ones():
+    cfg = get_cfg()
+    cfg.MODEL.MODEL_NAME = "X4D"
+    with pytest.raises(ValueError, match="MODEL.MODEL_NAME is 'X4D': mutual3d has ") as error:
+        build_model(cfg)
+    assert all(name in str(error.value) for name, _ in MODEL_REGISTRY)
+
+
+def test_a_space_that_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="width range"):
+        create_model("x3d", space={"width_range": [0, 1], "spatial_sizes": [32], "temporal_sizes": [4]}, num_classes=2)
