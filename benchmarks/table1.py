@@ -2,9 +2,9 @@
 
 python benchmarks/table1.py --output out/table1 --seeds 0 1 2
 
-On the demo set's test videos (one centre view): a static X3D run at reduced width, size and frames, with the first channels of
-its own batch norm statistics and with calibrated ones; the mutual network; networks trained at each configuration alone.
-Every training is resumed where it was stopped. Writes benchmarks/results/table1.csv.
+On the demo set's test videos (one centre view): a static X3D run at reduced width, size and frames, with the first
+channels of its own batch norm statistics and with calibrated ones; the mutual network; networks trained at each
+configuration alone. Every training is resumed where it was stopped. Writes benchmarks/results/table1.csv.
 """
 
 import argparse
@@ -32,8 +32,8 @@ SHARED = {
 
 
 def make_run(output, data, seed, epochs, **changes):
-    values = {**SHARED, "OUTPUT_DIR": output, "DATA.PATH_TO_DATA_DIR": data, "RNG_SEED": seed, "SOLVER.MAX_EPOCH": epochs}
-    values |= {"TRAIN.EVAL_PERIOD": epochs, **changes}
+    values = {**SHARED, "OUTPUT_DIR": output, "DATA.PATH_TO_DATA_DIR": data, "RNG_SEED": seed}
+    values |= {"SOLVER.MAX_EPOCH": epochs, "TRAIN.EVAL_PERIOD": epochs, **changes}
     path = ROOT / "configs" / "Demo" / "MUTUAL_X3D.yaml"
     cfg = load_config(path, [str(word) for pair in values.items() for word in pair])
     ensure_directory(cfg.OUTPUT_DIR)
@@ -45,8 +45,8 @@ def alone(configuration):
     """Changes that train one configuration by itself, on clips of its own size."""
     size, frames = configuration.spatial, configuration.temporal
     return {
-        "MUTUAL.WIDTH_RANGE": [configuration.width] * 2, "MUTUAL.SPATIAL_SIZES": [size], "MUTUAL.TEMPORAL_SIZES": [frames],
-        "MUTUAL.SUBNETS": [], "DATA.TRAIN_CROP_SIZE": size, "DATA.TEST_CROP_SIZE": size, "DATA.NUM_FRAMES": frames,
+        "MUTUAL.WIDTH_RANGE": [configuration.width] * 2, "MUTUAL.SPATIAL_SIZES": [size],
+        "MUTUAL.TEMPORAL_SIZES": [frames], "MUTUAL.SUBNETS": [], "DATA.TRAIN_CROP_SIZE": size, "DATA.TEST_CROP_SIZE": size, "DATA.NUM_FRAMES": frames,
         "DATA.TRAIN_JITTER_SCALES": [size, round(size * 56 / 48)], "DATA.SAMPLING_RATE": 24 // frames,
     }  # fmt: skip
 
@@ -104,7 +104,8 @@ def main():
         for configuration in CONFIGURATIONS:
             values = [results[method][configuration] for results in seeds]
             rows.append({
-                "method": method, "configuration": str(configuration), "top1_acc_mean": f"{statistics.mean(values):.1f}",
+                "method": method, "configuration": str(configuration),
+                "top1_acc_mean": f"{statistics.mean(values):.1f}",
                 "top1_acc_min": f"{min(values):.1f}", "top1_acc_max": f"{max(values):.1f}", "seeds": len(values),
                 "epochs": options.epochs, "split": "test, 240 videos, 1 view",
             })  # fmt: skip

@@ -3,7 +3,8 @@
 python benchmarks/weizmann_folds.py --data /data/weizmann --output out/weizmann
 
 Reads train.csv and val.csv of `--data` (`path label`, files named person_action.avi), trains one network a person on all
-others and measures its grid on that person. Finished folds are kept. Writes benchmarks/results/weizmann_folds.csv.
+others and measures its grid on that person. Finished folds are kept. Writes
+benchmarks/results/weizmann_folds.csv.
 """
 
 import argparse
@@ -35,8 +36,8 @@ def measure_fold(people, person, output, overrides):
         (output / "val.csv").write_text("".join(people[person]))
         others = [line for other, lines in people.items() if other != person for line in lines]
         (output / "train.csv").write_text("".join(others))
-        values = ["DATA.PATH_TO_DATA_DIR", output, "OUTPUT_DIR", output, "TEST.ENABLE", False, "GRID.LATENCY_DEVICES", "[]"]
-        run_net(["--cfg", str(CONFIG), *map(str, values), *overrides])
+        values = ["DATA.PATH_TO_DATA_DIR", output, "OUTPUT_DIR", output, "TEST.ENABLE", False]
+        run_net(["--cfg", CONFIG, *values, "GRID.LATENCY_DEVICES", "[]", *overrides])
     return QueryTable.load(table)
 
 

@@ -1,4 +1,4 @@
-"""The whole job on a small scale: make videos, train one network, calibrate and measure it everywhere, run it at three budgets.
+"""The whole job, small: make videos, train one network, calibrate and measure it everywhere, run it at three budgets.
 
 python tools/demo.py [KEY VALUE ...]          keys override configs/Demo/MUTUAL_X3D.yaml
 """
@@ -23,7 +23,8 @@ def predict_at_three_budgets(output, video):
     for row in dict.fromkeys([frontier[0], frontier[len(frontier) // 2], frontier[-1]]):
         budget = f"{row.gflops * 1.001:.4g}"
         print(f"\n$ python tools/predict.py --model {output / 'adaptive.pyth'} --video {video} --gflops {budget}")
-        predict.main(["--model", str(output / "adaptive.pyth"), "--video", str(video), "--gflops", budget, "--top", "3"])
+        words = ["--model", output / "adaptive.pyth", "--video", video, "--gflops", budget, "--top", "3"]
+        predict.main([str(word) for word in words])
 
 
 def main(arguments=None):

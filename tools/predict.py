@@ -52,7 +52,8 @@ def main(arguments=None):
         print(f"{path}: {description}")
         for name, probability in prediction.top(options.top, model.class_names):
             print(f"  {100 * probability:5.1f} %  {name}")
-        print(f"  decoding {prediction.decode_ms:.0f} ms, network {prediction.network_ms:.0f} ms ({options.views} view(s))")
+        times = f"decoding {prediction.decode_ms:.0f} ms, network {prediction.network_ms:.0f} ms"
+        print(f"  {times} ({options.views} view(s))")
 
 
 if __name__ == "__main__":

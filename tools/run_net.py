@@ -123,7 +123,7 @@ class Run:
         path = self.cfg.TEST.CHECKPOINT_FILE_PATH or self.checkpoints.last()
         if path is None:
             raise FileNotFoundError(
-                f"there are no weights in '{self.checkpoints.directory}': train first, or give TEST.CHECKPOINT_FILE_PATH"
+                f"no weights in '{self.checkpoints.directory}': train first, or give TEST.CHECKPOINT_FILE_PATH"
             )
         self._load(path)
 
@@ -178,8 +178,9 @@ class Run:
                 logger.warning("GRID.LATENCY_DEVICES names %s and there is none: not measured", name)
                 continue
             latencies |= measure_latencies(
-                self.model, list(metrics), crop, torch.device(name), repeats=cfg.GRID.LATENCY_REPEATS, prepare=self.prepare
-            )
+                self.model, list(metrics), crop, torch.device(name),
+                repeats=cfg.GRID.LATENCY_REPEATS, prepare=self.prepare,
+            )  # fmt: skip
         first = next(iter(metrics.values()))
         provenance = {
             "metric": first.primary,
@@ -199,8 +200,7 @@ class Run:
         table.save_json(self.output / "query_table.json")
         table.save_csv(self.output / "query_table.csv")
         plot_accuracy(table, self.output / "accuracy_vs_gflops.png")
-        history = [s for s in read_json_stats(self.output / "stdout.log") if s.get("_type") in ("train_epoch", "val_epoch")]
-        write_report(table, self.output / "report.html", history=history)
+        write_report(table, self.output / "report.html", history=read_json_stats(self.output / "stdout.log"))
         logger.info("the best configuration for each budget:\n%s", table.format(table.frontier()))
 
     def save_adaptive(self, table):
@@ -210,8 +210,8 @@ class Run:
             mean=tuple(cfg.DATA.MEAN), std=tuple(cfg.DATA.STD), num_frames=cfg.DATA.NUM_FRAMES,
             sampling_rate=cfg.DATA.SAMPLING_RATE, target_fps=cfg.DATA.TARGET_FPS, crop=cfg.DATA.TEST_CROP_SIZE,
         )  # fmt: skip
-        names = find_class_names(cfg)
-        AdaptiveModel(self.model, preprocessing=preprocessing, table=table, class_names=names).save(self.output / "adaptive.pyth")
+        model = AdaptiveModel(self.model, preprocessing=preprocessing, table=table, class_names=find_class_names(cfg))
+        model.save(self.output / "adaptive.pyth")
 
     # ---- Multi-view test -----------------------------------------------------------------------------------------
 
@@ -301,13 +301,13 @@ def run(cfg, device):
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", required=True, help="YAML file, for instance configs/Demo/MUTUAL_X3D.yaml")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs; the word --opts may be left out")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs; --opts may be left out")
     parsed, bare = parser.parse_known_args(arguments)
     return parsed.cfg, [*bare, *parsed.opts]
 
 
 def main(arguments=None):
-    path, overrides = parse(arguments)
+    path, overrides = parse(arguments and [str(word) for word in arguments])
     cfg = load_config(path, overrides)
     ensure_directory(cfg.OUTPUT_DIR)
     device = distributed.choose_device(cfg.NUM_GPUS)

@@ -49,7 +49,7 @@ def check_config(cfg):
         if _get(cfg, key) <= 0:
             raise ValueError(f"{key} is {_get(cfg, key)}: it must be above 0")
     if _nonempty(cfg.NONLOCAL.LOCATION):
-        raise ValueError(f"NONLOCAL.LOCATION is {cfg.NONLOCAL.LOCATION}: non-local blocks are not supported; leave it empty")
+        raise ValueError(f"NONLOCAL.LOCATION is {cfg.NONLOCAL.LOCATION}: non-local blocks are not supported")
     _check_batches(cfg)
     if cfg.MUTUAL.ENABLE:
         _check_sizes(cfg)
@@ -71,10 +71,10 @@ def _check_batches(cfg):
             f"TRAIN.BATCH_SIZE {cfg.TRAIN.BATCH_SIZE} does not divide into "
             f"TRAIN.ACCUMULATION_STEPS {cfg.TRAIN.ACCUMULATION_STEPS} equal parts"
         )
-    least, greatest = cfg.DATA.TRAIN_JITTER_SCALES
-    if not cfg.DATA.TRAIN_CROP_SIZE <= least <= greatest:
+    scales = list(cfg.DATA.TRAIN_JITTER_SCALES)
+    if len(scales) != 2 or not cfg.DATA.TRAIN_CROP_SIZE <= scales[0] <= scales[1]:
         raise ValueError(
-            f"DATA.TRAIN_JITTER_SCALES is [{least}, {greatest}]: give [least, greatest] short sides, "
+            f"DATA.TRAIN_JITTER_SCALES is {scales}: give [least, greatest] short sides, "
             f"none under DATA.TRAIN_CROP_SIZE {cfg.DATA.TRAIN_CROP_SIZE}"
         )
 

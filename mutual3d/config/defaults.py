@@ -131,9 +131,9 @@ _C.SOLVER.WARMUP_START_LR = 0.01
 _C.SOLVER.OPTIMIZING_METHOD = "sgd"
 # Multiply the rates by NUM_SHARDS.
 _C.SOLVER.BASE_LR_SCALE_NUM_SHARDS = False
-# Clip gradients: by value, or by the L2 norm of all of them. None clips nothing.
-_C.SOLVER.CLIP_GRAD_VAL = None
-_C.SOLVER.CLIP_GRAD_L2NORM = None
+# Clip gradients: by value, or by the L2 norm of all of them. 0 clips nothing; so does None, as in PySlowFast.
+_C.SOLVER.CLIP_GRAD_VAL = 0.0
+_C.SOLVER.CLIP_GRAD_L2NORM = 0.0
 
 # ---- Data --------------------------------------------------------------------------------------------------------
 _C.DATA = CfgNode()

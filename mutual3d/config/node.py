@@ -1,4 +1,4 @@
-"""A CfgNode whose mistakes are explained: unknown keys name the nearest legal one, numbers are taken as they are meant."""
+"""A CfgNode whose mistakes are explained: unknown keys name the nearest legal one, an int may stand for a float."""
 
 import difflib
 import logging
@@ -32,9 +32,10 @@ class CfgNode(_CfgNode):
             raise FileNotFoundError(f"there is no config '{cfg_filename}': give --cfg the path of a YAML file")
         try:
             loaded = self.load_yaml_with_base(str(cfg_filename), allow_unsafe=allow_unsafe)
-        except (yaml.YAMLError, TypeError, AssertionError) as error:
-            raise ValueError(f"'{cfg_filename}' is not a config: {error}") from error
-        self._merge_pairs(_flatten(loaded), source=f" (in '{cfg_filename}')")
+            pairs = list(_flatten(loaded))
+        except (yaml.YAMLError, TypeError, AssertionError, AttributeError) as error:
+            raise ValueError(f"'{cfg_filename}' is not a config, a YAML file of KEY: VALUE groups: {error}") from error
+        self._merge_pairs(pairs, source=f" (in '{cfg_filename}')")
 
     def merge_from_other_cfg(self, cfg_other):
         self._merge_pairs(_flatten(cfg_other), source="")
@@ -91,12 +92,15 @@ def _coerce(value, original, where):
     """`value` as the type of `original`: int for float, tuple for list; ValueError that names both types otherwise."""
     if isinstance(original, CfgNode):
         raise ValueError(f"{where} is a group of keys and cannot be set to {value!r}: set one of {', '.join(original)}")
-    if original is None or isinstance(value, type(original)) and isinstance(value, bool) == isinstance(original, bool):
+    if isinstance(value, type(original)) and isinstance(value, bool) == isinstance(original, bool):
         return value
+    if value is None and original == 0.0:
+        return 0.0
     if isinstance(original, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(original, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(original)(value)
     if isinstance(original, str) and isinstance(value, (int, float)):
         return str(value)
-    raise ValueError(f"{where} is {value!r}, a {type(value).__name__}: it must be a {type(original).__name__}, like {original!r}")
+    kinds = type(value).__name__, type(original).__name__
+    raise ValueError(f"{where} is {value!r}, of type {kinds[0]}: it must be of type {kinds[1]}, like {original!r}")

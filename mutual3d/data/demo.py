@@ -1,14 +1,14 @@
 """A small set of real H.264 videos whose classes differ in motion alone, made in seconds.
 
-A video shows a few small chequered actors on a textured ground. An actor has three cyclic phases, uniform on [0, 1):
+A video shows three to five small striped actors on a textured ground; all of them do what the class says:
 
-    place       where it stands in its window, from the left end to the right
-    pattern_x   where the columns of its pattern stand on its body
-    pattern_y   where the rows do
+    sweep      cross the picture to one side, up or down, and come in again at the other end
+    flow       stand, while the stripes run over the body to the left or right
+    shuttle    go to and fro on the spot, slowly or fast
 
-A class turns one phase of all actors of its video, at one signed rate; all else is drawn without regard to the class.
-A uniform phase that turns stays uniform, and actors are independent, so a single frame has the same distribution in
-every class: only motion tells them apart. Fine patterns need pixels, and rates alias when frames are dropped.
+Places are uniform on a picture that wraps around, stripes stand anywhere, and all else is drawn without regard to the
+class: a single frame has the same distribution in every class, and only motion tells them apart. Stripes are finer than
+a small configuration can see, and flowing and shuttling alias when frames are dropped, so that pixels and frames count.
 """
 
 import os
@@ -33,33 +33,37 @@ GENERATOR_VERSION = 1
 _ARGUMENTS_FILE = "demo.json"
 _GOP_SIZES = (6, 12, 30)
 _SHAKE_MARGIN = 2
-_TURN_RATE = (0.8, 2.1)
-_SLOW_RATE = (0.5, 1.0)
-_FAST_RATE = (2.0, 3.0)
+_SHUTTLE_REACH = 7
+_SWEEP_SPEED = (30, 65)
+_FLOW_RATE = (2.2, 4.0)
+_SLOW_RATE = (0.7, 1.2)
+_FAST_RATE = (2.6, 3.4)
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What a class does: it turns `phase` in `direction`, at a rate drawn from `rates`, in cycles a second."""
+    """What changes in a class (`x`, `y` or `stripes`), which way, and at what rates.
 
-    phase: str
+    Rates are pixels a second for sweeps, cycles a second for stripes and for going there and back.
+    """
+
+    quantity: str
     direction: int
     rates: tuple
     there_and_back: bool = False
 
 
 MOTIONS = {
-    "sweep_right": Motion("place", 1, _TURN_RATE),
-    "sweep_left": Motion("place", -1, _TURN_RATE),
-    "flow_right": Motion("pattern_x", 1, _TURN_RATE),
-    "flow_left": Motion("pattern_x", -1, _TURN_RATE),
-    "flow_down": Motion("pattern_y", 1, _TURN_RATE),
-    "flow_up": Motion("pattern_y", -1, _TURN_RATE),
-    "shuttle_slowly": Motion("place", 1, _SLOW_RATE, there_and_back=True),
-    "shuttle_fast": Motion("place", 1, _FAST_RATE, there_and_back=True),
+    "sweep_right": Motion("x", 1, _SWEEP_SPEED),
+    "sweep_left": Motion("x", -1, _SWEEP_SPEED),
+    "sweep_down": Motion("y", 1, _SWEEP_SPEED),
+    "sweep_up": Motion("y", -1, _SWEEP_SPEED),
+    "flow_right": Motion("stripes", 1, _FLOW_RATE),
+    "flow_left": Motion("stripes", -1, _FLOW_RATE),
+    "shuttle_slowly": Motion("x", 1, _SLOW_RATE, there_and_back=True),
+    "shuttle_fast": Motion("x", 1, _FAST_RATE, there_and_back=True),
 }
 CLASS_NAMES = tuple(MOTIONS)
-PHASES = ("place", "pattern_x", "pattern_y")
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ class Actor:
     """One moving thing: a constant look, and a pose for each frame.
 
     `lobes`: amplitude and angle of the waves of its outline, each (4,); `colours`: two RGB triples in [0, 1];
-    `radius` and `wavelength` of its pattern in pixels. Each (NUM_FRAMES,): `x`, `y` of its centre in pixels,
-    `pattern_x`, `pattern_y` in cycles.
+    `radius` and `wavelength` of its stripes in pixels. Each (NUM_FRAMES,): `x`, `y` of its centre in pixels, `stripes`
+    in cycles.
     """
 
     lobes: tuple
@@ -77,11 +81,10 @@ class Actor:
     wavelength: float
     x: np.ndarray
     y: np.ndarray
-    pattern_x: np.ndarray
-    pattern_y: np.ndarray
+    stripes: np.ndarray
 
 
-def make_demo(directory, *, num_train=800, num_val=200, num_test=240, seed=0, num_workers=None):
+def make_demo(directory, *, num_train=1200, num_val=240, num_test=240, seed=0, num_workers=None):
     """Write the demo set: train/, val/, test/ with mp4 files, train.csv, val.csv, test.csv, classes.txt and demo.json.
 
     A csv row is `path label`, the path relative to `directory`. A folder begun with the same arguments is completed,
@@ -94,7 +97,8 @@ def make_demo(directory, *, num_train=800, num_val=200, num_test=240, seed=0, nu
     directory = Path(directory)
     _claim(directory, {"generator_version": GENERATOR_VERSION, "seed": seed, "num_videos": counts})
     videos = [(split, index) for split, count in counts.items() for index in range(count)]
-    _write_videos(directory, [video for video in videos if not _video_path(directory, *video).is_file()], seed, num_workers)
+    missing = [video for video in videos if not _video_path(directory, *video).is_file()]
+    _write_videos(directory, missing, seed, num_workers)
     for split, count in counts.items():
         rows = (f"{_video_path('', split, index).as_posix()} {label_of(index)}" for index in range(count))
         _write_lines(directory / f"{split}.csv", rows)
@@ -117,46 +121,33 @@ def draw_video(split, index, seed=0):
 def draw_frames(class_name, generator):
     """A video of the class, its looks, places and rate drawn from `generator`: uint8 RGB frames T, H, W, 3."""
     background, shake = _draw_background(generator), _draw_shake(generator)
-    actors = [_draw_distractor(generator) for _ in range(generator.integers(0, 2))]
     rate = generator.uniform(*MOTIONS[class_name].rates)
-    actors += [draw_actor(class_name, rate, generator) for _ in range(generator.integers(3, 5))]
+    actors = [draw_actor(class_name, rate, generator) for _ in range(generator.integers(3, 6))]
     frames = np.stack([_render(background, actors, shake[time], time) for time in range(NUM_FRAMES)])
     grain = generator.normal(0, 0.01, frames.shape[:3] + (1,))
     return np.rint(np.clip(frames + grain, 0, 1) * 255).astype(np.uint8)
 
 
-def draw_phases(class_name, rate, generator):
-    """An actor's phases: {name: (NUM_FRAMES,) in [0, 1)}; the one that the class turns does `rate` cycles a second."""
-    motion = MOTIONS[class_name]
-    phases = {name: np.full(NUM_FRAMES, generator.random()) for name in PHASES}
-    turned = motion.direction * rate * np.arange(NUM_FRAMES) / FRAMES_PER_SECOND
-    phase = (phases[motion.phase] + turned) % 1
-    phases[motion.phase] = 1 - np.abs(2 * phase - 1) if motion.there_and_back else phase
-    return phases
+def draw_pose(class_name, rate, generator):
+    """Where an actor is: {x, y in pixels, stripes in cycles}, each (NUM_FRAMES,). Uniform in every frame."""
+    motion, seconds = MOTIONS[class_name], np.arange(NUM_FRAMES) / FRAMES_PER_SECOND
+    pose = dict(zip(("x", "y", "stripes"), generator.uniform(0, (FRAME_SIZE, FRAME_SIZE, 1))))
+    moved = motion.direction * rate * seconds
+    if motion.there_and_back:
+        moved = _SHUTTLE_REACH * (np.abs(4 * ((generator.random() + moved) % 1) - 2) - 1)
+    pose = {name: start + (moved if name == motion.quantity else 0 * moved) for name, start in pose.items()}
+    return {"x": pose["x"] % FRAME_SIZE, "y": pose["y"] % FRAME_SIZE, "stripes": pose["stripes"] % 1}
 
 
 def draw_actor(class_name, rate, generator):
-    """An Actor that moves as the class does, `rate` cycles a second; its look knows nothing of the class."""
-    phases = draw_phases(class_name, rate, generator)
-    home_x, home_y = generator.uniform(18, FRAME_SIZE - 18), generator.uniform(10, FRAME_SIZE - 10)
+    """An Actor that moves as the class does, at `rate`; its look knows nothing of the class."""
     return Actor(
         lobes=_draw_lobes(generator),
         colours=_draw_colours(generator),
-        radius=generator.uniform(4.5, 9),
-        wavelength=generator.uniform(5.5, 10),
-        x=home_x + generator.uniform(7, 11) * (2 * phases["place"] - 1),
-        y=np.full(NUM_FRAMES, home_y),
-        pattern_x=phases["pattern_x"],
-        pattern_y=phases["pattern_y"],
+        radius=generator.uniform(6, 9),
+        wavelength=generator.uniform(5, 7),
+        **draw_pose(class_name, rate, generator),
     )
-
-
-def _draw_distractor(generator):
-    """A small plain Actor that drifts in a straight line whatever the class."""
-    start, velocity = generator.uniform(0, FRAME_SIZE, 2), generator.uniform(-12, 12, 2)
-    x, y = (start + velocity * np.arange(NUM_FRAMES)[:, None] / FRAMES_PER_SECOND).T
-    colour, radius, still = generator.uniform(0.2, 0.8, 3), generator.uniform(2, 4), np.zeros(NUM_FRAMES)
-    return Actor(_draw_lobes(generator), (colour, colour), radius, 1.0, x, y, still, still)
 
 
 def _draw_lobes(generator):
@@ -173,8 +164,8 @@ def _draw_background(generator):
     """A textured still scene, RGB in [0, 1], wider than a frame by the margin in which the camera shakes."""
     size = FRAME_SIZE + 2 * _SHAKE_MARGIN
     scene = generator.uniform(0.3, 0.7, 3)
-    scene = scene + generator.uniform(0.05, 0.2) * _smooth_noise(size, 4, generator)
-    return np.clip(scene + generator.uniform(0.0, 0.08) * _smooth_noise(size, 18, generator), 0, 1)
+    scene = scene + generator.uniform(0.03, 0.1) * _smooth_noise(size, 4, generator)
+    return np.clip(scene + generator.uniform(0.0, 0.05) * _smooth_noise(size, 18, generator), 0, 1)
 
 
 def _smooth_noise(size, cells, generator):
@@ -214,21 +205,22 @@ def _paint(picture, actor, x, y, time):
     down, right = down + top - y, right + left - x
     waves = np.cos(np.arctan2(down, right)[..., None] * np.arange(2, 6) + angles) @ amplitudes
     cover = np.clip(actor.radius * (1 + waves) - np.hypot(right, down) + 0.5, 0, 1)[..., None]
-    columns = np.cos(2 * np.pi * (right / actor.wavelength - actor.pattern_x[time]))
-    rows = np.cos(2 * np.pi * (down / actor.wavelength - actor.pattern_y[time]))
-    share = np.clip(0.5 + 0.4 * (columns + rows), 0, 1)[..., None]
+    share = 0.5 + 0.5 * np.cos(2 * np.pi * (right / actor.wavelength - actor.stripes[time]))[..., None]
     patch += cover * (actor.colours[0] * share + actor.colours[1] * (1 - share) - patch)
 
 
 def encode_video(path, frames_THWC, gop_size=12):
     """Write uint8 RGB frames T, H, W, 3 as an H.264 mp4 (yuv420p, a keyframe at least every `gop_size` frames)."""
-    options = {"crf": "18", "preset": "fast", "g": str(gop_size), "threads": "1"}
+    # One thread of each kind, and the colour conversion by frame: otherwise the same frames give other bytes each time.
+    options = {"crf": "18", "preset": "fast", "g": str(gop_size)}
+    options["x264-params"] = "threads=1:lookahead-threads=1:sliced-threads=0"
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
         stream.height, stream.width = frames_THWC.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames_THWC:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
 
 
@@ -240,13 +232,13 @@ def _check_arguments(counts, seed, num_workers):
 
 
 def _claim(directory, arguments):
-    """Make `directory` ours by writing the arguments there, or find the same arguments; ValueError if it is another's."""
+    """Write the arguments into `directory`, or find the same ones there; ValueError if it is another's."""
     path = directory / _ARGUMENTS_FILE
     if path.is_file():
         _check_same_arguments(path, read_json(path), arguments)
         return
     if directory.is_dir() and any(not entry.name.startswith(".") for entry in directory.iterdir()):
-        raise ValueError(f"'{directory}' holds files but no {_ARGUMENTS_FILE}, so it is no demo set: choose another folder")
+        raise ValueError(f"'{directory}' holds files and no {_ARGUMENTS_FILE}: it is no demo set; choose another folder")
     ensure_directory(directory)
     write_json(path, arguments)
 

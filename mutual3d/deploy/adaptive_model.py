@@ -55,7 +55,7 @@ class AdaptiveModel(nn.Module):
         carries the nearest row, when nothing fits.
         """
         if self.table is None:
-            raise ValueError("this model has no query table: run GRID.ENABLE True, or activate a configuration yourself")
+            raise ValueError("this model has no query table: run with GRID.ENABLE True, or activate a configuration")
         row = self.table.select(gflops=gflops, latency_ms=latency_ms, device=device)
         self.activate(row.configuration)
         return row
@@ -91,7 +91,7 @@ class AdaptiveModel(nn.Module):
         content = load_tensors(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(
-                f"'{path}' is not a deployable model: give the adaptive.pyth that tools/run_net.py writes after calibration"
+                f"'{path}' is not a deployable model: give the adaptive.pyth that tools/run_net.py writes at its end"
             )
         network = create_model(**content["model_arguments"])
         load_weights(network, content["model_state"], path)

@@ -24,7 +24,7 @@ class Prediction(NamedTuple):
 
 
 def read_clips(path, preprocessing, *, num_views=1, backend="pyav"):
-    """Clips of a video as uint8 V, 3, T, S, S: `num_views` spread over time, centre crop each. VideoError if unreadable."""
+    """Clips of a video, `num_views` spread over time, centre crops: uint8 V, 3, T, S, S. VideoError if unreadable."""
     dataset = VideoDataset(
         [(str(path), 0)],
         num_frames=preprocessing.num_frames,

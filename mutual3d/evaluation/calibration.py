@@ -1,4 +1,4 @@
-"""Exact batch norm statistics of every configuration, in one pass over the calibration clips (paper, 3.4; US-Net, 3.3)."""
+"""Exact batch norm statistics of every configuration, in one pass over the clips (paper, 3.4; US-Net, 3.3)."""
 
 import contextlib
 

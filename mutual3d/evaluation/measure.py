@@ -37,7 +37,8 @@ def measure(
     for batch in progress_bar(batches_from(done), description, num_batches, initial=done):
         bad.update({video.path: str(video.cause) for video in batch.bad})
         if len(batch.clips_BVCTHW):
-            for c, scores in score_batch(model, batch.clips_BVCTHW, configurations, prepare, ensemble, clips_per_forward):
+            clips = batch.clips_BVCTHW
+            for c, scores in score_batch(model, clips, configurations, prepare, ensemble, clips_per_forward):
                 metrics[c].update(scores, batch.labels)
                 if on_scores is not None:
                     on_scores(c, batch.indices, scores)

@@ -48,7 +48,7 @@ class PartialResult:
 
 
 def digest(*parts):
-    """A short text that changes when any part does. Parts: tensors, dicts of them (state dicts), or what str() tells."""
+    """A short text that changes when any part does: tensors, dicts of them (state dicts), or what str() tells."""
     sha = hashlib.sha256()
     for part in parts:
         _feed(sha, part)

@@ -82,9 +82,9 @@ class AdaptiveNetwork(nn.Module):
         return plan
 
     def set_statistics(self, statistics):
-        """Add or replace the BNStatistics of configurations (a dict); they are moved to the parameters' device."""
-        device = next(self.parameters()).device
-        moved = {self.space.check(c): s.map(lambda tensor: tensor.to(device)) for c, s in statistics.items()}
+        """Add or replace the BNStatistics of configurations (a dict); they take the parameters' device and dtype."""
+        like = next(self.parameters())
+        moved = {self.space.check(c): s.map(lambda tensor: tensor.to(like)) for c, s in statistics.items()}
         self._replace_statistics({**self.statistics, **moved})
 
     def _replace_statistics(self, statistics):
@@ -132,7 +132,7 @@ class AdaptiveNetwork(nn.Module):
         if statistics is not None:
             _load_statistics(network, statistics)
         elif configuration != self.space.largest:
-            raise NotCalibratedError(f"configuration {configuration} was never calibrated: calibrate it before extracting")
+            raise NotCalibratedError(f"configuration {configuration} was never calibrated and cannot be extracted")
         return _fold_norms(network) if fold_bn else network
 
     def _apply(self, function, recurse=True):

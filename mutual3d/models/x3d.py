@@ -22,7 +22,7 @@ BASE_DEPTHS = (1, 2, 5, 3)
 
 
 class X3DHead(nn.Module):
-    """[B, C, T, H, W] -> conv_5 -> norm -> ReLU -> global mean -> lin_5 -> ReLU -> dropout -> projection -> logits B, K.
+    """B, C, T, H, W -> conv_5 -> norm -> ReLU -> mean -> lin_5 -> ReLU -> dropout -> projection -> logits B, K.
 
     `lin_5` keeps all its outputs at every width, so that the classifier always reads the same features.
     """

@@ -50,7 +50,7 @@ class SearchSpace:
 
     def __post_init__(self):
         for name in ("width_range", "spatial_sizes", "temporal_sizes"):
-            object.__setattr__(self, name, tuple(sorted(getattr(self, name))))
+            object.__setattr__(self, name, _ascending(getattr(self, name), repeats=name == "width_range"))
         if len(self.width_range) != 2 or self.width_range[0] <= 0:
             raise ValueError(f"the width range {list(self.width_range)} must be [least, greatest], both above 0")
         for name in ("spatial_sizes", "temporal_sizes"):
@@ -116,6 +116,10 @@ class SearchSpace:
                 legal = ", ".join(map(str, sizes))
                 raise ValueError(f"{configuration}: the {name} {size} is not one of {legal}")
         return configuration
+
+
+def _ascending(values, repeats):
+    return tuple(sorted(values if repeats else set(values)))
 
 
 def pick(values, generator=None):

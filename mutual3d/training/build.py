@@ -72,5 +72,5 @@ def _autocast(cfg, device):
         return None
     dtype = getattr(torch, cfg.TRAIN.MIXED_PRECISION_DTYPE)
     if device.type == "cpu" and dtype == torch.float16:
-        raise ValueError("TRAIN.MIXED_PRECISION_DTYPE float16 needs a GPU: use bfloat16, or TRAIN.MIXED_PRECISION False")
+        raise ValueError("TRAIN.MIXED_PRECISION_DTYPE float16 needs a GPU: use bfloat16, or no mixed precision")
     return functools.partial(torch.autocast, device.type, dtype=dtype)

@@ -19,7 +19,8 @@ class Checkpoints:
 
     def last(self):
         """The newest finished checkpoint, or None. Files are written whole, so that each one found is complete."""
-        found = [p for p in self.directory.glob("checkpoint_epoch_*.pyth") if re.fullmatch(r"checkpoint_epoch_\d+", p.stem)]
+        paths = self.directory.glob("checkpoint_epoch_*.pyth")
+        found = [path for path in paths if re.fullmatch(r"checkpoint_epoch_\d+", path.stem)]
         return max(found, key=lambda path: int(path.stem.rsplit("_", 1)[1]), default=None)
 
     def save(self, model, optimizer, *, epoch, config="", scaler=None):

@@ -24,7 +24,7 @@ class Trainer:
 
     def __init__(
         self, step, optimizer, loader, schedule, *, device, max_epoch,
-        seed=0, clip_value=None, clip_norm=None, max_unreadable=0.0, log_period=10, after_epoch=None, writer=None,
+        seed=0, clip_value=0.0, clip_norm=0.0, max_unreadable=0.0, log_period=10, after_epoch=None, writer=None,
     ):  # fmt: skip
         self.step, self.optimizer, self.loader, self.schedule = step, optimizer, loader, schedule
         self.device, self.max_epoch, self.seed = device, max_epoch, seed
@@ -43,7 +43,8 @@ class Trainer:
     def _train_epoch(self, epoch):
         self.step.model.train()
         meter = _Meter(epoch, self.max_epoch, len(self.loader))
-        batches = progress_bar(self.loader.batches(epoch=epoch), f"train {epoch + 1}/{self.max_epoch}", len(self.loader))
+        name = f"train {epoch + 1}/{self.max_epoch}"
+        batches = progress_bar(self.loader.batches(epoch=epoch), name, len(self.loader))
         for iteration, batch in enumerate(batches):
             meter.data_ready()
             self._count_unreadable(batch.bad)
@@ -71,9 +72,9 @@ class Trainer:
         if scaler is not None:
             scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if self.clip_value is not None:
+        if self.clip_value:
             torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
-        if self.clip_norm is not None:
+        if self.clip_norm:
             torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         if scaler is None:
             self.optimizer.step()
@@ -95,8 +96,8 @@ class Trainer:
         if len(self.unreadable) > self.max_unreadable * self.loader.num_samples:
             listed = "\n".join(f"  {path}: {cause}" for path, cause in list(self.unreadable.items())[:10])
             raise UnreadableVideosError(
-                f"{len(self.unreadable)} of {self.loader.num_samples} training videos cannot be read, more than the share "
-                f"{self.max_unreadable:g} that DATA_LOADER.MAX_UNREADABLE_TRAIN tolerates:\n{listed}\n"
+                f"{len(self.unreadable)} of {self.loader.num_samples} training videos cannot be read, more than the "
+                f"share {self.max_unreadable:g} that DATA_LOADER.MAX_UNREADABLE_TRAIN tolerates:\n{listed}\n"
                 "`python tools/check_data.py --csv train.csv` lists all of them"
             )
 

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 
 def distillation_loss(logits, teacher_logits):
     """KL(teacher || student) at temperature 1: mean over the batch, sum over classes (paper, Eq. 4)."""
-    return F.kl_div(
-        logits.float().log_softmax(1), teacher_logits.detach().float().log_softmax(1), reduction="batchmean", log_target=True
-    )
+    student, teacher = logits.float().log_softmax(1), teacher_logits.detach().float().log_softmax(1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def label_loss(logits, labels):

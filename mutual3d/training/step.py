@@ -56,8 +56,8 @@ class MutualStep:
         parts = list(zip(clips_BCTHW.chunk(self.accumulation_steps), labels.chunk(self.accumulation_steps)))
         losses, logits = torch.zeros(len(configurations)), []
         for i, (clips, part_labels) in enumerate(parts):
-            share = len(part_labels) / len(labels)
-            part_losses, part_logits = self._part(clips, part_labels, configurations, share, is_last=i == len(parts) - 1)
+            share, is_last = len(part_labels) / len(labels), i == len(parts) - 1
+            part_losses, part_logits = self._part(clips, part_labels, configurations, share, is_last)
             losses += share * part_losses.cpu()
             logits.append(part_logits)
         self._check_finite(configurations, losses, step)

@@ -29,7 +29,8 @@ def _describe(own, state, source, missing, unexpected, reshaped):
             f"'{source}' was made for {len(state[reshaped[0]])} classes and this network has {len(own[reshaped[0]])}: "
             "set MODEL.NUM_CLASSES to match"
         )
-    lines = [f"'{source}' is a checkpoint of another network ({len(own) - len(missing) - len(reshaped)} of {len(own)} entries fit):"]
+    fitting = len(own) - len(missing) - len(reshaped)
+    lines = [f"'{source}' is a checkpoint of another network ({fitting} of {len(own)} entries fit):"]
     lines += _some("missing in the file", missing)
     lines += _some("unknown to this network", unexpected)
     lines += _some("of another shape", [f"{k} {tuple(state[k].shape)}, not {tuple(own[k].shape)}" for k in reshaped])

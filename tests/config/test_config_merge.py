@@ -209,5 +209,8 @@ def test_a_dumped_config_loads_to_the_same(tmp_path):
 def test_config_of_a_mutual_run_gives_its_space():
     cfg = load_config(None, ["MODEL.MODEL_NAME", "X3D", "MUTUAL.ENABLE", "True", "DATA.NUM_FRAMES", "16"])
     assert model_arguments(cfg)["space"] == {
-        "width_range": [0.63, 1.0], "spatial_sizes": [142, 160, 192, 224], "temporal_sizes": [6, 9, 12, 16], "divisor": 8,
-    }  # fmt: skip
+        "width_range": [0.63, 1.0],
+        "spatial_sizes": [142, 160, 192, 224],
+        "temporal_sizes": [6, 9, 12, 16],
+        "divisor": 8,
+    }

@@ -52,6 +52,15 @@ def test_full_is_the_greatest_width(max_width):
     assert rule.at(0.5) == 24
 
 
+@pytest.mark.parametrize("base", BASES)
+def test_counts_rise_past_the_base_where_widths_exceed_1(base):
+    rule = ScaledChannels(base, 8, max_width=1.5)
+    counts = [rule.at(i / 200) for i in range(10, 301)]
+    assert counts == sorted(counts)
+    assert rule.at(1.0) == base
+    assert counts[-1] == rule.full
+
+
 def test_expanded_count_derives_from_the_rounded_base():
     base = ScaledChannels(24)
     inner = ExpandedChannels(base, 2.25)

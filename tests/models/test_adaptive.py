@@ -21,9 +21,13 @@ def case(request):
 
 
 @pytest.fixture(autouse=True)
-def no_grad():
+def small_tensors_in_evaluation():
+    """No gradients unless asked for; one thread, since with tensors so small a second would only be waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.no_grad():
         yield
+    torch.set_num_threads(threads)
 
 
 def states_equal(first, second):
@@ -203,11 +207,21 @@ def test_a_copy_has_statistics_of_its_own():
     twin = copy.deepcopy(model)
     assert twin.active == smallest
     assert torch.equal(twin(SMALL.inputs(smallest)), expected)
-    twin.set_statistics({smallest: random_statistics(twin, model.space.largest.__class__(0.5, 32, 8))})
+    twin.set_statistics({smallest: random_statistics(twin, Configuration(0.5, 32, 8))})
     for parameter in twin.parameters():
         parameter.zero_()
     assert not torch.equal(run(twin, SMALL, smallest), expected)
     assert torch.equal(run(model, SMALL, smallest), expected)
+
+
+def test_activating_a_copy_leaves_the_original():
+    model = SMALL.build()
+    smallest, largest = model.space.smallest, model.space.largest
+    calibrate_at_random(model, [smallest, largest])
+    expected = {c: run(model, SMALL, c) for c in (largest, smallest)}
+    twin = copy.deepcopy(model)
+    assert torch.equal(run(twin, SMALL, largest), expected[largest])
+    assert torch.equal(model(SMALL.inputs(smallest)), expected[smallest])
 
 
 def test_statistics_follow_the_parameters_to_another_dtype():
@@ -288,4 +302,5 @@ def test_the_greatest_width_need_not_be_1(width_range):
     assert greatest.width == width_range[1]
     calibrate_at_random(model, model.space.corners())
     assert all(run(model, SMALL, c).isfinite().all() for c in model.space.corners())
-    assert all(tuple(a.shape) == tuple(b.shape) for a, b in zip(model.parameters(), model.subnetwork(greatest).parameters()))
+    shapes = [[tuple(p.shape) for p in network.parameters()] for network in (model, model.subnetwork(greatest))]
+    assert shapes[0] == shapes[1]

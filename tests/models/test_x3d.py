@@ -15,8 +15,12 @@ def x3d_m():
     return create_model("x3d", space=SPACE, num_classes=400)
 
 
+def residual_blocks(stage):
+    return [block for block in stage.modules() if isinstance(block, ResidualBlock)]
+
+
 def test_stages_have_the_published_depths_and_channels(x3d_m):
-    stages = [[block for block in getattr(x3d_m, f"s{i}").modules() if isinstance(block, ResidualBlock)] for i in range(2, 6)]
+    stages = [residual_blocks(stage) for stage in (x3d_m.s2, x3d_m.s3, x3d_m.s4, x3d_m.s5)]
     assert [len(blocks) for blocks in stages] == [3, 5, 11, 7]
     assert [blocks[-1].branch2.c.out_channels for blocks in stages] == [24, 48, 96, 192]
     assert [blocks[-1].branch2.b.out_channels for blocks in stages] == [54, 108, 216, 432]
@@ -25,7 +29,7 @@ def test_stages_have_the_published_depths_and_channels(x3d_m):
 
 def test_squeeze_excite_stands_in_every_second_block(x3d_m):
     for stage, hidden in zip((x3d_m.s2, x3d_m.s3, x3d_m.s4, x3d_m.s5), (8, 8, 16, 32)):
-        blocks = [block for block in stage.modules() if isinstance(block, ResidualBlock)]
+        blocks = residual_blocks(stage)
         squeezes = [[m.fc1.out_channels for m in block.modules() if isinstance(m, SqueezeExcite)] for block in blocks]
         assert squeezes == [[hidden] if i % 2 == 0 else [] for i in range(len(blocks))]
 
@@ -44,7 +48,7 @@ def test_x3d_m_has_16_signatures(x3d_m):
 def test_weights_are_initialised_as_published(x3d_m):
     for name, module in x3d_m.named_modules():
         if isinstance(module, nn.Conv3d) and module.weight.numel() > 5000:
-            fan_out = module.out_channels // module.groups * module.weight[0, 0].numel()
+            fan_out = module.out_channels * module.weight[0, 0].numel()
             assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1), name
         elif isinstance(module, nn.BatchNorm3d):
             assert (module.weight == (0.0 if name.endswith("c_bn") else 1.0)).all(), name

@@ -1,0 +1,177 @@
+"""The whole job on a tiny set, through the command line that a user types."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tiny import ROOT, load_tool, overrides, write_set
+
+import mutual3d
+from mutual3d.evaluation import QueryTable
+from mutual3d.utils.files import load_tensors
+from mutual3d.utils.logging import read_json_stats
+
+run_net, predict = load_tool("run_net"), load_tool("predict")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text("RNG_SEED: 3\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(data, config, tmp_path_factory):
+    """The output directory of a whole run."""
+    output = tmp_path_factory.mktemp("run") / "out"
+    run_net.main(["--cfg", str(config), *overrides(data, output)])
+    return output
+
+
+def command(config, *words):
+    return [sys.executable, str(ROOT / "tools" / "run_net.py"), "--cfg", str(config), *map(str, words)]
+
+
+def same(a, b):
+    """Nested containers of tensors, equal to the bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return a == b
+
+
+def test_a_run_writes_everything_that_it_promises(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"adaptive.pyth", "query_table.json", "query_table.csv", "accuracy_vs_gflops.png", "report.html"} <= names
+    assert {"test_results.json", "statistics.pyth", "stdout.log", "checkpoints"} <= names
+    assert not [name for name in names if name.startswith(".")]
+    assert len(list((finished / "checkpoints").iterdir())) == 2
+
+
+def test_json_stats_have_pyslowfasts_schema(finished):
+    stats = read_json_stats(finished / "stdout.log")
+    kinds = [entry.get("_type", entry.get("split")) for entry in stats]
+    assert kinds == ["train_epoch", "train_epoch", "val_epoch", "test_final"]
+    assert {"epoch", "dt", "dt_data", "dt_net", "eta", "lr", "loss", "top1_err", "top5_err", "gpu_mem"} <= stats[0].keys()
+    assert {"epoch", "time_diff", "top1_err", "top5_err"} <= stats[2].keys()
+    assert {"top1_acc", "top5_acc"} <= stats[3].keys()
+
+
+def test_the_table_says_under_which_conditions_it_was_measured(finished):
+    table = QueryTable.load(finished / "query_table.json")
+    assert table.provenance["split"] == "val" and table.provenance["crop"] == 24 and table.provenance["num_views"] == 1
+    assert table.provenance["num_videos"] == 12 and table.provenance["checkpoint"] == "checkpoint_epoch_00002.pyth"
+    with open(finished / "query_table.csv", newline="") as file:
+        assert len(list(csv.reader(file))) == len(table.rows) + 1
+    assert json.loads((finished / "test_results.json").read_text())["views"] == "2x3"
+
+
+def test_the_deployed_file_runs_at_every_measured_configuration(finished):
+    model = mutual3d.load(finished / "adaptive.pyth")
+    assert model.class_names == ["right", "down"]
+    for row in model.table.rows:
+        assert model.activate(row.configuration)(torch.zeros(1, 3, 4, 24, 24, dtype=torch.uint8)).shape == (1, 2)
+
+
+def test_predict_prints_classes_configuration_cost_and_time(finished, data, capsys):
+    video = str(data / "0.mp4")
+    predict.main(["--model", str(finished / "adaptive.pyth"), "--video", video, "--config", "0.5-16-2"])
+    printed = capsys.readouterr().out
+    assert "configuration 0.5-16-2" in printed and "GFLOPs" in printed and "right" in printed and " ms" in printed
+    predict.main(["--model", str(finished / "adaptive.pyth"), "--video", video, "--gflops", "100", "--views", "2"])
+    assert "2 view(s)" in capsys.readouterr().out
+
+
+def test_the_same_command_again_repeats_nothing(finished, data, config):
+    before = load_tensors(finished / "statistics.pyth")["statistics"]
+    log = (finished / "stdout.log").read_text()
+    run_net.main(["--cfg", str(config), *overrides(data, finished, **{"TEST.ENABLE": False})])
+    added = (finished / "stdout.log").read_text()[len(log) :]
+    assert "training is finished: 2 epochs" in added and "calibrated statistics from" in added
+    assert same(load_tensors(finished / "statistics.pyth")["statistics"], before)
+
+
+def test_every_stage_runs_alone(finished, data, config, tmp_path):
+    checkpoint = finished / "checkpoints" / "checkpoint_epoch_00002.pyth"
+    words = overrides(data, tmp_path, **{
+        "TRAIN.ENABLE": False, "TEST.CHECKPOINT_FILE_PATH": checkpoint, "TEST.ENABLE": False, "GRID.LATENCY_DEVICES": [],
+    })  # fmt: skip
+    run_net.main(["--cfg", str(config), *words])
+    again, first = (QueryTable.load(path / "query_table.json") for path in (tmp_path, finished))
+    for row in first.rows:
+        twin = again.row(row.configuration)
+        assert (twin.accuracy, twin.gflops, twin.parameters) == (row.accuracy, row.gflops, row.parameters)
+
+
+def test_fine_tuning_starts_at_epoch_0(finished, data, config, tmp_path):
+    checkpoint = finished / "checkpoints" / "checkpoint_epoch_00002.pyth"
+    words = overrides(data, tmp_path, **{
+        "TRAIN.CHECKPOINT_FILE_PATH": checkpoint, "TEST.ENABLE": False, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False,
+    })  # fmt: skip
+    run_net.main(["--cfg", str(config), *words])
+    epochs = [entry["epoch"] for entry in read_json_stats(tmp_path / "stdout.log") if entry["_type"] == "train_epoch"]
+    assert epochs == ["1/2", "2/2"]
+
+
+def test_a_static_network_trains_and_tests(data, config, tmp_path):
+    words = overrides(data, tmp_path, **{"MUTUAL.ENABLE": False, "SOLVER.MAX_EPOCH": 1, "TEST.NUM_SPATIAL_CROPS": 1})
+    run_net.main(["--cfg", str(config), *words])
+    assert (tmp_path / "test_results.json").is_file() and not (tmp_path / "adaptive.pyth").exists()
+
+
+def test_saved_scores_cover_every_video_once(finished, data, config, tmp_path):
+    words = overrides(data, finished, **{
+        "TRAIN.ENABLE": False, "GRID.ENABLE": False, "TEST.SAVE_RESULTS_PATH": "scores.pyth",
+        "TEST.CONFIGURATIONS": "['0.5-16-2','1-24-4']",
+    })  # fmt: skip
+    run_net.main(["--cfg", str(config), *words])
+    scores = load_tensors(finished / "scores.pyth")
+    assert set(scores) == {"0.5-16-2", "1-24-4"}
+    assert all(sorted(videos) == list(range(12)) for videos in scores.values())
+    run_net.main(["--cfg", str(config), *overrides(data, finished, **{"TEST.ENABLE": False})])
+
+
+def test_killed_training_goes_on_and_ends_the_same_to_the_bit(finished, data, config, tmp_path):
+    """SIGKILL some time after the first checkpoint of a longer run; the resumed one equals an uninterrupted one."""
+    changes = {"SOLVER.MAX_EPOCH": 4, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.ENABLE": False}
+    run_net.main(["--cfg", str(config), *overrides(data, tmp_path / "whole", **changes)])
+    killed = subprocess.Popen(command(config, *overrides(data, tmp_path / "killed", **changes)), stdout=subprocess.DEVNULL)
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    while not (checkpoints / "checkpoint_epoch_00001.pyth").is_file() and killed.poll() is None:
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (checkpoints / "checkpoint_epoch_00004.pyth").is_file(), "it ended before it was killed"
+    run_net.main(["--cfg", str(config), *overrides(data, tmp_path / "killed", **changes)])
+    whole, resumed = (load_tensors(tmp_path / run / "checkpoints" / "checkpoint_epoch_00004.pyth") for run in ("whole", "killed"))
+    for part in ("model_state", "optimizer_state", "epoch"):
+        assert same(whole[part], resumed[part]), part
+
+
+def run_torchrun(config, data, output, nproc):
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(nproc)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        words + command(config, *overrides(data, output))[1:], capture_output=True, text=True, timeout=240, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_two_processes_train_calibrate_and_measure(data, config, tmp_path):
+    run_torchrun(config, data, tmp_path, 2)
+    table = QueryTable.load(tmp_path / "query_table.json")
+    assert table.provenance["num_videos"] == 12
+    assert mutual3d.load(tmp_path / "adaptive.pyth").set_budget(gflops=100).gflops > 0

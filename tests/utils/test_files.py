@@ -1,0 +1,152 @@
+import math
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from mutual3d.utils.files import atomic_write, ensure_directory, load_tensors, read_json, save_tensors, write_json
+
+STATE = {"epoch": 3, "model_state": {"a.weight": torch.arange(12.0).view(3, 4), "a.bias": torch.zeros(3)}, "cfg": "x"}
+
+
+# ---- Writing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == path.parent
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(error):
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_written_file_has_the_usual_permissions(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_write(tmp_path / "file.txt") as temporary:
+            temporary.write_text("new")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o640
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    for write in (ensure_directory, lambda path: save_tensors(path / "x.pyth", {})):
+        with pytest.raises(OSError, match=r"cannot write in the directory '.*file/run'.*OUTPUT_DIR.*permissions"):
+            write(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_without_write_permission_is_named(tmp_path):
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(OSError, match="cannot write in the directory .*Permission denied"):
+            save_tensors(tmp_path / "x.pyth", {})
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_ensure_directory_leaves_nothing_behind(tmp_path):
+    assert ensure_directory(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert os.listdir(tmp_path / "a" / "b") == []
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def test_json_round_trip(tmp_path):
+    value = {"rows": [1, 2.5, None, "é"], "flag": True}
+    write_json(tmp_path / "table.json", value)
+    assert read_json(tmp_path / "table.json") == value
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_json_refuses_what_is_no_json_number(tmp_path, value):
+    (tmp_path / "table.json").write_text("[1]")
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "table.json", {"accuracy": value})
+    assert os.listdir(tmp_path) == ["table.json"]
+    assert read_json(tmp_path / "table.json") == [1]
+
+
+def test_json_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file '.*table.json'"):
+        read_json(tmp_path / "table.json")
+    for content in (b'{"rows": [1, 2', b"\xff\xfe\x00"):
+        (tmp_path / "table.json").write_bytes(content)
+        with pytest.raises(ValueError, match="table.json' is not valid JSON"):
+            read_json(tmp_path / "table.json")
+
+
+# ---- Tensors ---------------------------------------------------------------------------------------------------------
+
+
+def test_tensors_round_trip(tmp_path):
+    save_tensors(tmp_path / "x.pyth", STATE)
+    loaded = load_tensors(tmp_path / "x.pyth")
+    assert (loaded["epoch"], loaded["cfg"]) == (3, "x")
+    assert torch.equal(loaded["model_state"]["a.weight"], STATE["model_state"]["a.weight"])
+
+
+class Attack:
+    """What pickle would run on loading."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.marker),)
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path, as_zip):
+    marker, path = tmp_path / "marker", tmp_path / "x.pyth"
+    torch.save({**STATE, "extra": Attack(marker)}, path, _use_new_zipfile_serialization=as_zip)
+    torch.load(path, weights_only=False)
+    assert marker.exists(), "the attack must work where nothing guards against it"
+    marker.unlink()
+    with pytest.raises(ValueError, match="x.pyth' is not a checkpoint that can be opened safely"):
+        load_tensors(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_file_cut_anywhere_is_named(tmp_path, as_zip):
+    path = tmp_path / "x.pyth"
+    torch.save(STATE, path, _use_new_zipfile_serialization=as_zip)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), max(1, len(whole) // 100)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="x.pyth' is not a"):
+            load_tensors(path)
+
+
+@pytest.mark.parametrize("content", [b"hello", bytes(1000), b"PK\x03\x04" + bytes(60)])
+def test_a_file_of_another_kind_is_named(tmp_path, content):
+    (tmp_path / "x.pyth").write_bytes(content)
+    with pytest.raises(ValueError, match="x.pyth' is not a"):
+        load_tensors(tmp_path / "x.pyth")
+
+
+@pytest.mark.parametrize("name", ["nowhere.pyth", "."])
+def test_a_missing_file_is_named(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint '.*': give the path of a .pyth file"):
+        load_tensors(tmp_path / name)
