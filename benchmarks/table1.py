@@ -46,7 +46,8 @@ def alone(configuration):
     size, frames = configuration.spatial, configuration.temporal
     return {
         "MUTUAL.WIDTH_RANGE": [configuration.width] * 2, "MUTUAL.SPATIAL_SIZES": [size],
-        "MUTUAL.TEMPORAL_SIZES": [frames], "MUTUAL.SUBNETS": [], "DATA.TRAIN_CROP_SIZE": size, "DATA.TEST_CROP_SIZE": size, "DATA.NUM_FRAMES": frames,
+        "MUTUAL.TEMPORAL_SIZES": [frames], "MUTUAL.SUBNETS": [], "DATA.TRAIN_CROP_SIZE": size,
+        "DATA.TEST_CROP_SIZE": size, "DATA.NUM_FRAMES": frames,
         "DATA.TRAIN_JITTER_SCALES": [size, round(size * 56 / 48)], "DATA.SAMPLING_RATE": 24 // frames,
     }  # fmt: skip
 

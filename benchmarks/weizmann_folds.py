@@ -2,8 +2,8 @@
 
 python benchmarks/weizmann_folds.py --data /data/weizmann --output out/weizmann
 
-Reads train.csv and val.csv of `--data` (`path label`, files named person_action.avi), trains one network a person on all
-others and measures its grid on that person. Finished folds are kept. Writes
+Reads train.csv and val.csv of `--data` (`path label`, files named person_action.avi), trains one network a person on
+all others and measures its grid on that person. Finished folds are kept. Writes
 benchmarks/results/weizmann_folds.csv.
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mutual3d.config import load_config
-from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names
+from mutual3d.data.build import build_calibration_loader, build_dataset, build_loader, find_class_names
 from mutual3d.deploy import AdaptiveModel, Preprocessing
 from mutual3d.evaluation import PartialResult, calibrate, digest, grid_configurations, measure
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
@@ -21,7 +21,7 @@ from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
 from mutual3d.evaluation.plots import plot_accuracy
 from mutual3d.evaluation.report import write_report
 from mutual3d.models import build_model
-from mutual3d.sampling import Configuration, expected_step_cost, normalize_clip
+from mutual3d.sampling import expected_step_cost, normalize_clip
 from mutual3d.training import Checkpoints, Trainer
 from mutual3d.training.build import build_optimizer, build_schedule, build_step
 from mutual3d.utils import distributed
@@ -42,6 +42,9 @@ class Run:
         self.model = build_model(cfg).to(device, memory_format=self.memory_format)
         self.checkpoints = Checkpoints(self.output)
         self.checkpoint_name = "random weights"
+        self.class_names = find_class_names(cfg)
+        largest = str(self.model.space.largest)
+        self.test_configurations = [self.model.space.check(text) for text in cfg.TEST.CONFIGURATIONS or [largest]]
         self.seconds = {}
 
     # ---- Training ------------------------------------------------------------------------------------------------
@@ -210,7 +213,7 @@ class Run:
             mean=tuple(cfg.DATA.MEAN), std=tuple(cfg.DATA.STD), num_frames=cfg.DATA.NUM_FRAMES,
             sampling_rate=cfg.DATA.SAMPLING_RATE, target_fps=cfg.DATA.TARGET_FPS, crop=cfg.DATA.TEST_CROP_SIZE,
         )  # fmt: skip
-        model = AdaptiveModel(self.model, preprocessing=preprocessing, table=table, class_names=find_class_names(cfg))
+        model = AdaptiveModel(self.model, preprocessing=preprocessing, table=table, class_names=self.class_names)
         model.save(self.output / "adaptive.pyth")
 
     # ---- Multi-view test -----------------------------------------------------------------------------------------
@@ -219,7 +222,7 @@ class Run:
         """TEST.NUM_ENSEMBLE_VIEWS x TEST.NUM_SPATIAL_CROPS views of every video of TEST.SPLIT."""
         cfg = self.cfg
         loader = self._loader(cfg.TEST.SPLIT, "multi_view")
-        configurations = [Configuration.parse(text) for text in cfg.TEST.CONFIGURATIONS] or [self.model.space.largest]
+        configurations = self.test_configurations
         scores = {}
         metrics = self._measure(loader, configurations, "test", on_scores=_collector(scores))
         views = f"{cfg.TEST.NUM_ENSEMBLE_VIEWS}x{cfg.TEST.NUM_SPATIAL_CROPS}"
@@ -281,8 +284,21 @@ def _collector(scores):
     return collect
 
 
+def check_splits(cfg):
+    """Read every list that an enabled stage will need, so that a mistake in one shows before the hours of training."""
+    needed = [
+        (cfg.TRAIN.ENABLE, "train"),
+        (cfg.CALIBRATION.ENABLE and cfg.MUTUAL.ENABLE, cfg.CALIBRATION.SPLIT),
+        (cfg.GRID.ENABLE and cfg.MUTUAL.ENABLE, cfg.GRID.SPLIT),
+        (cfg.TEST.ENABLE, cfg.TEST.SPLIT),
+    ]
+    for split in dict.fromkeys(split for enabled, split in needed if enabled):
+        build_dataset(cfg, split, "single_view")
+
+
 def run(cfg, device):
     """Every stage that the config enables."""
+    check_splits(cfg)
     this = Run(cfg, device)
     if cfg.TRAIN.ENABLE:
         this.timed("train", this.train)

@@ -238,7 +238,7 @@ def _claim(directory, arguments):
         _check_same_arguments(path, read_json(path), arguments)
         return
     if directory.is_dir() and any(not entry.name.startswith(".") for entry in directory.iterdir()):
-        raise ValueError(f"'{directory}' holds files and no {_ARGUMENTS_FILE}: it is no demo set; choose another folder")
+        raise ValueError(f"'{directory}' holds files and no {_ARGUMENTS_FILE}: no demo set; choose another folder")
     ensure_directory(directory)
     write_json(path, arguments)
 

@@ -51,8 +51,8 @@ class AdaptiveModel(nn.Module):
     def set_budget(self, *, gflops=None, latency_ms=None, device=None):
         """Activate the most accurate measured configuration within the budget; returns its row of the query table.
 
-        gflops: of one view. latency_ms: median of one clip on `device`, a key of the table. Raises BudgetTooSmall, which
-        carries the nearest row, when nothing fits.
+        gflops: of one view. latency_ms: median of one clip on `device`, a key of the table. Raises BudgetTooSmall,
+        which carries the nearest row, when nothing fits.
         """
         if self.table is None:
             raise ValueError("this model has no query table: run with GRID.ENABLE True, or activate a configuration")

@@ -62,7 +62,7 @@ def chain(**parts):
 
 
 def initialize(network, *, fc_std=0.01, zero_init_final_bn=False):
-    """MSRA fan-out for convolutions, N(0, fc_std) for linears, 0 for biases; if asked, 0 for residual branches' last norm."""
+    """MSRA fan-out for convolutions, N(0, fc_std) for linears, 0 for biases; if asked, 0 for each branch's last norm."""
     for module in network.modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

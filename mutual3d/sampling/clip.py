@@ -20,7 +20,7 @@ def temporal_indices(num_frames, temporal):
 
 
 def view_size(crop, spatial, train_crop):
-    """Pixels that a configuration of size `spatial`, trained beside crops of `train_crop`, sees of a view cut at `crop`."""
+    """Pixels that a configuration of `spatial`, trained beside crops of `train_crop`, sees of a view cut at `crop`."""
     return round(crop * spatial / train_crop)
 
 
