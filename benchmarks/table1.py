@@ -96,7 +96,7 @@ def main():
     parser.add_argument("--output", type=Path, default=ROOT / "out" / "table1")
     parser.add_argument("--data", type=Path, default=ROOT / "demo" / "data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=14)
     options = parser.parse_args()
     make_demo(options.data)
     seeds = [measure_seed(options.output, options.data, seed, options.epochs) for seed in options.seeds]

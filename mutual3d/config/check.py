@@ -10,6 +10,7 @@ _SUPPORTED = {
     "X3D.BN_LIN5": (False,),
     "X3D.CHANNELWISE_3x3x3": (True,),
     "RESNET.STRIDE_1X1": (False,),
+    "RESNET.NUM_GROUPS": (1,),
     "DATA.MULTI_LABEL": (False,),
     "DATA.REVERSE_INPUT_CHANNEL": (False,),
     "DATA.TRAIN_JITTER_SCALES_RELATIVE": ([],),
@@ -79,10 +80,17 @@ def _check_batches(cfg):
         )
 
 
+def _adaptive_frames(cfg):
+    """Key and frames of the pathway that has configurations."""
+    if cfg.MODEL.MODEL_NAME == "SlowFast":
+        return "DATA.NUM_FRAMES / SLOWFAST.ALPHA", cfg.DATA.NUM_FRAMES / cfg.SLOWFAST.ALPHA
+    return "DATA.NUM_FRAMES", cfg.DATA.NUM_FRAMES
+
+
 def _check_sizes(cfg):
     for key, sizes, other, largest in (
         ("MUTUAL.SPATIAL_SIZES", cfg.MUTUAL.SPATIAL_SIZES, "DATA.TRAIN_CROP_SIZE", cfg.DATA.TRAIN_CROP_SIZE),
-        ("MUTUAL.TEMPORAL_SIZES", cfg.MUTUAL.TEMPORAL_SIZES, "DATA.NUM_FRAMES", cfg.DATA.NUM_FRAMES),
+        ("MUTUAL.TEMPORAL_SIZES", cfg.MUTUAL.TEMPORAL_SIZES, *_adaptive_frames(cfg)),
     ):
         if not sizes or max(sizes) != largest:
             raise ValueError(f"{key} is {sizes}: its largest value must equal {other}, which is {largest}")

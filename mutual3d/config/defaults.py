@@ -185,6 +185,8 @@ _C.DATA_LOADER.MAX_UNREADABLE_TEST = 0.0
 _C.MODEL = CfgNode()
 # Network: a name of mutual3d.models.MODEL_REGISTRY.
 _C.MODEL.MODEL_NAME = "SlowFast"
+# Kind of a ResNet: slow.
+_C.MODEL.ARCH = "slowfast"
 _C.MODEL.NUM_CLASSES = 400
 _C.MODEL.LOSS_FUNC = "cross_entropy"
 _C.MODEL.DROPOUT_RATE = 0.5

@@ -8,7 +8,7 @@ import torch.nn as nn
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.evaluation.query_table import QueryTable
 from mutual3d.models import create_model
-from mutual3d.sampling import fit_clip, normalize_clip
+from mutual3d.sampling import normalize_clip
 from mutual3d.utils.checkpoint import load_weights
 from mutual3d.utils.files import load_tensors, save_tensors
 
@@ -61,14 +61,13 @@ class AdaptiveModel(nn.Module):
         return row
 
     def extract(self, configuration, fold_bn=False):
-        """A plain module that takes the already shrunk, normalised clip in a list and returns logits."""
+        """A plain module: takes what `self.network.fit_clip` makes of a normalised clip, returns logits."""
         return self.network.extract(configuration, fold_bn=fold_bn)
 
     def forward(self, clip_BCTHW):
         if clip_BCTHW.dtype == torch.uint8:
             clip_BCTHW = normalize_clip(clip_BCTHW, self.preprocessing.mean, self.preprocessing.std)
-        fitted = fit_clip(clip_BCTHW, self.active, self.network.space)
-        return self.network([fitted]).softmax(1)
+        return self.network(self.network.fit_clip(clip_BCTHW)).softmax(1)
 
     def save(self, path):
         """Write everything to one file of plain data and tensors."""

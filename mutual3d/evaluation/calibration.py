@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 
 from mutual3d.layers import BNStatistics, slimmable_norms
-from mutual3d.sampling import Configuration, fit_clips
+from mutual3d.sampling import Configuration
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import progress_bar
 
@@ -62,10 +62,10 @@ def calibrate(model, batches_from, configurations, *, prepare, num_batches=None,
 
 @torch.no_grad()
 def _see(model, clip_BCTHW, populations):
-    for configuration, fitted in fit_clips(clip_BCTHW, list(populations), model.space):
+    for configuration, pathways in model.fit_clips(clip_BCTHW, list(populations)):
         model.activate(configuration)
         with _collect(model, populations[configuration]):
-            model([fitted])
+            model(pathways)
 
 
 @contextlib.contextmanager

@@ -16,16 +16,15 @@ class Cost(NamedTuple):
     parameters: int
 
 
-def count_cost(network, shapes):
-    """The Cost of a module called with a list of tensors of `shapes`, counted without computing anything.
+def count_cost(network, pathways):
+    """The Cost of a module called with a list of tensors on the meta device, counted without computing anything.
 
     The module is one of ordinary layers, on the meta device (`model.to("meta").subnetwork(c)`): torch's counter knows
     convolutions and matrix products and counts two for each multiply-add, batch norm none.
     """
-    inputs = [torch.empty(shape, device="meta") for shape in shapes]
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        network.eval()(inputs)
+        network.eval()(pathways)
     return Cost(counter.get_total_flops() / 2e9, sum(p.numel() for p in network.parameters()))
 
 

@@ -4,8 +4,6 @@ import copy
 
 import torch
 
-from mutual3d.sampling import fit_clip, view_size
-
 from .cost import count_cost, evaluation_mode, latency_key, measure_latency
 from .query_table import QueryTable, Row
 
@@ -22,24 +20,20 @@ def grid_configurations(space, step, signature):
 
 def count_costs(model, configurations, crop):
     """{configuration: Cost} of one view cut at `crop` pixels."""
-    meta, space = copy.deepcopy(model).to("meta"), model.space
-    costs = {}
-    for c in configurations:
-        size = view_size(crop, c.spatial, space.spatial_sizes[-1])
-        costs[c] = count_cost(meta.subnetwork(c), [(1, 3, c.temporal, size, size)])
-    return costs
+    meta = copy.deepcopy(model).to("meta")
+    clip = torch.empty(1, 3, model.clip_frames, crop, crop, device="meta")
+    return {c: count_cost(meta.subnetwork(c), pathways) for c, pathways in meta.fit_clips(clip, configurations)}
 
 
 def measure_latencies(model, configurations, crop, device, *, repeats, prepare):
     """{configuration: median ms} of one clip on `device`, from the uint8 clip at full size to the logits."""
-    full = model.space.largest
-    clip = torch.randint(0, 256, (1, 3, full.temporal, crop, crop), dtype=torch.uint8)
+    clip = torch.randint(0, 256, (1, 3, model.clip_frames, crop, crop), dtype=torch.uint8)
     model = copy.deepcopy(model).to(device)
 
     def runner(configuration):
         def prepare_run():
             model.activate(configuration)
-            return lambda: model([fit_clip(prepare(clip.to(device)), configuration, model.space)])
+            return lambda: model(model.fit_clip(prepare(clip.to(device))))
 
         return prepare_run
 

@@ -2,7 +2,6 @@
 
 import torch
 
-from mutual3d.sampling import fit_clips
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger, progress_bar
 
@@ -55,8 +54,8 @@ def score_batch(model, clips_BVCTHW, configurations, prepare, ensemble="sum", cl
     batch, views = clips_BVCTHW.shape[:2]
     scores = {c: [] for c in configurations}
     for clips in clips_BVCTHW.flatten(0, 1).split(clips_per_forward):
-        for configuration, fitted in fit_clips(prepare(clips), configurations, model.space):
-            logits = model.activate(configuration)([fitted])
+        for configuration, pathways in model.fit_clips(prepare(clips), configurations):
+            logits = model.activate(configuration)(pathways)
             scores[configuration].append(logits.float().softmax(1).cpu())
     for configuration, parts in scores.items():
         by_view = torch.cat(parts).view(batch, views, -1)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 
 def make_divisible(value, divisor=8):
     """The multiple of `divisor` nearest to `value`, at least one divisor and at least 90 % of `value`."""
@@ -18,6 +20,10 @@ class Channels:
     @property
     def full(self):
         raise TypeError(f"{type(self).__name__} must say how many channels it has at most")
+
+    def select(self, tensor, count, dimension):
+        """The part of a tensor that a layer with `count` active channels uses: the first ones."""
+        return tensor.narrow(dimension, 0, count)
 
     @property
     def root(self):
@@ -102,6 +108,30 @@ class SqueezedChannels(Channels):
     @property
     def root(self):
         return self.of.root
+
+
+@dataclass(frozen=True)
+class JoinedChannels(Channels):
+    """After a fusion: the first channels of `adaptive`, then always the last `tail` ones (paper, Fig. 6)."""
+
+    adaptive: Channels
+    tail: int
+
+    def at(self, width):
+        return self.adaptive.at(width) + self.tail
+
+    @property
+    def full(self):
+        return self.adaptive.full + self.tail
+
+    def select(self, tensor, count, dimension):
+        first = tensor.narrow(dimension, 0, count - self.tail)
+        last = tensor.narrow(dimension, tensor.shape[dimension] - self.tail, self.tail)
+        return torch.cat([first, last], dimension)
+
+    @property
+    def root(self):
+        return self.adaptive.root
 
 
 def as_channels(channels):

@@ -43,7 +43,8 @@ class _SlimmableConv(SlimmableLayer):
             raise ValueError(f"{in_channels} channels do not divide into groups of {self.weight.shape[1]}")
         weight, bias = self.weight, self.bias
         if (in_channels, out_channels) != (self.in_channels, self.out_channels):
-            weight = weight[:out_channels, : in_channels // groups]
+            weight = weight[:out_channels]
+            weight = self.in_rule.select(weight, in_channels, 1) if groups == 1 else weight
             bias = None if bias is None else bias[:out_channels]
         return weight, bias, groups
 
@@ -89,7 +90,8 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
             raise ValueError(f"the input has {in_features} features; this layer has {self.in_features}")
         if (in_features, out_features) == (self.in_features, self.out_features):
             return self.weight, self.bias
-        return self.weight[:out_features, :in_features], None if self.bias is None else self.bias[:out_features]
+        weight = self.in_rule.select(self.weight[:out_features], in_features, 1)
+        return weight, None if self.bias is None else self.bias[:out_features]
 
     def plain(self, width):
         in_features, out_features = self.in_rule.at(width), self.out_rule.at(width)

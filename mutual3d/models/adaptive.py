@@ -9,6 +9,7 @@ import torch.nn as nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mutual3d.layers import SlimmableLayer, slimmable_norms
+from mutual3d.sampling import fit_clips
 
 
 class NotCalibratedError(RuntimeError):
@@ -28,15 +29,17 @@ class AdaptiveNetwork(nn.Module):
 
     Takes a list of pathways (float B, C, T, H, W, each already at the active configuration's size) and returns logits.
     `statistics` maps Configuration to BNStatistics: data that calibration gives (`set_statistics`) and files carry.
-    `arguments` is what `create_model` needs to build the same network again.
+    `arguments` is what `create_model` needs to build the same network again. A network of several pathways gives
+    `split`, a function that makes them of one clip: the first is the adaptive one, the others always stay whole.
+    `clip_frames`: frames of the clip that it takes, where they are not the largest temporal size.
     """
 
-    def __init__(self, stages, space):
+    def __init__(self, stages, space, split=None, clip_frames=None):
         super().__init__()
         for name, stage in stages.items():
             self.add_module(name, stage)
-        self.space = space
-        self.arguments = None
+        self.space, self.arguments = space, None
+        self.split, self.clip_frames = split or _one_pathway, clip_frames or space.temporal_sizes[-1]
         self.statistics = MappingProxyType({})
         self._plans = {}
         self._norms = slimmable_norms(self)
@@ -49,6 +52,17 @@ class AdaptiveNetwork(nn.Module):
         for stage in self.children():
             pathways = stage(pathways)
         return pathways
+
+    def fit_clip(self, clip_BCTHW):
+        """The pathways of a full-size clip as the active configuration sees them: the argument of `forward`."""
+        ((_, pathways),) = self.fit_clips(clip_BCTHW, [self.active])
+        return pathways
+
+    def fit_clips(self, clip_BCTHW, configurations):
+        """Yield (configuration, pathways) for each; configurations of the same sizes share one shrunk clip."""
+        adaptive, *whole = self.split(clip_BCTHW)
+        for configuration, fitted in fit_clips(adaptive, configurations, self.space):
+            yield configuration, [fitted, *whole]
 
     def signature(self, width):
         """Channel counts that `width` rounds to, one for each distinct scaled count, in order of first use."""
@@ -148,6 +162,10 @@ class AdaptiveNetwork(nn.Module):
         state = {key: value for key, value in vars(self).items() if key not in ("_plans", "statistics")}
         vars(twin).update(copy.deepcopy(state, memo), _plans={}, statistics=MappingProxyType(dict(self.statistics)))
         return twin.activate(twin.active)
+
+
+def _one_pathway(clip_BCTHW):
+    return [clip_BCTHW]
 
 
 def _plain(module, width):

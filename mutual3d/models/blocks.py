@@ -49,11 +49,11 @@ class ResidualBlock(nn.Module):
         return self.relu(shortcut + self.branch2(x))
 
 
-def conv3d(in_channels, out_channels, kernel_size, stride=1, groups=1):
+def conv3d(in_channels, out_channels, kernel_size, stride=1, dilation=(1, 1, 1), groups=1):
     """A slimmable 3D convolution without bias, padded to keep sizes at stride 1 (odd kernels)."""
     kernel_size = (kernel_size,) * 3 if isinstance(kernel_size, int) else tuple(kernel_size)
-    padding = tuple(size // 2 for size in kernel_size)
-    return SlimmableConv3d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+    padding = tuple(size // 2 * gap for size, gap in zip(kernel_size, dilation))
+    return SlimmableConv3d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
 
 
 def chain(**parts):

@@ -4,12 +4,13 @@ from fvcore.common.registry import Registry
 
 from mutual3d.sampling import SearchSpace
 
+from .resnet3d import build_slow, build_slowfast
 from .x3d import build_x3d
 
 MODEL_REGISTRY = Registry("MODEL")
 MODEL_REGISTRY.__doc__ = "Functions from a config to the name and the arguments of `create_model`."
 
-_BUILDERS = {"x3d": build_x3d}
+_BUILDERS = {"x3d": build_x3d, "slow": build_slow, "slowfast": build_slowfast}
 
 
 def create_model(name, *, space, **arguments):
@@ -47,7 +48,7 @@ def model_arguments(cfg):
 
 def search_space(cfg):
     """The config's SearchSpace as plain values; a static network's has one configuration."""
-    frames = cfg.DATA.NUM_FRAMES
+    frames = adaptive_frames(cfg)
     if not cfg.MUTUAL.ENABLE:
         return {"width_range": [1.0, 1.0], "spatial_sizes": [cfg.DATA.TRAIN_CROP_SIZE], "temporal_sizes": [frames]}
     return {
@@ -56,6 +57,58 @@ def search_space(cfg):
         "temporal_sizes": list(cfg.MUTUAL.TEMPORAL_SIZES),
         "divisor": cfg.MUTUAL.WIDTH_DIVISOR,
     }
+
+
+def adaptive_frames(cfg):
+    """Frames of the pathway that has configurations: the clip's, or SlowFast's Slow ones."""
+    if cfg.MODEL.MODEL_NAME != "SlowFast":
+        return cfg.DATA.NUM_FRAMES
+    frames, alpha = cfg.DATA.NUM_FRAMES, cfg.SLOWFAST.ALPHA
+    if alpha < 1 or frames % alpha:
+        raise ValueError(f"DATA.NUM_FRAMES {frames} does not divide by SLOWFAST.ALPHA {alpha}")
+    return frames // alpha
+
+
+@MODEL_REGISTRY.register()
+def ResNet(cfg):
+    if cfg.MODEL.ARCH != "slow":
+        raise ValueError(f"MODEL.ARCH is '{cfg.MODEL.ARCH}': mutual3d's ResNet is slow")
+    return {"name": "slow", **_resnet_arguments(cfg, pathways=1)}
+
+
+@MODEL_REGISTRY.register()
+def SlowFast(cfg):
+    return {
+        "name": "slowfast",
+        **_resnet_arguments(cfg, pathways=2),
+        "alpha": cfg.SLOWFAST.ALPHA,
+        "beta_inv": cfg.SLOWFAST.BETA_INV,
+        "fusion_ratio": cfg.SLOWFAST.FUSION_CONV_CHANNEL_RATIO,
+        "fusion_kernel": cfg.SLOWFAST.FUSION_KERNEL_SZ,
+    }
+
+
+def _resnet_arguments(cfg, pathways):
+    return {
+        "space": search_space(cfg),
+        "num_classes": cfg.MODEL.NUM_CLASSES,
+        "depth": cfg.RESNET.DEPTH,
+        "width_per_group": cfg.RESNET.WIDTH_PER_GROUP,
+        "temporal_blocks": _of_all_pathways(cfg, "NUM_BLOCK_TEMP_KERNEL", pathways),
+        "strides": _of_all_pathways(cfg, "SPATIAL_STRIDES", pathways),
+        "dilations": _of_all_pathways(cfg, "SPATIAL_DILATIONS", pathways),
+        "dropout_rate": cfg.MODEL.DROPOUT_RATE,
+        "fc_init_std": cfg.MODEL.FC_INIT_STD,
+        "zero_init_final_bn": cfg.RESNET.ZERO_INIT_FINAL_BN,
+    }
+
+
+def _of_all_pathways(cfg, key, pathways):
+    """One value a stage of a key that PySlowFast writes as a list of pathways a stage."""
+    stages = cfg.RESNET[key]
+    if len(stages) != 4 or any(len(set(stage)) != 1 or len(stage) not in (1, pathways) for stage in stages):
+        raise ValueError(f"RESNET.{key} is {stages}: give four lists of one value, the same for each pathway")
+    return [stage[0] for stage in stages]
 
 
 @MODEL_REGISTRY.register()

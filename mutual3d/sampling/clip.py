@@ -25,7 +25,7 @@ def view_size(crop, spatial, train_crop):
 
 
 def shrink_clip(clip_BCTHW, size=None, temporal=None):
-    """Reduce a clip to `size` x `size` pixels and `temporal` frames; None or the clip's own value keeps a dimension.
+    """Reduce a clip to `size` pixels (a side, or height and width) and `temporal` frames; None keeps a dimension.
 
     Bilinear with antialiasing, in training, calibration, tables and deployment alike, so that the statistics of one
     hold for the other. Takes and returns float B, C, T, H, W; the same tensor when nothing changes.
@@ -33,16 +33,17 @@ def shrink_clip(clip_BCTHW, size=None, temporal=None):
     if temporal is not None and temporal != clip_BCTHW.shape[2]:
         indices = temporal_indices(clip_BCTHW.shape[2], temporal).to(clip_BCTHW.device)
         clip_BCTHW = clip_BCTHW.index_select(2, indices)
-    if size is None or clip_BCTHW.shape[3:] == (size, size):
+    size = (size, size) if isinstance(size, int) else size
+    if size is None or tuple(clip_BCTHW.shape[3:]) == tuple(size):
         return clip_BCTHW
-    return _resize_frames(clip_BCTHW, size)
+    return _resize_frames(clip_BCTHW, tuple(size))
 
 
 def _resize_frames(clip_BCTHW, size):
     batch, channels, frames, height, width = clip_BCTHW.shape
     frames_NCHW = clip_BCTHW.transpose(1, 2).reshape(batch * frames, channels, height, width)
-    resized = F.interpolate(frames_NCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    return resized.reshape(batch, frames, channels, size, size).transpose(1, 2)
+    resized = F.interpolate(frames_NCHW, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return resized.reshape(batch, frames, channels, *size).transpose(1, 2)
 
 
 def fit_clip(clip_BCTHW, configuration, space):

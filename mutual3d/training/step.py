@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from mutual3d.sampling import fit_clip, normalize_clip, sample_subnets, step_generator
+from mutual3d.sampling import normalize_clip, sample_subnets, step_generator
 
 from .objectives import OBJECTIVES, label_loss
 
@@ -70,7 +70,7 @@ class MutualStep:
             exchange = is_last and i == len(configurations) - 1
             with self._gradient_exchange(exchange), self.autocast():
                 self.model.activate(configuration)
-                logits = self.network([fit_clip(clip, configuration, self.model.space)])
+                logits = self.network(self.model.fit_clip(clip))
                 loss = label_loss(logits, labels) if teacher is None else self.objective(logits, teacher, labels)
                 self._backward(loss * share)
             teacher = logits.detach() if teacher is None else teacher

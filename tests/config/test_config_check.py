@@ -2,10 +2,10 @@ import pytest
 
 from mutual3d.config import load_config
 
-MUTUAL = ["MUTUAL.ENABLE", "True", "DATA.NUM_FRAMES", "16"]
+MUTUAL = ["MUTUAL.ENABLE", "True", "MODEL.MODEL_NAME", "X3D", "DATA.NUM_FRAMES", "16"]
 
 
-def test_a_mutual_config_of_the_defaults_is_valid():
+def test_a_mutual_x3d_config_is_valid():
     assert load_config(None, MUTUAL).MUTUAL.ENABLE
 
 
