@@ -26,6 +26,13 @@ def save_rows(name, rows):
         writer.writerows(rows)
 
 
+def replace_row(name, key, row):
+    """Save `row` in results/`name`.csv in place of the row with the same value under `key`."""
+    path = RESULTS / f"{name}.csv"
+    earlier = list(csv.DictReader(path.open())) if path.is_file() else []
+    save_rows(name, [old for old in earlier if old[key] != row[key]] + [row])
+
+
 def machine():
     """Where a time was taken, for its row."""
     return f"{platform.machine()} {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -6,10 +6,9 @@ Both steps run in turns on the same clips, without loading. Writes benchmarks/re
 """
 
 import argparse
-import csv
 
 import torch
-from common import RESULTS, machine, paired_medians, save_rows
+from common import machine, paired_medians, replace_row
 
 from mutual3d.config import load_config
 from mutual3d.evaluation.grid import count_costs
@@ -62,10 +61,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     torch.set_num_threads(2)
-    row = compare(options.cfg, options.batch, options.repeats)
-    path = RESULTS / "step_cost.csv"
-    earlier = list(csv.DictReader(path.open())) if path.is_file() else []
-    save_rows("step_cost", [old for old in earlier if old["config"] != options.cfg] + [row])
+    replace_row("step_cost", "config", compare(options.cfg, options.batch, options.repeats))
 
 
 if __name__ == "__main__":

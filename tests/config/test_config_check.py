@@ -60,7 +60,7 @@ def test_counts_and_sizes_are_above_0(key, value):
 
 
 def test_non_local_blocks_are_refused():
-    with pytest.raises(ValueError, match="NONLOCAL.LOCATION .* not supported; leave it empty"):
+    with pytest.raises(ValueError, match="NONLOCAL.LOCATION .* not supported"):
         load_config(None, ["NONLOCAL.LOCATION", "[[[]], [[1, 3]], [[]], [[]]]"])
 
 
