@@ -20,8 +20,8 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Demo" / "MUTUAL_X3D.
 def predict_at_three_budgets(output, video):
     """One video with the cheapest, a middle and the dearest of the best configurations."""
     frontier = mutual3d.load(output / "adaptive.pyth").table.frontier()
-    for row in dict.fromkeys([frontier[0], frontier[len(frontier) // 2], frontier[-1]]):
-        budget = f"{row.gflops * 1.001:.4g}"
+    for index in sorted({0, len(frontier) // 2, len(frontier) - 1}):
+        budget = f"{frontier[index].gflops * 1.001:.4g}"
         print(f"\n$ python tools/predict.py --model {output / 'adaptive.pyth'} --video {video} --gflops {budget}")
         words = ["--model", output / "adaptive.pyth", "--video", video, "--gflops", budget, "--top", "3"]
         predict.main([str(word) for word in words])

@@ -118,9 +118,10 @@ class AdaptiveNetwork(nn.Module):
 
     def _refuse_uncalibrated(self):
         if not self._runs_in_eval:
+            known = f"calibrated are {len(self.statistics)}, such as {max(self.statistics)}" if self.statistics else "none is"
             raise NotCalibratedError(
-                f"configuration {self.active} was never calibrated, and batch norm statistics of another one are wrong "
-                "for it: run `python tools/run_net.py --cfg CONFIG.yaml TRAIN.ENABLE False`, or call "
+                f"configuration {self.active} was never calibrated ({known}), and batch norm statistics of another one are "
+                "wrong for it: run `python tools/run_net.py --cfg CONFIG.yaml TRAIN.ENABLE False`, or call "
                 "mutual3d.evaluation.calibrate(model, ...) for it"
             )
 

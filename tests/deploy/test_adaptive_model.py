@@ -100,3 +100,16 @@ def test_predicting_a_video(path, tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     with pytest.raises(VideoError, match="text.mp4"):
         predict_video(model, tmp_path / "text.mp4")
+
+
+CLIPS = Path(__file__).resolve().parents[2] / "../shared/data/clips"
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips are not there")
+def test_every_real_clip_decodes_and_predicts(path):
+    model = mutual3d.load(path)
+    videos = sorted(video for video in CLIPS.rglob("*") if video.suffix in (".mp4", ".avi", ".mkv"))
+    assert len(videos) >= 15
+    for video in videos:
+        prediction = predict_video(model, video, num_views=2)
+        assert prediction.scores.sum() == pytest.approx(1, abs=1e-4), video.name
