@@ -40,6 +40,16 @@ def machine():
 
 def paired_medians(runs, repeats, warmup=2):
     """{key: median seconds} of each function in `runs`, called in turns so that noise meets all alike."""
+    return {key: statistics.median(seconds) for key, seconds in paired_times(runs, repeats, warmup).items()}
+
+
+def paired_means(runs, repeats, warmup=2):
+    """As `paired_medians`, for functions whose cost is a random variable and whose expectation is wanted."""
+    return {key: statistics.mean(seconds) for key, seconds in paired_times(runs, repeats, warmup).items()}
+
+
+def paired_times(runs, repeats, warmup):
+    """{key: seconds of every call after the warm-up}."""
     times = {key: [] for key in runs}
     for repeat in range(warmup + repeats):
         for key, run in runs.items():
@@ -47,4 +57,4 @@ def paired_medians(runs, repeats, warmup=2):
             run()
             if repeat >= warmup:
                 times[key].append(time.perf_counter() - start)
-    return {key: statistics.median(values) for key, values in times.items()}
+    return times

@@ -2,18 +2,19 @@
 
 python benchmarks/step_cost.py --cfg configs/Demo/MUTUAL_X3D.yaml --batch 8
 
-Both steps run in turns on the same clips, without loading. Writes benchmarks/results/step_cost.csv.
+Both steps run in turns on the same clips, without loading. Means, since a mutual step's cost is a random variable whose
+expectation is the FLOPs ratio's. Writes benchmarks/results/step_cost.csv.
 """
 
 import argparse
 
 import torch
-from common import machine, paired_medians, replace_row
+from common import machine, paired_means, replace_row
 
 from mutual3d.config import load_config
 from mutual3d.evaluation.grid import count_costs
 from mutual3d.models import build_model
-from mutual3d.sampling import expected_step_cost
+from mutual3d.sampling import expected_step_cost, preferred_memory_format
 from mutual3d.training.build import build_step
 from mutual3d.utils import distributed
 
@@ -34,8 +35,7 @@ def flops_ratio(model, subnets):
 def compare(path, batch, repeats):
     cfg = load_config(path)
     device = distributed.choose_device(cfg.NUM_GPUS)
-    layout = torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
-    model = build_model(cfg).to(device, memory_format=layout).train()
+    model = build_model(cfg).to(device, memory_format=preferred_memory_format(device)).train()
     mutual = build_step(cfg, model, device)
     static = build_step(cfg, model, device)
     static.subnets = []
@@ -43,7 +43,7 @@ def compare(path, batch, repeats):
     clips = torch.randint(0, 256, (batch, 3, frames, crop, crop), dtype=torch.uint8, device=device)
     labels = torch.arange(batch, device=device) % cfg.MODEL.NUM_CLASSES
     number = iter(range(10**9))
-    seconds = paired_medians(
+    seconds = paired_means(
         {"static": lambda: static(clips, labels, 0), "mutual": lambda: mutual(clips, labels, next(number))}, repeats
     )
     return {

@@ -1,8 +1,8 @@
 """The networks that tests of `models` run on (a later one joins by one entry), and weights and statistics for them."""
 
+import functools
 import zlib
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 
@@ -12,28 +12,43 @@ from mutual3d.models import create_model
 WIDTHS, SIZES, FRAMES = [0.5, 1.0], [32, 48], [4, 8]
 
 
-def one_pathway(configuration, dtype=torch.float32, batch=2):
-    """A random clip of the configuration's size, as the only pathway."""
-    sizes = configuration.temporal, configuration.spatial, configuration.spatial
-    return [torch.randn(batch, 3, *sizes, generator=torch.Generator().manual_seed(100)).to(dtype)]
-
-
 @dataclass(frozen=True)
 class Case:
-    """arguments: of `create_model`, without the space. inputs: function of a configuration -> list of pathways."""
+    """arguments: of `create_model`, without the space."""
 
     arguments: dict
-    inputs: Callable = one_pathway
 
     def build(self, width_range=WIDTHS, spatial_sizes=SIZES, temporal_sizes=FRAMES, **arguments):
         """The network in evaluation mode, with weights that are not the trivial ones of initialisation."""
+        return fill_by_rule(self._create(width_range, spatial_sizes, temporal_sizes, **arguments)).eval()
+
+    def inputs(self, configuration, dtype=torch.float32):
+        """The pathways that the network makes of a random clip: the adaptive one of the configuration's size."""
+        clip = random_clip(self._on_meta, SIZES[-1]).to(dtype)
+        ((_, pathways),) = self._on_meta.fit_clips(clip, [configuration])
+        return pathways
+
+    @functools.cached_property
+    def _on_meta(self):
+        with torch.device("meta"):
+            return self._create()
+
+    def _create(self, width_range=WIDTHS, spatial_sizes=SIZES, temporal_sizes=FRAMES, **arguments):
         space = {"width_range": width_range, "spatial_sizes": spatial_sizes, "temporal_sizes": temporal_sizes}
-        return fill_by_rule(create_model(**{**self.arguments, **arguments}, space=space)).eval()
+        return create_model(**{**self.arguments, **arguments}, space=space)
+
+
+def random_clip(network, crop, batch=2):
+    """A clip of as many frames as the network takes, normalised."""
+    shape = batch, 3, network.clip_frames, crop, crop
+    return torch.randn(shape, generator=torch.Generator().manual_seed(100))
 
 
 NETWORKS = {
     "x3d_small": Case(dict(name="x3d", num_classes=7, width_factor=1.0, depth_factor=1.0, dim_c5=64)),
     "x3d_m": Case(dict(name="x3d", num_classes=11)),
+    "slow_small": Case(dict(name="slow", num_classes=7, width_per_group=8)),
+    "slowfast_small": Case(dict(name="slowfast", num_classes=7, width_per_group=16, alpha=4)),
 }
 
 

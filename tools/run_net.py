@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 
 from mutual3d.config import load_config
-from mutual3d.data.build import build_calibration_loader, build_dataset, build_loader, find_class_names
+from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names
 from mutual3d.deploy import AdaptiveModel, Preprocessing
-from mutual3d.evaluation import PartialResult, calibrate, digest, grid_configurations, measure
+from mutual3d.evaluation import PartialResult, QueryTable, calibrate, digest, grid_configurations, measure
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
+from mutual3d.evaluation.cost import device_name
 from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
 from mutual3d.evaluation.plots import plot_accuracy
 from mutual3d.evaluation.report import write_report
 from mutual3d.models import build_model
-from mutual3d.sampling import expected_step_cost, normalize_clip
+from mutual3d.sampling import expected_step_cost, preferred_memory_format, prepare_clip
 from mutual3d.training import Checkpoints, Trainer
 from mutual3d.training.build import build_optimizer, build_schedule, build_step
 from mutual3d.utils import distributed
@@ -38,13 +39,13 @@ class Run:
         self.cfg, self.device = cfg, device
         self.output = Path(cfg.OUTPUT_DIR)
         torch.manual_seed(cfg.RNG_SEED)
-        self.memory_format = torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
-        self.model = build_model(cfg).to(device, memory_format=self.memory_format)
+        self.model = build_model(cfg).to(device, memory_format=preferred_memory_format(device))
         self.checkpoints = Checkpoints(self.output)
         self.checkpoint_name = "random weights"
         self.class_names = find_class_names(cfg)
         largest = str(self.model.space.largest)
         self.test_configurations = [self.model.space.check(text) for text in cfg.TEST.CONFIGURATIONS or [largest]]
+        self.writer = None
         self.seconds = {}
 
     # ---- Training ------------------------------------------------------------------------------------------------
@@ -52,6 +53,7 @@ class Run:
     def train(self):
         """Train to SOLVER.MAX_EPOCH, going on from the newest checkpoint of the output directory."""
         cfg = self.cfg
+        self.writer = self._open_writer()
         optimizer, step = build_optimizer(cfg, self.model), build_step(cfg, self.model, self.device)
         start = self._starting_epoch(optimizer, step.scaler)
         if start >= cfg.SOLVER.MAX_EPOCH:
@@ -62,21 +64,26 @@ class Run:
             device=self.device, max_epoch=cfg.SOLVER.MAX_EPOCH, seed=cfg.RNG_SEED,
             clip_value=cfg.SOLVER.CLIP_GRAD_VAL, clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
             max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, log_period=cfg.LOG_PERIOD,
-            after_epoch=lambda epoch: self._after_epoch(epoch, optimizer, step.scaler), writer=self._writer(),
+            after_epoch=lambda epoch: self._after_epoch(epoch, optimizer, step.scaler), writer=self.writer,
         )  # fmt: skip
         self._log_step_cost()
         trainer.train(start)
+        if self.writer:
+            self.writer.close()
         distributed.broadcast_buffers(self.model)
 
     def _starting_epoch(self, optimizer, scaler):
         cfg = self.cfg
-        if cfg.TRAIN.AUTO_RESUME and self.checkpoints.last() is not None:
+        newest = distributed.agree(self.checkpoints.last(), "the newest checkpoint")
+        if cfg.TRAIN.AUTO_RESUME and newest is not None:
+            if cfg.TRAIN.CHECKPOINT_FILE_PATH:
+                logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
             epoch = self.checkpoints.resume(self.model, optimizer, scaler)
             self.checkpoint_name = self.checkpoints.path(epoch).name
-            logger.info("going on from '%s'", self.checkpoints.path(epoch))
+            logger.info("going on from '%s'", newest)
             return epoch
         if cfg.TRAIN.CHECKPOINT_FILE_PATH:
-            self._load(cfg.TRAIN.CHECKPOINT_FILE_PATH)
+            self._load(cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TRAIN.CHECKPOINT_RESET_HEAD)
         return 0
 
     def _after_epoch(self, epoch, optimizer, scaler):
@@ -100,8 +107,10 @@ class Run:
         stats = {"top1_err": 100 - values["top1_acc"], "top5_err": 100 - values["top5_acc"]}
         epochs = f"{epoch}/{self.cfg.SOLVER.MAX_EPOCH}"
         log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
+        for key, value in stats.items() if self.writer else ():
+            self.writer.add_scalar(f"Val/{key}", value, epoch)
 
-    def _writer(self):
+    def _open_writer(self):
         cfg = self.cfg
         if not cfg.TENSORBOARD.ENABLE or not distributed.is_main():
             return None
@@ -130,39 +139,58 @@ class Run:
             )
         self._load(path)
 
-    def _load(self, path):
-        load_weights(self.model, read_weights(path), path)
+    def _load(self, path, reset_head=False):
+        load_weights(self.model, read_weights(path), path, reset_head)
         self.checkpoint_name = Path(path).name
         logger.info("weights from '%s'", path)
 
     def calibrate(self):
-        """Statistics of every configuration of the grid, or those of an earlier run of the same weights."""
-        cfg, path = self.cfg, self.output / "statistics.pyth"
-        loader = build_calibration_loader(cfg, **self._ranks())
-        mark = digest(self.model.state_dict(), self.configurations(), loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD)
-        if path.is_file() and (saved := load_tensors(path)).get("fingerprint") == mark:
-            logger.info("calibrated statistics from '%s'", path)
-            self.model.set_statistics(statistics_from_dict(saved["statistics"]))
-        else:
-            partial = PartialResult(self.output / ".calibration", mark, cfg.PARTIAL_SAVE_SECONDS)
-            calibrate(
-                self.model, functools.partial(loader.batches, 0), self.configurations(),
-                prepare=self.prepare, num_batches=len(loader), partial=partial,
-            )  # fmt: skip
-            if distributed.is_main():
-                save_tensors(path, {"fingerprint": mark, "statistics": statistics_to_dict(self.model.statistics)})
-            distributed.barrier()
-            partial.remove()
+        """Statistics of every configuration that the run will measure, or an earlier run's of the same weights."""
+        cfg, loader = self.cfg, build_calibration_loader(self.cfg, **self._ranks())
+        wanted = list(dict.fromkeys([*self.configurations(), *self.test_configurations]))
+        mark = digest(self.model.state_dict(), wanted, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD)
+        if self.load_statistics(mark):
+            return
+        partial = PartialResult(self.output / ".calibration", mark, cfg.PARTIAL_SAVE_SECONDS)
+        calibrate(
+            self.model, functools.partial(loader.batches, 0), wanted, prepare=self.prepare, num_batches=len(loader),
+            partial=partial, max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, num_videos=loader.num_samples,
+        )  # fmt: skip
+        content = {"fingerprint": mark, "weights": digest(self.model.state_dict())}
+        if distributed.is_main():
+            content["statistics"] = statistics_to_dict(self.model.statistics)
+            save_tensors(self.output / "statistics.pyth", content)
+        distributed.barrier()
+        partial.remove()
+
+    def load_statistics(self, mark=None):
+        """Take statistics.pyth if it was computed under `mark`, or, without one, for the weights at hand."""
+        path = self.output / "statistics.pyth"
+        if not distributed.agree(path.is_file(), f"whether there is a '{path}'"):
+            return False
+        saved = load_tensors(path)
+        if mark != saved["fingerprint"] if mark else digest(self.model.state_dict()) != saved["weights"]:
+            return False
+        self.model.set_statistics(statistics_from_dict(saved["statistics"]))
+        logger.info("calibrated statistics from '%s'", path)
+        return True
 
     def measure_grid(self):
-        """Accuracy, cost and latency of every configuration: the query table."""
+        """Accuracy, cost and latency of every configuration: the query table. One that fits is not measured again."""
         cfg = self.cfg
         loader = self._loader(cfg.GRID.SPLIT, "single_view", num_views=cfg.GRID.NUM_VIEWS)
-        statistics = statistics_to_dict(self.model.statistics)
-        mark = digest(self.model.state_dict(), statistics, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD)
+        mark = digest(
+            self.model.state_dict(), statistics_to_dict(self.model.statistics), loader.fingerprint, self.configurations(),
+            cfg.DATA.MEAN, cfg.DATA.STD, cfg.DATA.ENSEMBLE_METHOD, cfg.GRID.LATENCY_DEVICES, cfg.GRID.LATENCY_REPEATS,
+        )  # fmt: skip
+        path = self.output / "query_table.json"
+        found = path.is_file() and QueryTable.load(path)
+        if distributed.agree(bool(found and found.provenance.get("fingerprint") == mark), f"the table '{path}'"):
+            logger.info("the grid was measured before: '%s'", path)
+            return found
         partial = PartialResult(self.output / ".grid", mark, cfg.PARTIAL_SAVE_SECONDS)
         metrics = self._measure(loader, self.configurations(), "measure the grid", partial)
-        table = self._table(loader, metrics) if distributed.is_main() else None
+        table = self._table(metrics, mark) if distributed.is_main() else None
         distributed.barrier()
         if distributed.is_main():
             self._write_table(table)
@@ -173,37 +201,49 @@ class Run:
         """The grid's configurations, each network once."""
         return grid_configurations(self.model.space, self.cfg.GRID.WIDTH_STEP, self.model.signature)
 
-    def _table(self, loader, metrics):
-        cfg, crop = self.cfg, self.cfg.DATA.TEST_CROP_SIZE
+    def _table(self, metrics, mark):
+        cfg, configurations = self.cfg, list(metrics)
+        devices = self._latency_devices()
         latencies = {}
-        for name in cfg.GRID.LATENCY_DEVICES:
-            if name.startswith("cuda") and not torch.cuda.is_available():
-                logger.warning("GRID.LATENCY_DEVICES names %s and there is none: not measured", name)
-                continue
+        for device in devices:
             latencies |= measure_latencies(
-                self.model, list(metrics), crop, torch.device(name),
-                repeats=cfg.GRID.LATENCY_REPEATS, prepare=self.prepare,
+                self.model, configurations, cfg.DATA.TEST_CROP_SIZE, device,
+                repeats=cfg.GRID.LATENCY_REPEATS, mean=cfg.DATA.MEAN, std=cfg.DATA.STD,
             )  # fmt: skip
-        first = next(iter(metrics.values()))
-        provenance = {
-            "metric": first.primary,
+        costs = count_costs(self.model, configurations, cfg.DATA.TEST_CROP_SIZE)
+        provenance = self._provenance(next(iter(metrics.values())), devices)
+        return build_table(self.model, metrics, costs, latencies, {**provenance, "fingerprint": mark})
+
+    def _latency_devices(self):
+        names = self.cfg.GRID.LATENCY_DEVICES
+        there = [name for name in names if name == "cpu" or torch.cuda.is_available()]
+        for name in set(names) - set(there):
+            logger.warning("GRID.LATENCY_DEVICES names %s and there is none: not measured", name)
+        return [torch.device(name) for name in there]
+
+    def _provenance(self, metric, devices):
+        cfg = self.cfg
+        return {
+            "metric": metric.primary,
             "split": cfg.GRID.SPLIT,
             "num_views": cfg.GRID.NUM_VIEWS,
-            "crop": crop,
-            "num_videos": first.num_videos,
+            "crop": cfg.DATA.TEST_CROP_SIZE,
+            "num_videos": metric.num_videos,
             "dataset": cfg.DATA.PATH_TO_DATA_DIR,
             "model": cfg.MODEL.MODEL_NAME,
             "checkpoint": self.checkpoint_name,
+            "latency_devices": ", ".join(f"{device}: {device_name(device)}" for device in devices) or "none",
             "date": datetime.date.today().isoformat(),
             "torch": torch.__version__,
         }
-        return build_table(self.model, metrics, count_costs(self.model, list(metrics), crop), latencies, provenance)
 
     def _write_table(self, table):
         table.save_json(self.output / "query_table.json")
         table.save_csv(self.output / "query_table.csv")
         plot_accuracy(table, self.output / "accuracy_vs_gflops.png")
-        write_report(table, self.output / "report.html", history=read_json_stats(self.output / "stdout.log"))
+        stats = read_json_stats(self.output / "stdout.log")
+        history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch")]
+        write_report(table, self.output / "report.html", history=history)
         logger.info("the best configuration for each budget:\n%s", table.format(table.frontier()))
 
     def save_adaptive(self, table):
@@ -249,9 +289,8 @@ class Run:
     # ---- Shared --------------------------------------------------------------------------------------------------
 
     def prepare(self, clips_BCTHW):
-        """uint8 clips from the loader -> normalised clips on the device, in the fastest layout there."""
-        clip = normalize_clip(clips_BCTHW.to(self.device, non_blocking=True), self.cfg.DATA.MEAN, self.cfg.DATA.STD)
-        return clip.contiguous(memory_format=self.memory_format)
+        """uint8 clips from the loader -> normalised clips on the device."""
+        return prepare_clip(clips_BCTHW, self.device, self.cfg.DATA.MEAN, self.cfg.DATA.STD)
 
     def _measure(self, loader, configurations, description, partial=None, on_scores=None):
         return measure(
@@ -259,6 +298,7 @@ class Run:
             prepare=self.prepare, ensemble=self.cfg.DATA.ENSEMBLE_METHOD, num_batches=len(loader),
             max_unreadable=self.cfg.DATA_LOADER.MAX_UNREADABLE_TEST, num_videos=loader.num_samples,
             partial=partial, description=description, on_scores=on_scores,
+            clips_per_forward=max(1, self.cfg.TEST.BATCH_SIZE // distributed.world_size()),
         )  # fmt: skip
 
     def _loader(self, split, mode, **options):
@@ -284,31 +324,35 @@ def _collector(scores):
     return collect
 
 
-def check_splits(cfg):
-    """Read every list that an enabled stage will need, so that a mistake in one shows before the hours of training."""
-    needed = [
-        (cfg.TRAIN.ENABLE, "train"),
-        (cfg.CALIBRATION.ENABLE and cfg.MUTUAL.ENABLE, cfg.CALIBRATION.SPLIT),
-        (cfg.GRID.ENABLE and cfg.MUTUAL.ENABLE, cfg.GRID.SPLIT),
-        (cfg.TEST.ENABLE, cfg.TEST.SPLIT),
-    ]
-    for split in dict.fromkeys(split for enabled, split in needed if enabled):
-        build_dataset(cfg, split, "single_view")
+def check_splits(cfg, ranks):
+    """Build every loader that an enabled stage will need, so that a mistake shows before the hours of training."""
+    adaptive = cfg.MUTUAL.ENABLE
+    if cfg.TRAIN.ENABLE:
+        build_loader(cfg, "train", "train", **ranks)
+    if cfg.CALIBRATION.ENABLE and adaptive:
+        build_calibration_loader(cfg, **ranks)
+    if cfg.GRID.ENABLE and adaptive:
+        build_loader(cfg, cfg.GRID.SPLIT, "single_view", **ranks)
+    if cfg.TEST.ENABLE:
+        build_loader(cfg, cfg.TEST.SPLIT, "multi_view", **ranks)
 
 
 def run(cfg, device):
     """Every stage that the config enables."""
-    check_splits(cfg)
-    this = Run(cfg, device)
+    check_splits(cfg, {"rank": distributed.rank(), "world_size": distributed.world_size()})
+    this, adaptive = Run(cfg, device), cfg.MUTUAL.ENABLE
     if cfg.TRAIN.ENABLE:
         this.timed("train", this.train)
     else:
         this.load_trained()
-    if cfg.CALIBRATION.ENABLE and cfg.MUTUAL.ENABLE:
+    if cfg.CALIBRATION.ENABLE and adaptive:
         this.timed("calibrate", this.calibrate)
-    table = this.timed("measure the grid", this.measure_grid) if cfg.GRID.ENABLE and cfg.MUTUAL.ENABLE else None
-    if cfg.MUTUAL.ENABLE and distributed.is_main():
-        this.save_adaptive(table)
+    elif adaptive:
+        this.load_statistics()
+    if cfg.GRID.ENABLE and adaptive:
+        table = this.timed("measure the grid", this.measure_grid)
+        if distributed.is_main():
+            this.save_adaptive(table)
     if cfg.TEST.ENABLE:
         this.timed("test", this.test)
     logger.info("seconds: %s", ", ".join(f"{name} {seconds:.1f}" for name, seconds in this.seconds.items()))
@@ -329,6 +373,8 @@ def main(arguments=None):
     device = distributed.choose_device(cfg.NUM_GPUS)
     with distributed.process_group(device, cfg.DIST_BACKEND):
         setup_logging(cfg.OUTPUT_DIR)
+        if cfg.NUM_GPUS > 1 and distributed.world_size() == 1 and device.type == "cuda":
+            logger.warning("NUM_GPUS is %d and one process runs: start it with torchrun --nproc_per_node", cfg.NUM_GPUS)
         run(cfg, device)
 
 

@@ -2,6 +2,7 @@
 
 # (key, value that is supported): anything else is an error, because skipping it would change the network or the task.
 _SUPPORTED = {
+    "NUM_SHARDS": (1,),
     "BN.NORM_TYPE": ("batchnorm",),
     "BN.MOMENTUM": (0.1,),
     "BN.EPSILON": (1e-5,),
@@ -36,7 +37,7 @@ _POSITIVE = (
     "TRAIN.BATCH_SIZE", "TRAIN.ACCUMULATION_STEPS", "TRAIN.EVAL_PERIOD", "TRAIN.CHECKPOINT_PERIOD", "TEST.BATCH_SIZE",
     "TEST.NUM_ENSEMBLE_VIEWS", "SOLVER.MAX_EPOCH", "DATA.NUM_FRAMES", "DATA.SAMPLING_RATE", "DATA.TARGET_FPS",
     "DATA.TRAIN_CROP_SIZE", "DATA.TEST_CROP_SIZE", "MODEL.NUM_CLASSES", "GRID.NUM_VIEWS", "GRID.WIDTH_STEP",
-    "GRID.LATENCY_REPEATS", "LOG_PERIOD",
+    "GRID.LATENCY_REPEATS", "LOG_PERIOD", "CALIBRATION.BATCH_SIZE",
 )  # fmt: skip
 
 
@@ -49,6 +50,9 @@ def check_config(cfg):
     for key in _POSITIVE:
         if _get(cfg, key) <= 0:
             raise ValueError(f"{key} is {_get(cfg, key)}: it must be above 0")
+    unknown = [name for name in cfg.GRID.LATENCY_DEVICES if name.split(":")[0] not in ("cpu", "cuda")]
+    if unknown:
+        raise ValueError(f"GRID.LATENCY_DEVICES names {', '.join(unknown)}: choose among cpu, cuda, cuda:1, ...")
     if _nonempty(cfg.NONLOCAL.LOCATION):
         raise ValueError(f"NONLOCAL.LOCATION is {cfg.NONLOCAL.LOCATION}: non-local blocks are not supported")
     _check_batches(cfg)

@@ -15,7 +15,7 @@ _C.LOG_PERIOD = 10
 _C.PARTIAL_SAVE_SECONDS = 20.0
 # 0 runs on the CPU. Otherwise a GPU is used where there is one; several are used by `torchrun --nproc_per_node N`.
 _C.NUM_GPUS = 1
-# Machines: only scales the rates (SOLVER.BASE_LR_SCALE_NUM_SHARDS); torchrun says how many processes run.
+# 1: torchrun says how many machines and processes run, and TRAIN.BATCH_SIZE is over all of them.
 _C.NUM_SHARDS = 1
 # torch.distributed backend; gloo is taken when the run is on the CPU.
 _C.DIST_BACKEND = "nccl"
@@ -82,6 +82,8 @@ _C.TRAIN.CHECKPOINT_PERIOD = 10
 _C.TRAIN.AUTO_RESUME = True
 # Weights to start from.
 _C.TRAIN.CHECKPOINT_FILE_PATH = ""
+# (new) Take those weights for another number of classes: the classifier starts anew.
+_C.TRAIN.CHECKPOINT_RESET_HEAD = False
 # Kind of that file: pytorch.
 _C.TRAIN.CHECKPOINT_TYPE = "pytorch"
 _C.TRAIN.CHECKPOINT_INFLATE = False
@@ -93,7 +95,7 @@ _C.TRAIN.MIXED_PRECISION_DTYPE = "bfloat16"
 _C.TEST = CfgNode()
 _C.TEST.ENABLE = True
 _C.TEST.DATASET = "kinetics"
-# Videos of a batch, over all processes, in evaluation.
+# Clips of a batch, over all processes, in evaluation: a multi-view test loads as many videos as have so many views.
 _C.TEST.BATCH_SIZE = 8
 # (new) Name of the csv that the multi-view test reads.
 _C.TEST.SPLIT = "test"
@@ -129,7 +131,7 @@ _C.SOLVER.ZERO_WD_1D_PARAM = False
 _C.SOLVER.WARMUP_EPOCHS = 0.0
 _C.SOLVER.WARMUP_START_LR = 0.01
 _C.SOLVER.OPTIMIZING_METHOD = "sgd"
-# Multiply the rates by NUM_SHARDS.
+# PySlowFast's; without effect, since NUM_SHARDS is 1.
 _C.SOLVER.BASE_LR_SCALE_NUM_SHARDS = False
 # Clip gradients: by value, or by the L2 norm of all of them. 0 clips nothing; so does None, as in PySlowFast.
 _C.SOLVER.CLIP_GRAD_VAL = 0.0

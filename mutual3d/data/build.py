@@ -49,7 +49,7 @@ def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1):
             "single_view": list order, centre crop at DATA.TEST_CROP_SIZE: validation and the grid. The centre clip, or
             `num_views` clips spread over time.
             "multi_view": list order, TEST.NUM_ENSEMBLE_VIEWS x TEST.NUM_SPATIAL_CROPS views.
-            All but "train" take TEST.BATCH_SIZE.
+            All but "train" take as many videos as have TEST.BATCH_SIZE views, at least one.
 
     Raises ValueError for a batch size that the ranks cannot share, an unknown mode, and what the csv gets wrong.
     """
@@ -57,6 +57,7 @@ def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1):
     section = "TRAIN" if shuffle else "TEST"
     batch_size = _batch_size_per_rank(f"{section}.BATCH_SIZE", cfg[section].BATCH_SIZE, world_size)
     dataset = build_dataset(cfg, split, mode, num_views)
+    batch_size = max(1, batch_size // (dataset.num_views * dataset.num_crops))
     return _loader(cfg, dataset, batch_size, shuffle=shuffle, rank=rank, world_size=world_size)
 
 
@@ -94,7 +95,7 @@ def _loader(cfg, dataset, batch_size, *, rank, world_size, shuffle=False, indice
         rank=rank,
         world_size=world_size,
         num_workers=cfg.DATA_LOADER.NUM_WORKERS,
-        pin_memory=cfg.DATA_LOADER.PIN_MEMORY,
+        pin_memory=cfg.DATA_LOADER.PIN_MEMORY and cfg.NUM_GPUS > 0,
         indices=indices,
     )
 

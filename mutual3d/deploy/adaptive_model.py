@@ -8,7 +8,7 @@ import torch.nn as nn
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.evaluation.query_table import QueryTable
 from mutual3d.models import create_model
-from mutual3d.sampling import normalize_clip
+from mutual3d.sampling import preferred_memory_format, prepare_clip
 from mutual3d.utils.checkpoint import load_weights
 from mutual3d.utils.files import load_tensors, save_tensors
 
@@ -65,9 +65,18 @@ class AdaptiveModel(nn.Module):
         return self.network.extract(configuration, fold_bn=fold_bn)
 
     def forward(self, clip_BCTHW):
+        self._check_clip(clip_BCTHW)
         if clip_BCTHW.dtype == torch.uint8:
-            clip_BCTHW = normalize_clip(clip_BCTHW, self.preprocessing.mean, self.preprocessing.std)
+            clip_BCTHW = prepare_clip(clip_BCTHW, clip_BCTHW.device, self.preprocessing.mean, self.preprocessing.std)
         return self.network(self.network.fit_clip(clip_BCTHW)).softmax(1)
+
+    def _check_clip(self, clip_BCTHW):
+        full = (3, self.preprocessing.num_frames, self.preprocessing.crop, self.preprocessing.crop)
+        if tuple(clip_BCTHW.shape[1:]) != full:
+            raise ValueError(
+                f"the clip is {tuple(clip_BCTHW.shape)}: give B, {', '.join(map(str, full))}, the full size that every "
+                "configuration is cut from; the model shrinks it itself"
+            )
 
     def save(self, path):
         """Write everything to one file of plain data and tensors."""
@@ -93,6 +102,7 @@ class AdaptiveModel(nn.Module):
                 f"'{path}' is not a deployable model: give the adaptive.pyth that tools/run_net.py writes at its end"
             )
         network = create_model(**content["model_arguments"])
+        network = network.to(memory_format=preferred_memory_format(torch.device("cpu")))
         load_weights(network, content["model_state"], path)
         network.set_statistics(statistics_from_dict(content["statistics"]))
         table = content["query_table"] and QueryTable.from_dict(content["query_table"])

@@ -7,6 +7,7 @@ from .measure import measure
 from .metrics import TopK, topk_correct
 from .query_table import BudgetTooSmall, QueryTable, Row
 from .resume import PartialResult, digest
+from .unreadable import UnreadableVideos, UnreadableVideosError
 
 __all__ = [
     "BudgetTooSmall",
@@ -15,6 +16,8 @@ __all__ = [
     "QueryTable",
     "Row",
     "TopK",
+    "UnreadableVideos",
+    "UnreadableVideosError",
     "calibrate",
     "count_cost",
     "digest",

@@ -11,6 +11,7 @@ from mutual3d.utils import distributed
 from mutual3d.utils.logging import progress_bar
 
 from .resume import PartialResult
+from .unreadable import UnreadableVideos
 
 
 class Population:
@@ -39,24 +40,34 @@ class Population:
         return BNStatistics(mean, {name: (s / n).float() for name, (n, _, s) in self.moments.items()})
 
 
-def calibrate(model, batches_from, configurations, *, prepare, num_batches=None, partial=None):
+def calibrate(
+    model, batches_from, configurations, *, prepare, num_batches=None, partial=None, max_unreadable=0.0, num_videos=None,
+):  # fmt: skip
     """Compute the `statistics` of each configuration; weights, running statistics and other configurations stay.
 
     batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W); each
     process is given its own share. prepare: clips on the device as float B, C, T, H, W. In the pass every norm
     normalises by the batch, as in training, and the moments of what it saw are joined over the whole population; the
-    processes' moments are joined at the end, so that any number of them gives the same statistics.
+    processes' moments are joined at the end, so that any number of them gives the same statistics. Raises
+    UnreadableVideosError when more than `max_unreadable` of `num_videos` cannot be read.
     """
     partial = partial or PartialResult()
     done, state = partial.load()
-    populations = {c: Population(state and state[str(c)]) for c in configurations}
+    populations = {c: Population(state and state["moments"][str(c)]) for c in configurations}
+    unreadable = UnreadableVideos(max_unreadable, num_videos, known=state and state["bad"])
+
+    def result_so_far():
+        return {"moments": {str(c): p.moments for c, p in populations.items()}, "bad": unreadable.causes}
+
     batches = progress_bar(batches_from(done), "calibrate", num_batches, initial=done)
     with _batch_statistics(model):
         for batch in batches:
+            unreadable.add(batch.bad)
             if len(batch.clips_BVCTHW):
                 _see(model, prepare(batch.clips_BVCTHW.flatten(0, 1)), populations)
             done += 1
-            partial.save(done, lambda: {str(c): p.moments for c, p in populations.items()})
+            partial.save(done, result_so_far)
+    unreadable.check_everywhere()
     model.set_statistics({c: _joined(p) for c, p in populations.items()})
 
 

@@ -1,6 +1,7 @@
 """What a configuration costs: GFLOPs and parameters by counting, latency by measuring."""
 
 import contextlib
+import platform
 import statistics
 import time
 from typing import NamedTuple
@@ -59,6 +60,13 @@ def latency_key(device, *, dtype="fp32", batch=1):
     """How a table names what a latency was measured on: `cpu-fp32-b1-t2`."""
     threads = f"-t{torch.get_num_threads()}" if device.type == "cpu" else ""
     return f"{device.type}-{dtype}-b{batch}{threads}"
+
+
+def device_name(device):
+    """What a device calls itself, for the record of a measurement."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ import copy
 
 import torch
 
+from mutual3d.sampling import preferred_memory_format, prepare_clip
+
 from .cost import count_cost, evaluation_mode, latency_key, measure_latency
 from .query_table import QueryTable, Row
 
@@ -25,15 +27,15 @@ def count_costs(model, configurations, crop):
     return {c: count_cost(meta.subnetwork(c), pathways) for c, pathways in meta.fit_clips(clip, configurations)}
 
 
-def measure_latencies(model, configurations, crop, device, *, repeats, prepare):
-    """{configuration: median ms} of one clip on `device`, from the uint8 clip at full size to the logits."""
+def measure_latencies(model, configurations, crop, device, *, repeats, mean, std):
+    """{device key: {configuration: median ms}} of one clip, from the uint8 clip at full size to the logits."""
     clip = torch.randint(0, 256, (1, 3, model.clip_frames, crop, crop), dtype=torch.uint8)
-    model = copy.deepcopy(model).to(device)
+    model = copy.deepcopy(model).to(device, memory_format=preferred_memory_format(device))
 
     def runner(configuration):
         def prepare_run():
             model.activate(configuration)
-            return lambda: model(model.fit_clip(prepare(clip.to(device))))
+            return lambda: model(model.fit_clip(prepare_clip(clip, device, mean, std)))
 
         return prepare_run
 

@@ -3,14 +3,12 @@
 import torch
 
 from mutual3d.utils import distributed
-from mutual3d.utils.logging import logger, progress_bar
+from mutual3d.utils.logging import progress_bar
 
+from .cost import evaluation_mode
 from .metrics import TopK
 from .resume import PartialResult
-
-
-class UnreadableVideosError(RuntimeError):
-    """More videos could not be read than the evaluation tolerates."""
+from .unreadable import UnreadableVideos
 
 
 def measure(
@@ -27,24 +25,27 @@ def measure(
     partial = partial or PartialResult()
     done, state = partial.load()
     metrics = {c: metric() for c in configurations}
-    bad = dict(state["bad"]) if state else {}
+    unreadable = UnreadableVideos(max_unreadable, num_videos, known=state and state["bad"])
     for configuration, values in metrics.items():
         if state:
             values.load_state(state["metrics"][str(configuration)])
-    model.eval()
-    was_active = model.active
-    for batch in progress_bar(batches_from(done), description, num_batches, initial=done):
-        bad.update({video.path: str(video.cause) for video in batch.bad})
-        if len(batch.clips_BVCTHW):
-            clips = batch.clips_BVCTHW
-            for c, scores in score_batch(model, clips, configurations, prepare, ensemble, clips_per_forward):
-                metrics[c].update(scores, batch.labels)
-                if on_scores is not None:
-                    on_scores(c, batch.indices, scores)
-        done += 1
-        partial.save(done, lambda: {"metrics": {str(c): m.state() for c, m in metrics.items()}, "bad": bad})
-    model.activate(was_active)
-    _report_unreadable(bad, max_unreadable, num_videos)
+
+    def result_so_far():
+        return {"metrics": {str(c): m.state() for c, m in metrics.items()}, "bad": unreadable.causes}
+
+    with evaluation_mode(model):
+        for batch in progress_bar(batches_from(done), description, num_batches, initial=done):
+            unreadable.add(batch.bad)
+            if len(batch.clips_BVCTHW):
+                scored = score_batch(model, batch.clips_BVCTHW, configurations, prepare, ensemble, clips_per_forward)
+                for configuration, scores in scored:
+                    metrics[configuration].update(scores, batch.labels)
+                    if on_scores is not None:
+                        on_scores(configuration, batch.indices, scores)
+            done += 1
+            partial.save(done, result_so_far)
+    partial.save(done, result_so_far, force=True)
+    unreadable.check_everywhere()
     return _joined(metrics, metric)
 
 
@@ -60,20 +61,6 @@ def score_batch(model, clips_BVCTHW, configurations, prepare, ensemble="sum", cl
     for configuration, parts in scores.items():
         by_view = torch.cat(parts).view(batch, views, -1)
         yield configuration, by_view.mean(1) if ensemble == "sum" else by_view.amax(1)
-
-
-def _report_unreadable(bad, max_unreadable, num_videos):
-    bad = {path: cause for part in distributed.gather(bad) for path, cause in part.items()}
-    if not bad:
-        return
-    listed = "\n".join(f"  {path}: {cause}" for path, cause in list(bad.items())[:10])
-    message = f"{len(bad)} of {num_videos or 'the'} videos cannot be read:\n{listed}"
-    if not num_videos or len(bad) > max_unreadable * num_videos:
-        raise UnreadableVideosError(
-            f"{message}\nmend or remove them (`python tools/check_data.py --csv ...` lists all), or tolerate a share "
-            f"with DATA_LOADER.MAX_UNREADABLE_TEST (now {max_unreadable:g})"
-        )
-    logger.warning("%s\nthey are left out of the accuracy", message)
 
 
 def _joined(metrics, metric):

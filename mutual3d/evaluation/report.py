@@ -9,9 +9,9 @@ from mutual3d.evaluation.query_table import metric_label, round_up
 from mutual3d.utils.files import atomic_write
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-p.note { color: #555; } img { max-width: 100%; height: auto; }
+p.note { color: #555; } img { max-width: min(100%, 60rem); height: auto; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e6ea; white-space: nowrap; }
 table.facts td { text-align: left; white-space: normal; } table.facts th { text-align: left; font-weight: 600; }

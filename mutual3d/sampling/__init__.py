@@ -1,6 +1,15 @@
 """Which sub-network runs: configurations, the space they come from, sampling rules, shrinking a clip to one."""
 
-from .clip import fit_clip, fit_clips, normalize_clip, shrink_clip, temporal_indices, view_size
+from .clip import (
+    fit_clip,
+    fit_clips,
+    normalize_clip,
+    preferred_memory_format,
+    prepare_clip,
+    shrink_clip,
+    temporal_indices,
+    view_size,
+)
 from .configuration import Configuration, SearchSpace
 from .rules import RULES, expected_step_cost, sample_subnets, step_generator
 
@@ -12,6 +21,8 @@ __all__ = [
     "fit_clip",
     "fit_clips",
     "normalize_clip",
+    "preferred_memory_format",
+    "prepare_clip",
     "sample_subnets",
     "shrink_clip",
     "step_generator",

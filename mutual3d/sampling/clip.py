@@ -4,6 +4,17 @@ import torch
 import torch.nn.functional as F
 
 
+def preferred_memory_format(device):
+    """Channels last on a CPU, where depthwise 3D convolutions run several times faster with it."""
+    return torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
+
+
+def prepare_clip(clip_BCTHW, device, mean, std):
+    """A uint8 clip, from anywhere, normalised on `device` in the memory format that is fastest there."""
+    clip = normalize_clip(clip_BCTHW.to(device, non_blocking=True), mean, std)
+    return clip.contiguous(memory_format=preferred_memory_format(clip.device))
+
+
 def normalize_clip(clip_BCTHW, mean, std):
     """uint8 in [0, 255] -> float in units of `std` around `mean` (both per channel, of pixels in [0, 1])."""
     shape = (1, -1, 1, 1, 1)
@@ -30,13 +41,19 @@ def shrink_clip(clip_BCTHW, size=None, temporal=None):
     Bilinear with antialiasing, in training, calibration, tables and deployment alike, so that the statistics of one
     hold for the other. Takes and returns float B, C, T, H, W; the same tensor when nothing changes.
     """
-    if temporal is not None and temporal != clip_BCTHW.shape[2]:
-        indices = temporal_indices(clip_BCTHW.shape[2], temporal).to(clip_BCTHW.device)
-        clip_BCTHW = clip_BCTHW.index_select(2, indices)
+    shrunk = clip_BCTHW
+    if temporal is not None and temporal != shrunk.shape[2]:
+        shrunk = shrunk.index_select(2, temporal_indices(shrunk.shape[2], temporal).to(shrunk.device))
     size = (size, size) if isinstance(size, int) else size
-    if size is None or tuple(clip_BCTHW.shape[3:]) == tuple(size):
-        return clip_BCTHW
-    return _resize_frames(clip_BCTHW, tuple(size))
+    if size is not None and tuple(shrunk.shape[3:]) != tuple(size):
+        shrunk = _resize_frames(shrunk, tuple(size))
+    return shrunk if shrunk is clip_BCTHW else shrunk.contiguous(memory_format=_memory_format(clip_BCTHW))
+
+
+def _memory_format(clip_BCTHW):
+    """Of a clip: selecting and resizing lose it."""
+    channels_last = clip_BCTHW.is_contiguous(memory_format=torch.channels_last_3d)
+    return torch.channels_last_3d if channels_last else torch.contiguous_format
 
 
 def _resize_frames(clip_BCTHW, size):

@@ -19,7 +19,7 @@ class Configuration:
     temporal: int
 
     def __str__(self):
-        return f"{self.width:g}-{self.spatial}-{self.temporal}"
+        return f"{self.width:.10g}-{self.spatial}-{self.temporal}"
 
     @classmethod
     def parse(cls, text):

@@ -28,19 +28,17 @@ def build_optimizer(cfg, model):
 
 def build_schedule(cfg):
     """Exact epoch -> learning rate."""
-    shards = cfg.NUM_SHARDS if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS else 1
-    base_lr = cfg.SOLVER.BASE_LR * shards
     if cfg.SOLVER.LR_POLICY == "cosine":
         schedule = cosine_schedule(
-            base_lr=base_lr,
+            base_lr=cfg.SOLVER.BASE_LR,
             max_epoch=cfg.SOLVER.MAX_EPOCH,
-            end_lr=cfg.SOLVER.COSINE_END_LR * shards,
+            end_lr=cfg.SOLVER.COSINE_END_LR,
             start_epoch=cfg.SOLVER.WARMUP_EPOCHS if cfg.SOLVER.COSINE_AFTER_WARMUP else 0.0,
         )
     else:
-        schedule = relative_steps_schedule(base_lr=base_lr, steps=cfg.SOLVER.STEPS, factors=cfg.SOLVER.LRS)
+        schedule = relative_steps_schedule(base_lr=cfg.SOLVER.BASE_LR, steps=cfg.SOLVER.STEPS, factors=cfg.SOLVER.LRS)
     return with_warmup(
-        schedule, warmup_epochs=cfg.SOLVER.WARMUP_EPOCHS, warmup_start_lr=cfg.SOLVER.WARMUP_START_LR * shards
+        schedule, warmup_epochs=cfg.SOLVER.WARMUP_EPOCHS, warmup_start_lr=cfg.SOLVER.WARMUP_START_LR
     )
 
 
@@ -63,7 +61,6 @@ def build_step(cfg, model, device):
         accumulation_steps=cfg.TRAIN.ACCUMULATION_STEPS,
         autocast=_autocast(cfg, device),
         scaler=scaler,
-        memory_format=torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format,
     )
 
 

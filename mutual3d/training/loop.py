@@ -6,12 +6,9 @@ import time
 import torch
 
 from mutual3d.evaluation.metrics import topk_correct
+from mutual3d.evaluation.unreadable import UnreadableVideos, UnreadableVideosError
 from mutual3d.utils import distributed
-from mutual3d.utils.logging import log_json_stats, logger, progress_bar
-
-
-class UnreadableVideosError(RuntimeError):
-    """More videos could not be read than the run tolerates."""
+from mutual3d.utils.logging import log_json_stats, progress_bar
 
 
 class Trainer:
@@ -29,10 +26,10 @@ class Trainer:
         self.step, self.optimizer, self.loader, self.schedule = step, optimizer, loader, schedule
         self.device, self.max_epoch, self.seed = device, max_epoch, seed
         self.clip_value, self.clip_norm = clip_value, clip_norm
-        self.max_unreadable, self.log_period = max_unreadable, log_period
+        self.log_period = log_period
         self.after_epoch = after_epoch or (lambda epoch: None)
         self.writer = writer
-        self.unreadable = {}
+        self.unreadable = UnreadableVideos(max_unreadable, loader.num_samples, "DATA_LOADER.MAX_UNREADABLE_TRAIN")
 
     def train(self, start_epoch=0):
         """Train from `start_epoch` finished epochs to `max_epoch`."""
@@ -47,15 +44,21 @@ class Trainer:
         batches = progress_bar(self.loader.batches(epoch=epoch), name, len(self.loader))
         for iteration, batch in enumerate(batches):
             meter.data_ready()
-            self._count_unreadable(batch.bad)
+            self._take_unreadable(batch)
             rate = self._set_rate(epoch + iteration / len(self.loader))
             result = self._train_batch(batch, epoch * len(self.loader) + iteration)
             meter.update(result, rate)
             if (iteration + 1) % self.log_period == 0:
                 log_json_stats(meter.iteration_stats(iteration))
+        self.unreadable.check_everywhere()
         stats = meter.epoch_stats()
         log_json_stats(stats)
         self._write(stats, epoch)
+
+    def _take_unreadable(self, batch):
+        self.unreadable.add(batch.bad)
+        if not len(batch.clips_BVCTHW):
+            raise UnreadableVideosError("no video of a training batch can be read: raise TRAIN.BATCH_SIZE or mend them")
 
     def _train_batch(self, batch, step):
         # Dropout's random numbers depend on the step alone, so that a resumed run repeats and skips none.
@@ -87,19 +90,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
-
-    def _count_unreadable(self, bad):
-        for video in bad:
-            if video.path not in self.unreadable:
-                logger.warning("skipped: cannot read '%s': %s", video.path, video.cause)
-            self.unreadable[video.path] = video.cause
-        if len(self.unreadable) > self.max_unreadable * self.loader.num_samples:
-            listed = "\n".join(f"  {path}: {cause}" for path, cause in list(self.unreadable.items())[:10])
-            raise UnreadableVideosError(
-                f"{len(self.unreadable)} of {self.loader.num_samples} training videos cannot be read, more than the "
-                f"share {self.max_unreadable:g} that DATA_LOADER.MAX_UNREADABLE_TRAIN tolerates:\n{listed}\n"
-                "`python tools/check_data.py --csv train.csv` lists all of them"
-            )
 
     def _write(self, stats, epoch):
         if self.writer is not None:
@@ -149,6 +139,7 @@ class _Meter:
         }
 
     def epoch_stats(self):
+        self._join_processes()
         elapsed = time.perf_counter() - self.start
         return {
             "_type": "train_epoch",
@@ -159,6 +150,11 @@ class _Meter:
             "lr": self.last["lr"],
             **self._means(),
         }
+
+    def _join_processes(self):
+        parts = distributed.gather((self.samples, self.sums))
+        self.samples = sum(samples for samples, _ in parts)
+        self.sums = {key: sum(sums[key] for _, sums in parts) for key in self.sums}
 
     def _means(self):
         return {key: value / max(self.samples, 1) for key, value in self.sums.items()}

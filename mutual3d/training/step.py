@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import torch
 
-from mutual3d.sampling import normalize_clip, sample_subnets, step_generator
+from mutual3d.sampling import prepare_clip, sample_subnets, step_generator
+from mutual3d.utils import distributed
 
 from .objectives import OBJECTIVES, label_loss
 
@@ -33,7 +34,7 @@ class MutualStep:
 
     def __init__(
         self, model, *, subnets, objective, mean, std, seed,
-        network=None, accumulation_steps=1, autocast=None, scaler=None, memory_format=torch.contiguous_format,
+        network=None, accumulation_steps=1, autocast=None, scaler=None,
     ):  # fmt: skip
         if objective not in OBJECTIVES:
             raise ValueError(f"there is no objective '{objective}': choose among {', '.join(OBJECTIVES)}")
@@ -43,7 +44,6 @@ class MutualStep:
         self.accumulation_steps = accumulation_steps
         self.autocast = autocast or contextlib.nullcontext
         self.scaler = scaler
-        self.memory_format = memory_format
 
     def configurations(self, step):
         """What runs in step number `step`: the largest configuration first."""
@@ -60,18 +60,19 @@ class MutualStep:
             part_losses, part_logits = self._part(clips, part_labels, configurations, share, is_last)
             losses += share * part_losses.cpu()
             logits.append(part_logits)
-        self._check_finite(configurations, losses, step)
+        self._check_finite(configurations, losses, step, clips_BCTHW.device)
         return StepResult(configurations, losses.tolist(), torch.cat(logits), labels)
 
     def _part(self, clips, labels, configurations, share, is_last):
-        clip = normalize_clip(clips, self.mean, self.std).contiguous(memory_format=self.memory_format)
+        clip = prepare_clip(clips, clips.device, self.mean, self.std)
         losses, teacher = [], None
         for i, configuration in enumerate(configurations):
             exchange = is_last and i == len(configurations) - 1
-            with self._gradient_exchange(exchange), self.autocast():
-                self.model.activate(configuration)
-                logits = self.network(self.model.fit_clip(clip))
-                loss = label_loss(logits, labels) if teacher is None else self.objective(logits, teacher, labels)
+            with self._gradient_exchange(exchange):
+                with self.autocast():
+                    self.model.activate(configuration)
+                    logits = self.network(self.model.fit_clip(clip))
+                    loss = label_loss(logits, labels) if teacher is None else self.objective(logits, teacher, labels)
                 self._backward(loss * share)
             teacher = logits.detach() if teacher is None else teacher
             losses.append(loss.detach())
@@ -85,9 +86,10 @@ class MutualStep:
     def _backward(self, loss):
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
-    def _check_finite(self, configurations, losses, step):
+    def _check_finite(self, configurations, losses, step, device):
         broken = [str(c) for c, loss in zip(configurations, losses) if not torch.isfinite(loss)]
-        if broken:
+        if distributed.any_process(broken, device):
+            broken = broken or ["of another process"]
             raise NonFiniteLossError(
                 f"the loss of configuration {', '.join(broken)} is not finite in step {step} (losses: "
                 f"{', '.join(f'{c}: {loss:.4g}' for c, loss in zip(configurations, losses))}): lower SOLVER.BASE_LR, "

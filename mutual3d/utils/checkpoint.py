@@ -1,6 +1,12 @@
 """Weights from a file into a network, with every mismatch explained."""
 
+import logging
+
 from .files import load_tensors
+
+logger = logging.getLogger(__name__)
+
+_CLASSIFIER = "head.projection"
 
 
 def read_weights(path):
@@ -12,22 +18,28 @@ def read_weights(path):
     return state
 
 
-def load_weights(model, state, source):
-    """Load a state dict that fits `model` exactly; ValueError that names `source`, what differs and the fix."""
+def load_weights(model, state, source, reset_head=False):
+    """Load a state dict that fits `model` exactly; ValueError that names `source`, what differs and the fix.
+
+    reset_head: a classifier of another number of classes is left as it is, with a warning, instead of an error.
+    """
     own = model.state_dict()
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     reshaped = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if reset_head and reshaped and all(key.startswith(_CLASSIFIER) for key in reshaped):
+        logger.warning("'%s' has other classes: %s start anew", source, ", ".join(reshaped))
+        state, reshaped = {**state, **{key: own[key] for key in reshaped}}, []
     if missing or unexpected or reshaped:
         raise ValueError(_describe(own, state, source, missing, unexpected, reshaped))
     model.load_state_dict(state)
 
 
 def _describe(own, state, source, missing, unexpected, reshaped):
-    if reshaped and not missing and not unexpected and all(key.startswith("head.projection") for key in reshaped):
+    if reshaped and not missing and not unexpected and all(key.startswith(_CLASSIFIER) for key in reshaped):
         return (
             f"'{source}' was made for {len(state[reshaped[0]])} classes and this network has {len(own[reshaped[0]])}: "
-            "set MODEL.NUM_CLASSES to match"
+            "set MODEL.NUM_CLASSES to match, or TRAIN.CHECKPOINT_RESET_HEAD True to train a new classifier"
         )
     fitting = len(own) - len(missing) - len(reshaped)
     lines = [f"'{source}' is a checkpoint of another network ({fitting} of {len(own)} entries fit):"]

@@ -10,7 +10,7 @@ def run_command(main):
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what is saved", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         # A bare RuntimeError comes from inside torch and needs its traceback; the others were written for the user.
         if type(error) is RuntimeError:
             raise

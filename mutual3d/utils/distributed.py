@@ -1,10 +1,19 @@
 """One process or many, without the caller having to know: rank, world size, gathering. Processes come from torchrun."""
 
 import contextlib
+import datetime
 import os
 
 import torch
 import torch.distributed as dist
+
+
+# Ranks wait for each other while one of them measures latency or decodes a slow video.
+_PATIENCE = datetime.timedelta(hours=12)
+
+
+class ProcessesDisagreeError(RuntimeError):
+    """Processes of one run see different files."""
 
 
 def is_distributed():
@@ -39,7 +48,7 @@ def process_group(device, backend="nccl"):
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(backend if device.type == "cuda" else "gloo")
+    dist.init_process_group(backend if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
@@ -53,6 +62,23 @@ def gather(value):
     values = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def any_process(condition, device):
+    """Whether `condition` holds on any process: all of them learn it, so that all act alike."""
+    if not is_distributed():
+        return bool(condition)
+    flag = torch.tensor(float(bool(condition)), device=device)
+    dist.all_reduce(flag)
+    return flag.item() > 0
+
+
+def agree(value, what):
+    """`value`, if it is the same on every process; RuntimeError on all of them otherwise."""
+    values = gather(value)
+    if any(other != value for other in values):
+        raise ProcessesDisagreeError(f"{what} differs between processes ({values}): OUTPUT_DIR must be one shared directory")
+    return value
 
 
 def barrier():

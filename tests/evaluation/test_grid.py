@@ -4,7 +4,7 @@ from tiny import SPACE, tiny_network
 from mutual3d.evaluation import TopK, calibrate, count_cost, grid_configurations, measure_latency
 from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
 
-from test_calibration import batches_from, prepare  # isort: skip
+from test_calibration import MEAN, STD, batches_from, prepare  # isort: skip
 
 
 def test_the_grid_has_each_network_once_and_both_ends():
@@ -57,7 +57,7 @@ def test_a_row_measured_again_gives_its_own_numbers():
     metrics = {c: TopK() for c in SPACE.corners()}
     for metric in metrics.values():
         metric.update(torch.eye(2), torch.tensor([0, 1]))
-    latencies = measure_latencies(model, SPACE.corners(), 24, torch.device("cpu"), repeats=1, prepare=prepare)
+    latencies = measure_latencies(model, SPACE.corners(), 24, torch.device("cpu"), repeats=1, mean=MEAN, std=STD)
     provenance = {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 24}
     table = build_table(model, metrics, count_costs(model, SPACE.corners(), 24), latencies, provenance)
     for row in table.rows:

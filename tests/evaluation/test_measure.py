@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny import SPACE, tiny_network
 
-from mutual3d.evaluation import PartialResult, TopK, calibrate, measure, topk_correct
-from mutual3d.evaluation.measure import UnreadableVideosError, score_batch
+from mutual3d.evaluation import PartialResult, TopK, UnreadableVideosError, calibrate, measure, topk_correct
+from mutual3d.evaluation.measure import score_batch
 from mutual3d.evaluation.resume import digest
 from mutual3d.sampling import fit_clip, normalize_clip
 

@@ -1,6 +1,14 @@
 import pytest
+import torch
 
-from mutual3d.layers import ExpandedChannels, FixedChannels, ScaledChannels, SqueezedChannels, make_divisible
+from mutual3d.layers import (
+    ExpandedChannels,
+    FixedChannels,
+    JoinedChannels,
+    ScaledChannels,
+    SqueezedChannels,
+    make_divisible,
+)
 
 WIDTHS = [i / 200 for i in range(10, 201)]
 BASES = [3, 8, 12, 20, 24, 48, 54, 64, 96, 100, 192, 256, 432, 2048]
@@ -10,7 +18,9 @@ def all_rules():
     scaled = [ScaledChannels(base, divisor) for base in BASES for divisor in (1, 4, 8, 16)]
     expanded = [ExpandedChannels(rule, ratio) for rule in scaled for ratio in (2.25, 0.25)]
     squeezed = [SqueezedChannels(rule, 1 / 16) for rule in expanded]
-    return {"scaled": scaled, "expanded": expanded, "squeezed": squeezed, "fixed": [FixedChannels(3)]}
+    joined = [JoinedChannels(rule, tail) for rule in scaled for tail in (1, 16)]
+    fixed = [FixedChannels(3)]
+    return {"scaled": scaled, "expanded": expanded, "squeezed": squeezed, "joined": joined, "fixed": fixed}
 
 
 @pytest.mark.parametrize("kind", all_rules())
@@ -73,9 +83,27 @@ def test_squeezed_count_follows_its_block():
     assert [hidden.at(w) for w in (0.5, 0.63, 1.0)] == [16, 16, 32]
 
 
+@pytest.mark.parametrize("width", [0.25, 0.63, 1.0])
+def test_joined_channels_are_the_first_and_always_the_last(width):
+    rule = JoinedChannels(ScaledChannels(64), 16)
+    count = rule.at(width)
+    assert count == ScaledChannels(64).at(width) + 16
+    expected = [*range(count - 16), *range(64, 80)]
+    assert rule.select(torch.arange(80), count, 0).tolist() == expected
+    table = torch.arange(80).expand(3, 80)
+    assert rule.select(table, count, 1).tolist() == [expected] * 3
+
+
+def test_joined_channels_at_full_width_are_all():
+    rule = JoinedChannels(FixedChannels(5), 3)
+    assert rule.select(torch.arange(8), rule.full, 0).tolist() == list(range(8))
+
+
 def test_root_is_the_scaled_count_and_fixed_counts_have_none():
     base = ScaledChannels(24)
     assert SqueezedChannels(ExpandedChannels(base, 2.25), 1 / 16).root is base
+    assert JoinedChannels(ExpandedChannels(base, 0.25), 4).root is base
+    assert JoinedChannels(FixedChannels(3), 4).root is None
     assert FixedChannels(3).root is None
 
 

@@ -3,7 +3,14 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from mutual3d.layers import FixedChannels, ScaledChannels, SlimmableConv2d, SlimmableConv3d, SlimmableLinear
+from mutual3d.layers import (
+    FixedChannels,
+    JoinedChannels,
+    ScaledChannels,
+    SlimmableConv2d,
+    SlimmableConv3d,
+    SlimmableLinear,
+)
 
 WIDTHS = (0.25, 0.63, 1.0)
 PLAIN = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -100,6 +107,36 @@ def test_convolution_trains_its_active_channels_alone():
     used[:16, :16] = 1
     assert torch.equal(layer.weight.grad != 0, used.bool())
     assert not layer.bias.grad[16:].any()
+
+
+def joined_layer(kind):
+    """A layer whose inputs are an adaptive pathway's 32 channels and 5 of another one."""
+    torch.manual_seed(0)
+    rule = JoinedChannels(ScaledChannels(32), 5)
+    return SlimmableLinear(rule, 7) if kind == "linear" else SLIMMABLE[kind](rule, ScaledChannels(24), 1)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", [2, 3, "linear"])
+def test_a_layer_after_a_fusion_is_the_full_one_with_the_middle_channels_zero(kind, width):
+    layer, channels = joined_layer(kind), ScaledChannels(32).at(width)
+    x = torch.randn(2, channels + 5) if kind == "linear" else make_input(channels + 5, kind)
+    zeros = torch.zeros(2, 32 - channels, *x.shape[2:])
+    expected = layer(torch.cat([x[:, :channels], zeros, x[:, channels:]], 1))
+    set_width(layer, width)
+    output = layer(x)
+    torch.testing.assert_close(output, expected[:, : output.shape[1]], rtol=0, atol=1e-6)
+    torch.testing.assert_close(layer.plain(width)(x), output, rtol=0, atol=1e-6)
+
+
+def test_a_layer_after_a_fusion_trains_its_first_and_last_channels_alone():
+    layer = joined_layer(3)
+    set_width(layer, 0.5)
+    layer(make_input(16 + 5, 3)).sum().backward()
+    used = torch.zeros_like(layer.weight)
+    used[:16, :16] = used[:16, -5:] = 1
+    assert layer.out_rule.at(0.5) == 16
+    assert torch.equal(layer.weight.grad != 0, used.bool())
 
 
 def test_forward_changes_nothing():

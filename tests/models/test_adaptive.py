@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 import torch.nn as nn
-from networks import NETWORKS, calibrate_at_random, random_statistics
+from networks import NETWORKS, calibrate_at_random, random_clip, random_statistics
 
 from mutual3d.layers import SlimmableLayer, slimmable_norms
 from mutual3d.models import create_model
@@ -17,6 +17,11 @@ OUTSIDE = ["0.4-48-8", "1.1-48-8", "1-40-8", "1-48-6"]
 
 @pytest.fixture(params=NETWORKS)
 def case(request):
+    return NETWORKS[request.param]
+
+
+@pytest.fixture(params=[name for name in NETWORKS if name.endswith("_small")])
+def small_case(request):
     return NETWORKS[request.param]
 
 
@@ -37,6 +42,13 @@ def states_equal(first, second):
 
 def run(network, case, configuration, **options):
     return network.activate(configuration)(case.inputs(configuration, **options))
+
+
+def active_part(layer, parameter, shape):
+    """The first channels of a parameter; after a fusion the first and the last inputs."""
+    tail = getattr(getattr(layer, "in_rule", None), "tail", 0) if parameter.ndim > 1 else 0
+    part = parameter[tuple(slice(size) for size in shape)]
+    return torch.cat([part[:, : shape[1] - tail], parameter[: shape[0], -tail:]], 1) if tail else part
 
 
 # ---- activate and extract --------------------------------------------------------------------------------------------
@@ -78,7 +90,8 @@ def test_extracted_parameters_are_the_first_channels_in_memory_of_their_own(case
     full, plain = dict(model.named_parameters()), dict(model.subnetwork(smallest).named_parameters())
     assert list(plain) == list(full)
     for key, parameter in plain.items():
-        assert torch.equal(parameter, full[key][tuple(slice(size) for size in parameter.shape)])
+        layer = model.get_submodule(key.rpartition(".")[0])
+        assert torch.equal(parameter, active_part(layer, full[key], parameter.shape))
         parameter.zero_()
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
@@ -107,9 +120,9 @@ def test_full_width_is_the_plain_backbone_bit_for_bit(case):
         assert torch.equal(backbone(inputs), logits)
 
 
-def test_full_width_trains_as_the_plain_backbone_bit_for_bit():
-    model, gradients, outputs = SMALL.build().train(), [], []
-    inputs = SMALL.inputs(model.space.largest)
+def test_full_width_trains_as_the_plain_backbone_bit_for_bit(small_case):
+    model, gradients, outputs = small_case.build().train(), [], []
+    inputs = small_case.inputs(model.space.largest)
     networks = [model, model.subnetwork(model.space.largest)]
     for network in networks:
         torch.manual_seed(0)
@@ -121,18 +134,21 @@ def test_full_width_trains_as_the_plain_backbone_bit_for_bit():
     assert states_equal(*networks)
 
 
-def test_every_size_and_frame_count_runs():
-    model = SMALL.build(spatial_sizes=[17, 31, 32, 45], temporal_sizes=[1, 3, 5])
+def test_every_size_and_frame_count_runs(small_case):
+    model = small_case.build(spatial_sizes=[17, 31, 32, 45], temporal_sizes=[1, 3, 5])
     configurations = model.space.grid(0.5)
     calibrate_at_random(model, configurations)
     assert len(configurations) == 24
-    assert all(run(model, SMALL, c).shape == (2, 7) for c in configurations)
+    for configuration, pathways in model.fit_clips(random_clip(model, 45), configurations):
+        assert pathways[0].shape[2:] == (configuration.temporal, configuration.spatial, configuration.spatial)
+        assert model.activate(configuration)(pathways).shape == (2, 7)
 
 
 def test_a_larger_view_runs_at_the_same_configuration(case):
     model = case.build()
-    (clip,) = case.inputs(Configuration(1.0, 55, 8))
-    assert model([clip]).shape == (2, case.arguments["num_classes"])
+    pathways = model.fit_clip(random_clip(model, 55))
+    assert all(pathway.shape[-1] == 55 for pathway in pathways)
+    assert model(pathways).shape == (2, case.arguments["num_classes"])
 
 
 # ---- batch norm statistics -------------------------------------------------------------------------------------------
@@ -149,13 +165,13 @@ def test_a_configuration_that_was_never_calibrated_refuses_to_evaluate():
         model.extract(smallest)
 
 
-def test_training_needs_no_calibration_and_the_full_network_alone_updates_statistics():
-    model = SMALL.build().train()
+def test_training_needs_no_calibration_and_the_full_network_alone_updates_statistics(small_case):
+    model = small_case.build().train()
     before = copy.deepcopy(dict(model.named_buffers()))
     for configuration in model.space.corners()[:-1]:
-        assert run(model, SMALL, configuration).isfinite().all()
+        assert run(model, small_case, configuration).isfinite().all()
     assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers())
-    run(model, SMALL, model.space.largest)
+    run(model, small_case, model.space.largest)
     assert not any(torch.equal(before[name], buffer) for name, buffer in model.named_buffers())
 
 

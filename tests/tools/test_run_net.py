@@ -148,7 +148,10 @@ def test_killed_training_goes_on_and_ends_the_same_to_the_bit(finished, data, co
     """SIGKILL some time after the first checkpoint of a longer run; the resumed one equals an uninterrupted one."""
     changes = {"SOLVER.MAX_EPOCH": 4, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.ENABLE": False}
     run_net.main(["--cfg", str(config), *overrides(data, tmp_path / "whole", **changes)])
-    killed = subprocess.Popen(command(config, *overrides(data, tmp_path / "killed", **changes)), stdout=subprocess.DEVNULL)
+    words = command(config, *overrides(data, tmp_path / "killed", **changes))
+    # The same number of threads as here: sums in another order would round otherwise.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, env=environment)
     checkpoints = tmp_path / "killed" / "checkpoints"
     while not (checkpoints / "checkpoint_epoch_00001.pyth").is_file() and killed.poll() is None:
         time.sleep(0.01)

@@ -1,0 +1,429 @@
+"""Weights under other projects' names: PySlowFast, its Caffe2 zoo, PyTorchVideo, and torchvision's ResNets.
+
+A format is data: the rules that rename this project's keys, applied in order. Read the other way, the same table of
+names brings a checkpoint here, so that both directions cannot disagree. Nothing is dropped in silence: every
+conversion comes with a Report, and what fits only in part is refused.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn as nn
+
+from mutual3d.utils.files import load_tensors
+from mutual3d.utils.pickles import load_arrays
+
+from .build import create_model
+
+HEAD = ("head.projection.weight", "head.projection.bias")
+BN_EPS = 1e-5
+# What a norm holds for it to return its input.
+_IDENTITY = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - BN_EPS}
+_STAGES = (1, 2, 3, 4)
+_NOTHING = r"(?!)"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a project names the entries of a network.
+
+    rules: {architecture: ((pattern, replacement), ...)}, applied in order with `re.sub` to keys of this project.
+    absent: pattern of own keys that the format has no entry for. ignored: pattern of its entries that are no weights of
+    the network. legacy: (pattern, replacement) of spellings in its older files. exported: whether it can be written.
+    """
+
+    rules: dict
+    absent: str = _NOTHING
+    ignored: str = _NOTHING
+    legacy: tuple = ()
+    exported: bool = True
+
+
+# ---- Caffe2: PySlowFast's .pkl files. `t_` is the Fast pathway; a fusion is named after the last block before it. ----
+
+_CAFFE2 = (
+    (r"^s1_fuse\.conv_f2s", "t_pool1_subsample"),
+    (r"^s1_fuse\.bn", "t_pool1_subsample_bn"),
+    (r"^s(\d)_fuse\.conv_f2s", r"t_res\1_<last \1>_branch2c_bn_subsample"),
+    (r"^s(\d)_fuse\.bn", r"t_res\1_<last \1>_branch2c_bn_subsample_bn"),
+    (r"^s1\.pathway0_stem\.bn", "res_conv1_bn"),
+    (r"^s1\.pathway0_stem\.conv", "conv1"),
+    (r"^s1\.pathway1_stem\.bn", "t_res_conv1_bn"),
+    (r"^s1\.pathway1_stem\.conv", "t_conv1"),
+    (r"^s(\d)\.pathway0_res(\d+)\.", r"res\1_\2_"),
+    (r"^s(\d)\.pathway1_res(\d+)\.", r"t_res\1_\2_"),
+    (r"branch2\.se\.", "branch2b_bn_"),
+    (r"branch2\.", "branch2"),
+    (r"^head\.projection", "pred"),
+    (r"^head\.", ""),
+    (r"bn\.weight$", "bn_s"),
+    (r"bn\.bias$", "bn_b"),
+    (r"bn\.running_mean$", "bn_rm"),
+    (r"bn\.running_var$", "bn_riv"),
+    (r"\.weight$", "_w"),
+    (r"\.bias$", "_b"),
+)
+
+# ---- PyTorchVideo: blocks.0 is the stem, blocks.1 to 4 the stages; SlowFast pools in blocks.5, before its head. ------
+
+_PYTORCHVIDEO_BLOCK = (
+    (r"\.branch1\.", ".branch1_conv."),
+    (r"\.branch1_bn\.", ".branch1_norm."),
+    (r"\.branch2\.([abc])\.", r".branch2.conv_\1."),
+    (r"\.branch2\.([abc])_bn\.", r".branch2.norm_\1."),
+)
+_PYTORCHVIDEO_STAGES = tuple((rf"^s{i + 1}\.pathway0_res", f"blocks.{i}.res_blocks.") for i in _STAGES)
+_PYTORCHVIDEO = {
+    "slow": (
+        (r"^s1\.pathway0_stem\.conv\.", "blocks.0.conv."),
+        (r"^s1\.pathway0_stem\.bn\.", "blocks.0.norm."),
+        *_PYTORCHVIDEO_STAGES,
+        *_PYTORCHVIDEO_BLOCK,
+        (r"^head\.projection\.", "blocks.5.proj."),
+    ),
+    "slowfast": (
+        (r"^s1\.pathway(\d)_stem\.conv\.", r"blocks.0.multipathway_blocks.\1.conv."),
+        (r"^s1\.pathway(\d)_stem\.bn\.", r"blocks.0.multipathway_blocks.\1.norm."),
+        *((rf"^s{i}_fuse\.", f"blocks.{i - 1}.multipathway_fusion.") for i in _STAGES),
+        (r"_fusion\.conv_f2s\.", "_fusion.conv_fast_to_slow."),
+        (r"_fusion\.bn\.", "_fusion.norm."),
+        *((rf"^s{i + 1}\.pathway(\d)_res", rf"blocks.{i}.multipathway_blocks.\1.res_blocks.") for i in _STAGES),
+        *_PYTORCHVIDEO_BLOCK,
+        (r"^head\.projection\.", "blocks.6.proj."),
+    ),
+    "x3d": (
+        # Its stem calls the spatial convolution conv_t and the temporal one conv_xy.
+        (r"^s1\.pathway0_stem\.conv_xy\.", "blocks.0.conv.conv_t."),
+        (r"^s1\.pathway0_stem\.conv\.", "blocks.0.conv.conv_xy."),
+        (r"^s1\.pathway0_stem\.bn\.", "blocks.0.norm."),
+        *_PYTORCHVIDEO_STAGES,
+        (r"\.branch2\.b_bn\.", ".branch2.norm_b.0."),
+        (r"\.branch2\.se\.fc1\.", ".branch2.norm_b.1.block.0."),
+        (r"\.branch2\.se\.fc2\.", ".branch2.norm_b.1.block.2."),
+        *_PYTORCHVIDEO_BLOCK,
+        (r"^head\.conv_5\.", "blocks.5.pool.pre_conv."),
+        (r"^head\.conv_5_bn\.", "blocks.5.pool.pre_norm."),
+        (r"^head\.lin_5\.", "blocks.5.pool.post_conv."),
+        (r"^head\.projection\.", "blocks.5.proj."),
+    ),
+}
+
+# ---- torchvision: a 2D ResNet of bottlenecks, inflated. --------------------------------------------------------------
+
+_TORCHVISION = (
+    (r"^s1\.pathway0_stem\.(conv|bn)\.", r"\g<1>1."),
+    *((rf"^s{i + 1}\.pathway0_res", f"layer{i}.") for i in _STAGES),
+    (r"\.branch1\.", ".downsample.0."),
+    (r"\.branch1_bn\.", ".downsample.1."),
+    *((rf"\.branch2\.{letter}\.", f".conv{i}.") for i, letter in enumerate("abc", start=1)),
+    *((rf"\.branch2\.{letter}_bn\.", f".bn{i}.") for i, letter in enumerate("abc", start=1)),
+)
+
+_MODULE = (r"^module\.", "")
+FORMATS = {
+    "pyslowfast": Format(
+        {"slow": (), "slowfast": (), "x3d": ()},
+        # A norm trained on parts of the batch was once written as the pair `bn` (the whole) and `split_bn` (the parts).
+        ignored=r"bn\.split_bn\.",
+        legacy=(_MODULE, (r"bn\.bn\.", "bn.")),
+    ),
+    "caffe2": Format(
+        {"slow": _CAFFE2, "slowfast": _CAFFE2, "x3d": _CAFFE2},
+        absent=r"num_batches_tracked$",
+        ignored=r"momentum|(^|_)lr($|_)|model_iter",
+    ),
+    "pytorchvideo": Format(_PYTORCHVIDEO, legacy=(_MODULE,)),
+    "torchvision": Format(
+        {"slow": _TORCHVISION}, absent=r"^head\.", ignored=r"^fc\.", legacy=(_MODULE,), exported=False
+    ),
+}
+
+
+@dataclass
+class Report:
+    """What a conversion did with every entry.
+
+    used: {name there: name here}. skipped: {name that was left behind: why}. reshaped: {name here: what was changed}.
+    missing: {name here: what it holds, since the file had nothing for it}.
+    """
+
+    title: str
+    used: dict = field(default_factory=dict)
+    skipped: dict = field(default_factory=dict)
+    reshaped: dict = field(default_factory=dict)
+    missing: dict = field(default_factory=dict)
+
+    def __str__(self):
+        counts = ", ".join(f"{len(part)} {name}" for name, part in self._parts().items())
+        lines = [f"{self.title}: {counts}"]
+        for name, part in self._parts().items():
+            lines += [f"{name}:"] * bool(part) + [f"  {left}: {right}" for left, right in part.items()]
+        return "\n".join(lines)
+
+    def _parts(self):
+        used = {there: "the same name" if there == here else here for there, here in self.used.items()}
+        return {"used": used, "skipped": self.skipped, "reshaped": self.reshaped, "missing": self.missing}
+
+
+def key_map(own, format_name, architecture):
+    """{own key: its name in the format, None where the format has no such entry}, a bijection of the named ones.
+
+    own: state dict, or any mapping of all keys of a network to tensors. Raises ValueError for an unknown format or an
+    architecture that it does not know.
+    """
+    form = _format(format_name, architecture)
+    bare = _norms_without_counterpart(own, format_name, architecture)
+    last = _last_blocks(own)
+    names = {}
+    for key in own:
+        is_absent = re.search(form.absent, key) or key.rpartition(".")[0] in bare
+        names[key] = None if is_absent else _renamed(key, form.rules[architecture], last)
+    named = [name for name in names.values() if name is not None]
+    assert len(set(named)) == len(named), "two keys have one name"
+    return names
+
+
+def _format(format_name, architecture):
+    if format_name not in FORMATS:
+        raise ValueError(f"there is no format '{format_name}': choose among {', '.join(FORMATS)}")
+    rules = FORMATS[format_name].rules
+    if architecture not in rules:
+        raise ValueError(f"the format {format_name} has no '{architecture}': it has {', '.join(rules)}")
+    return FORMATS[format_name]
+
+
+def _renamed(key, rules, last_blocks=None):
+    for pattern, replacement in rules:
+        key = re.sub(pattern, replacement, key)
+    return re.sub(r"<last (\d)>", lambda match: last_blocks[match[1]], key)
+
+
+def _last_blocks(keys):
+    """{stage number: number of its last block}, as text."""
+    blocks = {}
+    for stage, block in re.findall(r"^s(\d)\.pathway0_res(\d+)\.", "\n".join(keys), re.MULTILINE):
+        blocks[stage] = max(blocks.get(stage, "0"), block, key=int)
+    return blocks
+
+
+def _norms_without_counterpart(own, format_name, architecture):
+    """Shortcut norms that PyTorchVideo's X3D lacks: where a shortcut's convolution keeps the number of channels."""
+    if (format_name, architecture) != ("pytorchvideo", "x3d"):
+        return []
+    shortcuts = {key: tensor.shape for key, tensor in own.items() if key.endswith(".branch1.weight")}
+    return [f"{key.removesuffix('.weight')}_bn" for key, shape in shortcuts.items() if shape[0] == shape[1]]
+
+
+# ---- From another project --------------------------------------------------------------------------------------------
+
+
+def read_source(path, source_format):
+    """The content of a checkpoint file of that format, without executing anything in it; ValueError as its readers."""
+    return load_arrays(path) if source_format == "caffe2" else load_tensors(path)
+
+
+def convert_state(state, source_format, model_or_arguments, *, reset_head=False, source="checkpoint"):
+    """(state dict that loads into the network, Report) of another project's weights.
+
+    state: {name: tensor or array}, or a checkpoint's content that holds it (`model_state`, `state_dict`, `blobs`).
+    model_or_arguments: the network, or the arguments of `create_model`. reset_head: leave the classifier as the network
+    initialised it, whatever the number of classes; torchvision's is never taken. Kernels without a time axis are
+    repeated over time and divided by its length (inflation; Carreira and Zisserman, CVPR 2017).
+    PyTorchVideo's X3D has one norm less. Here it becomes one that changes nothing with its running statistics, but
+    normalises once training or calibration gives it others.
+    Raises ValueError, naming `source`, when any weight is left over, missing or of another shape.
+    """
+    network = model_or_arguments if isinstance(model_or_arguments, nn.Module) else create_model(**model_or_arguments)
+    own, architecture = network.state_dict(), network.arguments["name"]
+    names = key_map(own, source_format, architecture)
+    report = Report(f"{source}, {source_format} -> {architecture}")
+    theirs = _weights(state, source_format, report, source)
+    match = _Match(own, names, theirs, report, optional=HEAD if reset_head else ())
+    if match.unfit or match.lost or match.unknown:
+        raise ValueError(match.describe_misfit(source, source_format, architecture))
+    return match.fill(), report
+
+
+def _weights(state, source_format, report, source):
+    """{up-to-date name: tensor}; entries that are no weights go to `report.skipped`."""
+    form, weights = FORMATS[source_format], {}
+    for name, value in _unwrapped(state, source).items():
+        if re.search(form.ignored, name):
+            report.skipped[name] = "no weight of this network"
+        else:
+            weights[_renamed(name, form.legacy)] = _tensor(value, name, source)
+    return weights
+
+
+def _unwrapped(state, source):
+    for container in ("model_state", "state_dict", "blobs"):
+        if isinstance(state, Mapping) and isinstance(state.get(container), Mapping):
+            state = state[container]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(name, str) for name in state):
+        raise ValueError(f"'{source}' holds no weights: expected names and tensors, or a checkpoint with 'model_state'")
+    return state
+
+
+def _tensor(value, name, source):
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    raise ValueError(f"'{source}' holds no weights: there is {type(value).__name__}, not a tensor, under '{name}'")
+
+
+class _Match:
+    """A network's entries beside those of a file.
+
+    fitting: {own key: tensor}. unfit: {own key: the shapes}. lost: own keys that the file should have and has not.
+    unknown: names in the file that the network has nothing for. optional: own keys that are not taken from the file.
+    """
+
+    def __init__(self, own, names, theirs, report, optional):
+        self.own, self.names, self.theirs, self.report = own, names, theirs, report
+        self.fitting, self.unfit, self.lost = {}, {}, []
+        for key, name in names.items():
+            if name in theirs and key in optional:
+                report.skipped[name] = "the head is re-initialised, as asked"
+            elif name in theirs:
+                self._take(key, name)
+            elif name is not None and key not in optional and not key.endswith("num_batches_tracked"):
+                self.lost.append(key)
+        known = set(names.values())
+        self.unknown = [name for name in theirs if name not in known]
+
+    def _take(self, key, name):
+        tensor, change = _fitted(self.theirs[name], self.own[key].shape)
+        if tensor is None:
+            self.unfit[key] = change
+            return
+        self.fitting[key] = tensor.to(self.own[key])
+        self.report.used[name] = key
+        if change:
+            self.report.reshaped[key] = change
+
+    def fill(self):
+        """The whole state dict: what fits, and the values of what the file does not have."""
+        missing = {key: _filler(key, tensor) for key, tensor in self.own.items() if key not in self.fitting}
+        self.report.missing.update({key: why for key, (_, why) in missing.items()})
+        return {key: self.fitting[key] if key in self.fitting else missing[key][0] for key in self.own}
+
+    def describe_misfit(self, source, source_format, architecture):
+        """Why the two do not meet, with counts, examples and the fix."""
+        there, here = self._class_counts()
+        if not self.lost and not self.unknown and self.unfit.keys() <= set(HEAD) and there != here:
+            return (
+                f"'{source}' was made for {there} classes and this network has {here}: set MODEL.NUM_CLASSES to match, "
+                "or re-initialise the head with reset_head=True (--reset-head)"
+            )
+        named = sum(name is not None for name in self.names.values())
+        lines = [
+            f"'{source}' is a checkpoint of another architecture or format: {len(self.fitting)} of the {named} entries "
+            f"that {architecture} has in the format {source_format} fit, {len(self.unknown)} of the file's "
+            f"{len(self.theirs)} are unknown"
+        ]
+        lines += _some("missing in the file", [self.names[key] for key in self.lost])
+        lines += _some("unknown to this network", self.unknown)
+        lines += _some("of another shape", [f"{self.names[key]} {shapes}" for key, shapes in self.unfit.items()])
+        return "\n".join([*lines, self._advice(source_format, architecture)])
+
+    def _class_counts(self):
+        """Classes in the file (None when it has no classifier) and of the network."""
+        bias = self.theirs.get(self.names[HEAD[1]])
+        return None if bias is None else bias.numel(), self.own[HEAD[1]].numel()
+
+    def _advice(self, source_format, architecture):
+        for name, form in FORMATS.items():
+            if name != source_format and architecture in form.rules:
+                wanted = set(key_map(self.own, name, architecture).values()) - {None}
+                if len(wanted & self.theirs.keys()) > len(wanted) / 2:
+                    return f"its names are those of the format {name}"
+        return "check the format, MODEL.MODEL_NAME and the network's keys in the config"
+
+
+def _fitted(tensor, shape):
+    """(tensor in that shape or None, what was changed or what differs)."""
+    change = f"{tuple(tensor.shape)} -> {tuple(shape)}"
+    if tensor.shape == shape:
+        return tensor, ""
+    if tensor.ndim == 4 and len(shape) == 5 and tensor.shape == shape[:2] + shape[3:]:
+        return tensor.unsqueeze(2).expand(shape) / shape[2], f"{change}, inflated: repeated over time and divided by it"
+    if _without_ones(tensor.shape) == _without_ones(shape):
+        return tensor.reshape(shape), f"{change}, axes of size 1"
+    return None, f"{tuple(tensor.shape)}, not {tuple(shape)}"
+
+
+def _without_ones(shape):
+    """The shape without trailing ones: fully connected weights may stand for 1x1x1 convolutions and the reverse."""
+    sizes = list(shape)
+    while sizes and sizes[-1] == 1:
+        sizes.pop()
+    return sizes
+
+
+def _filler(key, like):
+    """(value, why) of an entry that the file does not have."""
+    entry = key.rpartition(".")[2]
+    if key in HEAD:
+        return like, "RE-INITIALISED: the classifier has to be trained"
+    if entry == "num_batches_tracked":
+        return like, f"{like.item()}, as before: the file does not count batches"
+    return torch.full_like(like, _IDENTITY[entry]), "a norm that the other project lacks, set to change nothing"
+
+
+def _some(title, names, limit=4):
+    more = f", and {len(names) - limit} more" if len(names) > limit else ""
+    return [f"  {title}: {', '.join(names[:limit])}{more}"] if names else []
+
+
+# ---- To another project ----------------------------------------------------------------------------------------------
+
+
+def export_state(state, target_format, architecture):
+    """(state dict under the other project's names, Report) of a full-width network's state dict.
+
+    architecture: slow, slowfast or x3d. A norm that the other project lacks (PyTorchVideo's X3D) is folded into the
+    convolution before it and the bias of the norm that is added to it: the same function in evaluation.
+    Raises ValueError for a format that cannot be written and for the state of another architecture.
+    """
+    if not _format(target_format, architecture).exported:
+        raise ValueError(f"the format {target_format} is read and not written: it has no time axis")
+    if architecture != _architecture(state):
+        raise ValueError(f"these weights are of {_architecture(state)}, not of {architecture}")
+    names = key_map(state, target_format, architecture)
+    report = Report(f"{architecture} -> {target_format}")
+    state = _folded(state, _norms_without_counterpart(state, target_format, architecture), report)
+    for key, name in names.items():
+        if name is None:
+            report.skipped[key] = report.skipped.get(key, f"{target_format} has no such entry")
+        else:
+            report.used[name] = key
+    return {name: state[key] for name, key in report.used.items()}, report
+
+
+def _architecture(keys):
+    if "s1.pathway0_stem.conv_xy.weight" in keys:
+        return "x3d"
+    return "slowfast" if "s1_fuse.conv_f2s.weight" in keys else "slow"
+
+
+def _folded(state, norms, report):
+    """`state` with each shortcut norm's scale in its convolution and its shift in the residual branch's last norm."""
+    state = dict(state)
+    for norm in norms:
+        weight, bias, mean, variance = (
+            state[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = weight / torch.sqrt(variance + BN_EPS)
+        convolution, sum_bias = f"{norm.removesuffix('_bn')}.weight", f"{norm.removesuffix('1_bn')}2.c_bn.bias"
+        for key, value in (
+            (convolution, state[convolution] * scale[:, None, None, None, None]),
+            (sum_bias, state[sum_bias] + bias - mean * scale),
+        ):
+            state[key] = value.to(state[key])
+            report.reshaped[key] = f"{norm} is folded into it"
+        report.skipped.update({key: "folded into its neighbours" for key in state if key.startswith(f"{norm}.")})
+    return state

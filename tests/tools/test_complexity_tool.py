@@ -1,0 +1,98 @@
+import csv
+import itertools
+import subprocess
+import sys
+
+import pytest
+from tiny import ROOT, load_tool
+
+tool = load_tool("complexity")
+KINETICS = ROOT / "configs" / "Kinetics"
+
+# One configuration of each width, which is enough to print everything.
+ONE_SIZE = {
+    "MUTUAL_X3D_XS": ["MUTUAL.SPATIAL_SIZES", "[160]", "MUTUAL.TEMPORAL_SIZES", "[4]"],
+    "MUTUAL_SLOW_8x8_R50": ["MUTUAL.SPATIAL_SIZES", "[224]", "MUTUAL.TEMPORAL_SIZES", "[8]"],
+    "MUTUAL_SLOWFAST_4x16_R50": ["MUTUAL.SPATIAL_SIZES", "[224]", "MUTUAL.TEMPORAL_SIZES", "[4]"],
+    "X3D_XS": [],
+    "SLOWFAST_8x8_R50": [],
+}
+
+
+@pytest.fixture
+def printed(capsys):
+    def run(name, *arguments):
+        tool.main(["--cfg", str(KINETICS / f"{name}.yaml"), *arguments])
+        return capsys.readouterr().out
+
+    return run
+
+
+def column(text, heading):
+    """{first word: second} of the lines of a table: those under its heading whose second word is a number."""
+    lines = [line.split() for line in text[text.index(heading) :].splitlines()[1:]]
+    rows = itertools.takewhile(lambda words: len(words) > 1 and words[1].replace(".", "").isdigit(), lines)
+    return {words[0]: float(words[1]) for words in rows}
+
+
+@pytest.fixture
+def uncounted_step(monkeypatch):
+    """Counting all that a step may draw takes seconds, and is tested where it is written."""
+    monkeypatch.setattr(tool, "counted_step_cost", lambda model, subnets, crop, known: 0.0)
+
+
+@pytest.mark.parametrize("name", ONE_SIZE)
+def test_every_family_prints_its_grid_and_stages_that_sum_to_the_largest(printed, name):
+    text = printed(name, "GRID.WIDTH_STEP", "0.5", *ONE_SIZE[name])
+    grid, stages = column(text, "configuration  "), column(text, "stage of")
+    *parts, total = stages.values()
+    assert list(grid.values()) == sorted(grid.values())
+    assert len(grid) == (2 if name.startswith("MUTUAL") else 1)
+    assert total == pytest.approx(list(grid.values())[-1], abs=2e-3)
+    assert sum(parts) == pytest.approx(total, abs=1e-3 * len(parts))
+    assert ("slow" in text.split("stage of")[1].split("\n")[0]) == ("SLOWFAST" in name)
+    assert ("training step" in text) == name.startswith("MUTUAL")
+    assert "MiB in fp32" in text
+
+
+@pytest.mark.usefixtures("uncounted_step")
+def test_the_papers_factors_give_table_4(printed):
+    factors = "--spatial-factors", "0.63", "0.8", "1.0", "--temporal-factors", "0.4", "0.63", "1.0"
+    text = printed("MUTUAL_SLOW_8x8_R50", "--crop", "256", "GRID.WIDTH_STEP", "1.0", *factors)
+    assert "one view cut at 256 pixels" in text
+    assert "largest 1-224-8: 54.52 GFLOPs, 32,454,096 parameters" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("by factors w^2 s^2 t"))
+    assert float(line.split(": ")[1].split()[0]) == pytest.approx(74.8, rel=5e-3)
+    assert "s = 0.63, 0.8, 1; t = 0.4, 0.63, 1" in text
+
+
+@pytest.mark.usefixtures("uncounted_step")
+def test_the_grid_is_written_as_csv(printed, tmp_path):
+    path = tmp_path / "grid.csv"
+    name, options = "MUTUAL_X3D_XS", ["--crop", "160", "--csv", str(path), "GRID.WIDTH_STEP", "0.5"]
+    text = printed(name, *options, *ONE_SIZE[name])
+    rows = list(csv.DictReader(path.open()))
+    gflops = {row["configuration"]: float(row["gflops_per_view"]) for row in rows}
+    assert gflops == pytest.approx(column(text, "configuration  "), abs=1e-3)
+    assert rows[-1] == {
+        "configuration": "1-160-4", "width": "1.0", "spatial": "160", "temporal": "4", "crop": "160",
+        "gflops_per_view": rows[-1]["gflops_per_view"], "parameters": "3794322",
+    }  # fmt: skip
+
+
+def test_factors_of_the_wrong_number_are_refused_before_anything_is_counted(printed, monkeypatch):
+    monkeypatch.setattr(tool, "count_costs", None)
+    with pytest.raises(ValueError, match="the spatial factors are .*one for each of the sizes 142, 178, 224"):
+        printed("MUTUAL_SLOW_8x8_R50", "--spatial-factors", "0.63", "1.0")
+
+
+def test_a_crop_without_pixels_is_refused(printed):
+    with pytest.raises(ValueError, match="--crop is 0: it must be 1 or more"):
+        printed("X3D_XS", "--crop", "0")
+
+
+def test_a_mistake_is_one_line_and_status_1():
+    command = [sys.executable, str(ROOT / "tools" / "complexity.py"), "--cfg", "none.yaml"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: there is no config 'none.yaml'") and result.stderr.count("\n") == 1
