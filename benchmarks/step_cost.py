@@ -12,24 +12,18 @@ import torch
 from common import machine, paired_means, replace_row
 
 from mutual3d.config import load_config
+from mutual3d.evaluation.complexity import counted_step_cost
 from mutual3d.evaluation.grid import count_costs
 from mutual3d.models import build_model
-from mutual3d.sampling import expected_step_cost, preferred_memory_format
+from mutual3d.sampling import preferred_memory_format
 from mutual3d.training.build import build_step
 from mutual3d.utils import distributed
 
 
 def flops_ratio(model, subnets):
     """Expected GFLOPs of a step over the largest configuration's, counted."""
-    crop, known = model.space.spatial_sizes[-1], {}
-
-    def gflops(configuration):
-        key = model.signature(configuration.width), configuration.spatial, configuration.temporal
-        if key not in known:
-            known[key] = count_costs(model, [configuration], crop)[configuration].gflops
-        return known[key]
-
-    return expected_step_cost(model.space, subnets, gflops) / gflops(model.space.largest)
+    crop, largest = model.space.spatial_sizes[-1], model.space.largest
+    return counted_step_cost(model, subnets, crop) / count_costs(model, [largest], crop)[largest].gflops
 
 
 def compare(path, batch, repeats):

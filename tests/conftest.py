@@ -1,9 +1,11 @@
-"""Shared set-up: two threads, and `tests/` itself importable so that tests share their helpers."""
+"""Shared set-up: two threads unless OMP_NUM_THREADS says otherwise, and `tests/` itself importable for shared helpers."""
 
+import os
 import sys
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-torch.set_num_threads(2)
+# Small networks on a busy machine are far slower with two threads that wait for each other than with one.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))

@@ -22,7 +22,7 @@ from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
 from mutual3d.evaluation.plots import plot_accuracy
 from mutual3d.evaluation.report import write_report
 from mutual3d.models import build_model
-from mutual3d.sampling import expected_step_cost, preferred_memory_format, prepare_clip
+from mutual3d.sampling import preferred_memory_format, prepare_clip
 from mutual3d.training import Checkpoints, Trainer
 from mutual3d.training.build import build_optimizer, build_schedule, build_step
 from mutual3d.utils import distributed
@@ -66,7 +66,6 @@ class Run:
             max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, log_period=cfg.LOG_PERIOD,
             after_epoch=lambda epoch: self._after_epoch(epoch, optimizer, step.scaler), writer=self.writer,
         )  # fmt: skip
-        self._log_step_cost()
         trainer.train(start)
         if self.writer:
             self.writer.close()
@@ -119,14 +118,6 @@ class Run:
         except ModuleNotFoundError:
             raise ModuleNotFoundError("TENSORBOARD.ENABLE needs tensorboard: pip install -e .[tensorboard]") from None
         return SummaryWriter(cfg.TENSORBOARD.LOG_DIR or str(self.output / f"runs-{cfg.TRAIN.DATASET}"))
-
-    def _log_step_cost(self):
-        """Say what a step costs beside a static one, from the sampling rules (paper, Table 4)."""
-        space, subnets = self.model.space, self.cfg.MUTUAL.SUBNETS if self.cfg.MUTUAL.ENABLE else []
-        factor = expected_step_cost(
-            space, subnets, lambda c: c.width**2 * (c.spatial / space.spatial_sizes[-1]) ** 2 * c.temporal
-        ) / space.temporal_sizes[-1]
-        logger.info("a step costs about %.2f times the static network's, by factors of width, size and frames", factor)
 
     # ---- Calibration and the grid --------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ def spoil(directory, kind):
 @pytest.mark.parametrize("kind", ["truncated", "text", "audio", "missing"])
 def test_unreadable_videos_stop_training_with_path_and_cause(run, tmp_path, kind):
     directory = spoil(write_set(tmp_path / "bad", num_videos=8), kind)
-    with pytest.raises(RuntimeError, match=r"1 of 8 training videos(.|\n)*3.mp4: (.|\n)*check_data.py"):
+    with pytest.raises(RuntimeError, match=r"1 of 8 videos cannot be read(.|\n)*3.mp4: (.|\n)*check_data.py"):
         run(directory)
 
 
@@ -80,7 +80,7 @@ def test_a_stated_share_of_unreadable_videos_is_tolerated_and_left_out(run, tmp_
     directory = spoil(write_set(tmp_path / "bad", num_videos=8), "text")
     run(directory, DATA_LOADER__MAX_UNREADABLE_TRAIN=0.2, DATA_LOADER__MAX_UNREADABLE_TEST=0.2, GRID__LATENCY_DEVICES=[])
     log = (tmp_path / "out" / "stdout.log").read_text()
-    assert "skipped: cannot read" in log and "left out of the accuracy" in log
+    assert "skipped: cannot read" in log and "they are left out" in log
     from mutual3d.evaluation import QueryTable
 
     assert QueryTable.load(tmp_path / "out" / "query_table.json").provenance["num_videos"] == 7
