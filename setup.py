@@ -23,6 +23,6 @@ setup(
     extras_require={
         "decord": ["decord>=0.6"],
         "tensorboard": ["tensorboard>=2.14"],
-        "test": ["decord>=0.6", "pytest>=8", "scikit-learn>=1.4", "tensorboard>=2.14"],
+        "test": ["decord>=0.6", "pytest>=8", "pytorchvideo>=0.1.5", "scikit-learn>=1.4", "tensorboard>=2.14"],
     },
 )
