@@ -133,7 +133,7 @@ def _mixed_precision_step(rank, path):
 
 
 def test_mixed_precision_keeps_gradients_finite(tmp_path):
-    """In a process of its own: bf16 kernels of the CPU have given other gradients late in a long process."""
+    """In a process of its own: once, late in a long test process, a gradient was not finite; the cause is not known."""
     mp.spawn(_mixed_precision_step, args=(str(tmp_path / "step.pth"),), nprocs=1)
     result = torch.load(tmp_path / "step.pth")
     assert len(result["losses"]) == 3
