@@ -5,6 +5,7 @@ full layer. The number of outputs is the attribute `active_out_channels`; the nu
 that arrives, and nothing changes in `forward`. At full width the layer is the plain one, bit for bit.
 """
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
@@ -65,10 +66,20 @@ class SlimmableConv2d(_SlimmableConv, nn.Conv2d):
     _plain_type = nn.Conv2d
 
 
+def _conv3d(x, weight, bias, stride, padding, dilation, groups):
+    """`F.conv3d`, in float32 where oneDNN's bfloat16 is wrong: with fewer frames than taps in time, its gradient of the
+    weight takes in memory that nothing has written (torch 2.15, CPU)."""
+    if x.device.type != "cpu" or x.shape[2] >= weight.shape[2] or not torch.is_autocast_enabled("cpu"):
+        return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
+    with torch.autocast("cpu", enabled=False):
+        bias = None if bias is None else bias.float()
+        return F.conv3d(x.float(), weight.float(), bias, stride, padding, dilation, groups)
+
+
 class SlimmableConv3d(_SlimmableConv, nn.Conv3d):
     """`nn.Conv3d` whose channel counts may be `Channels`; x is B, C, T, H, W. Dense, grouped or depthwise."""
 
-    _convolve = staticmethod(F.conv3d)
+    _convolve = staticmethod(_conv3d)
     _plain_type = nn.Conv3d
 
 

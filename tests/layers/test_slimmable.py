@@ -193,3 +193,15 @@ def test_full_linear_is_bit_identical_to_the_torch_layer(bias):
 def test_linear_refuses_more_features_than_it_has():
     with pytest.raises(ValueError, match="the input has 9 features; this layer has 8"):
         SlimmableLinear(8, 2)(torch.zeros(1, 9))
+
+
+@pytest.mark.parametrize("kernel, frames", [(5, 2), (5, 4), (3, 2), (3, 4)])
+def test_bfloat16_gradients_are_right_where_there_are_fewer_frames_than_taps(kernel, frames):
+    torch.manual_seed(0)
+    convolution = SlimmableConv3d(16, 16, (kernel, 1, 1), padding=(kernel // 2, 0, 0), bias=False)
+    x, upstream = torch.randn(2, 16, frames, 6, 6), torch.randn(2, 16, frames, 6, 6)
+    (exact,) = torch.autograd.grad(convolution(x), convolution.weight, upstream)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = convolution(x)
+    (half,) = torch.autograd.grad(y, convolution.weight, upstream.to(y.dtype))
+    assert (half - exact).abs().max() < 0.03 * exact.abs().max()
