@@ -1,5 +1,8 @@
 """What no single key can say: values that must agree, and settings that are not supported."""
 
+IMAGE_DATASETS = ("image_folder", "cifar10", "cifar100", "food101", "indoor67", "digits")
+DATASETS = ("kinetics", "charades", "ava", *IMAGE_DATASETS)
+
 # (key, value that is supported): anything else is an error, because skipping it would change the network or the task.
 _SUPPORTED = {
     "NUM_SHARDS": (1,),
@@ -7,31 +10,30 @@ _SUPPORTED = {
     "BN.MOMENTUM": (0.1,),
     "BN.EPSILON": (1e-5,),
     "MODEL.DROPCONNECT_RATE": (0.0,),
-    "MODEL.LOSS_FUNC": ("cross_entropy",),
+    "MODEL.LOSS_FUNC": ("cross_entropy", "bce_logit", "bce"),
+    "MODEL.HEAD_ACT": ("softmax", "sigmoid"),
     "X3D.BN_LIN5": (False,),
     "X3D.CHANNELWISE_3x3x3": (True,),
     "RESNET.STRIDE_1X1": (False,),
     "RESNET.NUM_GROUPS": (1,),
     "RESNET.TRANS_FUNC": ("bottleneck_transform", "x3d_transform"),
-    "DATA.MULTI_LABEL": (False,),
     "DATA.REVERSE_INPUT_CHANNEL": (False,),
-    "DATA.TRAIN_JITTER_SCALES_RELATIVE": ([],),
-    "DATA.TRAIN_JITTER_ASPECT_RELATIVE": ([],),
     "DATA.TRAIN_JITTER_MOTION_SHIFT": (False,),
     "DATA.ENSEMBLE_METHOD": ("sum", "max"),
-    "DETECTION.ENABLE": (False,),
+    "DETECTION.ALIGNED": (True,),
     "SOLVER.OPTIMIZING_METHOD": ("sgd",),
     "SOLVER.LR_POLICY": ("cosine", "steps_with_relative_lrs"),
-    "TRAIN.DATASET": ("kinetics",),
-    "TEST.DATASET": ("kinetics",),
+    "TRAIN.DATASET": DATASETS,
+    "TEST.DATASET": DATASETS,
     "TRAIN.CHECKPOINT_TYPE": ("pytorch",),
     "TEST.CHECKPOINT_TYPE": ("pytorch",),
     "TRAIN.CHECKPOINT_INFLATE": (False,),
     "TRAIN.MIXED_PRECISION_DTYPE": ("bfloat16", "float16"),
     "TEST.NUM_SPATIAL_CROPS": (1, 3),
-    "MUTUAL.OBJECTIVE": ("inplace_distillation", "labels"),
-    "MUTUAL.BATCHNORM": ("calibrated",),
+    "MUTUAL.OBJECTIVE": ("inplace_distillation", "labels", "ensemble_distillation", "ensemble_distillation_vanilla"),
+    "MUTUAL.BATCHNORM": ("calibrated", "private_width", "private_size"),
     "CALIBRATION.TRANSFORM": ("test", "train"),
+    "CALIBRATION.AVERAGE": ("exact", "moving"),
 }
 
 _POSITIVE = (
@@ -58,8 +60,10 @@ def check_config(cfg):
     if _nonempty(cfg.NONLOCAL.LOCATION):
         raise ValueError(f"NONLOCAL.LOCATION is {cfg.NONLOCAL.LOCATION}: non-local blocks are not supported")
     _check_batches(cfg)
+    _check_task(cfg)
     if cfg.MUTUAL.ENABLE:
         _check_sizes(cfg)
+        _check_method(cfg)
 
 
 def _get(cfg, key):
@@ -70,6 +74,37 @@ def _get(cfg, key):
 
 def _nonempty(value):
     return any(_nonempty(part) for part in value) if isinstance(value, (list, tuple)) else True
+
+
+def _check_task(cfg):
+    """Data, labels, loss and scores must speak of the same thing."""
+    several = cfg.TRAIN.DATASET in ("charades", "ava")
+    wanted = {
+        "TEST.DATASET": cfg.TRAIN.DATASET,
+        "DATA.MULTI_LABEL": cfg.TRAIN.DATASET == "charades",
+        "DETECTION.ENABLE": cfg.TRAIN.DATASET == "ava",
+        "MODEL.HEAD_ACT": "sigmoid" if several else "softmax",
+    }
+    for key, value in wanted.items():
+        if _get(cfg, key) != value:
+            raise ValueError(f"{key} is {_get(cfg, key)!r}: with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be {value!r}")
+    if several != (cfg.MODEL.LOSS_FUNC != "cross_entropy"):
+        legal = "bce_logit or bce" if several else "cross_entropy"
+        raise ValueError(f"MODEL.LOSS_FUNC is '{cfg.MODEL.LOSS_FUNC}': with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be {legal}")
+    for key in ("TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE", "COLOR_JITTER", "CROP_PADDING"):
+        if cfg.DATA[key] and cfg.TRAIN.DATASET not in IMAGE_DATASETS:
+            raise ValueError(f"DATA.{key} is {cfg.DATA[key]}: mutual3d supports it for images, not for {cfg.TRAIN.DATASET}")
+
+
+def _check_method(cfg):
+    """Rules, objective and norms of a step must go together."""
+    mutual = cfg.MUTUAL
+    if mutual.OBJECTIVE == "inplace_distillation" and not mutual.LARGEST:
+        raise ValueError("MUTUAL.OBJECTIVE inplace_distillation needs MUTUAL.LARGEST True: or set MUTUAL.OBJECTIVE labels")
+    if mutual.OBJECTIVE.startswith("ensemble") and (mutual.LARGEST or list(mutual.SUBNETS) != ["each_size"]):
+        raise ValueError(f"MUTUAL.OBJECTIVE {mutual.OBJECTIVE} needs MUTUAL.SUBNETS [each_size] and MUTUAL.LARGEST False")
+    if mutual.BATCHNORM == "private_width" and not mutual.WIDTHS:
+        raise ValueError("MUTUAL.BATCHNORM private_width needs MUTUAL.WIDTHS, for example [0.25, 0.5, 0.75, 1.0]")
 
 
 def _check_batches(cfg):

@@ -34,10 +34,16 @@ _C.MUTUAL.SPATIAL_SIZES = [142, 160, 192, 224]
 _C.MUTUAL.TEMPORAL_SIZES = [6, 9, 12, 16]
 # What runs in a step beside the largest configuration: names of mutual3d.sampling.RULES.
 _C.MUTUAL.SUBNETS = ["smallest", "random"]
-# What a sub-network learns from: inplace_distillation (the largest configuration's output) or labels.
+# What a sub-network learns from: inplace_distillation (the largest configuration's output), labels, or
+# ensemble_distillation and ensemble_distillation_vanilla (RS-Net's two losses, over all sizes).
 _C.MUTUAL.OBJECTIVE = "inplace_distillation"
-# Batch norm statistics of a configuration: calibrated (computed after training).
+# Norms: calibrated (shared; statistics of each configuration are computed after training), or private_width (S-Net) or
+# private_size (RS-Net): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, or for each size.
 _C.MUTUAL.BATCHNORM = "calibrated"
+# Widths that the rule `each_width` trains and that private_width makes norms for; empty where neither is used.
+_C.MUTUAL.WIDTHS = []
+# Run the largest configuration in every step. False leaves what MUTUAL.SUBNETS draws: for ablations and baselines.
+_C.MUTUAL.LARGEST = True
 
 _C.CALIBRATION = CfgNode()
 # Compute batch norm statistics of every configuration of the grid after training.
@@ -50,6 +56,8 @@ _C.CALIBRATION.BATCH_SIZE = 32
 _C.CALIBRATION.SPLIT = "train"
 # How they are cut: test (centre clip, centre crop) or train (random, with a fixed seed).
 _C.CALIBRATION.TRANSFORM = "test"
+# How batches are joined: exact (over the whole population) or moving (PyTorch's moving average; US-Net, Table 3).
+_C.CALIBRATION.AVERAGE = "exact"
 
 _C.GRID = CfgNode()
 # Measure every configuration and write the query table.
@@ -62,13 +70,16 @@ _C.GRID.SPLIT = "val"
 _C.GRID.NUM_VIEWS = 1
 # Devices that latency is measured on: cpu, cuda. An empty list measures none.
 _C.GRID.LATENCY_DEVICES = ["cpu"]
+# Spatial sizes measured beside the trained ones; with private_size their norms are interpolated (RS-Net).
+_C.GRID.INTERPOLATED_SIZES = []
 # Timed runs of each configuration, in turns; the median is reported.
 _C.GRID.LATENCY_REPEATS = 10
 
 # ---- Training ----------------------------------------------------------------------------------------------------
 _C.TRAIN = CfgNode()
 _C.TRAIN.ENABLE = True
-# kinetics: a csv of `path label` lines.
+# kinetics (a csv of `path label` lines), charades, ava, or images: image_folder, cifar10, cifar100, food101, indoor67,
+# digits.
 _C.TRAIN.DATASET = "kinetics"
 # Clips of a step, over all processes.
 _C.TRAIN.BATCH_SIZE = 64
@@ -157,8 +168,14 @@ _C.DATA.MEAN = [0.45, 0.45, 0.45]
 _C.DATA.STD = [0.225, 0.225, 0.225]
 # Least and greatest short side that a training video is scaled to before the crop.
 _C.DATA.TRAIN_JITTER_SCALES = [256, 320]
+# Images: least and greatest share of the area, and aspect ratio, of a random crop that is resized; empty crops as
+# TRAIN_JITTER_SCALES says.
 _C.DATA.TRAIN_JITTER_SCALES_RELATIVE = []
 _C.DATA.TRAIN_JITTER_ASPECT_RELATIVE = []
+# (new) Images: strength of random brightness, contrast and saturation.
+_C.DATA.COLOR_JITTER = 0.0
+# (new) Images: pixels added on each side before the random crop, as is done with CIFAR.
+_C.DATA.CROP_PADDING = 0
 _C.DATA.TRAIN_JITTER_MOTION_SHIFT = False
 _C.DATA.TRAIN_CROP_SIZE = 224
 # Side of a test view; a smaller configuration sees the same view shrunk in proportion.
@@ -172,6 +189,7 @@ _C.DATA.USE_OFFSET_SAMPLING = False
 _C.DATA.DECODING_BACKEND = "pyav"
 # How scores of views are joined: sum or max.
 _C.DATA.ENSEMBLE_METHOD = "sum"
+# Several labels a clip (Charades): scores are sigmoids, accuracy is mean average precision.
 _C.DATA.MULTI_LABEL = False
 _C.DATA.REVERSE_INPUT_CHANNEL = False
 
@@ -190,10 +208,16 @@ _C.MODEL.MODEL_NAME = "SlowFast"
 # Kind of a ResNet: slow.
 _C.MODEL.ARCH = "slowfast"
 _C.MODEL.NUM_CLASSES = 400
+# cross_entropy, or for several labels bce_logit or bce; heads return logits, so that both are the same thing here.
 _C.MODEL.LOSS_FUNC = "cross_entropy"
+# What turns logits into scores in evaluation: softmax or sigmoid; it must go with LOSS_FUNC.
+_C.MODEL.HEAD_ACT = "softmax"
 _C.MODEL.DROPOUT_RATE = 0.5
 _C.MODEL.DROPCONNECT_RATE = 0.0
 _C.MODEL.FC_INIT_STD = 0.01
+# (new) MobileNets and ImageResNet for images of about 32 pixels: without their first two halvings. A ResNet's first
+# convolution is then 3x3.
+_C.MODEL.SMALL_IMAGES = False
 
 _C.X3D = CfgNode()
 _C.X3D.WIDTH_FACTOR = 1.0
@@ -235,11 +259,42 @@ _C.BN.EPSILON = 1e-5
 _C.BN.WEIGHT_DECAY = 0.0
 _C.BN.NORM_TYPE = "batchnorm"
 
+_C.WIDERESNET = CfgNode()
+# (new) Layers and widening factor of a WideResNet.
+_C.WIDERESNET.DEPTH = 28
+_C.WIDERESNET.WIDEN_FACTOR = 10
+
 _C.DETECTION = CfgNode()
+# Classify the boxes of a clip (AVA) instead of the clip.
 _C.DETECTION.ENABLE = False
 _C.DETECTION.ALIGNED = True
+# PySlowFast's; not read: a pathway's scale is the size of its features over that of its input.
 _C.DETECTION.SPATIAL_SCALE_FACTOR = 16
+# Side of the grid that a box's features are pooled to.
 _C.DETECTION.ROI_XFORM_RESOLUTION = 7
+
+# ---- AVA -----------------------------------------------------------------------------------------------------------
+_C.AVA = CfgNode()
+# Where the frames lie (frame lists name them relative to it), the frame lists, and the annotations.
+_C.AVA.FRAME_DIR = ""
+_C.AVA.FRAME_LIST_DIR = ""
+_C.AVA.ANNOTATION_DIR = ""
+# Frame lists in FRAME_LIST_DIR of the two splits.
+_C.AVA.TRAIN_LISTS = ["train.csv"]
+_C.AVA.TEST_LISTS = ["val.csv"]
+# In ANNOTATION_DIR: boxes that people drew, boxes that a detector found, and boxes to score in evaluation.
+_C.AVA.TRAIN_GT_BOX_LISTS = ["ava_train_v2.2.csv"]
+_C.AVA.TRAIN_PREDICT_BOX_LISTS = []
+_C.AVA.TEST_PREDICT_BOX_LISTS = ["ava_val_predicted_boxes.csv"]
+# Detected boxes below this score are left out.
+_C.AVA.DETECTION_SCORE_THRESH = 0.9
+# In ANNOTATION_DIR: the evaluated classes, the timestamps that do not count, and what results are compared with.
+_C.AVA.LABEL_MAP_FILE = "ava_action_list_v2.2_for_activitynet_2019.pbtxt"
+_C.AVA.EXCLUSION_FILE = "ava_val_excluded_timestamps_v2.2.csv"
+_C.AVA.GROUNDTRUTH_FILE = "ava_val_v2.2.csv"
+# (new) Frames a second of the extracted frames, and the second that frame 0 shows.
+_C.AVA.FPS = 30
+_C.AVA.FIRST_SECOND = 900
 
 _C.TENSORBOARD = CfgNode()
 # Write loss, rates and accuracy for TensorBoard (`pip install -e .[tensorboard]`).

@@ -1,6 +1,6 @@
 """Batches of clips, in an order that depends on the seed and the epoch alone."""
 
-import math
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +12,18 @@ from mutual3d.data.kinetics import BadVideo
 class Batch(NamedTuple):
     """What a loader yields. Without a readable video, `clips_BVCTHW` has shape 0, 0, 0, 0, 0, 0.
 
-    `clips_BVCTHW` is uint8 with channels last in memory; `labels` and `indices` (positions in the list of videos) are
-    int64 of length B; `bad` lists the videos of this batch that could not be read, which B does not count.
+    `clips_BVCTHW` is uint8 with channels last in memory; `labels` is int64 B, or float B, K where a clip has several;
+    `indices` (positions in the list of videos) is int64 B; `bad` lists the videos of this batch that could not be read,
+    which B does not count. Where boxes are classified, `boxes` is float N, 5: position in the batch, then x1, y1, x2, y2
+    in [0, 1] of the clip's picture; `origins` N, 4: the same boxes in [0, 1] of the whole frame; `labels` is float N, K.
     """
 
     clips_BVCTHW: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
     bad: list
+    boxes: torch.Tensor | None = None
+    origins: torch.Tensor | None = None
 
 
 class TrainingSampler:
@@ -55,22 +59,28 @@ class TrainingSampler:
 
 
 class EvaluationSampler:
-    """Batches of (epoch, index) in list order; batch i belongs to rank i % world_size. Nothing is padded or dropped."""
+    """Batches of (epoch, index) in list order; batch i belongs to rank i % world_size. Nothing is padded or dropped.
 
-    def __init__(self, indices, batch_size, rank, world_size):
+    groups: for each index a value; neighbours with different values (videos whose frames differ in size) share no batch.
+    """
+
+    def __init__(self, indices, batch_size, rank, world_size, groups=None):
         self.epoch = 0
         self.start = 0
-        self._indices = list(indices)
-        self._batch_size = batch_size
-        self._batches = range(rank, math.ceil(len(self._indices) / batch_size), world_size)
+        runs = itertools.groupby(indices, key=lambda index: groups and groups[index])
+        batches = [batch for _, run in runs for batch in _batched(list(run), batch_size)]
+        self._batches = batches[rank::world_size]
 
     def __len__(self):
         return len(self._batches)
 
     def __iter__(self):
         for batch in self._batches[self.start :]:
-            first = batch * self._batch_size
-            yield [(self.epoch, index) for index in self._indices[first : first + self._batch_size]]
+            yield [(self.epoch, index) for index in batch]
+
+
+def _batched(indices, size):
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
 
 
 class ClipLoader:
@@ -110,7 +120,8 @@ class ClipLoader:
         else:
             indices = range(len(dataset)) if indices is None else indices
             self.num_samples = len(indices)
-            self._sampler = EvaluationSampler(indices, batch_size, rank, world_size)
+            groups = getattr(dataset, "groups", None)
+            self._sampler = EvaluationSampler(indices, batch_size, rank, world_size, groups)
         self.dataset = dataset
         self._order, self._batch_size = ("shuffled", seed) if shuffle else list(indices), batch_size
         self._loader = torch.utils.data.DataLoader(
@@ -150,12 +161,18 @@ def collate(samples):
     """A `Batch` of the readable samples; the others go to its list of bad videos."""
     bad = [sample for sample in samples if isinstance(sample, BadVideo)]
     good = [sample for sample in samples if not isinstance(sample, BadVideo)]
-    return Batch(
-        _stack_channels_last([sample.clips_VCTHW for sample in good]),
-        torch.tensor([sample.label for sample in good], dtype=torch.int64),
-        torch.tensor([sample.index for sample in good], dtype=torch.int64),
-        bad,
-    )
+    clips = _stack_channels_last([sample.clips_VCTHW for sample in good])
+    indices = torch.tensor([sample.index for sample in good], dtype=torch.int64)
+    if good and good[0].boxes is not None:
+        labels, origins = (torch.cat([getattr(sample, name) for sample in good]) for name in ("label", "origins"))
+        return Batch(clips, labels, indices, bad, _join_boxes([sample.boxes for sample in good]), origins)
+    labels = torch.stack([torch.as_tensor(sample.label) for sample in good]) if good else torch.empty(0, dtype=torch.int64)
+    return Batch(clips, labels, indices, bad)
+
+
+def _join_boxes(boxes):
+    """Boxes n, 4 of each clip -> N, 5 with the clip's position first."""
+    return torch.cat([torch.nn.functional.pad(own, (1, 0), value=position) for position, own in enumerate(boxes)])
 
 
 def _stack_channels_last(clips):

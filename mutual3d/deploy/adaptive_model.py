@@ -6,9 +6,10 @@ import torch
 import torch.nn as nn
 
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
+from mutual3d.evaluation.measure import ACTIVATIONS
 from mutual3d.evaluation.query_table import QueryTable
 from mutual3d.models import create_model
-from mutual3d.sampling import preferred_memory_format, prepare_clip
+from mutual3d.sampling import prepare_clip
 from mutual3d.utils.checkpoint import load_weights
 from mutual3d.utils.files import load_tensors, save_tensors
 
@@ -17,7 +18,10 @@ FORMAT = "mutual3d-adaptive-1"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels."""
+    """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels.
+
+    activation: what turns logits into scores, softmax or sigmoid.
+    """
 
     mean: tuple
     std: tuple
@@ -25,13 +29,16 @@ class Preprocessing:
     sampling_rate: int
     target_fps: float
     crop: int
+    activation: str = "softmax"
 
 
 class AdaptiveModel(nn.Module):
     """Weights, statistics and query table together: a model that runs at any configuration or budget.
 
-    Takes one full-size clip tensor, B, 3, T, S, S, uint8 (normalised here) or float (normalised already), shrinks it to
-    the active configuration and returns class probabilities B, K.
+    Takes one full-size clip tensor, B, 3, T, S, S (images: B, 3, S, S), uint8 (normalised here) or float (normalised
+    already), shrinks it to the active configuration and returns class probabilities B, K. A network that classifies
+    boxes takes whole frames, S their short side, and boxes N, 5 (position in the batch; x1, y1, x2, y2 in [0, 1]), and
+    returns N, K.
     """
 
     def __init__(self, network, *, preprocessing, table=None, class_names=None):
@@ -64,15 +71,22 @@ class AdaptiveModel(nn.Module):
         """A plain module: takes what `self.network.fit_clip` makes of a normalised clip, returns logits."""
         return self.network.extract(configuration, fold_bn=fold_bn)
 
-    def forward(self, clip_BCTHW):
+    def forward(self, clip_BCTHW, boxes=None):
+        clip_BCTHW = clip_BCTHW.unsqueeze(2) if clip_BCTHW.ndim == 4 else clip_BCTHW
         self._check_clip(clip_BCTHW)
+        if self.network.takes_boxes and boxes is None:
+            raise ValueError("this model classifies boxes: give them as a float tensor N, 5 (see AdaptiveModel)")
         if clip_BCTHW.dtype == torch.uint8:
             clip_BCTHW = prepare_clip(clip_BCTHW, clip_BCTHW.device, self.preprocessing.mean, self.preprocessing.std)
-        return self.network(self.network.fit_clip(clip_BCTHW)).softmax(1)
+        logits = self.network(self.network.fit_clip(clip_BCTHW), *([] if boxes is None else [boxes]))
+        return ACTIVATIONS[self.preprocessing.activation](logits, 1)
 
     def _check_clip(self, clip_BCTHW):
         full = (3, self.preprocessing.num_frames, self.preprocessing.crop, self.preprocessing.crop)
-        if tuple(clip_BCTHW.shape[1:]) != full:
+        given = tuple(clip_BCTHW.shape[1:])
+        if self.network.takes_boxes and given:
+            given = (*given[:2], min(given[2:]), min(given[2:]))
+        if given != full:
             raise ValueError(
                 f"the clip is {tuple(clip_BCTHW.shape)}: give B, {', '.join(map(str, full))}, the full size that every "
                 "configuration is cut from; the model shrinks it itself"
@@ -102,7 +116,7 @@ class AdaptiveModel(nn.Module):
                 f"'{path}' is not a deployable model: give the adaptive.pyth that tools/run_net.py writes at its end"
             )
         network = create_model(**content["model_arguments"])
-        network = network.to(memory_format=preferred_memory_format(torch.device("cpu")))
+        network.place(torch.device("cpu"))
         load_weights(network, content["model_state"], path)
         network.set_statistics(statistics_from_dict(content["statistics"]))
         table = content["query_table"] and QueryTable.from_dict(content["query_table"])

@@ -15,7 +15,7 @@ from .unreadable import UnreadableVideos
 
 
 class Population:
-    """Mean and sum of squared deviations of every channel of every norm, over all that it has seen, in float64."""
+    """Exact statistics: mean and sum of squared deviations of every channel of every norm, over all that it has seen, in float64."""
 
     def __init__(self, moments=None):
         self.moments = moments or {}
@@ -40,20 +40,38 @@ class Population:
         return BNStatistics(mean, {name: (s / n).float() for name, (n, _, s) in self.moments.items()})
 
 
+class MovingPopulation(Population):
+    """PyTorch's moving average over batches instead, from mean 0 and variance 1 (US-Net, Eq. 5): for comparison.
+
+    Moments are (1, mean, variance) here; those of several processes join as groups of equal size.
+    """
+
+    momentum = 0.1
+
+    def add(self, name, count, mean, squares):
+        _, m, v = self.moments.get(name, (1, torch.zeros_like(mean), torch.ones_like(mean)))
+        self.moments[name] = (1, torch.lerp(m, mean, self.momentum), torch.lerp(v, squares / count, self.momentum))
+
+
+AVERAGES = {"exact": Population, "moving": MovingPopulation}
+
+
 def calibrate(
-    model, batches_from, configurations, *, prepare, num_batches=None, partial=None, max_unreadable=0.0, num_videos=None,
+    model, batches_from, configurations, *, prepare, average="exact",
+    num_batches=None, partial=None, max_unreadable=0.0, num_videos=None,
 ):  # fmt: skip
     """Compute the `statistics` of each configuration; weights, running statistics and other configurations stay.
 
     batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W); each
     process is given its own share. prepare: clips on the device as float B, C, T, H, W. In the pass every norm
     normalises by the batch, as in training, and the moments of what it saw are joined over the whole population; the
-    processes' moments are joined at the end, so that any number of them gives the same statistics. Raises
-    UnreadableVideosError when more than `max_unreadable` of `num_videos` cannot be read.
+    processes' moments are joined at the end, so that any number of them gives the same statistics. average: `exact` or,
+    for comparison, `moving`. Raises UnreadableVideosError when more than `max_unreadable` of `num_videos` cannot be read.
     """
     partial = partial or PartialResult()
     done, state = partial.load()
-    populations = {c: Population(state and state["moments"][str(c)]) for c in configurations}
+    make_population = AVERAGES[average]
+    populations = {c: make_population(state and state["moments"][str(c)]) for c in configurations}
     unreadable = UnreadableVideos(max_unreadable, num_videos, known=state and state["bad"])
 
     def result_so_far():
@@ -64,7 +82,7 @@ def calibrate(
         for batch in batches:
             unreadable.add(batch.bad)
             if len(batch.clips_BVCTHW):
-                _see(model, prepare(batch.clips_BVCTHW.flatten(0, 1)), populations)
+                _see(model, prepare(batch.clips_BVCTHW.flatten(0, 1)), batch.boxes, populations)
             done += 1
             partial.save(done, result_so_far)
     unreadable.check_everywhere()
@@ -72,11 +90,12 @@ def calibrate(
 
 
 @torch.no_grad()
-def _see(model, clip_BCTHW, populations):
+def _see(model, clip_BCTHW, boxes, populations):
+    boxes = None if boxes is None else boxes.to(clip_BCTHW.device)
     for configuration, pathways in model.fit_clips(clip_BCTHW, list(populations)):
         model.activate(configuration)
         with _collect(model, populations[configuration]):
-            model(pathways)
+            model(pathways, boxes)
 
 
 @contextlib.contextmanager

@@ -17,15 +17,15 @@ class Cost(NamedTuple):
     parameters: int
 
 
-def count_cost(network, pathways):
-    """The Cost of a module called with a list of tensors on the meta device, counted without computing anything.
+def count_cost(network, *inputs):
+    """The Cost of a module called with tensors on the meta device, counted without computing anything.
 
     The module is one of ordinary layers, on the meta device (`model.to("meta").subnetwork(c)`): torch's counter knows
     convolutions and matrix products and counts two for each multiply-add, batch norm none.
     """
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        network.eval()(pathways)
+        network.eval()(*inputs)
     return Cost(counter.get_total_flops() / 2e9, sum(p.numel() for p in network.parameters()))
 
 

@@ -10,16 +10,19 @@ from .metrics import TopK
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
 
+ACTIVATIONS = {"softmax": torch.softmax, "sigmoid": lambda logits, dimension: torch.sigmoid(logits)}
+
 
 def measure(
-    model, batches_from, configurations, *, prepare, metric=TopK, ensemble="sum", num_batches=None,
+    model, batches_from, configurations, *, prepare, metric=TopK, ensemble="sum", activation="softmax", num_batches=None,
     max_unreadable=0.0, num_videos=None, clips_per_forward=64, partial=None, description="measure", on_scores=None,
 ):  # fmt: skip
     """{configuration: metric} over all videos, on every process.
 
-    batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W; labels
-    B; indices B; bad); each process is given its own share, no video twice. The softmax of a video's V views is
-    averaged (`sum`) or its maximum taken (`max`). on_scores(configuration, indices, scores B, K) sees every score.
+    batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W; labels;
+    indices B; bad; boxes); each process is given its own share, no video twice. `metric()` makes an empty metric. The
+    `activation` (softmax or sigmoid) of a video's V views is averaged (`sum`) or its maximum taken (`max`).
+    on_scores(configuration, indices, scores B, K) sees every score.
     Raises UnreadableVideosError when more than `max_unreadable` of `num_videos` cannot be read.
     """
     partial = partial or PartialResult()
@@ -37,9 +40,11 @@ def measure(
         for batch in progress_bar(batches_from(done), description, num_batches, initial=done):
             unreadable.add(batch.bad)
             if len(batch.clips_BVCTHW):
-                scored = score_batch(model, batch.clips_BVCTHW, configurations, prepare, ensemble, clips_per_forward)
+                scored = score_batch(
+                    model, batch, configurations, prepare, ensemble, ACTIVATIONS[activation], clips_per_forward
+                )
                 for configuration, scores in scored:
-                    metrics[configuration].update(scores, batch.labels)
+                    metrics[configuration].update(scores, batch)
                     if on_scores is not None:
                         on_scores(configuration, batch.indices, scores)
             done += 1
@@ -50,16 +55,19 @@ def measure(
 
 
 @torch.no_grad()
-def score_batch(model, clips_BVCTHW, configurations, prepare, ensemble="sum", clips_per_forward=64):
-    """Yield (configuration, scores B, K on the CPU) for a batch of videos of V views each."""
-    batch, views = clips_BVCTHW.shape[:2]
+def score_batch(model, batch, configurations, prepare, ensemble="sum", activation=torch.softmax, clips_per_forward=64):
+    """Yield (configuration, scores B, K on the CPU) for a batch of videos of V views each; with boxes, N, K."""
+    videos, views = batch.clips_BVCTHW.shape[:2]
     scores = {c: [] for c in configurations}
-    for clips in clips_BVCTHW.flatten(0, 1).split(clips_per_forward):
+    # Boxes point into the batch, which is then run whole: their clips come one view each and few at a time.
+    boxes = None if batch.boxes is None else batch.boxes.to(next(model.parameters()).device)
+    for clips in batch.clips_BVCTHW.flatten(0, 1).split(clips_per_forward if boxes is None else videos * views):
         for configuration, pathways in model.fit_clips(prepare(clips), configurations):
-            logits = model.activate(configuration)(pathways)
-            scores[configuration].append(logits.float().softmax(1).cpu())
+            logits = model.activate(configuration)(pathways, boxes)
+            scores[configuration].append(activation(logits.float(), 1).cpu())
     for configuration, parts in scores.items():
-        by_view = torch.cat(parts).view(batch, views, -1)
+        joined = torch.cat(parts)
+        by_view = joined.view(videos, views, -1) if boxes is None else joined[:, None]
         yield configuration, by_view.mean(1) if ensemble == "sum" else by_view.amax(1)
 
 

@@ -19,10 +19,10 @@ class TopK:
     def __init__(self):
         self.counts = torch.zeros(3, dtype=torch.int64)
 
-    def update(self, scores, labels):
-        """scores: B, K; labels: B. Both on the CPU."""
-        top1, top5 = topk_correct(scores, labels, (1, 5))
-        self.counts += torch.tensor([len(labels), int(top1.sum()), int(top5.sum())])
+    def update(self, scores, batch):
+        """scores: B, K, on the CPU; batch: what the loader gave, with labels B."""
+        top1, top5 = topk_correct(scores, batch.labels, (1, 5))
+        self.counts += torch.tensor([len(scores), int(top1.sum()), int(top5.sum())])
 
     def merge(self, other):
         self.counts += other.counts

@@ -10,7 +10,15 @@ from .channels import (
     make_divisible,
 )
 from .fusion import AdaptiveFusion
-from .norm import BNStatistics, SlimmableBatchNorm2d, SlimmableBatchNorm3d, slimmable_norms
+from .norm import (
+    BNStatistics,
+    PrivateNorms,
+    SlimmableBatchNorm2d,
+    SlimmableBatchNorm3d,
+    interpolated_norm,
+    make_private,
+    slimmable_norms,
+)
 from .slimmable import SlimmableConv2d, SlimmableConv3d, SlimmableLayer, SlimmableLinear
 from .squeeze_excite import SqueezeExcite
 
@@ -21,6 +29,7 @@ __all__ = [
     "ExpandedChannels",
     "FixedChannels",
     "JoinedChannels",
+    "PrivateNorms",
     "ScaledChannels",
     "SlimmableBatchNorm2d",
     "SlimmableBatchNorm3d",
@@ -30,6 +39,8 @@ __all__ = [
     "SlimmableLinear",
     "SqueezeExcite",
     "SqueezedChannels",
+    "interpolated_norm",
     "make_divisible",
+    "make_private",
     "slimmable_norms",
 ]

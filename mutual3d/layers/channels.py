@@ -47,14 +47,19 @@ class FixedChannels(Channels):
 
 @dataclass(frozen=True)
 class ScaledChannels(Channels):
-    """`base` channels times the width, rounded to the divisor; exactly `base` at width 1.0, never more than `full`."""
+    """`base` channels times the width, rounded to the divisor; exactly `base` at width 1.0, never more than `full`.
+
+    The width is one for the whole network, or a dict with one for each ScaledChannels (non-uniform widths). Equal ones
+    are one count, tied together; `layer` tells apart those that are not.
+    """
 
     base: int
     divisor: int = 8
     max_width: float = 1.0
+    layer: int = 0
 
     def at(self, width):
-        return min(self._rounded(width), self.full)
+        return min(self._rounded(width[self] if isinstance(width, dict) else width), self.full)
 
     @property
     def full(self):

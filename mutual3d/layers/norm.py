@@ -1,4 +1,4 @@
-"""Slimmable batch norm, and the statistics that one configuration's norms need.
+"""Slimmable batch norm, norms that are private to a width or a size, and the statistics that a configuration needs.
 
 Sub-networks have different feature statistics (paper, 3.4). In training every norm uses the batch's own, and only the
 full network updates the running ones. In evaluation a norm uses the statistics of its `settings`, and refuses to run
@@ -6,6 +6,7 @@ when there are none. While `observer` is set, a function of (count, mean, varian
 statistics, tells them to the observer, and leaves everything else alone.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -76,6 +77,12 @@ class _SlimmableBatchNorm:
         self.observer(count, mean, variance * ((count - 1) / count))
         return y
 
+    def narrowed(self, width):
+        """A new norm of the width's channels alone, with the first ones of this norm's parameters and statistics."""
+        narrow = type(self)(self.rule.at(width), eps=self.eps, momentum=self.momentum)
+        narrow.load_state_dict(self.plain(width).state_dict())
+        return narrow
+
     def plain(self, width):
         """An ordinary batch norm of this width; its statistics are the running ones' first channels."""
         channels = self.rule.at(width)
@@ -98,6 +105,45 @@ class SlimmableBatchNorm3d(_SlimmableBatchNorm, nn.BatchNorm3d):
     _plain_type = nn.BatchNorm3d
 
 
+class PrivateNorms(nn.Module):
+    """Norms of one place in the network, of which the active one runs: each width (S-Net) or size (RS-Net, 3.1) has its own.
+
+    Every norm has its own scale, shift and running statistics, and all the channels that it is ever used with.
+    """
+
+    def __init__(self, norms):
+        super().__init__()
+        self.norms = nn.ModuleList(norms)
+        self.active_norm = 0
+
+    @staticmethod
+    def settings(index):
+        """The attributes that make norm number `index` run."""
+        return {"active_norm": index}
+
+    def forward(self, x):
+        return self.norms[self.active_norm](x)
+
+
 def slimmable_norms(module):
     """The slimmable norms of a module by name, in order."""
     return {name: part for name, part in module.named_modules() if isinstance(part, _SlimmableBatchNorm)}
+
+
+def make_private(module, make_norms):
+    """Put PrivateNorms in the place of every slimmable norm; make_norms(norm) gives the list that stands for one."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, _SlimmableBatchNorm):
+            setattr(module, name, PrivateNorms(make_norms(child)))
+        else:
+            make_private(child, make_norms)
+
+
+def interpolated_norm(lower, upper, share):
+    """A norm between two others: every parameter and statistic `share` of the way to `upper` (RS-Net, 4.3)."""
+    norm = copy.deepcopy(lower)
+    states = zip(lower.state_dict().items(), upper.state_dict().values())
+    norm.load_state_dict({
+        key: torch.lerp(low, high, share) if low.is_floating_point() else low for (key, low), high in states
+    })
+    return norm

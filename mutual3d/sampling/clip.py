@@ -45,7 +45,7 @@ def shrink_clip(clip_BCTHW, size=None, temporal=None):
     if temporal is not None and temporal != shrunk.shape[2]:
         shrunk = shrunk.index_select(2, temporal_indices(shrunk.shape[2], temporal).to(shrunk.device))
     size = (size, size) if isinstance(size, int) else size
-    if size is not None and tuple(shrunk.shape[3:]) != tuple(size):
+    if size is not None and list(shrunk.shape[3:]) != list(size):
         shrunk = _resize_frames(shrunk, tuple(size))
     return shrunk if shrunk is clip_BCTHW else shrunk.contiguous(memory_format=_memory_format(clip_BCTHW))
 
@@ -64,8 +64,11 @@ def _resize_frames(clip_BCTHW, size):
 
 
 def fit_clip(clip_BCTHW, configuration, space):
-    """The clip as `configuration` sees it. The clip may be cut larger than in training: sizes shrink in proportion."""
-    size = view_size(clip_BCTHW.shape[-1], configuration.spatial, space.spatial_sizes[-1])
+    """The clip as `configuration` sees it.
+
+    The clip may be cut larger than in training, or be a whole frame that is no square: its sides shrink in proportion.
+    """
+    size = [view_size(side, configuration.spatial, space.spatial_sizes[-1]) for side in clip_BCTHW.shape[3:]]
     return shrink_clip(clip_BCTHW, size, configuration.temporal)
 
 

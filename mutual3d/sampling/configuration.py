@@ -8,18 +8,25 @@ import torch
 
 @dataclass(frozen=True, order=True)
 class Configuration:
-    """Width x space x time of one sub-network; printed and parsed as `0.8-160-9`.
+    """Width x space x time of one sub-network; printed and parsed as `0.8-160-9`, an image's as `0.8-160`.
 
-    width: multiplier of the channel counts. spatial: side of the input in pixels. temporal: number of frames.
+    width: multiplier of the channel counts; a tuple has one for each group of layers whose counts are tied (US-Net's
+    non-uniform widths), printed as `1,0.5,0.75-160`. spatial: side of the input in pixels. temporal: number of frames.
     Sizes are absolute, at the training crop; never factors.
     """
 
-    width: float
+    width: float | tuple
     spatial: int
-    temporal: int
+    temporal: int = 1
 
     def __str__(self):
-        return f"{self.width:.10g}-{self.spatial}-{self.temporal}"
+        frames = f"-{self.temporal}" if self.temporal != 1 else ""
+        return f"{','.join(f'{width:.10g}' for width in self.widths)}-{self.spatial}{frames}"
+
+    @property
+    def widths(self):
+        """Its width multipliers: one, or one a group of layers."""
+        return self.width if isinstance(self.width, tuple) else (self.width,)
 
     @classmethod
     def parse(cls, text):
@@ -27,12 +34,17 @@ class Configuration:
         if isinstance(text, cls):
             return text
         try:
-            width, spatial, temporal = str(text).split("-")
-            return cls(float(width), int(spatial), int(temporal))
-        except ValueError:
+            width, *sizes = str(text).split("-")
+            widths = tuple(map(float, width.split(",")))
+            return cls(widths if len(widths) > 1 else widths[0], *_spatial_and_temporal(*map(int, sizes)))
+        except (ValueError, TypeError):
             raise ValueError(
-                f"'{text}' is not a configuration: write width-pixels-frames, for example 0.8-160-9"
+                f"'{text}' is not a configuration: write width-pixels-frames, for example 0.8-160-9, or 0.8-160 for images"
             ) from None
+
+
+def _spatial_and_temporal(spatial, temporal=1):
+    return spatial, temporal
 
 
 @dataclass(frozen=True)
@@ -40,16 +52,19 @@ class SearchSpace:
     """Every configuration that a network is trained for (paper, 4.2.1 and 6.5).
 
     Widths are continuous in `width_range`; spatial and temporal sizes are lists of absolute values.
-    `divisor` is what channel counts round to.
+    `divisor` is what channel counts round to. `listed_widths`, where given, are the only ones that the grid has and that
+    the rule `each_width` trains (S-Net). `width_groups`: groups of layers that a network can give widths of their own.
     """
 
     width_range: tuple
     spatial_sizes: tuple
-    temporal_sizes: tuple
+    temporal_sizes: tuple = (1,)
     divisor: int = 8
+    listed_widths: tuple = ()
+    width_groups: int = 1
 
     def __post_init__(self):
-        for name in ("width_range", "spatial_sizes", "temporal_sizes"):
+        for name in ("width_range", "spatial_sizes", "temporal_sizes", "listed_widths"):
             object.__setattr__(self, name, _ascending(getattr(self, name), repeats=name == "width_range"))
         if len(self.width_range) != 2 or self.width_range[0] <= 0:
             raise ValueError(f"the width range {list(self.width_range)} must be [least, greatest], both above 0")
@@ -57,6 +72,9 @@ class SearchSpace:
             sizes = getattr(self, name)
             if not sizes or any(int(size) != size or size < 1 for size in sizes):
                 raise ValueError(f"{name} is {list(sizes)}: give at least one whole number, each 1 or more")
+        outside = [w for w in self.listed_widths if not self.width_range[0] <= w <= self.width_range[1]]
+        if outside:
+            raise ValueError(f"the listed widths {outside} are outside the width range {list(self.width_range)}")
         if self.divisor < 1:
             raise ValueError(f"the width divisor is {self.divisor}: it must be 1 or more")
 
@@ -69,9 +87,11 @@ class SearchSpace:
         return Configuration(self.width_range[0], self.spatial_sizes[0], self.temporal_sizes[0])
 
     def widths(self, step):
-        """The least width, every multiple of `step` inside the range, and the greatest width, ascending."""
+        """The listed widths; without a list the least, every multiple of `step` inside the range, and the greatest."""
         if step <= 0:
             raise ValueError(f"the width step is {step}: it must be above 0")
+        if self.listed_widths:
+            return list(self.listed_widths)
         least, greatest = self.width_range
         count = int(greatest / step) + 1
         inner = [round(step * i, 10) for i in range(1, count + 1) if least < round(step * i, 10) < greatest]
@@ -103,10 +123,14 @@ class SearchSpace:
         """Return the configuration (parsed when it is text) if it lies in the space; otherwise ValueError."""
         configuration = Configuration.parse(configuration)
         least, greatest = self.width_range
-        if not least <= configuration.width <= greatest:
+        if not all(least <= width <= greatest for width in configuration.widths):
             raise ValueError(
-                f"{configuration}: the width {configuration.width:g} is outside the range "
+                f"{configuration}: the width {str(configuration).split('-')[0]} is outside the range "
                 f"[{least:g}, {greatest:g}] that this network was trained for"
+            )
+        if len(configuration.widths) not in (1, self.width_groups):
+            raise ValueError(
+                f"{configuration}: it has {len(configuration.widths)} widths; this network takes 1 or {self.width_groups}"
             )
         for name, size, sizes in (
             ("size", configuration.spatial, self.spatial_sizes),

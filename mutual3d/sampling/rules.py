@@ -4,6 +4,7 @@ The 3D papers' step is `[smallest, random]`, the 2D one `[smallest_width, random
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,10 @@ from .configuration import Configuration, pick
 
 @dataclass(frozen=True)
 class Rule:
-    """For each dimension where its value comes from: `least`, `greatest` or `random`."""
+    """For each dimension where its value comes from: `least`, `greatest`, `random`, or `each` (all, descending).
+
+    A width may also be `random_each`: one for every group of layers (US-Net's non-uniform widths).
+    """
 
     width: str
     spatial: str
@@ -28,6 +32,9 @@ RULES = {
     "smallest_width_full_size": Rule("least", "greatest", "greatest"),
     "random_width": Rule("random", "greatest", "greatest"),
     "random_size": Rule("greatest", "random", "random"),
+    "random_widths": Rule("random_each", "greatest", "greatest"),
+    "each_width": Rule("each", "greatest", "greatest"),
+    "each_size": Rule("greatest", "each", "each"),
 }
 
 
@@ -45,38 +52,60 @@ def step_generator(seed, step):
 
 
 def sample_subnets(space, names, generator):
-    """One configuration for each rule name, in order; the largest configuration is not among them."""
-    return [_draw(space, get_rule(name), generator) for name in names]
+    """The configurations of each rule name, in order; the largest is not among them unless a rule says so."""
+    return [configuration for name in names for configuration in _draw(space, get_rule(name), generator)]
 
 
 def _draw(space, rule, generator):
-    width = space.sample_width(generator) if rule.width == "random" else _end(space.width_range, rule.width)
+    widths = _draw_widths(space, rule.width, generator)
     spatial, temporal = (
-        pick(sizes, generator) if source == "random" else _end(sizes, source)
+        [pick(sizes, generator)] if source == "random" else _listed(sizes, source)
         for source, sizes in ((rule.spatial, space.spatial_sizes), (rule.temporal, space.temporal_sizes))
     )
-    return Configuration(width, spatial, temporal)
+    return [Configuration(*values) for values in itertools.product(widths, spatial, temporal)]
 
 
-def _end(values, which):
-    return {"least": values[0], "greatest": values[-1]}[which]
+def _draw_widths(space, source, generator):
+    if source == "random":
+        return [space.sample_width(generator)]
+    if source == "random_each":
+        return [tuple(space.sample_width(generator) for _ in range(space.width_groups))]
+    return _listed(_trained_widths(space) if source == "each" else space.width_range, source)
 
 
-def expected_step_cost(space, names, cost, width_samples=200):
-    """Expected cost of a step: the largest configuration and one draw of each rule (paper, Tables 3 and 4).
+def _trained_widths(space):
+    if not space.listed_widths:
+        raise ValueError("the rule 'each_width' needs a list of widths: set MUTUAL.WIDTHS, for example [0.5, 0.75, 1.0]")
+    return space.listed_widths
+
+
+def _listed(values, source):
+    return {"least": [values[0]], "greatest": [values[-1]], "each": list(values[::-1])}[source]
+
+
+def expected_step_cost(space, names, cost, width_samples=200, largest=True):
+    """Expected cost of a step: the largest configuration, if it runs, and a draw of each rule (paper, Tables 3 and 4).
 
     cost: function of a Configuration, for instance GFLOPs. Exact over the sizes; the integral over random widths is
-    taken at the midpoints of `width_samples` equal parts of the range.
+    taken at the midpoints of `width_samples` equal parts of the range, widths of all layers alike.
     """
     rules = [get_rule(name) for name in names]
-    return cost(space.largest) + sum(_expected_cost(space, rule, cost, width_samples) for rule in rules)
+    always = cost(space.largest) if largest else 0.0
+    return always + sum(_expected_cost(space, rule, cost, width_samples) for rule in rules)
 
 
 def _expected_cost(space, rule, cost, width_samples):
     least, greatest = space.width_range
-    midpoints = [least + (greatest - least) * (i + 0.5) / width_samples for i in range(width_samples)]
-    widths = midpoints if rule.width == "random" else [_end(space.width_range, rule.width)]
-    spatial = space.spatial_sizes if rule.spatial == "random" else [_end(space.spatial_sizes, rule.spatial)]
-    temporal = space.temporal_sizes if rule.temporal == "random" else [_end(space.temporal_sizes, rule.temporal)]
+    if rule.width.startswith("random"):
+        widths = [least + (greatest - least) * (i + 0.5) / width_samples for i in range(width_samples)]
+    else:
+        widths = _draw_widths(space, rule.width, None)
+    spatial, temporal = (
+        sizes if source == "random" else _listed(sizes, source)
+        for source, sizes in ((rule.spatial, space.spatial_sizes), (rule.temporal, space.temporal_sizes))
+    )
     configurations = [Configuration(*values) for values in itertools.product(widths, spatial, temporal)]
-    return sum(cost(c) for c in configurations) / len(configurations)
+    # Of values that a rule draws one runs in a step, of values that it lists all do.
+    sources = ((rule.width, widths), (rule.spatial, spatial), (rule.temporal, temporal))
+    draws = math.prod(len(values) for source, values in sources if source.startswith("random"))
+    return sum(cost(c) for c in configurations) / draws

@@ -2,13 +2,14 @@
 
 from .checkpoint import Checkpoints
 from .loop import Trainer
-from .objectives import OBJECTIVES, distillation_loss
+from .objectives import LOSS_FUNCTIONS, OBJECTIVES, distillation_loss
 from .optimizer import build_optimizer, parameter_groups
 from .schedule import cosine_schedule, relative_steps_schedule
 from .step import MutualStep, NonFiniteLossError
 
 __all__ = [
     "Checkpoints",
+    "LOSS_FUNCTIONS",
     "MutualStep",
     "NonFiniteLossError",
     "OBJECTIVES",

@@ -9,13 +9,14 @@ from mutual3d.utils import distributed
 
 from .optimizer import build_optimizer as _build_optimizer
 from .schedule import cosine_schedule, relative_steps_schedule, with_warmup
-from .step import MutualStep
+from .step import MutualStep, Networks
 
 
-def build_optimizer(cfg, model):
-    """SGD with the config's decays."""
+def build_optimizer(cfg, model, objective=None):
+    """SGD with the config's decays; what an objective learns of its own is not decayed."""
     return _build_optimizer(
         model,
+        objective=objective,
         base_lr=cfg.SOLVER.BASE_LR,
         momentum=cfg.SOLVER.MOMENTUM,
         dampening=cfg.SOLVER.DAMPENING,
@@ -44,9 +45,11 @@ def build_schedule(cfg):
 
 def build_step(cfg, model, device):
     """The mutual step on `device`; a static network (MUTUAL.ENABLE False) has no sub-networks."""
-    network = model
+    network = Networks(model)
     if distributed.is_distributed():
-        network = DistributedDataParallel(model, broadcast_buffers=False)
+        # Norms of one's own take part in some configurations' backward only.
+        private = model.private_by is not None
+        network = DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=private)
     scaler = None
     if cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "float16":
         scaler = torch.amp.GradScaler(device.type)
@@ -54,7 +57,9 @@ def build_step(cfg, model, device):
         model,
         network=network,
         subnets=cfg.MUTUAL.SUBNETS if cfg.MUTUAL.ENABLE else [],
-        objective=cfg.MUTUAL.OBJECTIVE,
+        largest=cfg.MUTUAL.LARGEST or not cfg.MUTUAL.ENABLE,
+        objective=cfg.MUTUAL.OBJECTIVE if cfg.MUTUAL.ENABLE else "labels",
+        loss_function=cfg.MODEL.LOSS_FUNC,
         mean=cfg.DATA.MEAN,
         std=cfg.DATA.STD,
         seed=cfg.RNG_SEED,

@@ -23,7 +23,7 @@ class Checkpoints:
         found = [path for path in paths if re.fullmatch(r"checkpoint_epoch_\d+", path.stem)]
         return max(found, key=lambda path: int(path.stem.rsplit("_", 1)[1]), default=None)
 
-    def save(self, model, optimizer, *, epoch, config="", scaler=None):
+    def save(self, model, optimizer, *, epoch, config="", scaler=None, objective=None):
         """Write the state after `epoch` finished epochs, on the main process. `config` is kept as text."""
         if not distributed.is_main():
             return
@@ -35,11 +35,12 @@ class Checkpoints:
                 "model_arguments": model.arguments,
                 "optimizer_state": optimizer.state_dict(),
                 "scaler_state": None if scaler is None else scaler.state_dict(),
+                "objective_state": None if objective is None else objective.state_dict(),
                 "cfg": config,
             },
         )
 
-    def resume(self, model, optimizer, scaler=None):
+    def resume(self, model, optimizer, scaler=None, objective=None):
         """Load the newest checkpoint into model and optimizer; returns the number of finished epochs, 0 if none."""
         path = self.last()
         if path is None:
@@ -54,4 +55,6 @@ class Checkpoints:
         optimizer.load_state_dict(state["optimizer_state"])
         if scaler is not None and state["scaler_state"]:
             scaler.load_state_dict(state["scaler_state"])
+        if objective is not None and state.get("objective_state"):
+            objective.load_state_dict(state["objective_state"])
         return state["epoch"]

@@ -63,10 +63,12 @@ class Trainer:
     def _train_batch(self, batch, step):
         # Dropout's random numbers depend on the step alone, so that a resumed run repeats and skips none.
         torch.manual_seed(hash((self.seed, step, distributed.rank())) & 0x7FFFFFFF)
+        views = batch.clips_BVCTHW.shape[1]
         clips = batch.clips_BVCTHW.to(self.device, non_blocking=True).flatten(0, 1)
-        labels = batch.labels.to(self.device, non_blocking=True).repeat_interleave(batch.clips_BVCTHW.shape[1])
+        labels = batch.labels.to(self.device, non_blocking=True)
+        boxes = None if batch.boxes is None else batch.boxes.to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
-        result = self.step(clips, labels, step)
+        result = self.step(clips, labels if views == 1 else labels.repeat_interleave(views, 0), step, boxes)
         self._update()
         return result
 
@@ -93,7 +95,7 @@ class Trainer:
 
     def _write(self, stats, epoch):
         if self.writer is not None:
-            for key in ("loss", "lr", "top1_err", "top5_err"):
+            for key in {"loss", "lr", "top1_err", "top5_err"} & stats.keys():
                 self.writer.add_scalar(f"Train/{key}", stats[key], epoch + 1)
 
 
@@ -116,14 +118,9 @@ class _Meter:
         self.mark = now
         for key in self.times:
             self.times[key] += self.last[key]
-        count, (top1, top5) = len(result.labels), topk_correct(result.logits, result.labels, (1, 5))
+        count = len(result.labels)
         self.samples += count
-        values = {
-            "loss": sum(result.losses) * count,
-            "loss_largest": result.losses[0] * count,
-            "top1_err": 100.0 * (count - int(top1.sum())),
-            "top5_err": 100.0 * (count - int(top5.sum())),
-        }
+        values = {"loss": sum(result.losses) * count, "loss_largest": result.losses[0] * count, **_errors(result)}
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in values.items()}
 
     def iteration_stats(self, iteration):
@@ -158,6 +155,15 @@ class _Meter:
 
     def _means(self):
         return {key: value / max(self.samples, 1) for key, value in self.sums.items()}
+
+
+def _errors(result):
+    """Sums of top-1 and top-5 errors in per cent; none where a clip or box has several labels."""
+    if result.labels.ndim > 1:
+        return {}
+    hits = topk_correct(result.logits, result.labels, (1, 5))
+    wrong = (len(result.labels) - int(hit.sum()) for hit in hits)
+    return dict(zip(("top1_err", "top5_err"), (100.0 * count for count in wrong)))
 
 
 def _duration(seconds):

@@ -27,8 +27,10 @@ def parameter_groups(model, *, weight_decay, bn_weight_decay=0.0, no_decay_1d=Fa
     return [{"name": n, "params": p, "weight_decay": d} for n, p, d in groups if p]
 
 
-def build_optimizer(model, *, base_lr, momentum=0.9, dampening=0.0, nesterov=True, **decay):
-    """SGD; `decay` goes to `parameter_groups`."""
-    return torch.optim.SGD(
-        parameter_groups(model, **decay), lr=base_lr, momentum=momentum, dampening=dampening, nesterov=nesterov
-    )
+def build_optimizer(model, *, base_lr, momentum=0.9, dampening=0.0, nesterov=True, objective=None, **decay):
+    """SGD; `decay` goes to `parameter_groups`. The parameters of an `objective` join without decay (RS-Net, 4.1)."""
+    groups = parameter_groups(model, **decay)
+    own = list(objective.parameters()) if objective is not None else []
+    if own:
+        groups.append({"name": "objective", "params": own, "weight_decay": 0.0})
+    return torch.optim.SGD(groups, lr=base_lr, momentum=momentum, dampening=dampening, nesterov=nesterov)

@@ -4,11 +4,12 @@ import contextlib
 from typing import NamedTuple
 
 import torch
+import torch.nn as nn
 
 from mutual3d.sampling import prepare_clip, sample_subnets, step_generator
 from mutual3d.utils import distributed
 
-from .objectives import OBJECTIVES, label_loss
+from .objectives import LOSS_FUNCTIONS, OBJECTIVES
 
 
 class NonFiniteLossError(RuntimeError):
@@ -16,7 +17,8 @@ class NonFiniteLossError(RuntimeError):
 
 
 class StepResult(NamedTuple):
-    """losses: one float for each configuration, in order; logits: the largest configuration's, B, K, detached."""
+    """losses: one float for each configuration, in order, and one more where the objective has its own; logits: the first
+    configuration's, B, K, detached."""
 
     configurations: list
     losses: list
@@ -24,62 +26,116 @@ class StepResult(NamedTuple):
     labels: torch.Tensor
 
 
+class Part(NamedTuple):
+    """Some clips of a step, float or uint8 B, C, T, H, W, and their labels; with boxes (N, 5) the labels are the boxes'."""
+
+    clips: torch.Tensor
+    labels: torch.Tensor
+    boxes: torch.Tensor | None
+
+
+def split_step(clips, labels, boxes, count):
+    """`count` Parts of a step's clips, as equal as can be."""
+    if boxes is None:
+        return [Part(*part, None) for part in zip(clips.chunk(count), labels.chunk(count))]
+    parts, start = [], 0
+    for some in clips.chunk(count):
+        own = (boxes[:, 0] >= start) & (boxes[:, 0] < start + len(some))
+        shifted = boxes[own] - boxes.new_tensor([start, 0, 0, 0, 0])
+        parts.append(Part(some, labels[own], shifted))
+        start += len(some)
+    return parts
+
+
+class Networks(nn.Module):
+    """A network at several configurations, one after the other, as one module: what DistributedDataParallel wraps."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, configurations, clip, boxes=None):
+        """[logits] of a full-size normalised clip at each configuration."""
+        return [self.model.activate(c)(self.model.fit_clip(clip), boxes) for c in configurations]
+
+
 class MutualStep:
     """Computes the gradients of one step; `optimizer.step()` is the caller's.
 
-    model: an AdaptiveNetwork. network: what is called with the clip, the model itself or its DistributedDataParallel.
-    subnets: names of sampling rules; [] trains the largest configuration alone. Every backward follows its own forward,
-    so that memory is one network's, and gradients cross ranks in the last backward only.
+    model: an AdaptiveNetwork. network: what is called, `Networks(model)` or its DistributedDataParallel.
+    subnets: names of sampling rules; [] trains the largest configuration alone. largest: whether it runs beside them.
+    The first configuration learns from the labels, the others as `objective` (a name of OBJECTIVES) says. Every backward
+    follows its own forward, so that memory is one network's, unless the objective needs all outputs at once; gradients
+    cross ranks in the last backward only. The objective's own parameters are `objective.parameters()`.
     """
 
     def __init__(
-        self, model, *, subnets, objective, mean, std, seed,
-        network=None, accumulation_steps=1, autocast=None, scaler=None,
+        self, model, *, subnets, objective, mean, std, seed, loss_function="cross_entropy",
+        largest=True, network=None, accumulation_steps=1, autocast=None, scaler=None,
     ):  # fmt: skip
-        if objective not in OBJECTIVES:
-            raise ValueError(f"there is no objective '{objective}': choose among {', '.join(OBJECTIVES)}")
-        self.model, self.network = model, network or model
-        self.subnets, self.objective = list(subnets), OBJECTIVES[objective]
+        self.model, self.network = model, network or Networks(model)
+        self.subnets, self.largest = list(subnets), largest
         self.mean, self.std, self.seed = mean, std, seed
+        self.loss_function = _choose("loss function", loss_function, LOSS_FUNCTIONS)
+        make_objective = _choose("objective", objective, OBJECTIVES)
+        self.objective = make_objective(self.loss_function, len(self.configurations(0))).to(next(model.parameters()).device)
         self.accumulation_steps = accumulation_steps
         self.autocast = autocast or contextlib.nullcontext
         self.scaler = scaler
 
     def configurations(self, step):
-        """What runs in step number `step`: the largest configuration first."""
+        """What runs in step number `step`: the largest configuration first, where it runs."""
         space = self.model.space
-        return [space.largest, *sample_subnets(space, self.subnets, step_generator(self.seed, step))]
+        drawn = sample_subnets(space, self.subnets, step_generator(self.seed, step))
+        if not self.largest and not drawn:
+            raise ValueError("MUTUAL.LARGEST is False and MUTUAL.SUBNETS is empty: nothing would be trained")
+        return [space.largest, *drawn] if self.largest else drawn
 
-    def __call__(self, clips_BCTHW, labels, step):
-        """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B."""
+    def __call__(self, clips_BCTHW, labels, step, boxes=None):
+        """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B, or B, K.
+
+        With boxes, float N, 5, the labels are N, K. Raises NonFiniteLossError.
+        """
         configurations = self.configurations(step)
-        parts = list(zip(clips_BCTHW.chunk(self.accumulation_steps), labels.chunk(self.accumulation_steps)))
-        losses, logits = torch.zeros(len(configurations)), []
-        for i, (clips, part_labels) in enumerate(parts):
-            share, is_last = len(part_labels) / len(labels), i == len(parts) - 1
-            part_losses, part_logits = self._part(clips, part_labels, configurations, share, is_last)
+        parts = split_step(clips_BCTHW, labels, boxes, self.accumulation_steps)
+        run = self._jointly if self.objective.is_joint else self._one_by_one
+        losses, logits = 0.0, []
+        for i, part in enumerate(parts):
+            share, clip = len(part.labels) / len(labels), prepare_clip(part.clips, clips_BCTHW.device, self.mean, self.std)
+            part_losses, part_logits = run(part._replace(clips=clip), configurations, share, i == len(parts) - 1)
             losses += share * part_losses.cpu()
             logits.append(part_logits)
+        distributed.average_gradients(self.objective)
         self._check_finite(configurations, losses, step, clips_BCTHW.device)
         return StepResult(configurations, losses.tolist(), torch.cat(logits), labels)
 
-    def _part(self, clips, labels, configurations, share, is_last):
-        clip = prepare_clip(clips, clips.device, self.mean, self.std)
+    def _one_by_one(self, part, configurations, share, is_last):
         losses, teacher = [], None
         for i, configuration in enumerate(configurations):
-            exchange = is_last and i == len(configurations) - 1
-            with self._gradient_exchange(exchange):
+            with self._gradient_exchange(is_last and i == len(configurations) - 1):
                 with self.autocast():
-                    self.model.activate(configuration)
-                    logits = self.network(self.model.fit_clip(clip))
-                    loss = label_loss(logits, labels) if teacher is None else self.objective(logits, teacher, labels)
+                    (logits,) = self.network([configuration], part.clips, part.boxes)
+                    loss = self._loss(logits, teacher, part.labels)
                 self._backward(loss * share)
             teacher = logits.detach() if teacher is None else teacher
             losses.append(loss.detach())
         return torch.stack(losses), teacher
 
+    def _loss(self, logits, teacher, labels):
+        if teacher is None:
+            return self.loss_function.labels(logits, labels)
+        return self.objective(logits, teacher, labels)
+
+    def _jointly(self, part, configurations, share, is_last):
+        with self._gradient_exchange(is_last):
+            with self.autocast():
+                logits = self.network(configurations, part.clips, part.boxes)
+                losses = self.objective(logits, part.labels)
+            self._backward(losses.sum() * share)
+        return losses.detach(), logits[0].detach()
+
     def _gradient_exchange(self, wanted):
-        if wanted or self.network is self.model:
+        if wanted or not hasattr(self.network, "no_sync"):
             return contextlib.nullcontext()
         return self.network.no_sync()
 
@@ -87,11 +143,19 @@ class MutualStep:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def _check_finite(self, configurations, losses, step, device):
-        broken = [str(c) for c, loss in zip(configurations, losses) if not torch.isfinite(loss)]
+        # An objective's own loss comes after the configurations'.
+        names = [*map(str, configurations), "the ensemble"]
+        broken = [name for name, loss in zip(names, losses) if not torch.isfinite(loss)]
         if distributed.any_process(broken, device):
             broken = broken or ["of another process"]
             raise NonFiniteLossError(
                 f"the loss of configuration {', '.join(broken)} is not finite in step {step} (losses: "
-                f"{', '.join(f'{c}: {loss:.4g}' for c, loss in zip(configurations, losses))}): lower SOLVER.BASE_LR, "
+                f"{', '.join(f'{name}: {loss:.4g}' for name, loss in zip(names, losses))}): lower SOLVER.BASE_LR, "
                 "lengthen SOLVER.WARMUP_EPOCHS, or set SOLVER.CLIP_GRAD_L2NORM; the last checkpoint is untouched"
             )
+
+
+def _choose(what, name, choices):
+    if name not in choices:
+        raise ValueError(f"there is no {what} '{name}': choose among {', '.join(choices)}")
+    return choices[name]

@@ -81,6 +81,13 @@ def agree(value, what):
     return value
 
 
+def average_gradients(module):
+    """The mean over processes of each gradient of a module that DistributedDataParallel does not wrap."""
+    for parameter in module.parameters() if is_distributed() else ():
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= world_size()
+
+
 def barrier():
     """Wait until every process is here."""
     if is_distributed():

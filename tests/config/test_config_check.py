@@ -21,8 +21,6 @@ def test_a_mutual_x3d_config_is_valid():
         ("X3D.CHANNELWISE_3x3x3", "False"),
         ("RESNET.STRIDE_1X1", "True"),
         ("DATA.REVERSE_INPUT_CHANNEL", "True"),
-        ("DATA.TRAIN_JITTER_SCALES_RELATIVE", "[0.08, 1.0]"),
-        ("DATA.TRAIN_JITTER_ASPECT_RELATIVE", "[0.75, 1.33]"),
         ("DATA.TRAIN_JITTER_MOTION_SHIFT", "True"),
         ("DATA.ENSEMBLE_METHOD", "median"),
         ("SOLVER.OPTIMIZING_METHOD", "lbfgs"),
@@ -37,6 +35,7 @@ def test_a_mutual_x3d_config_is_valid():
         ("MUTUAL.OBJECTIVE", "hope"),
         ("MUTUAL.BATCHNORM", "shared"),
         ("CALIBRATION.TRANSFORM", "none"),
+        ("CALIBRATION.AVERAGE", "harmonic"),
     ],
 )
 def test_what_is_not_supported_is_refused_with_what_is(key, value):

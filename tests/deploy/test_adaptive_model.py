@@ -8,6 +8,7 @@ from videos import moving_frames, write_video
 
 import mutual3d
 from mutual3d.data.reader import VideoError
+from mutual3d.data.loader import Batch
 from mutual3d.deploy import AdaptiveModel, Preprocessing, predict_video
 from mutual3d.evaluation import BudgetTooSmall, TopK, calibrate
 from mutual3d.evaluation.grid import build_table, count_costs
@@ -28,7 +29,8 @@ def path(tmp_path_factory):
     metrics = {}
     for i, configuration in enumerate(SPACE.corners()):
         metrics[configuration] = TopK()
-        metrics[configuration].update(torch.eye(2).repeat(10, 1), torch.tensor([0, 1] * 10).roll(0) ^ (torch.arange(20) > 10 + i))
+        labels = torch.tensor([0, 1] * 10) ^ (torch.arange(20) > 10 + i)
+        metrics[configuration].update(torch.eye(2).repeat(10, 1), Batch(None, labels, None, []))
     latencies = {"cpu-fp32-b1-t2": {c: 1.0 + i for i, c in enumerate(SPACE.corners())}}
     provenance = {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 24}
     table = build_table(network, metrics, count_costs(network, SPACE.corners(), 24), latencies, provenance)

@@ -10,6 +10,8 @@ MEAN, STD = (0.45,) * 3, (0.225,) * 3
 
 
 class FakeBatch:
+    boxes = None
+
     def __init__(self, seed, num_clips=3):
         generator = torch.Generator().manual_seed(seed)
         self.clips_BVCTHW = torch.randint(0, 256, (num_clips, 1, 3, 4, 24, 24), dtype=torch.uint8, generator=generator)

@@ -1,6 +1,7 @@
 import torch
 from tiny import SPACE, tiny_network
 
+from mutual3d.data.loader import Batch
 from mutual3d.evaluation import TopK, calibrate, count_cost, grid_configurations, measure_latency
 from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
 
@@ -56,7 +57,7 @@ def test_a_row_measured_again_gives_its_own_numbers():
     calibrate(model, batches_from, SPACE.corners(), prepare=prepare)
     metrics = {c: TopK() for c in SPACE.corners()}
     for metric in metrics.values():
-        metric.update(torch.eye(2), torch.tensor([0, 1]))
+        metric.update(torch.eye(2), Batch(None, torch.tensor([0, 1]), None, []))
     latencies = measure_latencies(model, SPACE.corners(), 24, torch.device("cpu"), repeats=1, mean=MEAN, std=STD)
     provenance = {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 24}
     table = build_table(model, metrics, count_costs(model, SPACE.corners(), 24), latencies, provenance)

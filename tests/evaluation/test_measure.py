@@ -1,9 +1,12 @@
 from typing import NamedTuple
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import SPACE, tiny_network
 
+from mutual3d.data.loader import Batch
 from mutual3d.evaluation import PartialResult, TopK, UnreadableVideosError, calibrate, measure, topk_correct
 from mutual3d.evaluation.measure import score_batch
 from mutual3d.evaluation.resume import digest
@@ -39,7 +42,8 @@ def test_accuracy_is_what_single_forwards_give(model):
 @pytest.mark.parametrize("ensemble", ["sum", "max"])
 def test_views_are_joined(model, ensemble):
     views = torch.cat([FakeBatch(s).clips_BVCTHW for s in range(4)], dim=1)
-    (_, scores), *_ = score_batch(model, views, [SPACE.largest], prepare, ensemble, clips_per_forward=5)
+    batch = Batch(views, None, None, [])
+    (_, scores), *_ = score_batch(model, batch, [SPACE.largest], prepare, ensemble, clips_per_forward=5)
     by_view = torch.stack([
         model.activate(SPACE.largest)([prepare(views[:, v])]).softmax(1) for v in range(4)
     ])  # fmt: skip
@@ -50,7 +54,7 @@ def test_views_cut_larger_than_in_training_shrink_in_proportion(model):
     clips = torch.randint(0, 256, (1, 1, 3, 4, 30, 30), dtype=torch.uint8)
     seen = []
     handle = model.s1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][0].shape[2:]))
-    list(score_batch(model, clips, SPACE.corners(), prepare))
+    list(score_batch(model, Batch(clips, None, None, []), SPACE.corners(), prepare))
     handle.remove()
     assert sorted(set(map(tuple, seen))) == [(2, 20, 20), (2, 30, 30), (4, 20, 20), (4, 30, 30)]
 
@@ -92,7 +96,7 @@ def test_topk():
     metric = TopK()
     with pytest.raises(ValueError, match="no video"):
         metric.values()
-    metric.update(scores, torch.tensor([1, 2]))
+    metric.update(scores, SimpleNamespace(labels=torch.tensor([1, 2])))
     assert metric.values() == {"top1_acc": 50.0, "top5_acc": 100.0}
 
 

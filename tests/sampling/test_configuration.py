@@ -6,7 +6,7 @@ from mutual3d.sampling import Configuration, SearchSpace
 SPACE = SearchSpace([0.63, 1.0], [224, 142, 192, 160], [6, 16, 9, 12])
 
 
-@pytest.mark.parametrize("text", ["0.8-160-9", "1-224-16", "0.63-142-6"])
+@pytest.mark.parametrize("text", ["0.8-160-9", "1-224-16", "0.63-142-6", "0.8-160", "1,0.5,0.75-160-9"])
 def test_configuration_prints_as_it_is_parsed(text):
     assert str(Configuration.parse(text)) == text
 
@@ -20,7 +20,7 @@ def test_configuration_parses_into_its_values():
         configuration.width = 1.0
 
 
-@pytest.mark.parametrize("text", ["", "0.8", "0.8-160", "0.8-160-9-1", "a-160-9", "0.8-160.5-9", "0.8x160x9", None])
+@pytest.mark.parametrize("text", ["", "0.8", "0.8-160-9-1", "0.8,-160", "a-160-9", "0.8-160.5-9", "0.8x160x9", None])
 def test_text_that_is_no_configuration_is_shown_the_form(text):
     with pytest.raises(ValueError, match=f"'{text}' is not a configuration.*for example 0.8-160-9"):
         Configuration.parse(text)

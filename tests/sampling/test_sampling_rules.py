@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import pytest
@@ -22,11 +23,32 @@ def draws(names, count=400, seed=0):
     return [sample_subnets(SPACE, names, step_generator(seed, step)) for step in range(count)]
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_rule_draws_what_it_says(name):
     configurations = [SPACE.check(c) for (c,) in draws([name])]
     for values, expected in zip(zip(*((c.width, c.spatial, c.temporal) for c in configurations)), EXPECTED[name]):
         assert len(set(values)) > 3 if expected is FREE else set(values) == {expected}
+
+
+def test_rules_that_list_run_everything_from_the_greatest_down():
+    space = dataclasses.replace(SPACE, listed_widths=(0.7, 1.0, 0.85))
+    widths = sample_subnets(space, ["each_width"], step_generator(0, 0))
+    assert [str(c) for c in widths] == ["1-224-16", "0.85-224-16", "0.7-224-16"]
+    sizes = sample_subnets(SPACE, ["each_size"], step_generator(0, 0))
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 16 and sizes[0] == SPACE.largest
+    with pytest.raises(ValueError, match="set MUTUAL.WIDTHS"):
+        sample_subnets(SPACE, ["each_width"], step_generator(0, 0))
+
+
+def test_widths_may_differ_from_layer_to_layer():
+    (drawn,) = sample_subnets(dataclasses.replace(SPACE, width_groups=3), ["random_widths"], step_generator(0, 0))
+    assert len(set(drawn.width)) == 3 and (drawn.spatial, drawn.temporal) == (224, 16)
+
+
+def test_a_listing_rule_costs_all_that_it_lists():
+    cost = {c: c.spatial * c.temporal for c in SPACE.grid(1.0)}
+    expected = sum(value for c, value in cost.items() if c.width == 1.0)
+    assert expected_step_cost(SPACE, ["each_size"], cost.get, largest=False) == expected
 
 
 def test_a_step_has_one_configuration_for_each_name_in_order():

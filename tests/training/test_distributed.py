@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mutual3d.evaluation import PartialResult, calibrate, measure
 from mutual3d.sampling import normalize_clip
+from mutual3d.training.step import Networks
 
 from test_step import MEAN, STD, batch, freeze_norms, gradients, make_step  # isort: skip
 
@@ -27,7 +28,7 @@ def _exchanging_step(rank, port, path):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     model = freeze_norms(network())
-    parallel = DistributedDataParallel(model, broadcast_buffers=False, bucket_cap_mb=100)
+    parallel = DistributedDataParallel(Networks(model), broadcast_buffers=False, bucket_cap_mb=100)
     exchanges = []
 
     def counting_hook(state, bucket):
@@ -62,6 +63,8 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(tmp_path):
 
 
 class FakeBatch:
+    boxes = None
+
     def __init__(self, clips, labels, start):
         self.clips_BVCTHW, self.labels, self.bad = clips[:, None], labels, []
         self.indices = torch.arange(start, start + len(labels))

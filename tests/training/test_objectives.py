@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutual3d.training import OBJECTIVES, distillation_loss
+from mutual3d.training import LOSS_FUNCTIONS, OBJECTIVES, distillation_loss
+from mutual3d.training.objectives import binary_distillation_loss
 
 
 def logits(seed, batch=5, classes=7):
@@ -29,8 +30,67 @@ def test_no_gradient_reaches_the_teacher():
     assert teacher.grad is None and student.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_objectives_are_finite_in_half_precision(name):
+def labels_for(loss_function):
     labels = torch.tensor([0, 1, 2, 3, 4])
-    loss = OBJECTIVES[name]((100 * logits(0)).half(), (100 * logits(1)).half(), labels)
-    assert loss.dtype == torch.float32 and torch.isfinite(loss)
+    return labels if loss_function == "cross_entropy" else F.one_hot(labels, 7).float()
+
+
+def call(objective, first, second, labels):
+    """Loss or losses of two configurations' logits, whatever form the objective takes them in."""
+    return objective([first, second], labels) if objective.is_joint else objective(first, second, labels)
+
+
+@pytest.mark.parametrize("loss_function", LOSS_FUNCTIONS)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives_are_finite_in_half_precision(name, loss_function):
+    objective = OBJECTIVES[name](LOSS_FUNCTIONS[loss_function], 2)
+    loss = call(objective, (100 * logits(0)).half(), (100 * logits(1)).half(), labels_for(loss_function))
+    assert loss.dtype == torch.float32 and torch.isfinite(loss).all()
+
+
+def test_binary_distillation_pulls_every_class_to_the_teachers_sigmoid():
+    student, teacher = logits(0).requires_grad_(), logits(1)
+    binary_distillation_loss(student, teacher).backward()
+    assert torch.allclose(student.grad, (student.detach().sigmoid() - teacher.sigmoid()) / 35, atol=1e-7)
+
+
+def kl(teacher, student):
+    """Eq. 7 written out."""
+    p, q = teacher.softmax(1), student.softmax(1)
+    return (p * (p / q).log()).sum() / len(p)
+
+
+@pytest.mark.parametrize("name", ["ensemble_distillation", "ensemble_distillation_vanilla"])
+def test_ensemble_distillation_is_its_equations_written_out(name):
+    objective = OBJECTIVES[name](LOSS_FUNCTIONS["cross_entropy"], 3)
+    objective.alpha.data = torch.tensor([0.3, -0.2, 0.9])
+    z, y = [logits(seed) for seed in range(3)], torch.tensor([0, 1, 2, 3, 4])
+    alpha = torch.tensor([0.3, -0.2, 0.9]).exp() / torch.tensor([0.3, -0.2, 0.9]).exp().sum()
+    z0 = alpha[0] * z[0] + alpha[1] * z[1] + alpha[2] * z[2]
+    l_cls = sum(-z_s.log_softmax(1)[torch.arange(5), y].mean() for z_s in z)
+    l_ens = -z0.log_softmax(1)[torch.arange(5), y].mean()
+    if name == "ensemble_distillation":
+        by_index = [z0, *z]
+        l_dis = 2 / 4 * sum(kl(by_index[t], by_index[s]) for t in range(3) for s in range(t + 1, 4))
+    else:
+        l_dis = sum(kl(z0, z_s) for z_s in z)
+    losses = objective(z, y)
+    assert losses[-1].item() == pytest.approx(l_ens.item(), rel=1e-5)
+    assert losses.sum().item() == pytest.approx((l_cls + l_ens + l_dis).item(), rel=1e-5)
+
+
+def gradient_sum(loss, inputs):
+    gradients = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
+    return sum(float(gradient.abs().sum()) for gradient in gradients if gradient is not None)
+
+
+def test_gradients_reach_alpha_from_the_ensemble_loss_alone_and_leave_teachers_alone():
+    objective = OBJECTIVES["ensemble_distillation"](LOSS_FUNCTIONS["cross_entropy"], 2)
+    z = [logits(seed).requires_grad_() for seed in range(2)]
+    losses = objective(z, torch.tensor([0, 1, 2, 3, 4]))
+    (by_ensemble,) = torch.autograd.grad(losses[-1], objective.alpha, retain_graph=True)
+    assert by_ensemble.abs().sum() > 0
+    assert not gradient_sum(losses[-1], z)
+    assert not gradient_sum(losses[:-1].sum(), [objective.alpha])
+    # The second, smaller one learns from the first, which learns nothing from it.
+    assert not gradient_sum(losses[1], z[:1]) and gradient_sum(losses[1], z[1:])

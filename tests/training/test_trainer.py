@@ -19,7 +19,7 @@ class OneBatchLoader:
     def batches(self, epoch=0, start=0):
         clips, labels = batch(4)
         for _ in range(2):
-            yield type("Batch", (), dict(clips_BVCTHW=clips[:, None], labels=labels, bad=[]))
+            yield type("Batch", (), dict(clips_BVCTHW=clips[:, None], labels=labels, bad=[], boxes=None))
 
 
 def make_trainer(schedule=lambda epoch: 0.1, **options):

@@ -1,0 +1,109 @@
+"""Norms of one's own for each width (S-Net) or each size (RS-Net), and widths that differ from layer to layer (US-Net)."""
+
+import pytest
+import torch
+from networks import calibrate_at_random
+from tiny import NETWORK
+
+from mutual3d.layers import BNStatistics, slimmable_norms
+from mutual3d.models import create_model
+from mutual3d.sampling import Configuration
+
+SPACE = {"width_range": [0.5, 1.0], "spatial_sizes": [16, 24], "temporal_sizes": [2, 4], "listed_widths": [0.5, 1.0]}
+
+
+def network(batchnorm, **space):
+    torch.manual_seed(0)
+    model = create_model("x3d", space={**SPACE, **space}, num_classes=3, batchnorm=batchnorm, **NETWORK)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    for norm in slimmable_norms(model).values():
+        torch.nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    return model
+
+
+def clip():
+    return torch.randn(2, 3, 4, 24, 24, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("batchnorm, homes", [
+    ("private_width", ["1-24-4", "0.5-24-4"]), ("private_size", ["1-24-4", "1-16-4", "1-24-2", "1-16-2"]),
+])  # fmt: skip
+def test_each_home_runs_in_evaluation_with_its_own_norms_and_extracts_to_the_same(batchnorm, homes):
+    model, outputs = network(batchnorm).double().eval(), []
+    for home in homes:
+        fitted = model.activate(home).fit_clip(clip().double())
+        outputs.append(model(fitted))
+        assert torch.allclose(outputs[-1], model.extract(home)(fitted), atol=1e-9)
+        assert torch.allclose(outputs[-1], model.extract(home, fold_bn=True)(fitted), atol=1e-9)
+    assert not any(torch.allclose(outputs[0], other) for other in outputs[1:])
+
+
+@pytest.mark.parametrize("batchnorm, home, others", [("private_width", "0.5-24-4", 1), ("private_size", "1-16-2", 3)])
+def test_training_one_touches_its_own_norms_alone(batchnorm, home, others):
+    model = network(batchnorm).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.activate(home)(model.fit_clip(clip())).sum().backward()
+    index = model._private_index(Configuration.parse(home))[0]
+    for name, norm in slimmable_norms(model).items():
+        own = name.endswith(f".norms.{index}")
+        assert (norm.weight.grad is not None) == own
+        assert torch.equal(before[f"{name}.running_mean"], norm.running_mean) != own
+    assert len(model.s1.pathway0_stem.bn.norms) == others + 1
+
+
+def test_other_configurations_have_to_be_calibrated_and_unlisted_widths_are_refused():
+    model = network("private_size").eval()
+    with pytest.raises(RuntimeError, match="0.75-16-2 was never calibrated"):
+        model.activate("0.75-16-2")(model.fit_clip(clip()))
+    calibrate_at_random(model, [Configuration(0.75, 16, 2)])
+    assert torch.isfinite(model.activate("0.75-16-2")(model.fit_clip(clip()))).all()
+    with pytest.raises(ValueError, match="width 0.75 has no norms of its own; there are norms for 1, 0.5"):
+        network("private_width").activate("0.75-24-4")
+
+
+def test_a_private_width_costs_what_its_own_norms_hold_and_no_more():
+    wide, narrow = network("private_width"), network("calibrated")
+    halves = sum(2 * norm.rule.at(0.5) for norm in slimmable_norms(narrow).values())
+    assert sum(p.numel() for p in wide.parameters()) - sum(p.numel() for p in narrow.parameters()) == halves
+
+
+def test_an_unseen_size_lies_linearly_between_its_neighbours():
+    model = network("private_size", spatial_sizes=[16, 24, 32])
+    norms = model.s1.pathway0_stem.bn.norms
+    index_16, index_24 = (model._private_index(Configuration(1.0, size, 4))[0] for size in (16, 24))
+    model.add_size(22)
+    index_22, is_home = model._private_index(Configuration(1.0, 22, 4))
+    assert is_home and len(norms) == 8
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        low, high = getattr(norms[index_16], name), getattr(norms[index_24], name)
+        assert torch.allclose(getattr(norms[index_22], name), 0.25 * low + 0.75 * high, atol=1e-6)
+    assert torch.isfinite(model.eval().activate("1-22-4")(model.fit_clip(torch.randn(1, 3, 4, 32, 32)))).all()
+    for size in (22, 40):
+        with pytest.raises(ValueError, match=f"size {size} cannot lie between"):
+            model.add_size(size)
+
+
+def test_private_widths_need_a_list_that_ends_at_the_greatest():
+    with pytest.raises(ValueError, match="private norms by width need MUTUAL.WIDTHS that end at"):
+        network("private_width", listed_widths=[0.5, 0.75])
+    with pytest.raises(ValueError, match="MUTUAL.BATCHNORM is 'shared': choose among calibrated"):
+        network("shared")
+
+
+def test_a_network_may_have_another_width_in_every_group_of_layers():
+    model = network("calibrated")
+    groups = model.space.width_groups
+    widths = tuple(0.5 if i % 2 else 1.0 for i in range(groups))
+    configuration = Configuration(widths, 24, 4)
+    assert groups > 2 and Configuration.parse(str(configuration)) == configuration
+    full, half = model.signature(1.0), model.signature(0.5)
+    assert model.signature(widths) == tuple(half[i] if i % 2 else full[i] for i in range(groups))
+    calibrated = {n: norm.rule.at(model._layer_widths(widths)) for n, norm in slimmable_norms(model).items()}
+    model.train().activate(configuration)(model.fit_clip(clip())).sum().backward()
+    statistics = {n: torch.rand(count) + 0.5 for n, count in calibrated.items()}
+    model.set_statistics({configuration: BNStatistics(statistics, statistics)})
+    fitted = model.eval().activate(configuration).fit_clip(clip())
+    assert torch.allclose(model(fitted), model.extract(configuration)(fitted), atol=1e-5)
+    with pytest.raises(ValueError, match=f"it has 2 widths; this network takes 1 or {groups}"):
+        model.activate("1,0.5-24-4")
