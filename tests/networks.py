@@ -14,16 +14,21 @@ WIDTHS, SIZES, FRAMES = [0.5, 1.0], [32, 48], [4, 8]
 
 @dataclass(frozen=True)
 class Case:
-    """arguments: of `create_model`, without the space."""
+    """arguments: of `create_model`, without the space. has_frames: False for images, whose only frame count is 1.
+
+    unfolded: last names of the norms that follow no convolution, and so stay when norms are folded.
+    """
 
     arguments: dict
+    has_frames: bool = True
+    unfolded: frozenset = frozenset()
 
     def build(self, width_range=WIDTHS, spatial_sizes=SIZES, temporal_sizes=FRAMES, **arguments):
         """The network in evaluation mode, with weights that are not the trivial ones of initialisation."""
         return fill_by_rule(self._create(width_range, spatial_sizes, temporal_sizes, **arguments)).eval()
 
     def inputs(self, configuration, dtype=torch.float32):
-        """The pathways that the network makes of a random clip: the adaptive one of the configuration's size."""
+        """What the network makes of a random clip: pathways, the adaptive one of the configuration's size, or images."""
         clip = random_clip(self._on_meta, SIZES[-1]).to(dtype)
         ((_, pathways),) = self._on_meta.fit_clips(clip, [configuration])
         return pathways
@@ -34,7 +39,8 @@ class Case:
             return self._create()
 
     def _create(self, width_range=WIDTHS, spatial_sizes=SIZES, temporal_sizes=FRAMES, **arguments):
-        space = {"width_range": width_range, "spatial_sizes": spatial_sizes, "temporal_sizes": temporal_sizes}
+        frames = temporal_sizes if self.has_frames else [1]
+        space = {"width_range": width_range, "spatial_sizes": spatial_sizes, "temporal_sizes": frames}
         return create_model(**{**self.arguments, **arguments}, space=space)
 
 
@@ -49,6 +55,20 @@ NETWORKS = {
     "x3d_m": Case(dict(name="x3d", num_classes=11)),
     "slow_small": Case(dict(name="slow", num_classes=7, width_per_group=8)),
     "slowfast_small": Case(dict(name="slowfast", num_classes=7, width_per_group=16, alpha=4)),
+}
+IMAGE_NETWORKS = {
+    "mobilenet_v1_small": Case(dict(name="mobilenet_v1", num_classes=7, small_images=True), has_frames=False),
+    "mobilenet_v2_small": Case(dict(name="mobilenet_v2", num_classes=7), has_frames=False),
+    "mobilenet_v3_small": Case(dict(name="mobilenet_v3", num_classes=7), has_frames=False),
+    "resnet18_small": Case(
+        dict(name="resnet2d", num_classes=7, depth=18, width_per_group=16, small_images=True), has_frames=False
+    ),
+    "resnet50_small": Case(dict(name="resnet2d", num_classes=7, width_per_group=16), has_frames=False),
+    "wide_resnet_small": Case(
+        dict(name="wide_resnet", num_classes=7, depth=10, widen_factor=2, dropout_rate=0.3),
+        has_frames=False,
+        unfolded=frozenset({"bn1", "bn"}),
+    ),
 }
 
 

@@ -114,6 +114,8 @@ def _check_batches(cfg):
             f"TRAIN.ACCUMULATION_STEPS {cfg.TRAIN.ACCUMULATION_STEPS} equal parts"
         )
     scales = list(cfg.DATA.TRAIN_JITTER_SCALES)
+    if cfg.DATA.TRAIN_JITTER_SCALES_RELATIVE or cfg.DATA.CROP_PADDING:
+        return
     if len(scales) != 2 or not cfg.DATA.TRAIN_CROP_SIZE <= scales[0] <= scales[1]:
         raise ValueError(
             f"DATA.TRAIN_JITTER_SCALES is {scales}: give [least, greatest] short sides, "

@@ -7,6 +7,8 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode as _CfgNode
 
+from .check import check_config
+
 logger = logging.getLogger(__name__)
 
 # Settings of PySlowFast that its Slow, SlowFast and X3D files carry and that have no meaning here: accepted, with a
@@ -26,6 +28,11 @@ UNUSED_KEYS = (
 
 class CfgNode(_CfgNode):
     """fvcore's CfgNode (`_BASE_`, freezing) with clear errors; see `merge_from_file` and `merge_from_list`."""
+
+    def check(self):
+        """ValueError for the first value of a whole config that cannot work; see `check_config`. Returns the config."""
+        check_config(self)
+        return self
 
     def merge_from_file(self, cfg_filename, allow_unsafe=False):
         """Merge a YAML file. FileNotFoundError when it is missing; ValueError that names it for anything else."""

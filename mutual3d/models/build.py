@@ -4,22 +4,47 @@ from fvcore.common.registry import Registry
 
 from mutual3d.sampling import SearchSpace
 
+from .mobilenet import build_mobilenet_v1, build_mobilenet_v2, build_mobilenet_v3
+from .resnet2d import build_resnet2d
 from .resnet3d import build_slow, build_slowfast
+from .wide_resnet import build_wide_resnet
 from .x3d import build_x3d
 
 MODEL_REGISTRY = Registry("MODEL")
 MODEL_REGISTRY.__doc__ = "Functions from a config to the name and the arguments of `create_model`."
 
-_BUILDERS = {"x3d": build_x3d, "slow": build_slow, "slowfast": build_slowfast}
+_BUILDERS = {
+    "x3d": build_x3d,
+    "slow": build_slow,
+    "slowfast": build_slowfast,
+    "mobilenet_v1": build_mobilenet_v1,
+    "mobilenet_v2": build_mobilenet_v2,
+    "mobilenet_v3": build_mobilenet_v3,
+    "resnet2d": build_resnet2d,
+    "wide_resnet": build_wide_resnet,
+}
 
 
-def create_model(name, *, space, **arguments):
-    """The network `name` for `space`, a SearchSpace or its fields as a dict. Raises ValueError for an unknown name."""
+BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size"}
+
+
+def create_model(name, *, space, batchnorm="calibrated", interpolated_sizes=(), **arguments):
+    """The network `name` for `space`, a SearchSpace or its fields as a dict.
+
+    batchnorm: calibrated, private_width or private_size (MUTUAL.BATCHNORM). interpolated_sizes: spatial sizes beside the
+    trained ones, each with norms between its neighbours'. Raises ValueError for an unknown name.
+    """
     if name not in _BUILDERS:
         raise ValueError(f"there is no network '{name}': choose among {', '.join(_BUILDERS)}")
     space = space if isinstance(space, SearchSpace) else SearchSpace(**space)
+    if batchnorm not in BATCHNORMS:
+        raise ValueError(f"MUTUAL.BATCHNORM is '{batchnorm}': choose among {', '.join(BATCHNORMS)}")
     network = _BUILDERS[name](space=space, **arguments)
-    network.arguments = {"name": name, "space": _plain_space(space), **arguments}
+    if BATCHNORMS[batchnorm]:
+        network.make_norms_private(BATCHNORMS[batchnorm])
+    network.arguments = {"name": name, "space": _plain_space(space), "batchnorm": batchnorm, **arguments}
+    for size in interpolated_sizes:
+        network.add_size(size)
     return network
 
 
@@ -29,12 +54,13 @@ def _plain_space(space):
         "spatial_sizes": list(space.spatial_sizes),
         "temporal_sizes": list(space.temporal_sizes),
         "divisor": space.divisor,
+        "listed_widths": list(space.listed_widths),
     }
 
 
 def build_model(cfg):
-    """The network that a config describes (`MODEL.MODEL_NAME`), as PySlowFast's users know it."""
-    return create_model(**model_arguments(cfg))
+    """The network that a config describes (`MODEL.MODEL_NAME`), as PySlowFast's users know it. Checks the config."""
+    return create_model(**model_arguments(cfg.check()))
 
 
 def model_arguments(cfg):
@@ -43,7 +69,8 @@ def model_arguments(cfg):
     if name not in MODEL_REGISTRY:
         legal = ", ".join(key for key, _ in MODEL_REGISTRY)
         raise ValueError(f"MODEL.MODEL_NAME is '{name}': mutual3d has {legal}")
-    return MODEL_REGISTRY.get(name)(cfg)
+    batchnorm = cfg.MUTUAL.BATCHNORM if cfg.MUTUAL.ENABLE else "calibrated"
+    return {**MODEL_REGISTRY.get(name)(cfg), "batchnorm": batchnorm}
 
 
 def search_space(cfg):
@@ -56,6 +83,7 @@ def search_space(cfg):
         "spatial_sizes": list(cfg.MUTUAL.SPATIAL_SIZES),
         "temporal_sizes": list(cfg.MUTUAL.TEMPORAL_SIZES),
         "divisor": cfg.MUTUAL.WIDTH_DIVISOR,
+        "listed_widths": list(cfg.MUTUAL.WIDTHS),
     }
 
 
@@ -100,7 +128,15 @@ def _resnet_arguments(cfg, pathways):
         "dropout_rate": cfg.MODEL.DROPOUT_RATE,
         "fc_init_std": cfg.MODEL.FC_INIT_STD,
         "zero_init_final_bn": cfg.RESNET.ZERO_INIT_FINAL_BN,
+        "detection": _detection(cfg),
     }
+
+
+def _detection(cfg):
+    """None for a network of clips; what pools the boxes of one that classifies those."""
+    if not cfg.DETECTION.ENABLE:
+        return None
+    return {"resolution": cfg.DETECTION.ROI_XFORM_RESOLUTION, "aligned": cfg.DETECTION.ALIGNED}
 
 
 def _of_all_pathways(cfg, key, pathways):
@@ -113,6 +149,8 @@ def _of_all_pathways(cfg, key, pathways):
 
 @MODEL_REGISTRY.register()
 def X3D(cfg):
+    # RESNET.SPATIAL_STRIDES is a ResNet's by default: 1, 2, 2, 2. X3D has no max-pool, and its first stage always strides.
+    strides = [2, *_of_all_pathways(cfg, "SPATIAL_STRIDES", pathways=1)[1:]]
     return {
         "name": "x3d",
         "space": search_space(cfg),
@@ -123,7 +161,59 @@ def X3D(cfg):
         "dim_c1": cfg.X3D.DIM_C1,
         "dim_c5": cfg.X3D.DIM_C5,
         "scale_res2": cfg.X3D.SCALE_RES2,
+        "strides": strides,
+        "dilations": _of_all_pathways(cfg, "SPATIAL_DILATIONS", pathways=1),
         "dropout_rate": cfg.MODEL.DROPOUT_RATE,
         "fc_init_std": cfg.MODEL.FC_INIT_STD,
         "zero_init_final_bn": cfg.RESNET.ZERO_INIT_FINAL_BN,
+        "detection": _detection(cfg),
+    }
+
+
+@MODEL_REGISTRY.register()
+def MobileNetV1(cfg):
+    return {"name": "mobilenet_v1", **_imagenet_arguments(cfg)}
+
+
+@MODEL_REGISTRY.register()
+def MobileNetV2(cfg):
+    return {"name": "mobilenet_v2", **_imagenet_arguments(cfg)}
+
+
+@MODEL_REGISTRY.register()
+def MobileNetV3(cfg):
+    return {"name": "mobilenet_v3", **_imagenet_arguments(cfg)}
+
+
+@MODEL_REGISTRY.register()
+def ImageResNet(cfg):
+    return {
+        "name": "resnet2d",
+        **_imagenet_arguments(cfg),
+        "depth": cfg.RESNET.DEPTH,
+        "width_per_group": cfg.RESNET.WIDTH_PER_GROUP,
+        "zero_init_final_bn": cfg.RESNET.ZERO_INIT_FINAL_BN,
+    }
+
+
+@MODEL_REGISTRY.register()
+def WideResNet(cfg):
+    return {
+        "name": "wide_resnet",
+        **_image_arguments(cfg),
+        "depth": cfg.WIDERESNET.DEPTH,
+        "widen_factor": cfg.WIDERESNET.WIDEN_FACTOR,
+    }
+
+
+def _imagenet_arguments(cfg):
+    return {**_image_arguments(cfg), "small_images": cfg.MODEL.SMALL_IMAGES}
+
+
+def _image_arguments(cfg):
+    return {
+        "space": search_space(cfg),
+        "num_classes": cfg.MODEL.NUM_CLASSES,
+        "dropout_rate": cfg.MODEL.DROPOUT_RATE,
+        "fc_init_std": cfg.MODEL.FC_INIT_STD,
     }

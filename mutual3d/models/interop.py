@@ -75,15 +75,15 @@ _PYTORCHVIDEO_BLOCK = (
     (r"\.branch2\.([abc])\.", r".branch2.conv_\1."),
     (r"\.branch2\.([abc])_bn\.", r".branch2.norm_\1."),
 )
-_PYTORCHVIDEO_STAGES = tuple((rf"^s{i + 1}\.pathway0_res", f"blocks.{i}.res_blocks.") for i in _STAGES)
+_PYTORCHVIDEO_SLOW = (
+    (r"^s1\.pathway0_stem\.conv\.", "blocks.0.conv."),
+    (r"^s1\.pathway0_stem\.bn\.", "blocks.0.norm."),
+    *((rf"^s{i + 1}\.pathway0_res", f"blocks.{i}.res_blocks.") for i in _STAGES),
+    *_PYTORCHVIDEO_BLOCK,
+    (r"^head\.projection\.", "blocks.5.proj."),
+)
 _PYTORCHVIDEO = {
-    "slow": (
-        (r"^s1\.pathway0_stem\.conv\.", "blocks.0.conv."),
-        (r"^s1\.pathway0_stem\.bn\.", "blocks.0.norm."),
-        *_PYTORCHVIDEO_STAGES,
-        *_PYTORCHVIDEO_BLOCK,
-        (r"^head\.projection\.", "blocks.5.proj."),
-    ),
+    "slow": _PYTORCHVIDEO_SLOW,
     "slowfast": (
         (r"^s1\.pathway(\d)_stem\.conv\.", r"blocks.0.multipathway_blocks.\1.conv."),
         (r"^s1\.pathway(\d)_stem\.bn\.", r"blocks.0.multipathway_blocks.\1.norm."),
@@ -98,16 +98,13 @@ _PYTORCHVIDEO = {
         # Its stem calls the spatial convolution conv_t and the temporal one conv_xy.
         (r"^s1\.pathway0_stem\.conv_xy\.", "blocks.0.conv.conv_t."),
         (r"^s1\.pathway0_stem\.conv\.", "blocks.0.conv.conv_xy."),
-        (r"^s1\.pathway0_stem\.bn\.", "blocks.0.norm."),
-        *_PYTORCHVIDEO_STAGES,
         (r"\.branch2\.b_bn\.", ".branch2.norm_b.0."),
         (r"\.branch2\.se\.fc1\.", ".branch2.norm_b.1.block.0."),
         (r"\.branch2\.se\.fc2\.", ".branch2.norm_b.1.block.2."),
-        *_PYTORCHVIDEO_BLOCK,
         (r"^head\.conv_5\.", "blocks.5.pool.pre_conv."),
         (r"^head\.conv_5_bn\.", "blocks.5.pool.pre_norm."),
         (r"^head\.lin_5\.", "blocks.5.pool.post_conv."),
-        (r"^head\.projection\.", "blocks.5.proj."),
+        *_PYTORCHVIDEO_SLOW,
     ),
 }
 

@@ -1,8 +1,8 @@
 """Slow and SlowFast (Feichtenhofer et al., ICCV 2019) with slimmable layers; children named as in PySlowFast."""
 
 import functools
+from dataclasses import dataclass
 
-import torch
 import torch.nn as nn
 
 from mutual3d.layers import (
@@ -12,30 +12,17 @@ from mutual3d.layers import (
     JoinedChannels,
     ScaledChannels,
     SlimmableBatchNorm3d,
-    SlimmableLinear,
 )
 from mutual3d.sampling import shrink_clip, temporal_indices
 
 from .adaptive import AdaptiveNetwork
 from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
+from .heads import ResNetHead
 
 STAGE_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 # Temporal kernels of the stem and of the `a` convolutions of res2 to res5.
 SLOW_KERNELS = (1, 1, 1, 3, 3)
 FAST_KERNELS = (5, 3, 3, 3, 3)
-
-
-class GlobalPoolHead(nn.Module):
-    """Pathways B, C_i, T_i, H_i, W_i -> global mean of each -> concatenated -> dropout -> projection -> logits B, K."""
-
-    def __init__(self, in_channels, num_classes, dropout_rate):
-        super().__init__()
-        self.dropout = nn.Dropout(dropout_rate)
-        self.projection = SlimmableLinear(in_channels, num_classes)
-
-    def forward(self, pathways):
-        pooled = torch.cat([x.mean((2, 3, 4)) for x in pathways], 1)
-        return self.projection(self.dropout(pooled))
 
 
 def resnet_stem(out_channels, temporal_kernel):
@@ -74,6 +61,39 @@ def resnet_stage(in_channels, out_channels, depth, temporal_kernel, temporal_blo
     return blocks
 
 
+@dataclass(frozen=True)
+class ResNetShape:
+    """Depth, width and the stages res2 to res5 of a network: PySlowFast's `RESNET.*` keys.
+
+    temporal_blocks: how many blocks of a stage, from its first, have the temporal kernel. Raises ValueError for an
+    unknown depth and for strides and dilations below 1.
+    """
+
+    depth: int = 50
+    width_per_group: int = 64
+    temporal_blocks: tuple = (3, 4, 6, 3)
+    strides: tuple = (1, 2, 2, 2)
+    dilations: tuple = (1, 1, 1, 1)
+
+    def __post_init__(self):
+        if self.depth not in STAGE_DEPTHS:
+            raise ValueError(f"RESNET.DEPTH is {self.depth}: choose among {', '.join(map(str, STAGE_DEPTHS))}")
+        check_stages(self.strides, self.dilations)
+
+    def stage(self, i, in_channels, out_channels, kernels):
+        """{name: block} of res2 (i = 0) to res5 (i = 3). kernels: temporal ones of the pathway, the stem's first."""
+        blocks, temporal_blocks = STAGE_DEPTHS[self.depth][i], self.temporal_blocks[i]
+        options = blocks, kernels[i + 1], temporal_blocks, self.strides[i], self.dilations[i]
+        return resnet_stage(in_channels, out_channels, *options)
+
+
+def check_stages(strides, dilations):
+    """Raises ValueError unless both give the four stages values of 1 or more."""
+    for key, values in (("SPATIAL_STRIDES", strides), ("SPATIAL_DILATIONS", dilations)):
+        if len(values) != 4 or min(values) < 1:
+            raise ValueError(f"RESNET.{key} are {list(values)} for the stages res2 to res5: give four numbers, 1 or more")
+
+
 def slow_channels(space, width_per_group):
     """(stem, [res2, res3, res4, res5]) of the adaptive pathway; the stem is as wide as the inside of res2."""
     stages = [ScaledChannels(4 * width_per_group * 2**i, space.divisor, space.width_range[1]) for i in range(4)]
@@ -81,69 +101,60 @@ def slow_channels(space, width_per_group):
 
 
 def build_slow(
-    *,
-    space,
-    num_classes,
-    depth=50,
-    width_per_group=64,
-    temporal_blocks=(3, 4, 6, 3),
-    strides=(1, 2, 2, 2),
-    dilations=(1, 1, 1, 1),
-    dropout_rate=0.5,
-    fc_init_std=0.01,
-    zero_init_final_bn=True,
+    *, space, num_classes, dropout_rate=0.5, fc_init_std=0.01, zero_init_final_bn=True, detection=None, **shape
 ):
-    """An adaptive Slow network: one pathway, no stride in time. The arguments are PySlowFast's `RESNET.*` keys."""
-    stem, stages = slow_channels(space, width_per_group)
+    """An adaptive Slow network: one pathway, no stride in time.
+
+    detection: None, or arguments of BoxPool: the network then classifies boxes. Other arguments are of ResNetShape.
+    """
+    shape = ResNetShape(**shape)
+    stem, stages = slow_channels(space, shape.width_per_group)
     children = {"s1": PathwayStage([{"stem": resnet_stem(stem, SLOW_KERNELS[0])}])}
-    inputs = [stem, *stages]
-    for i, blocks in enumerate(_depths(depth)):
-        options = blocks, SLOW_KERNELS[i + 1], temporal_blocks[i], strides[i], dilations[i]
-        children[f"s{i + 2}"] = PathwayStage([resnet_stage(inputs[i], stages[i], *options)])
-    children["head"] = GlobalPoolHead(stages[-1], num_classes, dropout_rate)
+    for i, (inputs, outputs) in enumerate(zip([stem, *stages], stages)):
+        children[f"s{i + 2}"] = PathwayStage([shape.stage(i, inputs, outputs, SLOW_KERNELS)])
+    children["head"] = ResNetHead(stages[-1], num_classes, dropout_rate, detection)
     return _finished(AdaptiveNetwork(children, space), fc_init_std, zero_init_final_bn)
 
 
 def build_slowfast(
-    *,
-    space,
-    num_classes,
-    alpha=8,
-    beta_inv=8,
-    fusion_ratio=2,
-    fusion_kernel=5,
-    depth=50,
-    width_per_group=64,
-    temporal_blocks=(3, 4, 6, 3),
-    strides=(1, 2, 2, 2),
-    dilations=(1, 1, 1, 1),
-    dropout_rate=0.5,
-    fc_init_std=0.01,
-    zero_init_final_bn=True,
-):
+    *, space, num_classes, alpha=8, beta_inv=8, fusion_ratio=2, fusion_kernel=5,
+    dropout_rate=0.5, fc_init_std=0.01, zero_init_final_bn=True, detection=None, **shape,
+):  # fmt: skip
     """An adaptive SlowFast network: only the Slow pathway has configurations, the Fast one always runs whole.
 
     Takes [slow B, 3, t, s, s; fast B, 3, alpha T, S, S], which `fit_clip` makes of one clip at the Fast rate. The
-    arguments are PySlowFast's `RESNET.*` and `SLOWFAST.*` keys.
+    arguments are PySlowFast's `SLOWFAST.*` keys, and those of `build_slow`. Raises ValueError for a Fast pathway without
+    channels.
     """
-    stem, stages = slow_channels(space, width_per_group)
-    slow, fast = [stem, *stages], [FixedChannels(channels.at(1.0) // beta_inv) for channels in (stem, *stages)]
+    shape = ResNetShape(**shape)
+    stem, stages = slow_channels(space, shape.width_per_group)
+    slow, fast = [stem, *stages], fast_channels([stem, *stages], beta_inv)
     children = {"s1": PathwayStage([{"stem": resnet_stem(c[0], k[0])} for c, k in _both(slow, fast)])}
-    for i, blocks in enumerate(_depths(depth)):
+    for i in range(len(stages)):
         fusion = AdaptiveFusion(
             fast[i].count, ratio=fusion_ratio, kernel_size=fusion_kernel, alpha=alpha, shrink=shrink_clip
         )
         children[f"s{i + 1}_fuse"] = fusion
         joined = [JoinedChannels(slow[i], fusion.out_channels), fast[i]]
         children[f"s{i + 2}"] = PathwayStage([
-            resnet_stage(inputs, c[i + 1], blocks, k[i + 1], temporal_blocks[i], strides[i], dilations[i])
-            for inputs, (c, k) in zip(joined, _both(slow, fast))
+            shape.stage(i, inputs, c[i + 1], k) for inputs, (c, k) in zip(joined, _both(slow, fast))
         ])
-    children["head"] = GlobalPoolHead(JoinedChannels(slow[-1], fast[-1].count), num_classes, dropout_rate)
+    children["head"] = ResNetHead(JoinedChannels(slow[-1], fast[-1].count), num_classes, dropout_rate, detection)
     network = AdaptiveNetwork(
         children, space, functools.partial(slow_and_fast, alpha=alpha), alpha * space.temporal_sizes[-1]
     )
     return _finished(network, fc_init_std, zero_init_final_bn)
+
+
+def fast_channels(slow, beta_inv):
+    """Channels of the Fast pathway: a share 1 / beta_inv of the whole Slow one's, at every width."""
+    least = min(channels.at(1.0) for channels in slow)
+    if not 1 <= beta_inv <= least:
+        raise ValueError(
+            f"SLOWFAST.BETA_INV is {beta_inv}: it must be 1 or more, and at most RESNET.WIDTH_PER_GROUP ({least}), "
+            "or the Fast pathway has no channels"
+        )
+    return [FixedChannels(channels.at(1.0) // beta_inv) for channels in slow]
 
 
 def slow_and_fast(clip_BCTHW, alpha):
@@ -157,12 +168,6 @@ def slow_and_fast(clip_BCTHW, alpha):
 
 def _both(slow, fast):
     return (slow, SLOW_KERNELS), (fast, FAST_KERNELS)
-
-
-def _depths(depth):
-    if depth not in STAGE_DEPTHS:
-        raise ValueError(f"RESNET.DEPTH is {depth}: choose among {', '.join(map(str, STAGE_DEPTHS))}")
-    return STAGE_DEPTHS[depth]
 
 
 def _finished(network, fc_init_std, zero_init_final_bn):

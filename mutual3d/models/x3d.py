@@ -9,7 +9,6 @@ from mutual3d.layers import (
     FixedChannels,
     ScaledChannels,
     SlimmableBatchNorm3d,
-    SlimmableLinear,
     SqueezedChannels,
     SqueezeExcite,
     make_divisible,
@@ -17,31 +16,10 @@ from mutual3d.layers import (
 
 from .adaptive import AdaptiveNetwork
 from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
+from .heads import X3DHead
+from .resnet3d import check_stages
 
 BASE_DEPTHS = (1, 2, 5, 3)
-
-
-class X3DHead(nn.Module):
-    """B, C, T, H, W -> conv_5 -> norm -> ReLU -> mean -> lin_5 -> ReLU -> dropout -> projection -> logits B, K.
-
-    `lin_5` keeps all its outputs at every width, so that the classifier always reads the same features.
-    """
-
-    def __init__(self, in_channels, inner_channels, features, num_classes, dropout_rate):
-        super().__init__()
-        self.conv_5 = conv3d(in_channels, inner_channels, 1)
-        self.conv_5_bn = SlimmableBatchNorm3d(inner_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.pool = nn.AdaptiveAvgPool3d(1)
-        self.lin_5 = conv3d(inner_channels, FixedChannels(features), 1)
-        self.dropout = nn.Dropout(dropout_rate)
-        self.projection = SlimmableLinear(features, num_classes)
-
-    def forward(self, pathways):
-        (x,) = pathways
-        x = self.pool(self.relu(self.conv_5_bn(self.conv_5(x))))
-        x = self.relu(self.lin_5(x)).flatten(1)
-        return self.projection(self.dropout(x))
 
 
 def x3d_stem(out_channels):
@@ -54,14 +32,14 @@ def x3d_stem(out_channels):
     )
 
 
-def x3d_block(in_channels, out_channels, bottleneck_factor, stride, with_se):
-    """1x1x1 -> depthwise 3x3x3 (stride) -> squeeze-excite -> Swish -> 1x1x1, each followed by a norm."""
+def x3d_block(in_channels, out_channels, bottleneck_factor, stride, dilation, with_se):
+    """1x1x1 -> depthwise 3x3x3 (stride, dilation) -> squeeze-excite -> Swish -> 1x1x1, each followed by a norm."""
     inner = ExpandedChannels(out_channels, bottleneck_factor)
     branch2 = chain(
         a=conv3d(in_channels, inner, 1),
         a_bn=SlimmableBatchNorm3d(inner),
         a_relu=nn.ReLU(inplace=True),
-        b=conv3d(inner, inner, 3, stride=(1, stride, stride), groups=inner.full),
+        b=conv3d(inner, inner, 3, (1, stride, stride), (1, dilation, dilation), groups=inner.full),
         b_bn=SlimmableBatchNorm3d(inner),
         se=SqueezeExcite(inner, SqueezedChannels(inner, 1 / 16)) if with_se else None,
         b_swish=nn.SiLU(inplace=True),
@@ -71,13 +49,12 @@ def x3d_block(in_channels, out_channels, bottleneck_factor, stride, with_se):
     return ResidualBlock(branch2, in_channels, out_channels, stride)
 
 
-def x3d_stage(in_channels, out_channels, depth, bottleneck_factor):
-    """`depth` blocks; the first has stride 2 in space, every other one (0, 2, 4, ...) squeeze-excite."""
-    inputs = [in_channels] + [out_channels] * (depth - 1)
-    blocks = {
-        f"res{i}": x3d_block(inputs[i], out_channels, bottleneck_factor, stride=2 if i == 0 else 1, with_se=i % 2 == 0)
-        for i in range(depth)
-    }
+def x3d_stage(in_channels, out_channels, depth, bottleneck_factor, stride, dilation):
+    """`depth` blocks; the first has the stride in space, every other one (0, 2, 4, ...) squeeze-excite."""
+    blocks = {}
+    for i in range(depth):
+        inputs, block_stride = (in_channels, stride) if i == 0 else (out_channels, 1)
+        blocks[f"res{i}"] = x3d_block(inputs, out_channels, bottleneck_factor, block_stride, dilation, with_se=i % 2 == 0)
     return PathwayStage([blocks])
 
 
@@ -99,24 +76,30 @@ def build_x3d(
     dim_c1=12,
     dim_c5=2048,
     scale_res2=False,
+    strides=(2, 2, 2, 2),
+    dilations=(1, 1, 1, 1),
     dropout_rate=0.5,
     fc_init_std=0.01,
     zero_init_final_bn=True,
+    detection=None,
 ):
     """An adaptive X3D for clips of 3 channels; M by default, every size and frame count runs.
 
     The arguments are PySlowFast's `X3D.*` keys; `space` (SearchSpace) says which widths and sizes it is trained for.
+    strides, dilations: in space, of the four stages. detection: None, or arguments of BoxPool: the network then
+    classifies boxes.
     """
+    check_stages(strides, dilations)
     max_width = space.width_range[1]
     stem, *stages = [
         ScaledChannels(base, space.divisor, max_width) for base in stage_channels(dim_c1, width_factor, scale_res2)
     ]
     depths = [math.ceil(depth * depth_factor) for depth in BASE_DEPTHS]
     children = {"s1": PathwayStage([{"stem": x3d_stem(stem)}])}
-    for i, (inputs, outputs, depth) in enumerate(zip([stem, *stages], stages, depths), start=2):
-        children[f"s{i}"] = x3d_stage(inputs, outputs, depth, bottleneck_factor)
+    for i, (inputs, outputs, depth) in enumerate(zip([stem, *stages], stages, depths)):
+        children[f"s{i + 2}"] = x3d_stage(inputs, outputs, depth, bottleneck_factor, strides[i], dilations[i])
     inner = ExpandedChannels(stages[-1], bottleneck_factor)
-    children["head"] = X3DHead(stages[-1], inner, dim_c5, num_classes, dropout_rate)
+    children["head"] = X3DHead(stages[-1], inner, dim_c5, num_classes, dropout_rate, detection)
     network = AdaptiveNetwork(children, space)
     initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
     return network

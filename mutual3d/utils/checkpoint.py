@@ -6,7 +6,8 @@ from .files import load_tensors
 
 logger = logging.getLogger(__name__)
 
-_CLASSIFIER = "head.projection"
+# Where networks keep the layer that depends on the classes.
+_CLASSIFIER = ("head.projection.", "classifier.", "fc.")
 
 
 def read_weights(path):
@@ -24,6 +25,9 @@ def load_weights(model, state, source, reset_head=False):
     reset_head: a classifier of another number of classes is left as it is, with a warning, instead of an error.
     """
     own = model.state_dict()
+    # Published files of older PyTorch versions do not count batches, and nothing here depends on the count.
+    counts = {key: own[key] for key in own if key.endswith("num_batches_tracked")}
+    state = {**counts, **state}
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     reshaped = [key for key in own if key in state and own[key].shape != state[key].shape]

@@ -213,4 +213,5 @@ def test_config_of_a_mutual_run_gives_its_space():
         "spatial_sizes": [142, 160, 192, 224],
         "temporal_sizes": [6, 9, 12, 16],
         "divisor": 8,
+        "listed_widths": [],
     }

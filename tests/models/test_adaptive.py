@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 import torch.nn as nn
-from networks import NETWORKS, calibrate_at_random, random_clip, random_statistics
+from networks import IMAGE_NETWORKS, NETWORKS, calibrate_at_random, random_clip, random_statistics
 
 from mutual3d.layers import SlimmableLayer, slimmable_norms
 from mutual3d.models import create_model
@@ -11,18 +11,19 @@ from mutual3d.models.adaptive import NotCalibratedError
 from mutual3d.sampling import Configuration
 from mutual3d.utils.files import load_tensors, save_tensors
 
+CASES = NETWORKS | IMAGE_NETWORKS
 SMALL = NETWORKS["x3d_small"]
 OUTSIDE = ["0.4-48-8", "1.1-48-8", "1-40-8", "1-48-6"]
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=CASES)
 def case(request):
-    return NETWORKS[request.param]
+    return CASES[request.param]
 
 
-@pytest.fixture(params=[name for name in NETWORKS if name.endswith("_small")])
+@pytest.fixture(params=[name for name in CASES if name.endswith("_small")])
 def small_case(request):
-    return NETWORKS[request.param]
+    return CASES[request.param]
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +81,8 @@ def test_extracted_network_has_ordinary_layers_alone(case):
         assert not any(isinstance(module, SlimmableLayer) for module in network.modules())
         leaves = [module for module in network.modules() if not list(module.children())]
         assert all(type(leaf).__module__.startswith("torch.nn") for leaf in leaves)
-    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in folded.modules())
+    norms = [name for name, m in folded.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert {name.rpartition(".")[2] for name in norms} == case.unfolded
 
 
 def test_extracted_parameters_are_the_first_channels_in_memory_of_their_own(case):
@@ -138,10 +140,11 @@ def test_every_size_and_frame_count_runs(small_case):
     model = small_case.build(spatial_sizes=[17, 31, 32, 45], temporal_sizes=[1, 3, 5])
     configurations = model.space.grid(0.5)
     calibrate_at_random(model, configurations)
-    assert len(configurations) == 24
-    for configuration, pathways in model.fit_clips(random_clip(model, 45), configurations):
-        assert pathways[0].shape[2:] == (configuration.temporal, configuration.spatial, configuration.spatial)
-        assert model.activate(configuration)(pathways).shape == (2, 7)
+    assert len(configurations) == 8 * len(model.space.temporal_sizes)
+    for configuration, inputs in model.fit_clips(random_clip(model, 45), configurations):
+        adaptive = inputs[0] if small_case.has_frames else inputs.unsqueeze(2)
+        assert adaptive.shape[2:] == (configuration.temporal, configuration.spatial, configuration.spatial)
+        assert model.activate(configuration)(inputs).shape == (2, 7)
 
 
 def test_a_larger_view_runs_at_the_same_configuration(case):

@@ -20,3 +20,11 @@ def test_an_unknown_model_name_of_a_config_lists_the_legal_ones():
 def test_a_space_that_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="width range"):
         create_model("x3d", space={"width_range": [0, 1], "spatial_sizes": [32], "temporal_sizes": [4]}, num_classes=2)
+
+
+def test_building_checks_the_whole_config():
+    """As the command lines do: a notebook's config is not read by `load_config`."""
+    cfg = get_cfg()
+    cfg.MODEL.MODEL_NAME, cfg.X3D.BN_LIN5 = "X3D", True
+    with pytest.raises(ValueError, match="X3D.BN_LIN5 is True: mutual3d supports False"):
+        build_model(cfg)

@@ -1,0 +1,81 @@
+"""Heads of the video networks: from the last features of all pathways to logits of clips, or of boxes in them."""
+
+import torch
+import torch.nn as nn
+from torchvision.ops import RoIAlign
+
+from mutual3d.layers import FixedChannels, SlimmableBatchNorm3d, SlimmableLinear
+
+from .blocks import conv3d
+
+
+class BoxPool(nn.Module):
+    """B, C, T, H, W and boxes N, 5 -> mean over time -> RoIAlign -> maximum over its grid -> N, C, 1, 1, 1.
+
+    A box is its clip's position in the batch, which must exist, and x1, y1, x2, y2 in [0, 1] of the picture. It is
+    scaled by the height and width that the features have: a configuration's size need not divide by the network's
+    stride (142 pixels give 9 cells), and pathways of different sizes look at the same place.
+    """
+
+    def __init__(self, resolution=7, aligned=True):
+        super().__init__()
+        if resolution < 1:
+            raise ValueError(f"DETECTION.ROI_XFORM_RESOLUTION is {resolution}: boxes are pooled to a grid of 1 or more")
+        self.align = RoIAlign(resolution, spatial_scale=1.0, sampling_ratio=-1, aligned=aligned)
+
+    def forward(self, x_BCTHW, boxes_N5):
+        # RoIAlign has no bf16 kernel, and half precision cannot tell neighbouring places apart.
+        dtype = torch.promote_types(x_BCTHW.dtype, torch.float32)
+        features = x_BCTHW.mean(2, dtype=dtype)
+        height, width = features.shape[2:]
+        scale = torch.tensor([1, width, height, width, height], dtype=dtype, device=boxes_N5.device)
+        grids = self.align(features, boxes_N5.to(dtype) * scale)
+        return grids.amax((2, 3))[:, :, None, None, None].to(x_BCTHW.dtype)
+
+
+def make_pool(detection):
+    """The pool of a head. detection: None for the mean of a whole clip, or a dict of BoxPool's arguments."""
+    return nn.AdaptiveAvgPool3d(1) if detection is None else BoxPool(**detection)
+
+
+class ResNetHead(nn.Module):
+    """Pathways B, C_i, T_i, H_i, W_i -> pool of each -> concatenated -> dropout -> projection -> logits.
+
+    The logits are B, K of the clips; with `detection` (see `make_pool`), N, K of the boxes N, 5 given beside the pathways.
+    """
+
+    def __init__(self, in_channels, num_classes, dropout_rate, detection=None):
+        super().__init__()
+        self.pool = make_pool(detection)
+        self.takes_boxes = detection is not None
+        self.dropout = nn.Dropout(dropout_rate)
+        self.projection = SlimmableLinear(in_channels, num_classes)
+
+    def forward(self, pathways, *boxes_N5):
+        pooled = torch.cat([self.pool(x, *boxes_N5) for x in pathways], 1).flatten(1)
+        return self.projection(self.dropout(pooled))
+
+
+class X3DHead(nn.Module):
+    """B, C, T, H, W -> conv_5 -> norm -> ReLU -> pool -> lin_5 -> ReLU -> dropout -> projection -> logits.
+
+    `lin_5` keeps all its outputs at every width, so that the classifier always reads the same features. The logits are
+    B, K of the clips; with `detection` (see `make_pool`), N, K of the boxes N, 5 given beside the pathways.
+    """
+
+    def __init__(self, in_channels, inner_channels, features, num_classes, dropout_rate, detection=None):
+        super().__init__()
+        self.conv_5 = conv3d(in_channels, inner_channels, 1)
+        self.conv_5_bn = SlimmableBatchNorm3d(inner_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = make_pool(detection)
+        self.takes_boxes = detection is not None
+        self.lin_5 = conv3d(inner_channels, FixedChannels(features), 1)
+        self.dropout = nn.Dropout(dropout_rate)
+        self.projection = SlimmableLinear(features, num_classes)
+
+    def forward(self, pathways, *boxes_N5):
+        (x,) = pathways
+        x = self.pool(self.relu(self.conv_5_bn(self.conv_5(x))), *boxes_N5)
+        x = self.relu(self.lin_5(x)).flatten(1)
+        return self.projection(self.dropout(x))

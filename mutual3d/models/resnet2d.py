@@ -1,0 +1,113 @@
+"""ResNets of images (He et al., CVPR 2016) with slimmable layers; children named as in torchvision."""
+
+import torch.nn as nn
+
+from mutual3d.layers import ExpandedChannels, FixedChannels, SlimmableBatchNorm2d, SlimmableLinear
+
+from .blocks import initialize
+from .images import AdaptiveImageNetwork, conv2d, conv_norm, gentle_strides, global_pool, scaled_channels
+
+# Blocks of the four stages, and how many times wider a block's outputs are than its inside.
+DEPTHS = {18: ((2, 2, 2, 2), 1), 34: ((3, 4, 6, 3), 1), 50: ((3, 4, 6, 3), 4), 101: ((3, 4, 23, 3), 4)}
+
+
+class ImageResidualBlock(nn.Module):
+    """relu(shortcut(x) + branch(x)): convolutions conv1, conv2, ... each with its norm, a ReLU between two of them.
+
+    The shortcut is `downsample` (1x1, norm) where shapes change, else x itself.
+    """
+
+    def __init__(self, convolutions, in_channels, out_channels, stride):
+        super().__init__()
+        self.depth = len(convolutions)
+        for i, convolution in enumerate(convolutions, start=1):
+            self.add_module(f"conv{i}", convolution)
+            self.add_module(f"bn{i}", SlimmableBatchNorm2d(convolution.out_rule))
+        self.relu = nn.ReLU(inplace=True)
+        is_same = stride == 1 and in_channels == out_channels
+        self.downsample = None if is_same else conv_norm(in_channels, out_channels, stride=stride)
+
+    def forward(self, x):
+        shortcut = x if self.downsample is None else self.downsample(x)
+        for i in range(1, self.depth):
+            x = self.relu(self._convolve(i, x))
+        return self.relu(shortcut + self._convolve(self.depth, x))
+
+    def _convolve(self, i, x):
+        return getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x))
+
+    def start_at_zero(self):
+        """Make the block its shortcut, until training changes it (Goyal et al., arXiv:1706.02677)."""
+        nn.init.zeros_(getattr(self, f"bn{self.depth}").weight)
+
+
+def basic_block(in_channels, inner, out_channels, stride):
+    """3x3 (stride), 3x3."""
+    convolutions = [conv2d(in_channels, inner, 3, stride), conv2d(inner, out_channels, 3)]
+    return ImageResidualBlock(convolutions, in_channels, out_channels, stride)
+
+
+def bottleneck(in_channels, inner, out_channels, stride):
+    """1x1, 3x3 (stride), 1x1."""
+    convolutions = [conv2d(in_channels, inner), conv2d(inner, inner, 3, stride), conv2d(inner, out_channels)]
+    return ImageResidualBlock(convolutions, in_channels, out_channels, stride)
+
+
+def resnet2d_stages(inputs, channels, depths, expansion, strides):
+    """{layer1: blocks, ...}; the first block of a stage takes the stage's inputs and stride."""
+    make_block, stages = basic_block if expansion == 1 else bottleneck, {}
+    for i, (outputs, depth, stride) in enumerate(zip(channels, depths, strides), start=1):
+        blocks = []
+        for j in range(depth):
+            blocks.append(make_block(inputs, _inside(outputs, expansion), outputs, stride if j == 0 else 1))
+            inputs = outputs
+        stages[f"layer{i}"] = nn.Sequential(*blocks)
+    return stages
+
+
+def _inside(outputs, expansion):
+    return outputs if expansion == 1 else ExpandedChannels(outputs, 1 / expansion)
+
+
+def build_resnet2d(
+    *,
+    space,
+    num_classes,
+    depth=50,
+    width_per_group=64,
+    dropout_rate=0.0,
+    fc_init_std=0.01,
+    zero_init_final_bn=False,
+    small_images=False,
+):
+    """An adaptive ResNet of images, of 18, 34, 50 or 101 layers; the stride of a bottleneck is its 3x3 convolution's.
+
+    The stem is as wide as the inside of the first stage. small_images: a stem of 3x3 without stride and pooling. Raises
+    ValueError for another depth.
+    """
+    if depth not in DEPTHS:
+        raise ValueError(f"RESNET.DEPTH is {depth}: choose among {', '.join(map(str, DEPTHS))}")
+    (depths, expansion), scaled = DEPTHS[depth], scaled_channels(space)
+    channels = [scaled(width_per_group * expansion * 2**i) for i in range(4)]
+    stem = _inside(channels[0], expansion)
+    stem_stride, pool_stride = gentle_strides([2, 2], small_images)
+    stages = {
+        "conv1": conv2d(FixedChannels(3), stem, 3 if small_images else 7, stem_stride),
+        "bn1": SlimmableBatchNorm2d(stem),
+        "relu": nn.ReLU(inplace=True),
+        "maxpool": nn.Identity() if small_images else nn.MaxPool2d(3, pool_stride, padding=1),
+        **resnet2d_stages(stem, channels, depths, expansion, (1, 2, 2, 2)),
+        "avgpool": global_pool(),
+        "dropout": nn.Dropout(dropout_rate),
+        "fc": SlimmableLinear(channels[-1], num_classes),
+    }
+    network = AdaptiveImageNetwork(stages, space)
+    initialize(network, fc_std=fc_init_std)
+    if zero_init_final_bn:
+        network.apply(_start_at_zero)
+    return network
+
+
+def _start_at_zero(module):
+    if isinstance(module, ImageResidualBlock):
+        module.start_at_zero()

@@ -1,0 +1,55 @@
+"""Wide ResNets for images of about 32 pixels (Zagoruyko and Komodakis, BMVC 2016) with slimmable layers."""
+
+import torch.nn as nn
+
+from mutual3d.layers import FixedChannels, SlimmableBatchNorm2d, SlimmableLinear
+
+from .blocks import initialize
+from .images import AdaptiveImageNetwork, conv2d, global_pool, scaled_channels
+
+
+class PreactivationBlock(nn.Module):
+    """x -> bn1 -> ReLU -> conv1 (stride) -> bn2 -> ReLU -> dropout -> conv2 -> plus the shortcut.
+
+    The shortcut is x, or, where shapes change, a 1x1 convolution of what conv1 takes. bn1 follows a sum and no
+    convolution: folding leaves it.
+    """
+
+    def __init__(self, in_channels, out_channels, stride, dropout_rate):
+        super().__init__()
+        self.bn1 = SlimmableBatchNorm2d(in_channels)
+        self.conv1 = conv2d(in_channels, out_channels, 3, stride)
+        self.bn2 = SlimmableBatchNorm2d(out_channels)
+        self.dropout = nn.Dropout(dropout_rate)
+        self.conv2 = conv2d(out_channels, out_channels, 3)
+        is_same = stride == 1 and in_channels == out_channels
+        self.shortcut = None if is_same else conv2d(in_channels, out_channels, stride=stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        inputs = self.relu(self.bn1(x))
+        y = self.dropout(self.relu(self.bn2(self.conv1(inputs))))
+        return self.conv2(y) + (x if self.shortcut is None else self.shortcut(inputs))
+
+
+def build_wide_resnet(*, space, num_classes, depth=28, widen_factor=10, dropout_rate=0.0, fc_init_std=0.01):
+    """An adaptive Wide ResNet: three stages of (depth - 4) / 6 blocks, `widen_factor` times 16, 32 and 64 channels.
+
+    dropout_rate: inside the blocks. Raises ValueError for a depth that does not divide so.
+    """
+    if depth < 10 or (depth - 4) % 6:
+        raise ValueError(f"WIDERESNET.DEPTH is {depth}: it must be 4 more than a multiple of 6, as 10, 16, 22, 28 or 40")
+    scaled = scaled_channels(space)
+    channels = scaled(16)
+    stages = {"conv1": conv2d(FixedChannels(3), channels, 3)}
+    for i, stride in enumerate((1, 2, 2)):
+        blocks = []
+        for j in range((depth - 4) // 6):
+            inputs, channels = channels, scaled(16 * 2**i * widen_factor)
+            blocks.append(PreactivationBlock(inputs, channels, stride if j == 0 else 1, dropout_rate))
+        stages[f"layer{i + 1}"] = nn.Sequential(*blocks)
+    stages |= {"bn": SlimmableBatchNorm2d(channels), "relu": nn.ReLU(inplace=True), "pool": global_pool()}
+    stages["fc"] = SlimmableLinear(channels, num_classes)
+    network = AdaptiveImageNetwork(stages, space)
+    initialize(network, fc_std=fc_init_std)
+    return network

@@ -1,0 +1,101 @@
+"""Files as PySlowFast's users have them, keys that mean nothing here included, build the static networks unchanged."""
+
+import logging
+
+import pytest
+import torch
+
+from mutual3d.config import load_config
+from mutual3d.models import build_model
+
+SHARED = """
+NUM_GPUS: 8
+NUM_SHARDS: 1
+RNG_SEED: 0
+OUTPUT_DIR: .
+DATA_LOADER: {NUM_WORKERS: 8, PIN_MEMORY: True}
+SOLVER: {BASE_LR: 0.1, LR_POLICY: cosine, MAX_EPOCH: 196, MOMENTUM: 0.9, WEIGHT_DECAY: 1e-4, WARMUP_EPOCHS: 34,
+  WARMUP_START_LR: 0.01, OPTIMIZING_METHOD: sgd}
+TRAIN: {ENABLE: True, DATASET: kinetics, BATCH_SIZE: 64, EVAL_PERIOD: 10, CHECKPOINT_PERIOD: 1, AUTO_RESUME: True}
+TEST: {ENABLE: True, DATASET: kinetics, BATCH_SIZE: 64}
+"""
+SLOW = """
+MODEL: {MODEL_NAME: ResNet, ARCH: slow, NUM_CLASSES: 400, LOSS_FUNC: cross_entropy, DROPOUT_RATE: 0.5}
+DATA: {NUM_FRAMES: 8, SAMPLING_RATE: 8, INPUT_CHANNEL_NUM: [3], TRAIN_JITTER_SCALES: [256, 320], TRAIN_CROP_SIZE: 224,
+  TEST_CROP_SIZE: 256}
+RESNET: {DEPTH: 50, WIDTH_PER_GROUP: 64, NUM_GROUPS: 1, ZERO_INIT_FINAL_BN: True, TRANS_FUNC: bottleneck_transform,
+  STRIDE_1X1: False, NUM_BLOCK_TEMP_KERNEL: [[3], [4], [6], [3]]}
+NONLOCAL: {LOCATION: [[[]], [[]], [[]], [[]]], GROUP: [[1], [1], [1], [1]], INSTANTIATION: dot_product}
+BN: {USE_PRECISE_STATS: True, NUM_BATCHES_PRECISE: 200}
+"""
+# Nothing says MODEL.MODEL_NAME: SlowFast is the default.
+SLOWFAST = """
+MODEL: {ARCH: slowfast, NUM_CLASSES: 400, LOSS_FUNC: cross_entropy, DROPOUT_RATE: 0.5}
+DATA: {NUM_FRAMES: 32, SAMPLING_RATE: 2, INPUT_CHANNEL_NUM: [3, 3], TRAIN_JITTER_SCALES: [256, 320],
+  TRAIN_CROP_SIZE: 224, TEST_CROP_SIZE: 256}
+SLOWFAST: {ALPHA: 8, BETA_INV: 8, FUSION_CONV_CHANNEL_RATIO: 2, FUSION_KERNEL_SZ: 5}
+RESNET: {DEPTH: 50, WIDTH_PER_GROUP: 64, NUM_GROUPS: 1, ZERO_INIT_FINAL_BN: True, TRANS_FUNC: bottleneck_transform,
+  STRIDE_1X1: False, NUM_BLOCK_TEMP_KERNEL: [[3, 3], [4, 4], [6, 6], [3, 3]],
+  SPATIAL_STRIDES: [[1, 1], [2, 2], [2, 2], [2, 2]], SPATIAL_DILATIONS: [[1, 1], [1, 1], [1, 1], [1, 1]]}
+NONLOCAL: {LOCATION: [[[], []], [[], []], [[], []], [[], []]], GROUP: [[1, 1], [1, 1], [1, 1], [1, 1]],
+  INSTANTIATION: dot_product}
+BN: {USE_PRECISE_STATS: True, NUM_BATCHES_PRECISE: 200, MOMENTUM: 0.1, WEIGHT_DECAY: 0.0}
+"""
+FILES = {"SLOW_8x8_R50": SLOW, "SLOWFAST_4x16_R50": SLOWFAST}
+
+
+@pytest.fixture
+def load(tmp_path):
+    """The config of a file, with overrides."""
+
+    def load(name, *overrides):
+        (tmp_path / f"{name}.yaml").write_text(SHARED + FILES[name])
+        return load_config(tmp_path / f"{name}.yaml", list(overrides))
+
+    return load
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pyslowfast_file_loads_as_it_is(name, load, caplog):
+    with caplog.at_level(logging.WARNING):
+        cfg = load(name)
+    assert (cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.MAX_EPOCH, cfg.TRAIN.BATCH_SIZE, cfg.OUTPUT_DIR) == (1e-4, 196, 64, ".")
+    assert type(cfg.SOLVER.WARMUP_EPOCHS) is float and cfg.SOLVER.WARMUP_EPOCHS == 34
+    assert not cfg.MUTUAL.ENABLE
+    skipped = {record.getMessage().split(" ")[0] for record in caplog.records}
+    assert skipped == {
+        "BN.USE_PRECISE_STATS", "BN.NUM_BATCHES_PRECISE", "NONLOCAL.GROUP", "NONLOCAL.INSTANTIATION",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name, parameters, largest, shapes",
+    [
+        ("SLOW_8x8_R50", 32_454_096, "1-224-8", [(8, 64)]),
+        ("SLOWFAST_4x16_R50", 34_480_216, "1-224-4", [(4, 64), (32, 64)]),
+    ],
+)
+def test_a_pyslowfast_file_builds_the_static_network(name, parameters, largest, shapes, load):
+    with torch.device("meta"):
+        model = build_model(load(name))
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert [str(configuration) for configuration in model.space.corners()] == [largest]
+    frames = max(frames for frames, _ in shapes)
+    pathways = model.fit_clip(torch.empty(1, 3, frames, 64, 64, device="meta"))
+    assert [(x.shape[2], x.shape[3]) for x in pathways] == shapes
+    assert model.eval()(pathways).shape == (1, 400)
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("SLOWFAST.ALPHA", "5", r"DATA.NUM_FRAMES 32 does not divide by SLOWFAST.ALPHA 5"),
+        ("SLOWFAST.FUSION_KERNEL_SZ", "4", r"the fusion kernel is 4 \(SLOWFAST.FUSION_KERNEL_SZ\): it must be odd"),
+        ("SLOWFAST.BETA_INV", "0", r"SLOWFAST.BETA_INV is 0: it must be above 0"),
+        ("RESNET.DEPTH", "34", r"RESNET.DEPTH is 34: choose among 50, 101"),
+        ("MODEL.MODEL_NAME", "MViT", r"MODEL.MODEL_NAME is 'MViT': mutual3d has "),
+    ],
+)
+def test_a_value_that_cannot_work_is_named_with_its_key(key, value, message, load):
+    with pytest.raises(ValueError, match=message), torch.device("meta"):
+        build_model(load("SLOWFAST_4x16_R50", key, value))

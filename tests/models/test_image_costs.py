@@ -1,0 +1,93 @@
+"""Parameters and multiply-adds of image networks are the published ones."""
+
+import pytest
+import torch
+
+from mutual3d.evaluation.complexity import counted_step_cost, factor_step_cost, size_factors, split_cost
+from mutual3d.evaluation.grid import count_costs
+from mutual3d.models import create_model
+from mutual3d.sampling import Configuration, SearchSpace
+
+SIZES = [128, 160, 192, 224]
+SUBNETS = ["smallest_width", "random", "random"]
+# MFLOPs of MobileNet v1, rounded down, from the authors of the paper.
+MOBILENET_V1 = {
+    "1-224": 568, "0.95-224": 517, "0.9-224": 466, "1-192": 418, "0.95-192": 380, "0.9-192": 342, "0.85-192": 309,
+    "0.8-192": 269, "0.75-192": 239, "0.85-160": 215, "0.8-160": 187, "0.75-160": 166, "0.7-160": 146, "0.65-160": 127,
+    "0.6-160": 111, "0.5-160": 76, "0.45-160": 63, "0.35-160": 41, "0.25-192": 30, "0.25-160": 21, "0.25-128": 13,
+}  # fmt: skip
+
+# (network, arguments, least width, MFLOPs of the smallest and the largest configuration): paper, 6.1.
+RANGES = [
+    ("mobilenet_v1", {}, 0.25, 13, 569),
+    ("mobilenet_v2", {}, 0.7, 57, 300),
+    ("resnet2d", {"depth": 50}, 0.7, 660, 4100),
+]
+# (network, arguments, millions of parameters, {size: MFLOPs}): RS-Net, Table 2, whose millions are of 2^20, and Table 4.
+RS_NET = [
+    ("resnet2d", {"depth": 18}, 11.15, {224: 1820, 192: 1340, 160: 931, 128: 596, 96: 335}),
+    ("resnet2d", {"depth": 50}, 24.37, {224: 4140, 192: 3040, 160: 2110, 128: 1350, 96: 760}),
+    ("mobilenet_v2", {}, 3.34, {224: 301, 192: 221, 160: 154, 128: 99, 96: 56}),
+]
+
+
+def build(name, width_range=(0.25, 1.0), sizes=SIZES, num_classes=1000, **arguments):
+    with torch.device("meta"):
+        return create_model(name, space=SearchSpace(width_range, sizes), num_classes=num_classes, **arguments)
+
+
+@pytest.fixture(scope="module")
+def mobilenet_v1():
+    return build("mobilenet_v1")
+
+
+def megaflops(model, configurations, crop=224):
+    return {c: 1000 * cost.gflops for c, cost in count_costs(model, configurations, crop).items()}
+
+
+def test_mobilenet_v1_costs_what_its_table_says(mobilenet_v1):
+    counted = megaflops(mobilenet_v1, [Configuration.parse(text) for text in MOBILENET_V1])
+    assert {str(c): int(value) for c, value in counted.items()} == MOBILENET_V1
+
+
+@pytest.mark.parametrize("name, arguments, least, smallest, largest", RANGES)
+def test_ranges_are_the_papers(name, arguments, least, smallest, largest):
+    model = build(name, (least, 1.0), **arguments)
+    counted = megaflops(model, [model.space.smallest, model.space.largest])
+    assert list(counted.values()) == pytest.approx([smallest, largest], rel=0.01, abs=1)
+
+
+@pytest.mark.parametrize("name, arguments, parameters, published", RS_NET)
+def test_sizes_cost_what_rs_net_prints(name, arguments, parameters, published):
+    model = build(name, (1.0, 1.0), list(published), **arguments)
+    assert sum(p.numel() for p in model.parameters()) / 2**20 == pytest.approx(parameters, abs=0.005)
+    # ResNet-50 is printed at 1.2 % above the multiply-adds of its convolutions and its linear.
+    counted = {c.spatial: value for c, value in megaflops(model, model.space.grid(1.0)).items()}
+    assert counted == pytest.approx(published, rel=0.013)
+
+
+def test_mobilenet_v1_doubled_costs_what_table_5_says():
+    model = build("mobilenet_v1", (1.0, 2.0), [224, 256, 288, 320])
+    chosen = Configuration(1.6, 288)
+    counted = megaflops(model, [model.space.smallest, model.space.largest, chosen], crop=320)
+    assert list(counted.values()) == pytest.approx([570, 4500, 2300], rel=0.025)
+
+
+def test_wide_resnet_has_the_published_parameters():
+    model = build("wide_resnet", (0.9, 1.0), [20, 24, 28, 32], num_classes=10)
+    cost = count_costs(model, [model.space.largest], 32)[model.space.largest]
+    assert cost.parameters == 36_479_194
+    assert cost.gflops == pytest.approx(5.24, rel=1e-3)
+
+
+def test_step_cost_of_table_3(mobilenet_v1):
+    """The paper's estimate, where a configuration costs w^2 s^2 of the largest (Eq. 2)."""
+    space = mobilenet_v1.space
+    stages = split_cost(mobilenet_v1, space.largest, 224)
+    factors = size_factors("spatial", space.spatial_sizes), size_factors("temporal", space.temporal_sizes)
+    assert 1000 * factor_step_cost(space, SUBNETS, stages, *factors) == pytest.approx(910, rel=0.005)
+
+
+def test_a_counted_step_costs_more_than_its_estimate(mobilenet_v1):
+    """Depthwise convolutions and the classifier shrink with the width, not with its square."""
+    assert 1000 * counted_step_cost(mobilenet_v1, SUBNETS, 224, width_samples=4) == pytest.approx(926, rel=0.004)
