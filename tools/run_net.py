@@ -13,16 +13,17 @@ from pathlib import Path
 import torch
 
 from mutual3d.config import load_config
-from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names
+from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names, image_resize
 from mutual3d.deploy import AdaptiveModel, Preprocessing
 from mutual3d.evaluation import PartialResult, QueryTable, calibrate, digest, grid_configurations, measure
+from mutual3d.evaluation.build import build_metric
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.evaluation.cost import device_name
 from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
 from mutual3d.evaluation.plots import plot_accuracy
 from mutual3d.evaluation.report import write_report
 from mutual3d.models import build_model
-from mutual3d.sampling import preferred_memory_format, prepare_clip
+from mutual3d.sampling import prepare_clip
 from mutual3d.training import Checkpoints, Trainer
 from mutual3d.training.build import build_optimizer, build_schedule, build_step
 from mutual3d.utils import distributed
@@ -39,7 +40,7 @@ class Run:
         self.cfg, self.device = cfg, device
         self.output = Path(cfg.OUTPUT_DIR)
         torch.manual_seed(cfg.RNG_SEED)
-        self.model = build_model(cfg).to(device, memory_format=preferred_memory_format(device))
+        self.model = build_model(cfg).place(device)
         self.checkpoints = Checkpoints(self.output)
         self.checkpoint_name = "random weights"
         self.class_names = find_class_names(cfg)
@@ -54,8 +55,9 @@ class Run:
         """Train to SOLVER.MAX_EPOCH, going on from the newest checkpoint of the output directory."""
         cfg = self.cfg
         self.writer = self._open_writer()
-        optimizer, step = build_optimizer(cfg, self.model), build_step(cfg, self.model, self.device)
-        start = self._starting_epoch(optimizer, step.scaler)
+        step = build_step(cfg, self.model, self.device)
+        optimizer = build_optimizer(cfg, self.model, step.objective)
+        start = self._starting_epoch(optimizer, step)
         if start >= cfg.SOLVER.MAX_EPOCH:
             logger.info("training is finished: %d epochs", start)
             return
@@ -64,20 +66,20 @@ class Run:
             device=self.device, max_epoch=cfg.SOLVER.MAX_EPOCH, seed=cfg.RNG_SEED,
             clip_value=cfg.SOLVER.CLIP_GRAD_VAL, clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
             max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, log_period=cfg.LOG_PERIOD,
-            after_epoch=lambda epoch: self._after_epoch(epoch, optimizer, step.scaler), writer=self.writer,
+            after_epoch=lambda epoch: self._after_epoch(epoch, optimizer, step), writer=self.writer,
         )  # fmt: skip
         trainer.train(start)
         if self.writer:
             self.writer.close()
         distributed.broadcast_buffers(self.model)
 
-    def _starting_epoch(self, optimizer, scaler):
+    def _starting_epoch(self, optimizer, step):
         cfg = self.cfg
         newest = distributed.agree(self.checkpoints.last(), "the newest checkpoint")
         if cfg.TRAIN.AUTO_RESUME and newest is not None:
             if cfg.TRAIN.CHECKPOINT_FILE_PATH:
                 logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
-            epoch = self.checkpoints.resume(self.model, optimizer, scaler)
+            epoch = self.checkpoints.resume(self.model, optimizer, step.scaler, step.objective)
             self.checkpoint_name = self.checkpoints.path(epoch).name
             logger.info("going on from '%s'", newest)
             return epoch
@@ -85,25 +87,27 @@ class Run:
             self._load(cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TRAIN.CHECKPOINT_RESET_HEAD)
         return 0
 
-    def _after_epoch(self, epoch, optimizer, scaler):
+    def _after_epoch(self, epoch, optimizer, step):
         last = epoch == self.cfg.SOLVER.MAX_EPOCH
         if last or epoch % self.cfg.TRAIN.CHECKPOINT_PERIOD == 0:
-            self.checkpoints.save(self.model, optimizer, epoch=epoch, config=self.cfg.dump(), scaler=scaler)
+            self.checkpoints.save(
+                self.model, optimizer, epoch=epoch, config=self.cfg.dump(), scaler=step.scaler, objective=step.objective
+            )
             self.checkpoint_name = self.checkpoints.path(epoch).name
         if last or epoch % self.cfg.TRAIN.EVAL_PERIOD == 0:
             self._validate(epoch)
 
     def _validate(self, epoch):
-        """Accuracy of the largest configuration on val.csv, with its running statistics."""
-        if not (Path(self.cfg.DATA.PATH_TO_DATA_DIR) / "val.csv").is_file():
-            logger.warning("no val.csv: validation after epoch %d is skipped", epoch)
+        """Accuracy of the largest configuration on the validation split, with its running statistics."""
+        try:
+            loader = self._loader("val", "single_view")
+        except FileNotFoundError as error:
+            logger.warning("validation after epoch %d is skipped: %s", epoch, error)
             return
         distributed.broadcast_buffers(self.model)
         start = time.perf_counter()
         largest = self.model.space.largest
-        loader = self._loader("val", "single_view")
-        values = self._measure(loader, [largest], f"validate {epoch}")[largest].values()
-        stats = {"top1_err": 100 - values["top1_acc"], "top5_err": 100 - values["top5_acc"]}
+        stats = as_errors(self._measure(loader, [largest], f"validate {epoch}")[largest].values())
         epochs = f"{epoch}/{self.cfg.SOLVER.MAX_EPOCH}"
         log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
         for key, value in stats.items() if self.writer else ():
@@ -139,13 +143,15 @@ class Run:
         """Statistics of every configuration that the run will measure, or an earlier run's of the same weights."""
         cfg, loader = self.cfg, build_calibration_loader(self.cfg, **self._ranks())
         wanted = list(dict.fromkeys([*self.configurations(), *self.test_configurations]))
-        mark = digest(self.model.state_dict(), wanted, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD)
+        average = cfg.CALIBRATION.AVERAGE
+        mark = digest(self.model.state_dict(), wanted, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD, average)
         if self.load_statistics(mark):
             return
         partial = PartialResult(self.output / ".calibration", mark, cfg.PARTIAL_SAVE_SECONDS)
         calibrate(
-            self.model, functools.partial(loader.batches, 0), wanted, prepare=self.prepare, num_batches=len(loader),
-            partial=partial, max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, num_videos=loader.num_samples,
+            self.model, functools.partial(loader.batches, 0), wanted, prepare=self.prepare, average=average,
+            num_batches=len(loader), partial=partial, max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
+            num_videos=loader.num_samples,
         )  # fmt: skip
         content = {"fingerprint": mark, "weights": digest(self.model.state_dict())}
         if distributed.is_main():
@@ -243,6 +249,7 @@ class Run:
         preprocessing = Preprocessing(
             mean=tuple(cfg.DATA.MEAN), std=tuple(cfg.DATA.STD), num_frames=cfg.DATA.NUM_FRAMES,
             sampling_rate=cfg.DATA.SAMPLING_RATE, target_fps=cfg.DATA.TARGET_FPS, crop=cfg.DATA.TEST_CROP_SIZE,
+            activation=cfg.MODEL.HEAD_ACT, ensemble=cfg.DATA.ENSEMBLE_METHOD, resize=image_resize(cfg),
         )  # fmt: skip
         model = AdaptiveModel(self.model, preprocessing=preprocessing, table=table, class_names=self.class_names)
         model.save(self.output / "adaptive.pyth")
@@ -266,7 +273,17 @@ class Run:
         if distributed.is_main():
             summary = {"split": cfg.TEST.SPLIT, "views": views, "crop": cfg.DATA.TEST_CROP_SIZE, "results": results}
             write_json(self.output / "test_results.json", summary)
+            self._write_details(metrics)
         self._save_scores(scores)
+
+    def _write_details(self, metrics):
+        """Average precision of each class and, of boxes, every detection: what the metrics have beyond one number."""
+        per_class = {str(c): metric.per_class() for c, metric in metrics.items() if hasattr(metric, "per_class")}
+        if per_class:
+            write_json(self.output / "per_class_ap.json", per_class)
+        for configuration, metric in metrics.items():
+            if hasattr(metric, "write_results"):
+                metric.write_results(self.output / f"detections_{configuration}.csv")
 
     def _save_scores(self, scores):
         path = self.cfg.TEST.SAVE_RESULTS_PATH
@@ -286,7 +303,8 @@ class Run:
     def _measure(self, loader, configurations, description, partial=None, on_scores=None):
         return measure(
             self.model, functools.partial(loader.batches, 0), configurations,
-            prepare=self.prepare, ensemble=self.cfg.DATA.ENSEMBLE_METHOD, num_batches=len(loader),
+            prepare=self.prepare, metric=build_metric(self.cfg, loader.dataset), activation=self.cfg.MODEL.HEAD_ACT,
+            ensemble=self.cfg.DATA.ENSEMBLE_METHOD, num_batches=len(loader),
             max_unreadable=self.cfg.DATA_LOADER.MAX_UNREADABLE_TEST, num_videos=loader.num_samples,
             partial=partial, description=description, on_scores=on_scores,
             clips_per_forward=max(1, self.cfg.TEST.BATCH_SIZE // distributed.world_size()),
@@ -304,6 +322,13 @@ class Run:
         result = stage(*arguments)
         self.seconds[name] = time.perf_counter() - start
         return result
+
+
+def as_errors(values):
+    """A metric's values as PySlowFast's users know them: accuracies turned into errors, the rest as it is."""
+    return {
+        name.replace("_acc", "_err"): 100 - value if name.endswith("_acc") else value for name, value in values.items()
+    }
 
 
 def _collector(scores):
@@ -336,6 +361,8 @@ def run(cfg, device):
         this.timed("train", this.train)
     else:
         this.load_trained()
+    for size in cfg.GRID.INTERPOLATED_SIZES if adaptive else ():
+        this.model.add_size(size)
     if cfg.CALIBRATION.ENABLE and adaptive:
         this.timed("calibrate", this.calibrate)
     elif adaptive:

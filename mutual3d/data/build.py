@@ -4,6 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mutual3d.data.ava import AvaDataset
+from mutual3d.data.ava_annotations import read_ava_frames, read_keyframes, read_label_map, read_reference
+from mutual3d.data.charades import read_charades
+from mutual3d.data.images import IMAGE_SETS, ImageDataset, open_images, usual_test_resize
 from mutual3d.data.kinetics import VideoDataset, read_class_names, read_video_list
 from mutual3d.data.loader import ClipLoader
 
@@ -11,33 +15,115 @@ MODES = ("train", "single_view", "multi_view", "train_augmentation_fixed")
 
 
 def build_dataset(cfg, split, mode, num_views=1):
-    """The `VideoDataset` of a split (the csv's name in DATA.PATH_TO_DATA_DIR) in one of `MODES`; see `build_loader`."""
+    """The dataset of a split in one of `MODES`, as TRAIN.DATASET (TEST.DATASET is the same) names it; see `build_loader`."""
     if mode not in MODES:
         raise ValueError(f"unknown loader mode {mode!r}: choose one of {', '.join(MODES)}")
+    return _DATASETS[cfg.TRAIN.DATASET](cfg, split, mode, num_views)
+
+
+def _is_training(mode):
+    return mode in ("train", "train_augmentation_fixed")
+
+
+def _crop_size(cfg, mode):
+    return cfg.DATA.TRAIN_CROP_SIZE if _is_training(mode) else cfg.DATA.TEST_CROP_SIZE
+
+
+def _clip_arguments(cfg, mode):
+    """What every dataset of videos is told alike."""
+    return {
+        "num_frames": cfg.DATA.NUM_FRAMES,
+        "sampling_rate": cfg.DATA.SAMPLING_RATE,
+        "target_fps": cfg.DATA.TARGET_FPS,
+        "training": _is_training(mode),
+        "crop_size": _crop_size(cfg, mode),
+        "jitter_scales": cfg.DATA.TRAIN_JITTER_SCALES,
+        "inverse_uniform": cfg.DATA.INV_UNIFORM_SAMPLE,
+        "flip": cfg.DATA.RANDOM_FLIP,
+        "seed": cfg.RNG_SEED,
+    }
+
+
+def _kinetics(cfg, split, mode, num_views):
     videos = read_video_list(
-        Path(cfg.DATA.PATH_TO_DATA_DIR) / f"{split}.csv",
-        path_prefix=cfg.DATA.PATH_PREFIX,
-        separator=cfg.DATA.PATH_LABEL_SEPARATOR,
+        _list_path(cfg, split), path_prefix=cfg.DATA.PATH_PREFIX, separator=cfg.DATA.PATH_LABEL_SEPARATOR,
         num_classes=cfg.MODEL.NUM_CLASSES,
-    )
-    training = mode in ("train", "train_augmentation_fixed")
+    )  # fmt: skip
+    return _videos(cfg, videos, mode, num_views)
+
+
+def _charades(cfg, split, mode, num_views):
+    videos = read_charades(
+        _list_path(cfg, split), path_prefix=cfg.DATA.PATH_PREFIX, separator=cfg.DATA.PATH_LABEL_SEPARATOR,
+        num_classes=cfg.MODEL.NUM_CLASSES, fps=cfg.DATA.TARGET_FPS,
+    )  # fmt: skip
+    return _videos(cfg, videos, mode, num_views)
+
+
+def _list_path(cfg, split):
+    return Path(cfg.DATA.PATH_TO_DATA_DIR) / f"{split}.csv"
+
+
+def _videos(cfg, videos, mode, num_views):
     is_multi_view = mode == "multi_view"
     return VideoDataset(
         videos,
-        num_frames=cfg.DATA.NUM_FRAMES,
-        sampling_rate=cfg.DATA.SAMPLING_RATE,
-        target_fps=cfg.DATA.TARGET_FPS,
-        training=training,
-        crop_size=cfg.DATA.TRAIN_CROP_SIZE if training else cfg.DATA.TEST_CROP_SIZE,
-        jitter_scales=cfg.DATA.TRAIN_JITTER_SCALES,
-        inverse_uniform=cfg.DATA.INV_UNIFORM_SAMPLE,
-        flip=cfg.DATA.RANDOM_FLIP,
         num_views=cfg.TEST.NUM_ENSEMBLE_VIEWS if is_multi_view else num_views,
         num_crops=cfg.TEST.NUM_SPATIAL_CROPS if is_multi_view else 1,
         offset_sampling=cfg.DATA.USE_OFFSET_SAMPLING,
         backend=cfg.DATA.DECODING_BACKEND,
-        seed=cfg.RNG_SEED,
+        **_clip_arguments(cfg, mode),
     )
+
+
+def _ava(cfg, split, mode, num_views):
+    """Keyframes and boxes: the split `train` is AVA.TRAIN_*, every other one AVA.TEST_*. A keyframe is one view."""
+    is_train_split = split == "train"
+    frames = read_ava_frames(
+        _in(cfg.AVA.FRAME_LIST_DIR, cfg.AVA.TRAIN_LISTS if is_train_split else cfg.AVA.TEST_LISTS), cfg.AVA.FRAME_DIR,
+        fps=cfg.AVA.FPS, first_second=cfg.AVA.FIRST_SECOND,
+    )  # fmt: skip
+    detected = cfg.AVA.TRAIN_PREDICT_BOX_LISTS if is_train_split else cfg.AVA.TEST_PREDICT_BOX_LISTS
+    keyframes = read_keyframes(
+        frames,
+        ground_truth=_in(cfg.AVA.ANNOTATION_DIR, cfg.AVA.TRAIN_GT_BOX_LISTS if is_train_split else []),
+        detected=_in(cfg.AVA.ANNOTATION_DIR, detected),
+        score_threshold=cfg.AVA.DETECTION_SCORE_THRESH,
+        num_classes=cfg.MODEL.NUM_CLASSES,
+    )
+    reference = None if is_train_split else _ava_reference(cfg, frames)
+    return AvaDataset(frames, keyframes, reference=reference, **_clip_arguments(cfg, mode))
+
+
+def _ava_reference(cfg, frames):
+    names = cfg.AVA.GROUNDTRUTH_FILE, cfg.AVA.EXCLUSION_FILE, cfg.AVA.LABEL_MAP_FILE
+    return read_reference(*_in(cfg.AVA.ANNOTATION_DIR, names), num_classes=cfg.MODEL.NUM_CLASSES, frames=frames)
+
+
+def _in(directory, names):
+    return [str(Path(directory) / name) for name in names]
+
+
+def _images(cfg, split, mode, num_views):
+    images = open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, split, cfg.MODEL.NUM_CLASSES)
+    crop_size = _crop_size(cfg, mode)
+    common = {"crop_size": crop_size, "seed": cfg.RNG_SEED}
+    if not _is_training(mode):
+        return ImageDataset(images, test_resize=usual_test_resize(cfg.TRAIN.DATASET, crop_size), **common)
+    return ImageDataset(
+        images, training=True, jitter_scales=cfg.DATA.TRAIN_JITTER_SCALES, inverse_uniform=cfg.DATA.INV_UNIFORM_SAMPLE,
+        relative_scales=cfg.DATA.TRAIN_JITTER_SCALES_RELATIVE, relative_aspects=cfg.DATA.TRAIN_JITTER_ASPECT_RELATIVE,
+        padding=cfg.DATA.CROP_PADDING, flip=cfg.DATA.RANDOM_FLIP, color_jitter=cfg.DATA.COLOR_JITTER, **common,
+    )  # fmt: skip
+
+
+def image_resize(cfg):
+    """The short side that test images are scaled to before the crop; None for videos."""
+    is_image = cfg.TRAIN.DATASET in IMAGE_SETS
+    return usual_test_resize(cfg.TRAIN.DATASET, cfg.DATA.TEST_CROP_SIZE) if is_image else None
+
+
+_DATASETS = {"kinetics": _kinetics, "charades": _charades, "ava": _ava, **dict.fromkeys(IMAGE_SETS, _images)}
 
 
 def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1):
@@ -75,15 +161,31 @@ def build_calibration_loader(cfg, rank=0, world_size=1):
 
 
 def find_class_names(cfg):
-    """Names from DATA.CLASS_NAMES_PATH, or from classes.txt beside the csv files; None when there are none."""
+    """Names from DATA.CLASS_NAMES_PATH, or as the data set has them; None when there are none.
+
+    Videos: classes.txt beside the csv files. AVA: the label map; an action that it leaves out has its number. Images: the
+    names of the set.
+    """
+    if cfg.DATA.CLASS_NAMES_PATH:
+        return _checked_names(cfg, cfg.DATA.CLASS_NAMES_PATH)
+    if cfg.TRAIN.DATASET == "ava":
+        return _ava_class_names(cfg)
+    if cfg.TRAIN.DATASET in IMAGE_SETS:
+        return open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, "train", cfg.MODEL.NUM_CLASSES).classes
     default = Path(cfg.DATA.PATH_TO_DATA_DIR) / "classes.txt"
-    if not cfg.DATA.CLASS_NAMES_PATH and not default.is_file():
-        return None
-    path = cfg.DATA.CLASS_NAMES_PATH or default
+    return _checked_names(cfg, default) if default.is_file() else None
+
+
+def _checked_names(cfg, path):
     names = read_class_names(path)
     if len(names) != cfg.MODEL.NUM_CLASSES:
         raise ValueError(f"'{path}' names {len(names)} classes and MODEL.NUM_CLASSES is {cfg.MODEL.NUM_CLASSES}")
     return names
+
+
+def _ava_class_names(cfg):
+    known = dict(read_label_map(Path(cfg.AVA.ANNOTATION_DIR) / cfg.AVA.LABEL_MAP_FILE, cfg.MODEL.NUM_CLASSES))
+    return [known.get(number, str(number)) for number in range(1, cfg.MODEL.NUM_CLASSES + 1)]
 
 
 def _loader(cfg, dataset, batch_size, *, rank, world_size, shuffle=False, indices=None):

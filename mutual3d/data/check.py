@@ -2,14 +2,16 @@
 
 import torch
 
-from mutual3d.data.decode import VideoError, check_backend, open_video
-from mutual3d.data.kinetics import BadVideo
+from mutual3d.data.decode import VideoError, check_backend
+from mutual3d.data.frame_list_reader import FrameListReader
+from mutual3d.data.kinetics import BadVideo, as_videos
 
 
 def check_videos(videos, backend="pyav", num_workers=0, full=False):
-    """Yield, for each (path, label) of a list, in its order, a `BadVideo` with the cause, or None where all is well.
+    """Yield, for each video of a list, in its order, a `BadVideo` with the cause, or None where all is well.
 
-    Each video is opened, and its first, middle and last frame are read; with `full` every frame is.
+    `videos`: what a `VideoDataset` takes. Each is opened, and its first, middle and last frame are read; with `full` every
+    frame is. Of extracted frames, all files must be there.
     """
     checker = _Checker(videos, check_backend(backend), full)
     yield from torch.utils.data.DataLoader(
@@ -19,23 +21,24 @@ def check_videos(videos, backend="pyav", num_workers=0, full=False):
 
 class _Checker(torch.utils.data.Dataset):
     def __init__(self, videos, backend, full):
-        self._paths = [path for path, _ in videos]
+        self._videos = as_videos(videos)
         self._backend = backend
         self._full = full
 
     def __len__(self):
-        return len(self._paths)
+        return len(self._videos)
 
     def __getitem__(self, index):
-        path = self._paths[index]
         try:
-            with open_video(path, self._backend) as reader:
+            with self._videos[index].open(self._backend) as reader:
+                if isinstance(reader, FrameListReader):
+                    reader.check_files()
                 last = reader.num_frames - 1
                 wanted = range(last + 1) if self._full else (0, last // 2, last)
                 for _ in reader.frames(wanted):
                     pass
         except VideoError as error:
-            return BadVideo(index, path, error.cause)
+            return BadVideo(index, error.path, error.cause)
         return None
 
 

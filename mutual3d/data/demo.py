@@ -20,7 +20,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from mutual3d.utils.files import atomic_write, ensure_directory, read_json, write_json
+from mutual3d.data.claim import claim_directory
+from mutual3d.data.kinetics import write_lines
+from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
 
 SPLITS = ("train", "val", "test")
@@ -93,16 +95,16 @@ def make_demo(directory, *, num_train=1200, num_val=240, num_test=240, seed=0, n
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
     num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
-    _check_arguments(counts, seed, num_workers)
-    directory = Path(directory)
-    _claim(directory, {"generator_version": GENERATOR_VERSION, "seed": seed, "num_videos": counts})
+    check_arguments(counts, seed, num_workers)
+    arguments = {"generator_version": GENERATOR_VERSION, "seed": seed, "num_videos": counts}
+    directory = claim_directory(directory, _ARGUMENTS_FILE, arguments, "a demo set")
     videos = [(split, index) for split, count in counts.items() for index in range(count)]
     missing = [video for video in videos if not _video_path(directory, *video).is_file()]
-    _write_videos(directory, missing, seed, num_workers)
+    run_in_processes(partial(_write_video, directory, seed), missing, num_workers)
     for split, count in counts.items():
         rows = (f"{_video_path('', split, index).as_posix()} {label_of(index)}" for index in range(count))
-        _write_lines(directory / f"{split}.csv", rows)
-    _write_lines(directory / "classes.txt", CLASS_NAMES)
+        write_lines(directory / f"{split}.csv", rows)
+    write_lines(directory / "classes.txt", CLASS_NAMES)
     return directory
 
 
@@ -120,12 +122,21 @@ def draw_video(split, index, seed=0):
 
 def draw_frames(class_name, generator):
     """A video of the class, its looks, places and rate drawn from `generator`: uint8 RGB frames T, H, W, 3."""
+    return draw_scene(partial(_draw_actors, class_name), generator)
+
+
+def draw_scene(draw_actors, generator):
+    """A video of the actors that `draw_actors(generator)` gives, before a scene: uint8 RGB frames T, H, W, 3."""
     background, shake = _draw_background(generator), _draw_shake(generator)
-    rate = generator.uniform(*MOTIONS[class_name].rates)
-    actors = [draw_actor(class_name, rate, generator) for _ in range(generator.integers(3, 6))]
+    actors = draw_actors(generator)
     frames = np.stack([_render(background, actors, shake[time], time) for time in range(NUM_FRAMES)])
     grain = generator.normal(0, 0.01, frames.shape[:3] + (1,))
     return np.rint(np.clip(frames + grain, 0, 1) * 255).astype(np.uint8)
+
+
+def _draw_actors(class_name, generator):
+    rate = generator.uniform(*MOTIONS[class_name].rates)
+    return [draw_actor(class_name, rate, generator) for _ in range(generator.integers(3, 6))]
 
 
 def draw_pose(class_name, rate, generator):
@@ -224,45 +235,20 @@ def encode_video(path, frames_THWC, gop_size=12):
         container.mux(stream.encode())
 
 
-def _check_arguments(counts, seed, num_workers):
+def check_arguments(counts, seed, num_workers):
+    """Raise ValueError, naming the argument, unless the {split: count} are 1 or more and the rest makes sense."""
     least = {**{f"num_{split}": (count, 1) for split, count in counts.items()}, "seed": (seed, 0)}
     for name, (value, smallest) in {**least, "num_workers": (num_workers, 1)}.items():
         if not isinstance(value, int) or value < smallest:
             raise ValueError(f"{name}={value!r} of the demo set: give a whole number of at least {smallest}")
 
 
-def _claim(directory, arguments):
-    """Write the arguments into `directory`, or find the same ones there; ValueError if it is another's."""
-    path = directory / _ARGUMENTS_FILE
-    if path.is_file():
-        _check_same_arguments(path, read_json(path), arguments)
-        return
-    if directory.is_dir() and any(not entry.name.startswith(".") for entry in directory.iterdir()):
-        raise ValueError(f"'{directory}' holds files and no {_ARGUMENTS_FILE}: no demo set; choose another folder")
-    ensure_directory(directory)
-    write_json(path, arguments)
-
-
-def _check_same_arguments(path, found, wanted):
-    if found != wanted:
-        raise ValueError(
-            f"'{path.parent}' holds a demo set made with other arguments ({path.name}: {found}; wanted: {wanted}): "
-            "delete the folder, choose another one, or give the arguments that it was made with"
-        )
-
-
 def _video_path(directory, split, index):
     return Path(directory) / split / f"{index:05d}.mp4"
 
 
-def _write_lines(path, lines):
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def _write_videos(directory, videos, seed, num_workers):
-    """Draw and encode (split, index) pairs, in this process when one is enough."""
-    write = partial(_write_video, directory, seed)
+def run_in_processes(write, videos, num_workers):
+    """Call `write` for each of `videos` under a progress bar, in this process when one is enough."""
     with progress_bar(None, "demo videos", total=len(videos), unit="video") as progress:
         if num_workers == 1 or len(videos) < 2:
             for video in videos:

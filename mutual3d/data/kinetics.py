@@ -1,6 +1,7 @@
 """Lists of videos with one label each, as Kinetics has them, and the samples made of them."""
 
 import csv
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,56 +23,98 @@ class BadVideo(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """All clips of one video: uint8 V, C, T, H, W; its label; its position in the list."""
+    """All clips of one video: uint8 V, C, T, H, W, its label and its position in the list; for detection, its boxes.
+
+    `label`: an int; or float K, a 1 for each label of several; or float n, K for n boxes. `boxes`: float n, 4 = x1, y1,
+    x2, y2 in [0, 1] of the view that the network sees; `origins`: the same boxes as annotated, of the whole frame.
+    """
 
     clips_VCTHW: torch.Tensor
-    label: int
+    label: int | torch.Tensor
     index: int
+    boxes: torch.Tensor | None = None
+    origins: torch.Tensor | None = None
+
+
+class Video(NamedTuple):
+    """A file with one label. What a list holds for a `VideoDataset`: something that opens itself and knows its label."""
+
+    path: str
+    label: int
+
+    def open(self, backend):
+        """A `VideoReader`. Raises VideoError with the cause."""
+        return open_video(self.path, backend)
+
+    def label_of(self, clips, fps):
+        """The label of `clips`, lists of ascending frame numbers of this video, which has `fps`; of all of it for None."""
+        return self.label
+
+
+def as_videos(videos):
+    """A list for a `VideoDataset`, where (path, label) may stand for a `Video`."""
+    return [Video(*video) if isinstance(video, tuple) else video for video in videos]
 
 
 def read_video_list(csv_path, path_prefix="", separator=" ", num_classes=None):
-    """Read rows `path<separator>label`: a list of (path, label), labels from 0.
+    """Read rows `path<separator>label`: a list of `Video`, labels from 0.
 
     A row is split at its last separator, so that paths may contain it. A relative path starts at `path_prefix` where
     one is given, else at the csv's own folder. Raises FileNotFoundError for a missing csv and ValueError, with file,
     line and row, for what does not parse and for labels outside [0, num_classes).
     """
-    csv_path = Path(csv_path)
-    if not csv_path.is_file():
-        raise FileNotFoundError(
-            f"there is no video list '{csv_path}': write one row 'path{separator}label' for each video "
-            "(DATA.PATH_TO_DATA_DIR names the folder)"
-        )
-    root = Path(path_prefix) if path_prefix else csv_path.parent
-    lines = csv_path.read_text(encoding="utf-8-sig").splitlines()
-    videos = [
-        _parse_row(line.strip(), f"'{csv_path}', line {number}", root, separator, num_classes)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    if not videos:
-        raise ValueError(f"the video list '{csv_path}' is empty: write one row 'path{separator}label' for each video")
+    root = Path(path_prefix) if path_prefix else Path(csv_path).parent
+    videos = []
+    for place, row in read_rows(csv_path, f"path{separator}label"):
+        name, label = split_row(row, place, separator, "label")
+        videos.append(Video(str(root / name), parse_label(label, row, place, num_classes)))
     return videos
 
 
-def _parse_row(row, place, root, separator, num_classes):
-    name, found, label = row.rpartition(separator)
+def read_rows(csv_path, form):
+    """The rows of a video list that are not blank: (their place in words, the row). `form` says in errors how rows look.
+
+    Raises FileNotFoundError for a missing file and ValueError for one without rows.
+    """
+    csv_path = Path(csv_path)
+    if not csv_path.is_file():
+        raise FileNotFoundError(
+            f"there is no video list '{csv_path}': write one row '{form}' for each video "
+            "(DATA.PATH_TO_DATA_DIR names the folder)"
+        )
+    lines = csv_path.read_text(encoding="utf-8-sig").splitlines()
+    rows = [(f"'{csv_path}', line {number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise ValueError(f"the video list '{csv_path}' is empty: write one row '{form}' for each video")
+    return rows
+
+
+def split_row(row, place, separator, last):
+    """(path, the rest) of a row, split at its last separator; ValueError without one. `last` names the rest."""
+    name, found, rest = row.rpartition(separator)
     if not found or not name.strip():
         raise ValueError(
-            f"{place}: {row!r} is not 'path{separator}label'; DATA.PATH_LABEL_SEPARATOR is {separator!r}"
+            f"{place}: {row!r} is not 'path{separator}{last}'; DATA.PATH_LABEL_SEPARATOR is {separator!r}"
         )
+    return name.strip(), rest.strip()
+
+
+def parse_label(text, row, place, num_classes):
+    """A label as an int; ValueError with its place when it is no whole number from 0 to num_classes - 1."""
     try:
-        label = int(label)
+        label = int(text)
     except ValueError:
-        raise ValueError(f"{place}: the label {label!r} in {row!r} is not a whole number") from None
+        raise ValueError(f"{place}: the label {text!r} in {row!r} is not a whole number") from None
     if label < 0 or (num_classes is not None and label >= num_classes):
         legal = "0 or more" if num_classes is None else f"0 to {num_classes - 1} (MODEL.NUM_CLASSES {num_classes})"
         raise ValueError(f"{place}: label {label} of {row!r} is out of range, legal are {legal}")
-    return str(root / name.strip()), label
+    return label
 
 
 def read_class_names(path):
     """Class names in the order of their labels, from a text file (one a line), a json list or a json {name: label}.
+
+    Lines may begin with Charades' codes (`c000 Holding some clothes`), which are left out.
 
     Raises FileNotFoundError for a missing file and ValueError, naming it, for what it gets wrong.
     """
@@ -83,6 +126,7 @@ def read_class_names(path):
         names = _order_names(path, names) if isinstance(names, dict) else names
     else:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        names = _drop_codes(path, names) if names and re.match(r"c\d{3} ", names[0]) else names
     if not isinstance(names, list) or not names:
         raise ValueError(f"the class names '{path}' must be one name a line, a json list, or a json {{name: label}}")
     return [str(name) for name in names]
@@ -95,12 +139,30 @@ def _order_names(path, label_of_name):
     return [name.strip('"') for name in sorted(label_of_name, key=lambda name: int(label_of_name[name]))]
 
 
+def _drop_codes(path, lines):
+    for label, line in enumerate(lines):
+        if not line.startswith(f"c{label:03d} "):
+            raise ValueError(f"'{path}', line {label + 1}: {line!r} must begin with 'c{label:03d} ', as the first begins with c000")
+    return [line.split(" ", 1)[1].strip() for line in lines]
+
+
 def write_bad_videos(path, bad_videos):
     """Write BadVideo records as a csv with the columns index, path, cause."""
+    write_table(path, BadVideo._fields, bad_videos)
+
+
+def write_table(path, header, rows):
+    """Write a csv, whole or not at all."""
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(BadVideo._fields)
-        writer.writerows(bad_videos)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_lines(path, lines):
+    """Write a text file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 class VideoDataset(torch.utils.data.Dataset):
@@ -112,7 +174,7 @@ class VideoDataset(torch.utils.data.Dataset):
     The video is opened once and every frame decoded once, whatever the number of views.
 
     Args:
-        videos: list of (path, label).
+        videos: list of `Video`s or of (path, label); or of others that offer `open` and `label_of` (Charades).
         num_frames, sampling_rate, target_fps: frames of a clip, their stride, and the rate that the stride refers to.
         crop_size: side of the square crops.
         jitter_scales: (minimum, maximum) of the short side in training; `inverse_uniform`: uniform in 1 / short side.
@@ -139,7 +201,7 @@ class VideoDataset(torch.utils.data.Dataset):
         backend="pyav",
         seed=0,
     ):
-        self.videos = list(videos)
+        self.videos = as_videos(videos)
         self.training = training
         self.num_views = num_views
         self.num_crops = num_crops
@@ -168,15 +230,18 @@ class VideoDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, key):
         epoch, index = key
-        path, label = self.videos[index]
+        video = self.videos[index]
         try:
-            with open_video(path, self.backend) as reader:
-                clips_VCTHW = self._random_clips(reader, epoch, index) if self.training else self._all_views(reader)
+            with video.open(self.backend) as reader:
+                if not self.training:
+                    return Sample(self._all_views(reader), video.label_of(None, reader.fps), index)
+                clips_VCTHW, clips = self._random_clips(reader, epoch, index)
+                return Sample(clips_VCTHW, video.label_of(clips, reader.fps), index)
         except VideoError as error:
             return BadVideo(index, error.path, error.cause)
-        return Sample(clips_VCTHW, label, index)
 
     def _random_clips(self, reader, epoch, index):
+        """Clips V, C, T, H, W, and the frames that each of them is made of."""
         generator = sample_generator(self.seed, epoch, index)
         clips, crops = [], []
         for _ in range(self.num_views):
@@ -187,7 +252,7 @@ class VideoDataset(torch.utils.data.Dataset):
             for view, crop in enumerate(crops):
                 if (view, i) in frames:
                     frames[view, i] = crop(frame)
-        return stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips))
+        return stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips)), clips
 
     def _all_views(self, reader):
         clips = [

@@ -78,6 +78,12 @@ class PyAVReader(VideoReader):
         if missing:
             yield from self._decode_from_start(missing)
 
+    def frame_times(self):
+        """Seconds from the first frame at which each frame is shown, an array; even where the file does not tell."""
+        if None in self._times:
+            return np.arange(self.num_frames) / self.fps
+        return (np.array(self._times) - self._times[0]) * float(self._stream.time_base)
+
     def close(self):
         if self._container is not None:
             self._container.close()

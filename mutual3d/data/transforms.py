@@ -54,6 +54,35 @@ class RandomCrop(NamedTuple):
         crop = resize(frame[top : top + height, left : left + width], self.size, self.size)
         return crop.flip(1) if self.flip else crop
 
+    def view_boxes(self, boxes_N4, height, width):
+        """Boxes x1, y1, x2, y2 (float N, 4) in [0, 1] of a frame of this size, in [0, 1] of the crop; clipped to it.
+
+        What lies outside becomes a box without area at the crop's border.
+        """
+        top, left, box_height, box_width = self.box(height, width)
+        offset = torch.tensor([left, top, left, top], dtype=boxes_N4.dtype)
+        pixels = boxes_N4 * torch.tensor([width, height, width, height])
+        boxes = ((pixels - offset) / torch.tensor([box_width, box_height, box_width, box_height])).clamp(0, 1)
+        if self.flip:
+            boxes = torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1)
+        return boxes
+
+    def moved_to(self, box, height, width):
+        """The same crop of a frame of this size, moved no further than it takes to show the centre of `box` (in [0, 1])."""
+        x1, y1, x2, y2 = map(float, box)
+        scaled_height, scaled_width = short_side_size(height, width, self.short_side)
+        top = _place_showing((y1 + y2) / 2, self.top, self.size, scaled_height)
+        left = _place_showing((x1 + x2) / 2, self.left, self.size, scaled_width)
+        return self._replace(top=top, left=left)
+
+
+def _place_showing(centre, place, size, scaled):
+    """`place` as in RandomCrop, so changed that an interval of `size` out of `scaled` pixels holds `centre` (in [0, 1])."""
+    free, centre = scaled - size + 1, centre * scaled
+    first = min(max(math.floor(place * free), math.ceil(centre) - size), math.floor(centre))
+    # Half a pixel more, so that rounding cannot lead back to the pixel before.
+    return (min(max(first, 0), free - 1) + 0.5) / free
+
 
 def _interval(place, size, scaled, source):
     """First pixel and length, in the source, of an interval of `size` out of `scaled` pixels."""
@@ -113,6 +142,19 @@ class UniformCrops(NamedTuple):
     def _crop(self, frame, place):
         top, left = (math.ceil(place * (side - self.size)) for side in frame.shape[:2])
         return frame[top : top + self.size, left : left + self.size]
+
+
+class WholeFrame(NamedTuple):
+    """The test transform of detection: short side scaled to `size`, nothing cut off; boxes in [0, 1] stay as they are."""
+
+    size: int
+
+    def __call__(self, frame):
+        frame = torch.as_tensor(frame)
+        return resize(frame, *short_side_size(*frame.shape[:2], self.size))
+
+    def view_boxes(self, boxes_N4, height, width):
+        return boxes_N4
 
 
 def stack_clips(crops_VT):

@@ -20,7 +20,8 @@ FORMAT = "mutual3d-adaptive-1"
 class Preprocessing:
     """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels.
 
-    activation: what turns logits into scores, softmax or sigmoid.
+    activation: what turns logits into scores, softmax or sigmoid. ensemble: how scores of views are joined, sum or max.
+    resize: images' short side before the crop; None takes the crop's.
     """
 
     mean: tuple
@@ -30,6 +31,8 @@ class Preprocessing:
     target_fps: float
     crop: int
     activation: str = "softmax"
+    ensemble: str = "sum"
+    resize: int | None = None
 
 
 class AdaptiveModel(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from videos import moving_frames, write_video
 
 from mutual3d.data import pyav_reader
-from mutual3d.data.kinetics import BadVideo, VideoDataset, read_class_names, read_video_list, write_bad_videos
+from mutual3d.data.kinetics import BadVideo, Video, VideoDataset, read_class_names, read_video_list, write_bad_videos
 
 CLIP = dict(num_frames=4, sampling_rate=4, crop_size=32, jitter_scales=(32, 40))
 
@@ -78,6 +78,23 @@ def test_training_samples_depend_on_seed_epoch_and_index_alone(video):
         assert not torch.equal(first.clips_VCTHW, other.clips_VCTHW)
         assert other.index == index and other.label == 5 + index
     assert first.clips_VCTHW.shape == (1, 3, 4, 32, 32) and first.clips_VCTHW.dtype == torch.uint8
+
+
+def test_a_label_may_depend_on_the_frames_of_the_clips(video):
+    """What Charades needs: the clips of a training sample, in order; none in evaluation."""
+    asked = []
+
+    class Asking(Video):
+        def label_of(self, clips, fps):
+            asked.append((clips, fps))
+            return torch.ones(3)
+
+    dataset = VideoDataset([Asking(video, 0)], **CLIP, training=True, num_views=2)
+    assert dataset[0, 0].label.tolist() == [1, 1, 1] and dataset[0, 0].boxes is None
+    clips, fps = asked[0]
+    assert asked[0] == asked[1] and fps == 30 and len(clips) == 2 and all(len(clip) == 4 for clip in clips)
+    VideoDataset([Asking(video, 0)], **CLIP, num_views=2)[0, 0]
+    assert asked[-1] == (None, 30)
 
 
 def test_several_random_clips_of_one_video_differ(video):

@@ -203,14 +203,24 @@ class Bomb:
         return os.system, (f"touch {self.path}",)
 
 
-def test_a_pickle_with_code_ends_in_one_line_and_is_not_executed(tmp_path, config):
-    (tmp_path / "zoo.pkl").write_bytes(pickle.dumps({"blobs": {"conv1_w": Bomb(tmp_path / "sentinel")}}, 2))
+@pytest.mark.parametrize("form, words", [("caffe2", "is not a pickle that"), ("pyslowfast", "is not a checkpoint that")])
+def test_a_file_with_code_is_refused_and_not_executed(tmp_path, config, convert, form, words):
+    if form == "caffe2":
+        (tmp_path / "zoo").write_bytes(pickle.dumps({"blobs": {"conv1_w": Bomb(tmp_path / "sentinel")}}, 2))
+    else:
+        torch.save({"model_state": {"s1.pathway0_stem.conv.weight": Bomb(tmp_path / "sentinel")}}, tmp_path / "zoo")
+    with pytest.raises(ValueError, match=f"zoo' {words} can be opened safely.*never executed"):
+        convert(tmp_path / "zoo", "--format", form, "--cfg", config("slow"))
+    assert not (tmp_path / "sentinel").exists() and not (tmp_path / "converted.pyth").exists()
+
+
+def test_a_mistake_ends_in_one_line_without_a_traceback(tmp_path, config):
+    (tmp_path / "zoo.pkl").write_bytes(b"no pickle")
     files = ["--from", tmp_path / "zoo.pkl", "--output", tmp_path / "x.pyth", "--cfg", config("slow")]
     command = [sys.executable, ROOT / "tools" / "convert_checkpoint.py", *files, "--format", "caffe2"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "zoo.pkl' is not a pickle that can be opened safely" in done.stderr and "system" in done.stderr
-    assert not (tmp_path / "sentinel").exists() and not (tmp_path / "x.pyth").exists()
+    assert "error: '" in done.stderr and "zoo.pkl' is not a pickle that can be opened safely" in done.stderr
 
 
 @pytest.mark.parametrize("form", ["pyslowfast", "caffe2"])

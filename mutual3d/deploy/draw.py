@@ -1,0 +1,139 @@
+"""Boxes with their labels, drawn into a video; and the csv of boxes that a detector made for one video."""
+
+import csv
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from matplotlib.font_manager import findfont
+from torchvision.utils import draw_bounding_boxes
+
+from mutual3d.data.ava_annotations import box_problem
+from mutual3d.data.decode import open_video
+from mutual3d.utils.files import atomic_write
+from mutual3d.utils.logging import progress_bar
+
+ROW = "second,x1,y1,x2,y2[,score]"
+# Pixels of the shorter side under which a text in a box could not be read.
+_LEAST_SIDE = 240
+_COLOURS = ("red", "yellow", "cyan", "magenta", "lime", "orange")
+
+
+def read_boxes_csv(path):
+    """Boxes of one video by time: {second: (boxes float n, 4 in [0, 1] of the frame; scores float n)}, times ascending.
+
+    Rows are `second,x1,y1,x2,y2[,score]`, seconds (fractions allowed) from the video's beginning; a row without a score has
+    1.0; a first row of names is skipped. Raises FileNotFoundError for a missing file and ValueError, with file, line and
+    row, for what does not parse.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of boxes '{path}': write rows '{ROW}'")
+    found = {}
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        for row in reader:
+            if not row or reader.line_num == 1 and row[0].strip() == "second":
+                continue
+            try:
+                second, *box, score = _parse_row(row)
+            except ValueError as error:
+                raise ValueError(f"'{path}', line {reader.line_num}: {','.join(row)!r}: {error}; rows are '{ROW}'") from None
+            found.setdefault(second, []).append((*box, score))
+    if not found:
+        raise ValueError(f"the file of boxes '{path}' is empty: write rows '{ROW}'")
+    tables = {second: torch.tensor(found[second]) for second in sorted(found)}
+    return {second: (table[:, :4], table[:, 4]) for second, table in tables.items()}
+
+
+def _parse_row(row):
+    if len(row) not in (5, 6):
+        raise ValueError(f"it has {len(row)} columns")
+    second, *box, score = (*map(float, row), *([1.0] * (6 - len(row))))
+    problem = box_problem(*box)
+    if problem or not 0 <= second < float("inf") or not 0 <= score <= 1:
+        raise ValueError(problem or "the second must be 0 or more and the score in [0, 1]")
+    return second, *box, score
+
+
+def describe_boxes(scores_NK, class_names=None, *, threshold=0.3, most=3):
+    """A text for each box from its scores N, K: its best classes, at most `most`, none but the best below `threshold`.
+
+    Each class has a line of its own, such as `walk 87 %`; classes without names are called by their number.
+    """
+    texts = []
+    for values, classes in zip(*(part.tolist() for part in scores_NK.topk(min(most, scores_NK.shape[1]), dim=1))):
+        kept = [(v, c) for i, (v, c) in enumerate(zip(values, classes)) if i == 0 or v >= threshold]
+        texts.append("\n".join(f"{class_names[c] if class_names else c} {100 * value:.0f} %" for value, c in kept))
+    return texts
+
+
+def draw_boxes(video_path, output_path, boxes_by_time, *, hold=0.5, backend="pyav"):
+    """Write the video as an H.264 mp4 with boxes drawn in it; returns the number of frames that show boxes.
+
+    Args:
+        boxes_by_time: {second: (boxes float n, 4 in [0, 1] of the frame; list of n texts)}.
+        hold: seconds before and after a time in which its boxes are shown; of two times the nearer one's are.
+
+    Small videos are enlarged by a whole factor, so that texts can be read; a side that is odd loses its last row or
+    column, which H.264 cannot hold. Raises VideoError for a video that cannot be read, ValueError where texts and boxes
+    differ in number; the file is written whole or not at all.
+    """
+    for second, (boxes, texts) in boxes_by_time.items():
+        if len(boxes) != len(texts):
+            raise ValueError(f"at second {second} there are {len(boxes)} boxes and {len(texts)} texts: give one for each box")
+    times = np.array(sorted(boxes_by_time))
+    shown = 0
+    with open_video(video_path, backend) as reader, atomic_write(output_path) as temporary:
+        frames = progress_bar(reader.frames(range(reader.num_frames)), "drawing", total=reader.num_frames, unit="frame")
+        with av.open(str(temporary), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=Fraction(reader.fps).limit_denominator(1001), options={"crf": "18"})
+            stream.pix_fmt = "yuv420p"
+            for index, frame_HWC in frames:
+                frame_HWC = _enlarge(frame_HWC)
+                nearest = _nearest(times, index / reader.fps, hold)
+                if nearest is not None:
+                    frame_HWC = draw_on_frame(frame_HWC, *boxes_by_time[nearest])
+                    shown += len(boxes_by_time[nearest][1]) > 0
+                _encode(container, stream, frame_HWC)
+            container.mux(stream.encode(None))
+    return shown
+
+
+def _enlarge(frame_HWC):
+    factor = -(-_LEAST_SIDE // min(frame_HWC.shape[:2]))
+    return frame_HWC.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else frame_HWC
+
+
+def _nearest(times, second, hold):
+    """The one of `times` (an array) nearest to `second`; None when none is within `hold`."""
+    if not len(times):
+        return None
+    nearest = times[np.abs(times - second).argmin()].item()
+    return nearest if abs(nearest - second) <= hold else None
+
+
+def draw_on_frame(frame_HWC, boxes_N4, texts):
+    """A uint8 frame H, W, 3 (array) with boxes, in [0, 1] of it, and a text in each; colours go with the order."""
+    height, width = frame_HWC.shape[:2]
+    boxes = torch.as_tensor(boxes_N4, dtype=torch.float32) * torch.tensor([width, height, width, height])
+    if not len(boxes):
+        return frame_HWC
+    image_CHW = torch.tensor(frame_HWC).permute(2, 0, 1)
+    line = max(1, round(min(height, width) / 200))
+    drawn = draw_bounding_boxes(
+        image_CHW, boxes.clamp(max=torch.tensor([width - 1, height - 1, width - 1, height - 1])), list(texts),
+        colors=[_COLOURS[i % len(_COLOURS)] for i in range(len(boxes))], width=line,
+        font=findfont("DejaVu Sans"), font_size=max(8, min(height, width) // 24),
+    )  # fmt: skip
+    return drawn.permute(1, 2, 0).numpy()
+
+
+def _encode(container, stream, frame_HWC):
+    height, width = (side // 2 * 2 for side in frame_HWC.shape[:2])
+    if stream.height != height:
+        stream.height, stream.width = height, width
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC[:height, :width]), format="rgb24")
+    container.mux(stream.encode(frame))

@@ -1,0 +1,185 @@
+"""AVA's published files: what they may hold, and what each mistake in them says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ava_set import ACTIONS, BOXES, FIRST_SECOND, FPS, LABEL_MAP, SECONDS, row, write, write_ava_set
+
+from mutual3d.data.ava_annotations import (
+    Reference, read_ava_frames, read_boxes, read_excluded, read_ground_truth, read_keyframes, read_label_map, read_reference,
+)  # fmt: skip
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "weizmann_ava"
+BOX = "0.1,0.2,0.3,0.4"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_ava_set(tmp_path_factory.mktemp("ava"))
+
+
+@pytest.fixture(scope="module")
+def frames(folder):
+    return read_ava_frames([folder / "list.csv"], folder / "frames", fps=FPS, first_second=FIRST_SECOND)
+
+
+def test_keyframes_are_counted_from_the_first_second(frames):
+    assert [frames.keyframe("wide", second) for second in (900, 901, 904)] == [0, FPS, 4 * FPS]
+    assert len(frames.videos["tall"].paths) == SECONDS * FPS
+
+
+@pytest.mark.parametrize("second", [899, 900 + SECONDS])
+def test_a_second_without_frames_says_what_is_there(frames, second):
+    with pytest.raises(ValueError, match=f"second {second} of video 'wide'.*900 to 904.8.*AVA.FIRST_SECOND"):
+        frames.keyframe("wide", second)
+
+
+def test_frame_lists_are_joined_and_their_mistakes_named(tmp_path, folder):
+    with pytest.raises(FileNotFoundError, match="AVA.FRAME_DIR"):
+        read_ava_frames([folder / "list.csv"], tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="none.csv"):
+        read_ava_frames([folder / "none.csv"], folder / "frames")
+    with pytest.raises(ValueError, match="'tall', which an earlier"):
+        read_ava_frames([folder / "list.csv"] * 2, folder / "frames")
+    with pytest.raises(ValueError, match="AVA.TRAIN_LISTS"):
+        read_ava_frames([], folder / "frames")
+    with pytest.raises(ValueError, match="AVA.FPS is 0"):
+        read_ava_frames([folder / "list.csv"], folder / "frames", fps=0)
+
+
+def test_actions_of_identical_boxes_are_joined(folder, frames):
+    keyframes = read_keyframes(frames, ground_truth=[folder / "truth.csv"], num_classes=4)
+    assert keyframes.names == [("wide", 901), ("wide", 902), ("tall", 903)] and len(keyframes) == keyframes.num_boxes == 3
+    for i, key in enumerate(keyframes.names):
+        keyframe = keyframes[i]
+        assert (keyframe.video, keyframe.second) == key
+        np.testing.assert_allclose(keyframe.boxes_N4, [BOXES[key]], rtol=1e-6)
+        assert (keyframe.labels_NK.nonzero()[1] + 1).tolist() == ACTIONS[key] and keyframe.labels_NK.shape == (1, 4)
+
+
+def test_detected_boxes_need_their_score(folder, frames):
+    paths = dict(ground_truth=[folder / "truth.csv"], detected=[folder / "detected.csv"])
+    assert len(read_keyframes(frames, detected=[folder / "detected.csv"], score_threshold=0.95)) == 3
+    everything = read_keyframes(frames, **paths, score_threshold=0.5)
+    assert len(everything) == 4 and not everything[2].labels_NK.any()
+    # A detected box with the coordinates of an annotated one is that box.
+    assert everything.num_boxes == 4
+    with pytest.raises(ValueError, match=r"no box with a score of at least 0.96 \(AVA.DETECTION_SCORE_THRESH\).*detected.csv"):
+        read_keyframes(frames, detected=[folder / "detected.csv"], score_threshold=0.96)
+
+
+def test_ground_truth_named_among_the_detected_boxes_stays_ground_truth(folder, frames):
+    """As in PySlowFast's files; the last column of ground truth is a person, here number 7."""
+    both = read_keyframes(frames, ground_truth=[folder / "truth.csv"], detected=[folder / "truth.csv"], num_classes=4)
+    assert repr(both) == repr(read_keyframes(frames, ground_truth=[folder / "truth.csv"], num_classes=4))
+
+
+def test_texts_tell_sets_apart(tmp_path, folder, frames):
+    def keyframes(rows):
+        return repr(read_keyframes(frames, ground_truth=[write(tmp_path / "truth.csv", rows)], num_classes=4))
+
+    texts = {keyframes([row(("wide", 901), 1, 0)]), keyframes([row(("wide", 901), 2, 0)]), keyframes([row(("wide", 902), 1, 0)])}
+    assert len(texts) == 3 and len(max(texts, key=len)) < 200
+    assert repr(frames) == repr(read_ava_frames([folder / "list.csv"], folder / "frames", fps=FPS)) and len(repr(frames)) < 400
+
+
+@pytest.mark.parametrize(
+    "line, detected, words",
+    [
+        (f"wide,901,{BOX}", False, "6 columns: write 'video,second,x1,y1,x2,y2,action,person'"),
+        (f"wide,901,{BOX},1", True, "7 columns: write 'video,second,x1,y1,x2,y2,action,score'"),
+        (f"wide,901,{BOX},1,0.9,0", True, "9 columns"),
+        ("wide,901,0.1,0.2,1.3,0.4,1,0", False, r"leaves \[0, 1\]: divide x by the frame's width"),
+        ("wide,901,-0.1,0.2,0.3,0.4,1,0", False, r"leaves \[0, 1\]"),
+        ("wide,901,nan,0.2,0.3,0.4,1,0", False, r"leaves \[0, 1\]"),
+        ("wide,901,0.3,0.2,0.3,0.4,1,0", False, "x1 must be below x2"),
+        ("wide,901,0.1,0.5,0.3,0.4,1,0", False, "y1 below y2"),
+        ("wide,901,0.1,0.2,0.3,,1,0", False, "'0.1,0.2,0.3,' are not four numbers"),
+        ("wide,soon,0.1,0.2,0.3,0.4,1,0", False, "second is 'soon': give a whole number"),
+        (f"wide,901,{BOX},5,0", False, "action 5 is unknown: legal are 1 to 4"),
+        (f"wide,901,{BOX},0,0", False, "action 0 is unknown"),
+        (f"wide,901,{BOX},walk,0", False, "action is 'walk'"),
+        (f"wide,901,{BOX},1,17", True, "score 17 leaves.*AVA.TRAIN_GT_BOX_LISTS"),
+        (f"wide,901,{BOX},1,", True, "score is ''"),
+        (f"long,901,{BOX},1,0", False, "video 'long' is in no frame list"),
+        (f"wide,899,{BOX},1,0", False, "second 899 of video 'wide' has no frame"),
+    ],
+)
+def test_a_wrong_row_is_named_with_its_file_line_and_fix(tmp_path, frames, line, detected, words):
+    path = write(tmp_path / "boxes.csv", [f"wide,901,{BOX},1,0.9", "", line])
+    with pytest.raises(ValueError, match=words) as caught:
+        list(read_boxes(path, detected=detected, num_classes=4, frames=frames))
+    assert str(caught.value).startswith(f"'{path}', line 3, '{line}': ")
+
+
+def test_empty_and_missing_files_of_boxes(tmp_path, frames):
+    empty = write(tmp_path / "empty.csv", [])
+    for arguments in (dict(detected=[empty]), dict(ground_truth=[empty])):
+        with pytest.raises(ValueError, match="empty.csv' is empty"):
+            read_keyframes(frames, **arguments)
+    with pytest.raises(ValueError, match="AVA.GROUNDTRUTH_FILE"):
+        read_ground_truth(empty)
+    with pytest.raises(FileNotFoundError, match="gone.csv.*AVA.ANNOTATION_DIR"):
+        read_keyframes(frames, detected=[tmp_path / "gone.csv"])
+
+
+def test_ground_truth_has_a_row_for_each_action_and_knows_empty_keyframes(tmp_path):
+    rows = [row(("wide", 901), 1, 0), row(("wide", 901), 3, 0), row(("tall", 903), "", ""), "wide,0903", "wide,0904,,,,,,"]
+    truth = read_ground_truth(write(tmp_path / "truth.csv", rows))
+    assert {key: len(boxes) for key, (boxes, _) in truth.items()} == {
+        ("wide", 901): 2, ("tall", 903): 0, ("wide", 903): 0, ("wide", 904): 0
+    }  # fmt: skip
+    boxes_N4, actions_N = truth["wide", 901]
+    assert boxes_N4.tolist() == [list(BOXES["wide", 901])] * 2 and actions_N.tolist() == [1, 3]
+
+
+def test_excluded_timestamps(tmp_path):
+    assert read_excluded(write(tmp_path / "some.csv", ["a,0902", "", "b,c,1000"])) == {("a", 902), ("b,c", 1000)}
+    assert read_excluded(write(tmp_path / "none.csv", [])) == set()
+    for line in ("a", "a,", ",902", "a,late"):
+        with pytest.raises(ValueError, match="line 2.*'video,second'"):
+            read_excluded(write(tmp_path / "wrong.csv", ["a,902", line]))
+    with pytest.raises(FileNotFoundError, match="AVA.EXCLUSION_FILE"):
+        read_excluded(tmp_path / "gone.csv")
+
+
+def test_both_published_forms_of_the_label_map(tmp_path):
+    all_actions = 'label {\n  name: "talk to (e.g., self)"\n  label_id: 79\n  label_type: PERSON\n}\nlabel { name: \'sit\' label_id: 11 }'
+    assert read_label_map(write(tmp_path / "a.pbtxt", [LABEL_MAP])) == [(1, "stand (still)"), (3, "sit")]
+    assert read_label_map(write(tmp_path / "b.pbtxt", [all_actions])) == [(11, "sit"), (79, "talk to (e.g., self)")]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "has no class"),
+        ('item { name: "sit" }', "has not both"),
+        ('item { name: "sit" id: 9 }', "id 9 of 'sit' is not in 1 to 4"),
+        (LABEL_MAP + 'item { name: "lie" id: 3 }', "id 3 of 'lie' stands twice"),
+    ],
+)
+def test_wrong_label_maps(tmp_path, text, words):
+    with pytest.raises(ValueError, match=words):
+        read_label_map(write(tmp_path / "labels.pbtxt", [text]), num_classes=4)
+    with pytest.raises(FileNotFoundError, match="AVA.LABEL_MAP_FILE"):
+        read_label_map(tmp_path / "gone.pbtxt")
+
+
+def test_a_reference_is_known_by_its_text(folder):
+    reference = read_reference(folder / "truth.csv", folder / "excluded.csv", folder / "labels.pbtxt", num_classes=4)
+    assert reference.excluded == {("wide", 902)} and reference.classes[0] == (1, "stand (still)")
+    for other in (dict(excluded=frozenset()), dict(classes=[(1, "sit")]), dict(ground_truth={})):
+        assert repr(Reference(**{**vars(reference), **other})) != repr(reference)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the evaluation data is not here")
+@pytest.mark.parametrize("split, boxes", [("train", 110), ("val", 41)])
+def test_a_set_of_real_videos_is_read_whole(tmp_path, split, boxes):
+    frames = read_ava_frames([SHARED / "frame_lists" / f"{split}.csv"], tmp_path)
+    truth = SHARED / "annotations" / f"ava_{split}_v2.2.csv"
+    detected = {"train": "train_boxes_and_labels_include_negative_v2.2", "val": "val_boxes_and_labels"}[split]
+    found = SHARED / "annotations" / "person_box_67091280_iou90" / f"ava_detection_{detected}.csv"
+    assert read_keyframes(frames, ground_truth=[truth], num_classes=10).num_boxes == boxes
+    assert read_keyframes(frames, detected=[found], score_threshold=0.9, num_classes=10).num_boxes == boxes
+    assert sum(len(actions) for _, actions in read_ground_truth(truth, num_classes=10, frames=frames).values()) == boxes

@@ -1,0 +1,152 @@
+"""Lists with any number of labels a video, in their three forms."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from published import CHARADES_HEADER
+from videos import moving_frames, write_video
+
+from mutual3d.data.charades import TimedVideo, multi_hot, read_charades
+from mutual3d.data.extraction import write_frame_rows, write_image
+from mutual3d.data.kinetics import BadVideo, VideoDataset, read_class_names
+
+SAMPLE = Path(__file__).resolve().parents[2].parent / "shared/data/charades/charades_test_ann.csv"
+HEADER = "original_vido_id video_id frame_id path labels\n"
+CLIP = dict(num_frames=4, sampling_rate=2, crop_size=32, jitter_scales=(32, 40), target_fps=24)
+
+
+def labels_of(label_K):
+    return label_K.nonzero().flatten().tolist()
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """A list of one video of 40 frames: class 1 in frames 0 to 19, class 2 in 10 to 29, none at the end."""
+    rows = []
+    for k, image in enumerate(moving_frames(40)):
+        path = f"V/V-{k:06d}.jpg"
+        (tmp_path / "V").mkdir(exist_ok=True)
+        write_image(tmp_path / path, image)
+        rows.append(("V", 0, k, path, ",".join(["1"] * (k < 20) + ["2"] * (10 <= k < 30))))
+    write_frame_rows(tmp_path / "train.csv", rows)
+    return tmp_path / "train.csv"
+
+
+def test_a_test_video_has_the_labels_of_all_its_frames(frames):
+    sample = VideoDataset(read_charades(frames, num_classes=5), **CLIP, num_views=2)[0, 0]
+    assert sample.clips_VCTHW.shape == (2, 3, 4, 32, 32)
+    assert sample.label.dtype == torch.float32 and sample.label.tolist() == [0, 1, 1, 0, 0]
+
+
+def test_a_training_clip_has_the_labels_from_its_first_frame_to_its_last(frames):
+    (video,) = read_charades(frames, num_classes=5)
+    assert labels_of(video.label_of([[0, 3, 6]], 24)) == [1]
+    assert labels_of(video.label_of([[8, 10]], 24)) == labels_of(video.label_of([[9, 31]], 24)) == [1, 2]
+    assert labels_of(video.label_of([[30, 39]], 24)) == [] and labels_of(video.label_of([[35, 36], [2, 5]], 24)) == [1]
+    dataset = VideoDataset([video], **CLIP, training=True, seed=1)
+    seen = {tuple(labels_of(dataset[epoch, 0].label)) for epoch in range(40)}
+    assert seen == {(1,), (1, 2), (2,), ()}
+    assert torch.equal(dataset[3, 0].label, VideoDataset([video], **CLIP, training=True, seed=1)[3, 0].label)
+
+
+def test_strides_count_in_extracted_frames(frames, monkeypatch):
+    """Whatever the rate of the source: the list's frames are those of DATA.TARGET_FPS."""
+    shown = []
+    (video,) = read_charades(frames, num_classes=5, fps=24)
+    monkeypatch.setattr(type(video), "label_of", lambda self, clips, fps: shown.extend(clips) or multi_hot([], 5))
+    VideoDataset([video], **CLIP, training=True)[0, 0]
+    assert (np.diff(shown[0]) >= 2).all() and shown[0][-1] - shown[0][0] == 7
+
+
+def test_a_missing_frame_is_told_and_not_replaced(frames):
+    (frames.parent / "V/V-000020.jpg").unlink()
+    dataset = VideoDataset(read_charades(frames, num_classes=5), **{**CLIP, "num_frames": 40, "sampling_rate": 1})
+    bad = dataset[0, 0]
+    assert isinstance(bad, BadVideo) and bad.path.endswith("V/V-000020.jpg")
+    assert bad.cause == "the file does not exist (line 22 of its frame list)"
+
+
+def test_a_run_resumes_on_the_same_rows_alone(frames):
+    before = str(read_charades(frames, num_classes=5))
+    assert str(read_charades(frames, num_classes=5)) == before
+    text = frames.read_text()
+    for old, new in (('V-000030.jpg ""', 'V-000030.jpg "2"'), ("V-000031", "V-000039"), ('"1"', '"3"')):
+        frames.write_text(text.replace(old, new))
+        assert str(read_charades(frames, num_classes=5)) != before
+
+
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="the sample list is not here")
+def test_sample_of_another_project():
+    (video,) = read_charades(SAMPLE, num_classes=157)
+    assert len(video.frames.paths) == 10 and labels_of(video.label_of(None, 24)) == [75, 76, 77, 79]
+    assert labels_of(video.label_of([[1, 2]], 24)) == [75] and not video.label_of([[0, 0]], 24).any()
+
+
+def test_official_csv_with_videos(tmp_path):
+    (tmp_path / "train.csv").write_text(
+        f"{CHARADES_HEADER}\n"
+        'AAA,X,Kitchen,6,7,Yes,"One, two.",a/b,"He cooks.",c003 0.00 0.50;c001 0.40 1.00,1.3\n'
+        "BBB,X,Kitchen,,,No,s,o,d,,20.1\n"
+    )
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos/AAA.mp4", moving_frames(40))
+    videos = read_charades(tmp_path / "train.csv", num_classes=4, path_prefix=tmp_path / "videos")
+    assert [labels_of(video.label_of(None, 30)) for video in videos] == [[1, 3], []]
+    assert labels_of(videos[0].label_of([[0, 5, 11]], 30)) == [3] and labels_of(videos[0].label_of([[12, 14]], 30)) == [1, 3]
+    assert labels_of(videos[0].label_of([[0, 1], [20, 29]], 30)) == [1, 3] and not videos[0].label_of([[31, 39]], 30).any()
+    dataset = VideoDataset(videos, **CLIP)
+    assert labels_of(dataset[0, 0].label) == [1, 3] and dataset[0, 1].cause == "the file does not exist"
+
+
+def test_rows_of_a_path_and_labels(tmp_path):
+    (tmp_path / "list.csv").write_text('a b.mp4 3,0\n/abs/c.mp4 ""\n\nd.mp4 2\n')
+    videos = read_charades(tmp_path / "list.csv", num_classes=4)
+    assert [video.path for video in videos] == [f"{tmp_path}/a b.mp4", "/abs/c.mp4", f"{tmp_path}/d.mp4"]
+    assert [labels_of(video.label_of([[5, 9]], 30)) for video in videos] == [[0, 3], [], [2]]
+    assert str(videos[0]) != str(videos[2]) and videos[2] == TimedVideo(videos[2].path, videos[2].actions, 4)
+    (tmp_path / "list.csv").write_text("a.mp4;3,0\n")
+    assert labels_of(read_charades(tmp_path / "list.csv", num_classes=4, separator=";")[0].label_of(None, 30)) == [0, 3]
+    with pytest.raises(ValueError, match="PATH_LABEL_SEPARATOR is ','"):
+        read_charades(tmp_path / "list.csv", num_classes=4, separator=",")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "is empty"),
+        ("a.mp4\n", "line 1: 'a.mp4' is not 'path label,label"),
+        ("a.mp4 1\nb.mp4 1,x\n", "line 2: the label 'x'"),
+        ("a.mp4 1,4\n", "label 4 of 'a.mp4 1,4' is out of range, legal are 0 to 3"),
+        (HEADER, "is empty"),
+        (HEADER + 'A 0 0 a.jpg "1"\nA 0 1 b.jpg "1,9"\n', "line 3: label 9 of '1,9' is out of range"),
+        (HEADER + 'A 0 0 a.jpg "run"\n', "line 2: the label 'run'"),
+        (HEADER + "A 0 a.jpg\n", "line 2: .* 3 columns"),
+        ("frame_id path labels\nA 0 a.jpg\n", "line 1"),
+        (CHARADES_HEADER + "\n", "is empty: it has a header"),
+        ("subject,script,actions\nx,y,\n", "line 1: the header has no column id"),
+        ("id,script,actions\nA,y,c001 1.0\n", "line 2: the action 'c001 1.0' is not"),
+        ("id,script,actions\nA,y,c009 0 1\n", "line 2: label 9 of 'c009 0 1'"),
+        ("id,script,actions\nA,y,run 0 1\n", "line 2: the label 'run'"),
+        ("id,script,actions\nA,y\n", "line 2: .*has not the columns id and actions"),
+    ],
+)
+def test_bad_lists_name_file_line_and_row(tmp_path, text, words):
+    (tmp_path / "train.csv").write_text(text)
+    with pytest.raises(ValueError, match=words) as caught:
+        read_charades(tmp_path / "train.csv", num_classes=4)
+    assert "train.csv" in str(caught.value)
+
+
+def test_missing_list(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train.csv"):
+        read_charades(tmp_path / "train.csv", num_classes=4)
+
+
+def test_class_names_lose_their_codes(tmp_path):
+    (tmp_path / "classes.txt").write_text("c000 Holding some clothes\nc001 Putting clothes somewhere\n")
+    assert read_class_names(tmp_path / "classes.txt") == ["Holding some clothes", "Putting clothes somewhere"]
+    (tmp_path / "classes.txt").write_text("c000 Holding some clothes\nc002 Taking clothes\n")
+    with pytest.raises(ValueError, match="classes.txt', line 2: .*must begin with 'c001 '"):
+        read_class_names(tmp_path / "classes.txt")

@@ -1,0 +1,107 @@
+"""Videos in image files, and the lists that name them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mutual3d.data import frame_list_reader
+from mutual3d.data.frame_list_reader import FrameListReader, is_frame_list, read_frame_list
+from mutual3d.data.reader import VideoError
+
+HEADER = "original_vido_id video_id frame_id path labels\n"
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Five PNGs, frame k filled with 10 k, and one grey one."""
+    (tmp_path / "a b").mkdir()
+    for k in range(5):
+        Image.fromarray(np.full((6, 8, 3), 10 * k, np.uint8)).save(tmp_path / f"a b/{k}.png")
+    Image.fromarray(np.full((6, 8), 50, np.uint8)).save(tmp_path / "a b/5.png")
+    return tmp_path
+
+
+def test_frames_asked_for_are_opened_and_no_others(images, monkeypatch):
+    opened = []
+    read = frame_list_reader.read_image
+    monkeypatch.setattr(frame_list_reader, "read_image", lambda path: opened.append(path) or read(path))
+    with FrameListReader([f"a b/{k}.png" for k in range(6)], fps=24, root=images) as reader:
+        assert reader.num_frames == 6 and reader.fps == 24.0 and reader.path == str(images / "a b")
+        frames_THWC = reader.read([5, 1, 1])
+    assert frames_THWC.shape == (3, 6, 8, 3) and frames_THWC[:, 0, 0, 2].tolist() == [50, 10, 10]
+    assert opened == [str(images / "a b/1.png"), str(images / "a b/5.png")]
+
+
+def test_absolute_names_and_arrays_of_bytes(images):
+    names = np.array([str(images / f"a b/{k}.png").encode() for k in range(3)])
+    assert FrameListReader(names, 30, root="/elsewhere").read([2])[0, 0, 0, 0] == 20
+
+
+@pytest.mark.parametrize("content, cause", [(None, "does not exist"), (b"", "empty"), (b"no image", "not an image")])
+def test_a_broken_image_is_named(images, content, cause):
+    path = images / "a b/2.png"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    reader = FrameListReader([f"a b/{k}.png" for k in range(4)], 30, images, lines=[2, 3, 7, 8])
+    assert len(list(reader.frames([0, 3]))) == 2
+    with pytest.raises(VideoError, match=f"{cause}.* .line 7 of its frame list.") as caught:
+        list(reader.frames([1, 2, 3]))
+    assert caught.value.path == str(path)
+    if content in (None, b""):
+        with pytest.raises(VideoError, match="line 7"):
+            reader.check_files()
+
+
+def test_a_jpeg_cut_short_is_damaged(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:1500])
+    with pytest.raises(VideoError, match="a.jpg': the image is damaged"):
+        FrameListReader(["a.jpg"], 30, tmp_path).read([0])
+
+
+def test_wrong_indices_and_no_frames(images):
+    reader = FrameListReader(["a b/0.png"], 30, images)
+    with pytest.raises(ValueError, match="0..1.* outside its frames 0..0"):
+        reader.read([0, 1])
+    with pytest.raises(VideoError, match="empty"):
+        FrameListReader([], 30, images)
+
+
+@pytest.mark.parametrize("first_column", ["original_vido_id", "original_video_id"])
+def test_list(tmp_path, first_column):
+    path = tmp_path / "list.csv"
+    path.write_text(
+        f"{first_column} video_id frame_id path labels\n"
+        'B 0 1 B/1.jpg "3,4"\nA 1 1 "A/a 1.jpg" ""\nB 0 2 B/2.jpg ""\r\n\nB 0 3 B/3.jpg  "3,4"\n'
+    )
+    assert is_frame_list(path)
+    videos, labels = read_frame_list(path)
+    assert list(videos) == ["B", "A"] and labels == [("3,4", 2), ("", 3)]
+    assert videos["B"].paths.tolist() == [b"B/1.jpg", b"B/2.jpg", b"B/3.jpg"] and videos["A"].paths.tolist() == [b"A/a 1.jpg"]
+    assert videos["B"].labels.tolist() == [0, 1, 0] and videos["B"].lines.tolist() == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "empty"),
+        (HEADER, "is empty: write one row"),
+        (HEADER + "A 0 0 a.jpg\n", "line 2: 'A 0 0 a.jpg' has 4 columns; needed are the 5"),
+        (HEADER + 'A 0 0 a.jpg ""\nA 0 0 a b.jpg ""\n', "line 3: .* has 6 columns"),
+        ("original_vido_id video_id frame_id labels\n", "line 1: .*path is missing"),
+        ("video_id frame_id path labels\n", "line 1: .*write 'original_vido_id video_id"),
+        ("original_vido_id video_id path frame_id labels\n", "line 1: .* is not the header"),
+    ],
+)
+def test_bad_lists_name_file_line_and_row(tmp_path, text, words):
+    path = tmp_path / "list.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words) as caught:
+        read_frame_list(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_list(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.csv"):
+        read_frame_list(tmp_path / "none.csv")

@@ -1,0 +1,114 @@
+"""Boxes drawn into a video, and the csv that they come from."""
+
+import numpy as np
+import pytest
+import torch
+from videos import decode_all, write_video
+
+from mutual3d.data.decode import VideoError, open_video
+from mutual3d.deploy.draw import describe_boxes, draw_boxes, draw_on_frame, read_boxes_csv
+
+GREY = np.full((40, 241, 321, 3), 90, np.uint8)
+
+
+def changed(frame_HWC):
+    """Pixels that are no longer grey."""
+    return np.abs(frame_HWC.astype(int) - 90).max(-1) > 60
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("draw") / "grey.mp4", GREY[:, :240, :320], fps=10)
+
+
+def test_boxes_are_read_by_time(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("second,x1,y1,x2,y2,score\n2.5,0.1,0.2,0.3,0.4,0.75\n\n1,0.5,0.5,1,1\n2.5,0,0,1,1,0.5\n")
+    boxes = read_boxes_csv(path)
+    assert list(boxes) == [1.0, 2.5]
+    torch.testing.assert_close(boxes[2.5][0], torch.tensor([[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]]))
+    assert boxes[2.5][1].tolist() == [0.75, 0.5] and boxes[1.0][1].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("1,0.1,0.2,0.3", "4 columns"),
+        ("1,0.1,0.2,0.3,0.4,0.5,0.6", "7 columns"),
+        ("1,0.1,0.2,right,0.4", "could not convert"),
+        ("1,0.3,0.2,0.1,0.4", "x1 must be below x2"),
+        ("1,10,20,30,40", "divide x by the frame's width"),
+        ("-1,0.1,0.2,0.3,0.4", "second must be 0 or more"),
+        ("1,0.1,0.2,0.3,0.4,7", "score in"),
+    ],
+)
+def test_wrong_rows_are_named(tmp_path, line, words):
+    path = tmp_path / "boxes.csv"
+    path.write_text(f"0,0.1,0.2,0.3,0.4\n{line}\n")
+    with pytest.raises(ValueError, match=words) as caught:
+        read_boxes_csv(path)
+    assert f"'{path}', line 2: '{line}'" in str(caught.value) and "second,x1,y1,x2,y2[,score]" in str(caught.value)
+
+
+def test_a_file_without_boxes(tmp_path):
+    (tmp_path / "empty.csv").write_text("second,x1,y1,x2,y2\n")
+    with pytest.raises(ValueError, match="is empty"):
+        read_boxes_csv(tmp_path / "empty.csv")
+    with pytest.raises(FileNotFoundError, match="gone.csv"):
+        read_boxes_csv(tmp_path / "gone.csv")
+
+
+def test_texts_name_the_best_classes():
+    scores = torch.tensor([[0.1, 0.8, 0.5, 0.4], [0.05, 0.1, 0.0, 0.2]])
+    assert describe_boxes(scores, list("abcd"), most=2) == ["b 80 %\nc 50 %", "d 20 %"]
+    assert describe_boxes(scores, threshold=0.45, most=9) == ["1 80 %\n2 50 %", "3 20 %"]
+
+
+def test_a_box_is_drawn_around_its_place():
+    drawn = draw_on_frame(GREY[0], torch.tensor([[0.25, 0.5, 0.75, 0.9]]), [""])
+    rows, columns = changed(drawn).nonzero()
+    assert np.abs(np.array([columns.min(), rows.min(), columns.max(), rows.max()]) - [80, 120, 241, 217]).max() <= 2
+    assert not changed(drawn)[150:190, 120:200].any() and (GREY[0] == 90).all()
+
+
+def test_every_box_has_its_text():
+    boxes = torch.tensor([[0.0, 0.0, 0.4, 0.9], [0.5, 0.0, 1.0, 1.0]])
+    bare = changed(draw_on_frame(GREY[0], boxes, ["", ""]))
+    for texts, side in ((["walk 87 %", ""], slice(0, 160)), (["", "run\nsit"], slice(160, 321))):
+        extra = changed(draw_on_frame(GREY[0], boxes, texts)) & ~bare
+        assert extra[:, side].sum() > 20 and extra.sum() == extra[:, side].sum()
+    # A box up to the border stays in the picture.
+    assert bare[-3:, 170:].any() and bare[:, -3:].any()
+
+
+def test_boxes_are_shown_around_their_time(tmp_path, video):
+    boxes = torch.tensor([[0.1, 0.1, 0.5, 0.9]]), ["a"]
+    other = torch.tensor([[0.6, 0.1, 0.9, 0.9]]), ["b"]
+    shown = draw_boxes(video, tmp_path / "out.mp4", {1.0: boxes, 1.5: other, 3.0: (torch.zeros(0, 4), [])}, hold=0.4)
+    frames_THWC = decode_all(tmp_path / "out.mp4")
+    assert len(frames_THWC) == 40
+    left, right = (np.array([changed(frame)[:, part].any() for frame in frames_THWC]) for part in (slice(0, 170), slice(180, 320)))
+    assert left.nonzero()[0].tolist() == list(range(6, 13)) and right.nonzero()[0].tolist() == list(range(13, 20))
+    assert shown == left.sum() + right.sum()
+
+
+def test_odd_small_and_slow_videos(tmp_path):
+    """An odd size cannot be encoded, and a text in 40 pixels cannot be read."""
+    path = write_video(tmp_path / "small.mkv", GREY[:5, :41, :61], fps=7, codec="ffv1")
+    draw_boxes(path, tmp_path / "out.mp4", {0.0: (torch.tensor([[0.2, 0.2, 0.6, 0.6]]), ["walk"])})
+    with open_video(tmp_path / "out.mp4") as reader:
+        assert reader.num_frames == 5 and reader.fps == pytest.approx(7)
+        assert reader.read([0]).shape == (1, 246, 366, 3)
+
+
+def test_no_boxes_at_all_leave_the_video_as_it_is(tmp_path, video):
+    assert draw_boxes(video, tmp_path / "out.mp4", {}) == 0
+    assert not changed(decode_all(tmp_path / "out.mp4")).any()
+
+
+def test_wrong_calls_write_nothing(tmp_path, video):
+    with pytest.raises(ValueError, match="second 1.0 there are 2 boxes and 1 texts"):
+        draw_boxes(video, tmp_path / "out.mp4", {1.0: (torch.rand(2, 4), ["a"])})
+    with pytest.raises(VideoError):
+        draw_boxes(tmp_path / "gone.mp4", tmp_path / "out.mp4", {})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,224 @@
+"""What is exported runs outside PyTorch, gives PyTorch's logits, and says what is needed to use it."""
+
+import functools
+import json
+import sys
+import tempfile
+
+import pytest
+import torch
+from networks import IMAGE_NETWORKS, NETWORKS, Case, calibrate_at_random
+from tiny import ROOT
+
+from mutual3d.deploy import AdaptiveModel, Preprocessing, export
+from mutual3d.deploy.export import ExportMismatchError, export_network
+from mutual3d.models.adaptive import NotCalibratedError
+from mutual3d.sampling import shrink_clip
+
+MEAN, STD, CROP = (0.4, 0.45, 0.5), (0.2, 0.225, 0.25), 48
+CLASSES = ["jump", "run", "skip", "wave", "bend", "dive", "sit"]
+CASES = {
+    "x3d": NETWORKS["x3d_small"],
+    "slowfast": NETWORKS["slowfast_small"],
+    "images": IMAGE_NETWORKS["resnet18_small"],
+    "boxes": Case({**NETWORKS["slow_small"].arguments, "detection": {"resolution": 3}}),
+}
+FRAME = {"boxes": (CROP, 64)}
+
+
+@functools.cache
+def model(name):
+    network = CASES[name].build()
+    calibrate_at_random(network, [network.space.smallest])
+    preprocessing = Preprocessing(MEAN, STD, network.clip_frames, sampling_rate=2, target_fps=30, crop=CROP)
+    return AdaptiveModel(network, preprocessing=preprocessing, class_names=CLASSES)
+
+
+@functools.cache
+def exported(name, form, directory):
+    """(path, Export) of a model's smallest configuration; made once."""
+    packages = ["onnxscript", "onnxruntime"] if form == "onnx" else ["onnxscript", "openvino"]
+    for package in packages:
+        pytest.importorskip(package)
+    path = directory / f"{name}{export.FORMATS[form].suffixes[0]}"
+    smallest = model(name).network.space.smallest
+    return path, export_network(model(name), smallest, path, form, frame=FRAME.get(name), repeats=1)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("exports")
+
+
+def random_inputs(name, batch):
+    """What the network's smallest configuration makes of random clips, and boxes if it takes them."""
+    network = model(name).network.activate(model(name).network.space.smallest)
+    clip = torch.randn(batch, 3, network.clip_frames, *FRAME.get(name, (CROP, CROP)))
+    pathways = network.fit_clip(clip)
+    inputs = [pathways] if isinstance(pathways, torch.Tensor) else [*pathways]
+    if network.takes_boxes:
+        corners = torch.rand(batch + 1, 2, 2).sort(1).values.flatten(1)
+        inputs.append(torch.cat([torch.arange(batch + 1)[:, None] % batch, corners], 1))
+    return inputs
+
+
+def own_logits(name, inputs):
+    network = model(name).network.activate(model(name).network.space.smallest)
+    with torch.no_grad():
+        if network.takes_boxes:
+            return network(inputs[:-1], inputs[-1])
+        return network(inputs[0] if name == "images" else inputs)
+
+
+def run_file(path, inputs):
+    """Logits of a file in its own runtime, given inputs by position."""
+    arrays = [tensor.contiguous().numpy() for tensor in inputs]
+    if path.suffix == ".onnx":
+        session = sys.modules["onnxruntime"].InferenceSession(path)
+        return session.run(["logits"], {node.name: array for node, array in zip(session.get_inputs(), arrays)})[0]
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    return sys.modules["openvino"].Core().compile_model(path, "CPU", exact)(arrays)["logits"]
+
+
+FILES = [*((name, "onnx") for name in CASES), ("slowfast", "openvino"), ("boxes", "openvino")]
+
+
+@pytest.mark.parametrize("name, form", FILES)
+def test_a_file_gives_pytorchs_logits_at_any_batch(name, form, directory):
+    path, _ = exported(name, form, directory)
+    for batch in (1, 2, 5):
+        inputs = random_inputs(name, batch)
+        expected = own_logits(name, inputs)
+        logits = torch.from_numpy(run_file(path, inputs))
+        assert logits.shape == expected.shape == (batch + (name == "boxes"), len(CLASSES))
+        assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "name, inputs",
+    [
+        ("x3d", {"clip": (1, 3, 4, 32, 32)}),
+        ("slowfast", {"slow": (1, 3, 4, 32, 32), "fast": (1, 3, 32, 48, 48)}),
+        ("images", {"images": (1, 3, 32, 32)}),
+        ("boxes", {"clip": (1, 3, 4, 32, 43), "boxes": (1, 5)}),
+    ],
+)
+def test_inputs_have_names_and_the_configurations_size(name, inputs, directory):
+    path, result = exported(name, "onnx", directory)
+    assert result.inputs == inputs and result.files == (path,) and result.num_bytes == path.stat().st_size
+    assert 0 <= result.difference < 1e-4 * result.largest_logit
+    assert set(result.latency_ms) == {"PyTorch", "ONNX Runtime"} and min(result.latency_ms.values()) > 0
+    nodes = sys.modules["onnxruntime"].InferenceSession(path).get_inputs()
+    assert [node.name for node in nodes] == list(inputs)
+    assert [tuple(node.shape[1:]) for node in nodes] == [shape[1:] for shape in inputs.values()]
+    assert all(isinstance(node.shape[0], str) for node in nodes), "the batch is a number"
+
+
+def check_metadata(entries):
+    assert entries["configuration"] == "0.5-32-4"
+    assert (entries["mean"], entries["std"]) == ([*MEAN], [*STD])
+    assert (entries["size"], entries["frames"], entries["crop"], entries["num_frames"]) == ([32, 32], 4, CROP, 32)
+    assert entries["classes"] == CLASSES and entries["activation"] == "softmax"
+
+
+def test_a_files_metadata_says_how_to_use_it(directory):
+    path, _ = exported("slowfast", "onnx", directory)
+    session = sys.modules["onnxruntime"].InferenceSession(path)
+    check_metadata({key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()})
+    path, result = exported("slowfast", "openvino", directory)
+    info = sys.modules["openvino"].Core().read_model(path).get_rt_info()["mutual3d"]
+    check_metadata({key: json.loads(text.astype(str)) for key, text in info.items()})
+    assert result.files == (path, path.with_suffix(".bin"))
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_a_file_holds_no_paths_of_the_machine_that_made_it(form, directory):
+    content = exported("slowfast", form, directory)[0].read_bytes()
+    assert str(ROOT).encode() not in content and b"forward" not in content and tempfile.gettempdir().encode() not in content
+
+
+def test_exporting_leaves_the_model_as_it_is(monkeypatch):
+    network = model("slowfast").network.activate("1-48-8")
+    shrink = network.s1_fuse.shrink
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    monkeypatch.setattr(export, "_require", lambda package: None)
+    monkeypatch.setattr(export, "trace", lambda plain, inputs: pytest.fail("traced", pytrace=False))
+    with pytest.raises(pytest.fail.Exception, match="traced"):
+        export_network(model("slowfast"), "0.5-32-4", "net.onnx")
+    assert str(network.active) == "1-48-8" and network.s1_fuse.shrink is shrink
+    assert all(torch.equal(before[key], tensor) for key, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("size, temporal", [((7, 9), 3), ((12, 20), 3), ((7, 20), 8), ((12, 20), 8)])
+def test_shrinking_by_matrices_is_shrinking(size, temporal):
+    features = torch.randn(2, 5, 8, 12, 20)
+    shrink = export._FixedShrink()
+    for _ in range(2):
+        assert torch.allclose(shrink(features, size, temporal), shrink_clip(features, size, temporal), atol=1e-6)
+
+
+# ---- What is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "configuration, path, form, error, message",
+    [
+        ("0.5-32-4", "net.onnx", "tf", ValueError, "no export format 'tf': choose among onnx, openvino"),
+        ("0.5-32-4", "net.xml", "onnx", ValueError, "net.xml' is to hold the format onnx: .* end in .onnx"),
+        ("0.5-32-4", "net.onnx", "openvino", ValueError, "net.onnx' is to hold the format openvino: .* end in .xml"),
+        ("0.5-40-4", "net.onnx", "onnx", ValueError, "0.5-40-4: the size 40 is not one of 32, 48"),
+        ("0.2-32-4", "net.onnx", "onnx", ValueError, r"width 0.2 is outside the range \[0.5, 1\]"),
+        ("0.75-32-4", "net.onnx", "onnx", NotCalibratedError, "0.75-32-4 was never calibrated.*run_net.py"),
+    ],
+)
+def test_what_cannot_be_exported_says_why(configuration, path, form, error, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_require", lambda package: None)
+    with pytest.raises(error, match=message):
+        export_network(model("x3d"), configuration, tmp_path / path, form)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name, frame, message",
+    [("boxes", (40, 64), "frame is 40 x 64, and this model's short side must be 48"), ("x3d", (48, 64), "always 48 x 48")],
+)
+def test_a_frame_that_the_model_does_not_take(name, frame, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_require", lambda package: None)
+    with pytest.raises(ValueError, match=message):
+        export_network(model(name), "0.5-32-4", tmp_path / "net.onnx", frame=frame)
+
+
+def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"needs the package 'onnx'.*pip install -e \.\[export\]"):
+        export_network(model("x3d"), "0.5-32-4", tmp_path / "net.onnx")
+
+
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
+    """Nor does it replace one that was right."""
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    (tmp_path / "net.onnx").write_text("earlier")
+    load = export.OnnxFormat.load
+    monkeypatch.setattr(export.OnnxFormat, "load", lambda path: lambda arrays: load(path)(arrays) * 1.01)
+    with pytest.raises(ExportMismatchError, match="logits differ by up to .*nothing was written"):
+        export_network(model("x3d"), "0.5-32-4", tmp_path / "net.onnx")
+    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+    assert (tmp_path / "net.onnx").read_text() == "earlier"
+
+
+def test_logits_that_are_not_numbers_do_not_pass(monkeypatch):
+    expected = torch.ones(2, 3)
+    with pytest.raises(ExportMismatchError):
+        export.compare(expected, lambda arrays: (expected * float("nan")).numpy(), {"clip": expected})
+
+
+def test_two_files_never_belong_to_different_exports(tmp_path):
+    """The one that is opened is gone before the weights change, and comes back after them."""
+    for suffix in (".xml", ".bin"):
+        (tmp_path / f"net{suffix}").write_text("earlier")
+    (tmp_path / "draft").mkdir()
+    (tmp_path / "draft" / "net.bin").write_text("new")
+    with pytest.raises(FileNotFoundError):
+        export.publish(tmp_path / "draft" / "net.xml", tmp_path / "net.xml", (".xml", ".bin"))
+    assert (tmp_path / "net.bin").read_text() == "new" and not (tmp_path / "net.xml").exists()

@@ -1,0 +1,61 @@
+"""Data sets as they are published, in little: the same files and folders, a few small videos in them."""
+
+from pathlib import Path
+
+from videos import moving_frames, write_video
+
+KINETICS_HEADER = "label,youtube_id,time_start,time_end,split"
+CHARADES_HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
+CLASSES = ("air drumming", "yoga")
+
+
+def write_kinetics(root):
+    """annotations/*.csv, and videos/class/id_start_end.mp4; the last one of train is missing."""
+    for split, ids in (("train", "abcd"), ("validate", "ef")):
+        rows = [f"{CLASSES[i % 2]},{name},{i},{i + 10},{split}" for i, name in enumerate(ids)]
+        _write(root / f"annotations/{split}.csv", [KINETICS_HEADER, *rows])
+        for i, name in enumerate(ids[:3]):
+            _video(root / f"videos/{CLASSES[i % 2]}/{name}_{i:06d}_{i + 10:06d}.mp4")
+
+
+def write_ucf101(root):
+    _write(root / "ucfTrainTestlist/classInd.txt", ["1 ApplyEyeMakeup", "2 YoYo"])
+    names = ["ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi", "YoYo/v_YoYo_g08_c01.avi"]
+    _write(root / "ucfTrainTestlist/trainlist01.txt", [f"{name} {label}" for label, name in enumerate(names, 1)])
+    _write(root / "ucfTrainTestlist/testlist01.txt", [name.replace("g08", "g01") for name in names])
+    for name in names:
+        _video(root / "UCF-101" / name)
+        _video(root / "UCF-101" / name.replace("g08", "g01"))
+
+
+def write_hmdb51(root):
+    for class_name in ("brush_hair", "wave"):
+        rows = [f"{class_name}_{use}.avi {use} " for use in (0, 1, 2)]
+        _write(root / f"testTrainMulti_7030_splits/{class_name}_test_split1.txt", rows)
+        for use in (0, 1, 2):
+            _video(root / f"videos/{class_name}/{class_name}_{use}.avi")
+
+
+def write_charades(root):
+    """Charades/*.csv, Charades_v1_480/id.mp4: a second at 30 fps each, actions in its first and second half."""
+    classes = [f"c{label:03d} Doing thing {label}" for label in range(157)]
+    _write(root / "Charades/Charades_v1_classes.txt", classes)
+    for split, ids in (("train", ("AAAAA", "BBBBB")), ("test", ("CCCCC", "DDDDD"))):
+        rows = [_charades_row(name, "c092 0.00 0.40;c003 0.60 1.00" if i == 0 else "") for i, name in enumerate(ids)]
+        _write(root / f"Charades/Charades_v1_{split}.csv", [CHARADES_HEADER, *rows])
+        for name in ids:
+            _video(root / f"Charades_v1_480/{name}.mp4", 30)
+
+
+def _charades_row(name, actions):
+    return f'{name},HR43,Kitchen,6,7,Yes,"A person, who cooks.",food/stove,"A person cooks, and eats.",{actions},30.5'
+
+
+def _write(path, lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _video(path, num_frames=6):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, moving_frames(num_frames, seed=len(str(path))), codec="mpeg4" if path.suffix == ".avi" else "libx264")

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from networks import calibrate_at_random
+from tiny import SPACE, load_tool, tiny_network
+
+from mutual3d.deploy import AdaptiveModel, Preprocessing
+
+tool = load_tool("export_net")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    network = calibrate_at_random(tiny_network(), SPACE.corners())
+    preprocessing = Preprocessing((0.45,) * 3, (0.225,) * 3, num_frames=4, sampling_rate=2, target_fps=30, crop=24)
+    path = tmp_path_factory.mktemp("model") / "adaptive.pyth"
+    AdaptiveModel(network, preprocessing=preprocessing, class_names=["right", "down"]).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "form, runtime, suffixes", [("onnx", "onnxruntime", [".onnx"]), ("openvino", "openvino", [".xml", ".bin"])]
+)
+def test_a_configuration_is_written_beside_the_model_and_reported(path, form, runtime, suffixes, capsys):
+    for package in ("onnxscript", runtime):
+        pytest.importorskip(package)
+    tool.main(["--model", str(path), "--config", "0.50-16-2", "--format", form, "--repeats", "1"])
+    out = capsys.readouterr().out
+    files = [path.parent / f"0.5-16-2{suffix}" for suffix in suffixes]
+    assert all(file.stat().st_size > 1000 for file in files)
+    assert f"configuration 0.5-16-2: {' and '.join(map(str, files))}, 0." in out
+    assert "takes clip 1 x 3 x 2 x 16 x 16, and any batch" in out
+    assert "logits differ from PyTorch's by up to " in out and "PyTorch " in out
+    assert f" ms (one clip, fp32, {torch.get_num_threads()} CPU threads)" in out
+
+
+def test_output_names_the_file(path, tmp_path):
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    tool.main(["--model", str(path), "--config", "1-24-4", "--output", str(tmp_path / "new" / "net.onnx"), "--repeats", "1"])
+    assert (tmp_path / "new" / "net.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--config", "1-20-4"], "size 20 is not one of 16, 24"),
+        (["--config", "fast"], "write width-pixels-frames"),
+        (["--config", "0.75-16-2"], "0.75-16-2 was never calibrated"),
+        (["--config", "1-24-4", "--output", "net.pt"], "net.pt' is to hold the format onnx"),
+    ],
+)
+def test_mistakes_are_explained(path, words, message):
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        tool.main(["--model", str(path), *words])
+
+
+def test_an_unknown_format_lists_the_legal_ones(path, capsys):
+    with pytest.raises(SystemExit):
+        tool.main(["--model", str(path), "--config", "1-24-4", "--format", "tf"])
+    error = capsys.readouterr().err
+    assert "onnx" in error and "openvino" in error

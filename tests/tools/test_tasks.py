@@ -1,0 +1,172 @@
+"""Several labels a clip, boxes and images through the same command as Kinetics: train, calibrate, measure, test, predict."""
+
+import csv
+
+import pytest
+import torch
+from tiny import load_tool, overrides, tiny_network, write_set
+
+import mutual3d
+from mutual3d.data.demo_ava import make_demo_ava
+from mutual3d.data.demo_charades import make_demo_charades
+from mutual3d.utils.files import read_json, save_tensors
+
+SEVERAL = {"MODEL.LOSS_FUNC": "bce_logit", "MODEL.HEAD_ACT": "sigmoid", "MODEL.NUM_CLASSES": 8, "TRAIN.CHECKPOINT_RESET_HEAD": True}
+
+
+def run(tmp_path, data, **changes):
+    config = tmp_path / "tiny.yaml"
+    config.write_text("RNG_SEED: 3\n")
+    output = tmp_path / "out"
+    load_tool("run_net").main(["--cfg", str(config), *overrides(data, output, **changes)])
+    return output
+
+
+def finished_checkpoint(path, num_classes=2):
+    """A Kinetics-style run's last checkpoint: 300 epochs are behind it."""
+    torch.manual_seed(0)
+    save_tensors(path, {"epoch": 300, "model_state": tiny_network(num_classes).state_dict()})
+    return path
+
+
+@pytest.fixture(scope="module")
+def charades(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("charades")
+    data = make_demo_charades(directory / "set", num_train=8, num_val=8, num_test=8, num_workers=1)
+    changes = {
+        **SEVERAL, "TRAIN.DATASET": "charades", "TEST.DATASET": "charades", "DATA.MULTI_LABEL": True,
+        "DATA.ENSEMBLE_METHOD": "max", "TRAIN.CHECKPOINT_FILE_PATH": finished_checkpoint(directory / "k.pyth"),
+        "TEST.NUM_SPATIAL_CROPS": 1,
+    }  # fmt: skip
+    return run(directory, data, **changes), data
+
+
+def test_several_labels_train_to_a_table_of_mean_average_precision(charades, capsys):
+    output, data = charades
+    table = mutual3d.load(output / "adaptive.pyth").table
+    assert table.metric == "map" and len(table) > 4 and all(0 < table.accuracy(row) <= 100 for row in table.rows)
+    results = read_json(output / "test_results.json")["results"]
+    per_class = read_json(output / "per_class_ap.json")
+    assert list(results) == list(per_class) == ["1-24-4"]
+    assert float(results["1-24-4"]["map"]) == pytest.approx(sum(per_class["1-24-4"].values()) / len(per_class["1-24-4"]), abs=0.01)
+
+
+def test_fine_tuning_a_finished_checkpoint_trains_all_its_epochs(charades):
+    log = (charades[0] / "stdout.log").read_text()
+    assert '"epoch": "1/2"' in log and '"epoch": "2/2"' in log and "start anew" in log
+
+
+def test_sigmoid_scores_of_a_prediction_do_not_sum_to_one(charades, tmp_path, capsys):
+    video = write_set(tmp_path, num_videos=1) / "0.mp4"
+    load_tool("predict").main(["--model", str(charades[0] / "adaptive.pyth"), "--video", str(video), "--views", "2"])
+    printed = capsys.readouterr().out
+    model = mutual3d.load(charades[0] / "adaptive.pyth")
+    assert model.preprocessing.activation == "sigmoid" and model.preprocessing.ensemble == "max"
+    assert printed.count("%") == 5 and "sweep" in printed or "flow" in printed or "shuttle" in printed
+
+
+@pytest.fixture(scope="module")
+def ava(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("ava")
+    data = make_demo_ava(directory / "set", num_train=2, num_val=2, num_workers=1)
+    changes = {
+        **SEVERAL, "TRAIN.DATASET": "ava", "TEST.DATASET": "ava", "DETECTION.ENABLE": True, "AVA.FIRST_SECOND": 0,
+        "AVA.FRAME_DIR": data / "frames", "AVA.FRAME_LIST_DIR": data / "frame_lists",
+        "AVA.ANNOTATION_DIR": data / "annotations", "AVA.TRAIN_PREDICT_BOX_LISTS": ["ava_train_predicted_boxes.csv"],
+        "RESNET.SPATIAL_STRIDES": [[1], [2], [1], [1]], "RESNET.SPATIAL_DILATIONS": [[1], [1], [2], [4]],
+        "CALIBRATION.TRANSFORM": "train", "TRAIN.CHECKPOINT_FILE_PATH": finished_checkpoint(directory / "k.pyth"),
+        "TRAIN.ACCUMULATION_STEPS": 2, "TRAIN.MIXED_PRECISION": True,
+    }  # fmt: skip
+    return run(directory, data, **changes), data
+
+
+def test_boxes_train_to_a_table_and_a_file_of_results(ava):
+    output, data = ava
+    table = mutual3d.load(output / "adaptive.pyth").table
+    assert table.metric == "map" and all(row.latency_ms and row.gflops > 0 for row in table.rows)
+    with open(output / "detections_1-24-4.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    boxes = {tuple(row[:6]) for row in rows}
+    assert all(len(row) == 8 and 0 <= float(row[7]) <= 1 for row in rows)
+    assert len(rows) % len(boxes) == 0 and {row[0] for row in rows} == {"val_00", "val_01"}
+
+
+def test_boxes_of_a_csv_are_classified_and_drawn(ava, tmp_path, capsys):
+    output, data = ava
+    video = sorted((data / "videos").glob("val*.mp4"))[0]
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("second,x1,y1,x2,y2\n1,0.1,0.1,0.4,0.5\n1,0.5,0.4,0.9,0.9\n2.5,0.2,0.2,0.6,0.8\n")
+    predict = load_tool("predict")
+    words = ["--model", output / "adaptive.pyth", "--video", video, "--boxes", boxes, "--output", tmp_path / "drawn.mp4"]
+    predict.main([str(word) for word in words])
+    printed = capsys.readouterr().out
+    assert printed.count("box 0.") == 3 and "3 boxes" in printed
+    assert (tmp_path / "drawn.mp4").stat().st_size > 1000
+    with pytest.raises(ValueError, match="this model classifies boxes: give --boxes CSV or --detector WEIGHTS"):
+        predict.main([str(word) for word in words[:4]])
+    boxes.write_text("99,0.1,0.1,0.4,0.5\n")
+    with pytest.raises(ValueError, match="it has no second 99"):
+        predict.main([str(word) for word in words])
+
+
+IMAGES = {
+    "TRAIN.DATASET": "digits", "TEST.DATASET": "digits", "MODEL.MODEL_NAME": "WideResNet", "MODEL.NUM_CLASSES": 10,
+    "WIDERESNET.DEPTH": 10, "WIDERESNET.WIDEN_FACTOR": 1, "DATA.NUM_FRAMES": 1, "DATA.TRAIN_JITTER_SCALES": [16, 16],
+    "DATA.TRAIN_CROP_SIZE": 16, "DATA.TEST_CROP_SIZE": 16, "MUTUAL.SPATIAL_SIZES": [12, 16], "MUTUAL.TEMPORAL_SIZES": [1],
+    "TRAIN.BATCH_SIZE": 256, "TEST.BATCH_SIZE": 400, "TEST.NUM_ENSEMBLE_VIEWS": 1, "TEST.NUM_SPATIAL_CROPS": 1,
+    "SOLVER.MAX_EPOCH": 1, "CALIBRATION.NUM_CLIPS": 64, "CALIBRATION.BATCH_SIZE": 32,
+}  # fmt: skip
+METHODS = {
+    "mutual": {"MUTUAL.SUBNETS": ["smallest_width", "random", "random"]},
+    "us_net": {"MUTUAL.SUBNETS": ["smallest_width_full_size", "random_width", "random_widths"], "CALIBRATION.AVERAGE": "moving"},
+    "s_net": {"MUTUAL.SUBNETS": ["each_width"], "MUTUAL.WIDTHS": [0.5, 1.0], "MUTUAL.BATCHNORM": "private_width",
+              "MUTUAL.OBJECTIVE": "labels", "MUTUAL.LARGEST": False, "CALIBRATION.ENABLE": False, "MUTUAL.SPATIAL_SIZES": [16]},
+    "rs_net": {"MUTUAL.SUBNETS": ["each_size"], "MUTUAL.BATCHNORM": "private_size", "MUTUAL.WIDTH_RANGE": [1.0, 1.0],
+               "MUTUAL.OBJECTIVE": "ensemble_distillation", "MUTUAL.LARGEST": False, "CALIBRATION.ENABLE": False,
+               "GRID.INTERPOLATED_SIZES": [14]},
+    "multi_scale": {"MUTUAL.SUBNETS": ["random_size"], "MUTUAL.LARGEST": False, "MUTUAL.OBJECTIVE": "labels",
+                    "MUTUAL.WIDTH_RANGE": [1.0, 1.0]},
+    "private_sizes_and_widths": {"MUTUAL.SUBNETS": ["smallest_width", "random", "random"], "MUTUAL.BATCHNORM": "private_size"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_images_to_a_table(method, tmp_path):
+    output = run(tmp_path, "", **{**IMAGES, **METHODS[method]})
+    model = mutual3d.load(output / "adaptive.pyth")
+    rows = {str(row.configuration): row for row in model.table.rows}
+    expected = {"s_net": {"0.5-16", "1-16"}, "rs_net": {"1-12", "1-14", "1-16"}, "multi_scale": {"1-12", "1-16"}}
+    assert rows.keys() == expected.get(method, rows.keys()) and "1-16" in rows
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    for text in rows:
+        assert torch.allclose(model.activate(text)(images).sum(1), torch.ones(2), atol=1e-5)
+    assert model.class_names[3] == "3" or len(model.class_names) == 10
+
+
+@pytest.mark.parametrize("method", ["s_net", "rs_net"])
+def test_methods_are_the_same_for_video(method, tmp_path):
+    # Private widths have statistics of their own at the largest size alone: the other sizes are calibrated.
+    changes = {key: value for key, value in METHODS[method].items() if "SIZES" not in key}
+    changes["CALIBRATION.ENABLE"] = method == "s_net"
+    output = run(tmp_path, write_set(tmp_path / "set"), **{**changes, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1})
+    table = mutual3d.load(output / "adaptive.pyth").table
+    texts = {str(row.configuration) for row in table.rows}
+    if method == "rs_net":
+        assert texts == {"1-16-2", "1-16-4", "1-24-2", "1-24-4"}
+        state = torch.load(next((output / "checkpoints").iterdir()), weights_only=True)
+        assert len(state["objective_state"]["alpha"]) == 4 and state["objective_state"]["alpha"].abs().sum() > 0
+
+
+def test_resuming_goes_on_with_what_the_objective_has_learned(tmp_path):
+    changes = {**IMAGES, **METHODS["rs_net"], "TRAIN.CHECKPOINT_PERIOD": 1, "SOLVER.MAX_EPOCH": 2, "TEST.ENABLE": False,
+               "GRID.ENABLE": False, "DATA.CROP_PADDING": 2}  # fmt: skip
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = run(tmp_path / "whole", "", **changes)
+    output = run(tmp_path / "parts", "", **changes)
+    (output / "checkpoints" / "checkpoint_epoch_00002.pyth").unlink()
+    run(tmp_path / "parts", "", **changes)
+    name = "checkpoints/checkpoint_epoch_00002.pyth"
+    first, second = (torch.load(directory / name, weights_only=True) for directory in (whole, output))
+    assert torch.equal(first["objective_state"]["alpha"], second["objective_state"]["alpha"])
+    assert all(torch.equal(value, second["model_state"][key]) for key, value in first["model_state"].items())
