@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mutual3d.utils import distributed
 
 from .optimizer import build_optimizer as _build_optimizer
-from .schedule import cosine_schedule, relative_steps_schedule, with_warmup
+from .schedule import cosine_schedule, linear_schedule, relative_steps_schedule, with_warmup
 from .step import MutualStep, Networks
 
 
@@ -36,6 +36,8 @@ def build_schedule(cfg):
             end_lr=cfg.SOLVER.COSINE_END_LR,
             start_epoch=cfg.SOLVER.WARMUP_EPOCHS if cfg.SOLVER.COSINE_AFTER_WARMUP else 0.0,
         )
+    elif cfg.SOLVER.LR_POLICY == "linear":
+        schedule = linear_schedule(base_lr=cfg.SOLVER.BASE_LR, max_epoch=cfg.SOLVER.MAX_EPOCH)
     else:
         schedule = relative_steps_schedule(base_lr=cfg.SOLVER.BASE_LR, steps=cfg.SOLVER.STEPS, factors=cfg.SOLVER.LRS)
     return with_warmup(

@@ -26,6 +26,15 @@ def cosine_schedule(*, base_lr, max_epoch, end_lr=0.0, start_epoch=0.0):
     return rate
 
 
+def linear_schedule(*, base_lr, max_epoch):
+    """From `base_lr` at epoch 0 to 0 at `max_epoch` (US-Net, 5.1)."""
+
+    def rate(epoch):
+        return base_lr * (1 - epoch / max_epoch)
+
+    return rate
+
+
 def relative_steps_schedule(*, base_lr, steps, factors):
     """`base_lr` times the factor of the last step that the epoch has reached; `steps` begins with 0."""
     if len(steps) != len(factors) or not steps or steps[0] != 0 or list(steps) != sorted(steps):

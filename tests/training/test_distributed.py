@@ -1,5 +1,6 @@
 """Two gloo processes against one with twice the batch."""
 
+import dataclasses
 import functools
 import socket
 
@@ -7,10 +8,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny import SPACE, tiny_network
+from tiny import NETWORK, SPACE, tiny_network
 from torch.nn.parallel import DistributedDataParallel
 
 from mutual3d.evaluation import PartialResult, calibrate, measure
+from mutual3d.models import create_model
 from mutual3d.sampling import normalize_clip
 from mutual3d.training.step import Networks
 
@@ -107,3 +109,51 @@ def test_two_processes_calibrate_and_measure_like_one(tmp_path):
             assert result["metrics"][str(configuration)][0] == metrics[configuration][0] == 12
 
 
+
+
+PRIVATE = {
+    "private_width": dict(subnets=["each_width"], objective="labels", largest=False),
+    "private_size": dict(subnets=["each_size"], objective="ensemble_distillation", largest=False),
+}
+
+
+def private_network(batchnorm):
+    torch.manual_seed(0)
+    space = dataclasses.replace(SPACE, listed_widths=(0.5, 1.0))
+    model = create_model("x3d", space=space, num_classes=2, batchnorm=batchnorm, **NETWORK).train()
+    model.head.dropout.p = 0.0
+    return freeze_norms(model)
+
+
+def _private_step(rank, port, path, batchnorm):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    model = private_network(batchnorm)
+    parallel = DistributedDataParallel(Networks(model), broadcast_buffers=False, find_unused_parameters=True)
+    clips, labels = batch(8)
+    half = slice(4 * rank, 4 * rank + 4)
+    step = make_step(model, network=parallel, **PRIVATE[batchnorm])
+    for number in range(2):
+        model.zero_grad()
+        step(clips[half], labels[half], step=number)
+    own = [parameter.grad for parameter in step.objective.parameters()]
+    torch.save({"gradients": gradients(model), "own": own}, f"{path}/{rank}.pth")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("batchnorm", PRIVATE)
+def test_norms_of_ones_own_get_the_gradients_of_one_process_too(tmp_path, batchnorm):
+    mp.spawn(_private_step, args=(free_port(), str(tmp_path), batchnorm), nprocs=2)
+    model = private_network(batchnorm)
+    step = make_step(model, **PRIVATE[batchnorm])
+    for number in range(2):
+        model.zero_grad()
+        step(*batch(8), step=number)
+    expected = gradients(model)
+    for rank in (0, 1):
+        result = torch.load(tmp_path / f"{rank}.pth")
+        assert result["gradients"].keys() == expected.keys()
+        for name, gradient in expected.items():
+            assert torch.allclose(gradient, result["gradients"][name], atol=1e-6), name
+        for parameter, gradient in zip(step.objective.parameters(), result["own"]):
+            assert torch.allclose(parameter.grad, gradient, atol=1e-6)

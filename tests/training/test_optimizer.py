@@ -3,7 +3,8 @@ import torch.nn as nn
 from tiny import tiny_network
 
 from mutual3d.training import build_optimizer, cosine_schedule, parameter_groups, relative_steps_schedule
-from mutual3d.training.schedule import with_warmup
+from mutual3d.training.objectives import LOSS_FUNCTIONS, EnsembleDistillation
+from mutual3d.training.schedule import linear_schedule, with_warmup
 
 
 def test_every_parameter_is_in_exactly_one_group():
@@ -53,3 +54,15 @@ def test_relative_steps():
     assert [round(rate(e), 6) for e in (0, 9.99, 10, 14.5, 15, 19)] == [0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005]
     with pytest.raises(ValueError, match="SOLVER.STEPS"):
         relative_steps_schedule(base_lr=0.05, steps=[0, 10], factors=[1])
+
+
+def test_a_line_falls_to_zero():
+    rate = linear_schedule(base_lr=0.5, max_epoch=250)
+    assert rate(0) == 0.5 and rate(125) == pytest.approx(0.25) and rate(250) == 0
+
+
+def test_what_an_objective_learns_is_not_decayed():
+    objective = EnsembleDistillation(LOSS_FUNCTIONS["cross_entropy"], 3)
+    optimizer = build_optimizer(tiny_network(), base_lr=0.1, weight_decay=1e-4, objective=objective)
+    (group,) = [group for group in optimizer.param_groups if group["params"][0] is objective.alpha]
+    assert group["weight_decay"] == 0 and len(group["params"]) == 1
