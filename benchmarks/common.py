@@ -1,5 +1,6 @@
-"""What the benchmarks share: the tools as modules, csv files of results, paired timing."""
+"""What the benchmarks share: the tools as modules, options, csv files of results, paired timing."""
 
+import argparse
 import csv
 import platform
 import statistics
@@ -14,6 +15,15 @@ from mutual3d.utils.files import atomic_write
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT / "tools"))
+
+
+def parse_timing(description, *, cfg, **counts):
+    """Options of a timing: --cfg, and a whole number for each of `counts`; the values are the defaults."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", default=cfg, help=f"the YAML of the network (default {cfg})")
+    for name, default in counts.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
+    return parser.parse_args()
 
 
 def save_rows(name, rows):

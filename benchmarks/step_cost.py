@@ -6,16 +6,13 @@ Both steps run in turns on the same clips, without loading. Means, since a mutua
 expectation is the FLOPs ratio's. Writes benchmarks/results/step_cost.csv.
 """
 
-import argparse
-
 import torch
-from common import machine, paired_means, replace_row
+from common import machine, paired_means, parse_timing, replace_row
 
 from mutual3d.config import load_config
 from mutual3d.evaluation.complexity import counted_step_cost
 from mutual3d.evaluation.grid import count_costs
 from mutual3d.models import build_model
-from mutual3d.sampling import preferred_memory_format
 from mutual3d.training.build import build_step
 from mutual3d.utils import distributed
 
@@ -29,7 +26,7 @@ def flops_ratio(model, subnets):
 def compare(path, batch, repeats):
     cfg = load_config(path)
     device = distributed.choose_device(cfg.NUM_GPUS)
-    model = build_model(cfg).to(device, memory_format=preferred_memory_format(device)).train()
+    model = build_model(cfg).place(device).train()
     mutual = build_step(cfg, model, device)
     static = build_step(cfg, model, device)
     static.subnets = []
@@ -49,11 +46,7 @@ def compare(path, batch, repeats):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", default="configs/Demo/MUTUAL_X3D.yaml")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=15)
-    options = parser.parse_args()
+    options = parse_timing(__doc__, cfg="configs/Demo/MUTUAL_X3D.yaml", batch=8, repeats=15)
     torch.set_num_threads(2)
     replace_row("step_cost", "config", compare(options.cfg, options.batch, options.repeats))
 

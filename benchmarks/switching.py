@@ -5,10 +5,8 @@ python benchmarks/switching.py --cfg configs/Kinetics/MUTUAL_X3D_M.yaml
 Statistics are random: they do not change the time. Writes benchmarks/results/switching.csv.
 """
 
-import argparse
-
 import torch
-from common import machine, paired_medians, replace_row
+from common import machine, paired_medians, parse_timing, replace_row
 
 from mutual3d.config import load_config
 from mutual3d.layers import BNStatistics, slimmable_norms
@@ -27,7 +25,7 @@ def random_statistics(model, configuration):
 
 def compare(path, repeats):
     cfg = load_config(path)
-    model = build_model(cfg).eval().to(memory_format=torch.channels_last_3d)
+    model = build_model(cfg).place(torch.device("cpu")).eval()
     corners = model.space.corners()
     model.set_statistics({c: random_statistics(model, c) for c in corners})
     clip = torch.randn(1, 3, model.clip_frames, cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE)
@@ -51,10 +49,7 @@ def compare(path, repeats):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", default="configs/Kinetics/MUTUAL_X3D_M.yaml")
-    parser.add_argument("--repeats", type=int, default=11)
-    options = parser.parse_args()
+    options = parse_timing(__doc__, cfg="configs/Kinetics/MUTUAL_X3D_M.yaml", repeats=11)
     torch.set_num_threads(2)
     replace_row("switching", "config", compare(options.cfg, options.repeats))
 

@@ -22,7 +22,7 @@ _SUPPORTED = {
     "DATA.ENSEMBLE_METHOD": ("sum", "max"),
     "DETECTION.ALIGNED": (True,),
     "SOLVER.OPTIMIZING_METHOD": ("sgd",),
-    "SOLVER.LR_POLICY": ("cosine", "steps_with_relative_lrs"),
+    "SOLVER.LR_POLICY": ("cosine", "linear", "steps_with_relative_lrs"),
     "TRAIN.DATASET": DATASETS,
     "TEST.DATASET": DATASETS,
     "TRAIN.CHECKPOINT_TYPE": ("pytorch",),

@@ -124,7 +124,7 @@ _C.TEST.CONFIGURATIONS = []
 
 _C.SOLVER = CfgNode()
 _C.SOLVER.BASE_LR = 0.1
-# cosine, or steps_with_relative_lrs (LRS relative to BASE_LR from the epochs STEPS on).
+# cosine, linear (to 0 at MAX_EPOCH; new), or steps_with_relative_lrs (LRS relative to BASE_LR from the epochs STEPS on).
 _C.SOLVER.LR_POLICY = "cosine"
 _C.SOLVER.COSINE_END_LR = 0.0
 # Start the cosine at the end of warm-up instead of at epoch 0.

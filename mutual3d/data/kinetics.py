@@ -53,7 +53,7 @@ class Video(NamedTuple):
 
 def as_videos(videos):
     """A list for a `VideoDataset`, where (path, label) may stand for a `Video`."""
-    return [Video(*video) if isinstance(video, tuple) else video for video in videos]
+    return [Video(*video) if type(video) is tuple else video for video in videos]
 
 
 def read_video_list(csv_path, path_prefix="", separator=" ", num_classes=None):

@@ -1,7 +1,9 @@
 """Calibration, cost, accuracy of every configuration, and the query table with its plots."""
 
+from .average_precision import MeanAveragePrecision
 from .calibration import calibrate
 from .cost import Cost, count_cost, measure_latency
+from .detection import DetectionAveragePrecision, detection_average_precision
 from .grid import grid_configurations
 from .measure import measure
 from .metrics import TopK, topk_correct
@@ -12,6 +14,8 @@ from .unreadable import UnreadableVideos, UnreadableVideosError
 __all__ = [
     "BudgetTooSmall",
     "Cost",
+    "DetectionAveragePrecision",
+    "MeanAveragePrecision",
     "PartialResult",
     "QueryTable",
     "Row",
@@ -20,6 +24,7 @@ __all__ = [
     "UnreadableVideosError",
     "calibrate",
     "count_cost",
+    "detection_average_precision",
     "digest",
     "grid_configurations",
     "measure",

@@ -143,11 +143,15 @@ def test_a_crop_without_a_box_is_moved_no_further_than_needed(height, width):
 
 
 def test_a_box_thinner_than_a_pixel_still_makes_a_sample(folder, tmp_path):
+    """A crop begins and ends with whole pixels, and so can miss such a box even where it is moved to it."""
     frames = read_ava_frames([folder / "list.csv"], folder / "frames", fps=FPS, first_second=FIRST_SECOND)
     thin = tmp_path / "truth.csv"
-    thin.write_text("wide,901,0.9999,0.9999,1.0,1.0,1,0\n")
-    data = AvaDataset(frames, read_keyframes(frames, ground_truth=[thin], num_classes=4), **CLIP, training=True)
-    assert all(len(data[epoch, 0].boxes) == 1 for epoch in range(30))
+    thin.write_text("wide,901,0.0611,0.4,0.0621,0.6,1,0\n")
+    arguments = {**CLIP, "num_frames": 1, "jitter_scales": (32, 32), "training": True}
+    data = AvaDataset(frames, read_keyframes(frames, ground_truth=[thin], num_classes=4), **arguments)
+    samples = [data[epoch, 0] for epoch in range(12)]
+    assert all(sample.label.tolist() == [[1, 0, 0, 0]] and len(sample.boxes) == 1 for sample in samples)
+    assert any(sample.boxes[0, 0] == sample.boxes[0, 2] for sample in samples)
 
 
 def test_samples_depend_on_seed_epoch_and_index_alone(folder):
@@ -169,6 +173,12 @@ def test_flipping_mirrors_half_of_the_samples_and_nothing_else(folder):
             torch.testing.assert_close(boxes[:, [2, 0]], 1 - others[:, [0, 2]])
             flips += 1
     assert 3 <= flips <= 17
+
+
+def test_a_stride_is_counted_at_the_rate_that_it_refers_to(folder):
+    frames = [dataset(folder, num_frames=2, target_fps=fps)[0, 1].clips_VCTHW[0, 0, :, 1, 1].int() for fps in (FPS, FPS / 3)]
+    steps = [(second - first).item() / 2 for first, second in frames]  # grey levels count frames, two a frame
+    assert abs(steps[0] - 1) <= 0.5 and abs(steps[1] - 3) <= 0.5
 
 
 def test_only_the_frames_of_the_clip_are_opened(folder, monkeypatch):

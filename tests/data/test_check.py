@@ -1,18 +1,14 @@
 """Finding unreadable videos."""
 
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from tiny import load_tool
 from videos import moving_frames, write_audio, write_video
 
 from mutual3d.data.charades import read_charades
 from mutual3d.data.check import check_videos
 from mutual3d.data.extraction import Layout, extract_frames, list_videos, write_frame_list
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -53,52 +49,50 @@ def frame_list(tmp_path):
 def test_all_extracted_frames_must_be_there_and_full_decodes_them(frame_list):
     frames = frame_list.parent / "frames"
     (frames / "a/a_000003.jpg").unlink()
-    (frames / "b/b_000003.jpg").write_bytes(b"no image")
+    (frames / "b/b_000005.jpg").write_bytes(b"no image")
     videos = read_charades(frame_list, num_classes=3, path_prefix=frames)
     first, second = check_videos(videos)
     assert first.path.endswith("a_000003.jpg") and "line 5 of its frame list" in first.cause and second is None
-    assert "not an image (line 13 of its frame list)" in list(check_videos(videos, full=True))[1].cause
+    assert "not an image (line 15 of its frame list)" in list(check_videos(videos, full=True))[1].cause
 
 
 def run_tool(*arguments):
-    command = [sys.executable, str(ROOT / "tools/check_data.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
+    return load_tool("check_data").main(list(map(str, arguments)))
 
 
-def test_tool(listing):
+def test_tool(listing, capsys):
     output = listing.parent / "bad.csv"
-    result = run_tool("--csv", listing, "--num-classes", 2, "--output", output)
-    assert result.returncode == 1 and "3 videos checked, 2 bad" in result.stdout
-    assert "gone.mp4: the file does not exist" in result.stdout
+    assert run_tool("--csv", listing, "--num-classes", 2, "--output", output) == 1
+    told = capsys.readouterr().out
+    assert "3 videos checked, 2 bad" in told and "gone.mp4: the file does not exist" in told
     with open(output, newline="") as file:
         assert [row["index"] for row in csv.DictReader(file)] == ["1", "2"]
     listing.write_text("good one.mp4 0\n")
-    assert run_tool("--csv", listing, "--full").returncode == 0
-    wrong = run_tool("--csv", listing.parent / "none.csv")
-    assert wrong.returncode == 2 and "none.csv" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert run_tool("--csv", listing, "--full") == 0
+    assert run_tool("--csv", listing.parent / "none.csv") == 2
+    assert "none.csv" in capsys.readouterr().err
 
 
-def test_tool_tells_the_format_by_the_first_line(frame_list, listing, tmp_path):
-    prefix = ("--path-prefix", tmp_path / "frames")
-    for form in ((), ("--format", "charades")):
-        result = run_tool("--csv", frame_list, *prefix, *form)
-        assert result.returncode == 0 and "2 videos checked, 0 bad" in result.stdout
-    (tmp_path / "official.csv").write_text('id,script,actions\na,"x, y",c156 0 1\n')
-    assert run_tool("--csv", tmp_path / "official.csv").returncode == 0
-    wrong = run_tool("--csv", tmp_path / "official.csv", "--num-classes", 100)
-    assert wrong.returncode == 2 and "label 156" in wrong.stderr
-    listing.write_text("a.mp4 1,2\n")
-    assert run_tool("--csv", listing).returncode == 2 and run_tool("--csv", listing, "--format", "charades").returncode == 0
+def test_tool_tells_the_format_by_the_first_line(frame_list, tmp_path, capsys):
+    for form in ([], ["--format", "charades"]):
+        assert run_tool("--csv", frame_list, "--path-prefix", tmp_path / "frames", *form) == 0
+        assert "2 videos checked, 0 bad" in capsys.readouterr().out
+    official, rows = tmp_path / "official.csv", tmp_path / "rows.csv"
+    official.write_text('id,script,actions\na,"x, y",c156 0 1\n')
+    assert run_tool("--csv", official) == 0
+    assert run_tool("--csv", official, "--num-classes", 100) == 2
+    assert "label 156" in capsys.readouterr().err
+    rows.write_text("a.mp4 1,2\n")
+    assert run_tool("--csv", rows) == 2 and run_tool("--csv", rows, "--format", "charades") == 0
 
 
-def test_tool_checks_ava(frame_list, tmp_path):
-    boxes = tmp_path / "boxes.csv"
+def test_tool_checks_ava(frame_list, tmp_path, capsys):
+    boxes, output = tmp_path / "boxes.csv", tmp_path / "bad.csv"
     boxes.write_text("a,900,0.1,0.1,0.5,0.5,12,0\na,900,0.1,0.1,1.5,0.5,12,0\n")
-    output = tmp_path / "bad.csv"
-    arguments = ("--csv", frame_list, "--path-prefix", tmp_path / "frames", "--ground-truth", boxes, "--output", output)
-    result = run_tool(*arguments)
-    assert result.returncode == 1 and "1 problems" in result.stdout
+    arguments = ["--csv", frame_list, "--path-prefix", tmp_path / "frames", "--ground-truth", boxes, "--output", output]
+    assert run_tool(*arguments) == 1
+    assert "1 problems" in capsys.readouterr().out
     (problem,) = csv.DictReader(output.read_text().splitlines())
     assert "boxes.csv', line 2" in problem["place"] and "leaves [0, 1]" in problem["cause"]
     boxes.write_text("a,900,0.1,0.1,0.5,0.5,12,0\n")
-    assert run_tool(*arguments, "--format", "ava").returncode == 0
+    assert run_tool(*arguments, "--format", "ava") == 0
