@@ -103,7 +103,7 @@ def test_make_targets_and_extras_exist():
     for target in re.findall(r"make (\w+)", "".join(t for _, language, t in BLOCKS if language == "")):
         assert f"\n{target}:" in makefile
     for extra in re.findall(r"pip install -e \.\[(\w+)\]", text):
-        assert f'"{extra}": [' in setup
+        assert f'"{extra}": ' in setup
 
 
 def test_links_and_named_files_exist():

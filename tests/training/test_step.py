@@ -8,6 +8,7 @@ from tiny import SPACE, tiny_network
 from mutual3d.layers import slimmable_norms
 from mutual3d.sampling import fit_clip, normalize_clip
 from mutual3d.training import MutualStep, NonFiniteLossError
+from mutual3d.training.step import split_step
 
 MEAN, STD = (0.45,) * 3, (0.225,) * 3
 
@@ -129,3 +130,34 @@ def test_mixed_precision_keeps_gradients_finite():
     result = step(*batch(), step=0)
     assert len(result.losses) == 3
     assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
+
+
+@pytest.mark.parametrize("subnets, largest, expected", [
+    (["random_width"] * 3, False, "***"),
+    (["smallest_width_full_size", "random_width", "random_width"], False, "-**"),
+    (["random_width", "random_width"], True, "+**"),
+    (["smallest_width_full_size", "random_width"], True, "+-*"),
+])  # fmt: skip
+def test_the_sampling_rules_that_us_net_compares_can_be_chosen(subnets, largest, expected):
+    """US-Net, Table 2: random widths, with or without the smallest and the largest, all by labels."""
+    step = make_step(network(), subnets=subnets, largest=largest, objective="labels")
+    kinds = {SPACE.width_range[0]: "-", SPACE.width_range[1]: "+"}
+    for number in range(5):
+        configurations = step.configurations(number)
+        assert "".join(kinds.get(c.width, "*") for c in configurations) == expected
+        assert {(c.spatial, c.temporal) for c in configurations} == {(24, 4)}
+    assert len(step(*batch(), step=0).losses) == 3
+
+
+def test_a_step_that_would_train_nothing_is_refused():
+    with pytest.raises(ValueError, match="nothing would be trained"):
+        make_step(network(), subnets=[], largest=False)
+
+
+def test_boxes_and_their_labels_go_with_their_clips():
+    clips = torch.arange(5)[:, None]
+    boxes = torch.tensor([[0, 0.1, 0, 0, 0], [2, 0.2, 0, 0, 0], [3, 0.3, 0, 0, 0], [4, 0.4, 0, 0, 0], [3, 0.5, 0, 0, 0]])
+    first, second = split_step(clips, boxes[:, 1:2] * 10, boxes, 2)
+    assert first.clips.flatten().tolist() == [0, 1, 2] and second.clips.flatten().tolist() == [3, 4]
+    assert first.boxes[:, 0].tolist() == [0, 2] and second.boxes[:, 0].tolist() == [0, 1, 0]
+    assert torch.allclose(second.labels.flatten(), torch.tensor([3.0, 4.0, 5.0]))
