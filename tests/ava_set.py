@@ -12,12 +12,13 @@ LABEL_MAP = 'item {\n  name: "stand (still)"\n  id: 1\n}\nitem {\n  name: "sit"\
 
 
 def write_ava_set(directory):
-    """frames/, list.csv, truth.csv, detected.csv, excluded.csv, labels.pbtxt; every frame shows its second's box in white."""
+    """frames/, list.csv, truth.csv, detected.csv, excluded.csv, labels.pbtxt; a frame shows its second's box in white."""
     for video, (height, width) in SIZES.items():
         (directory / "frames" / video).mkdir(parents=True)
         for frame in range(SECONDS * FPS):
             image = np.full((height, width, 3), 2 * frame, np.uint8)
-            x1, y1, x2, y2 = np.multiply(BOXES.get((video, FIRST_SECOND + round(frame / FPS)), (0, 0, 0, 0)), (width, height) * 2)
+            box = BOXES.get((video, FIRST_SECOND + round(frame / FPS)), (0, 0, 0, 0))
+            x1, y1, x2, y2 = np.multiply(box, (width, height) * 2)
             image[round(y1) : round(y2), round(x1) : round(x2)] = 255
             write_image(directory / "frames" / path_of(video, frame), image)
     rows = ((video, 0, frame, path_of(video, frame), "") for video in SIZES for frame in range(SECONDS * FPS))

@@ -187,7 +187,7 @@ def read_boxes(path, **arguments):
 
 
 class Keyframe(NamedTuple):
-    """A second of a video and what is seen in it. boxes_N4: float32, as annotated; labels_NK: bool, column a - 1 for action a."""
+    """A second of a video. boxes_N4: float32, as annotated; labels_NK: bool, column a - 1 for action a."""
 
     video: str
     second: int
@@ -251,9 +251,9 @@ def read_keyframes(frames, *, ground_truth=(), detected=(), score_threshold=0.0,
         if is_empty:
             raise ValueError(f"the file of boxes '{path}' is empty: write rows '{DETECTION_ROW}'")
     if not boxes:
-        names = ", ".join(f"'{path}'" for path in (*ground_truth, *detected))
+        names = ", ".join(f"'{path}'" for path in (*ground_truth, *detected)) or "no file"
         raise ValueError(
-            f"there is no box with a score of at least {score_threshold} (AVA.DETECTION_SCORE_THRESH) in {names or 'no file'}: "
+            f"there is no box with a score of at least {score_threshold} (AVA.DETECTION_SCORE_THRESH) in {names}: "
             "lower the threshold or name other files (AVA.TRAIN_GT_BOX_LISTS, AVA.TEST_PREDICT_BOX_LISTS)"
         )
     order = {video: position for position, video in enumerate(frames.videos)}

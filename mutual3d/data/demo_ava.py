@@ -42,13 +42,13 @@ _STREAM = 2
 def make_demo_ava(directory, *, num_train=40, num_val=12, seed=0, num_workers=None):
     """Write the set: frames/, frame_lists/, annotations/ as AVA's users have them, and videos/ beside them.
 
-    Frame 0 shows second 0 (AVA.FIRST_SECOND 0). In annotations/ the files have the names of v2.2: ground truth of both splits,
-    `ava_{train,val}_predicted_boxes.csv` as a detector would give them, the label map, and excluded timestamps. videos/ has
-    each video as mp4 and, beside those of val, its detected boxes as csv: rows `second,x1,y1,x2,y2,score`.
+    Frame 0 shows second 0 (AVA.FIRST_SECOND 0). In annotations/ the files have the names of v2.2: ground truth of both
+    splits, `ava_{train,val}_predicted_boxes.csv` as a detector would give them, the label map, and excluded timestamps.
+    videos/ has each video as mp4 and, beside those of val, its detected boxes as csv: rows `second,x1,y1,x2,y2,score`.
 
-    `num_train` and `num_val` videos, each with 8 keyframes of two boxes. A folder begun with the same arguments is completed,
-    whole videos being kept. `num_workers` processes (default: one a core) do not change the result. Returns the directory.
-    Raises ValueError for a count below 1, and for a folder that holds something else.
+    `num_train` and `num_val` videos, each with 8 keyframes of two boxes. A folder begun with the same arguments is
+    completed, whole videos being kept. `num_workers` processes (default: one a core) do not change the result. Returns
+    the directory. Raises ValueError for a count below 1, and for a folder that holds something else.
     """
     counts = dict(zip(SPLITS, (num_train, num_val)))
     num_workers = os.cpu_count() or 1 if num_workers is None else num_workers

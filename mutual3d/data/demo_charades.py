@@ -1,7 +1,7 @@
 """A small set in Charades' form, made in seconds: frames as JPEGs, and in each video two of the demo set's motions at once.
 
-Two actors do one motion and two others do another one, before scenes like the demo set's. Each pair of classes is as frequent
-as any other, so that a class is in a quarter of the videos, and a single frame still tells nothing.
+Two actors do one motion and two others do another one, before scenes like the demo set's. Each pair of classes is as
+frequent as any other, so that a class is in a quarter of the videos, and a single frame still tells nothing.
 """
 
 import os

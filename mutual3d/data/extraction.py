@@ -47,9 +47,9 @@ class Layout(NamedTuple):
         try:
             names = {self.pattern.format(video=video, frame=frame) for video in "ab" for frame in (0, 1)}
         except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"the name pattern {self.pattern!r} does not work ({error!r}): use {{video}} and {{frame}}") from None
+            raise ValueError(f"the pattern {self.pattern!r} does not work ({error!r}): use {{video}} and {{frame}}") from None
         if len(names) < 4:
-            raise ValueError(f"the name pattern {self.pattern!r} must hold both {{video}} and {{frame}}")
+            raise ValueError(f"the pattern {self.pattern!r} must hold both {{video}} and {{frame}}")
 
     def path(self, video, frame):
         """File of frame `frame` (from 0) of a video, relative to the output folder."""

@@ -142,7 +142,7 @@ def _order_names(path, label_of_name):
 def _drop_codes(path, lines):
     for label, line in enumerate(lines):
         if not line.startswith(f"c{label:03d} "):
-            raise ValueError(f"'{path}', line {label + 1}: {line!r} must begin with 'c{label:03d} ', as the first begins with c000")
+            raise ValueError(f"'{path}', line {label + 1}: {line!r} must begin with 'c{label:03d} ', as others do with codes")
     return [line.split(" ", 1)[1].strip() for line in lines]
 
 

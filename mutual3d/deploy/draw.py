@@ -83,13 +83,14 @@ def draw_boxes(video_path, output_path, boxes_by_time, *, hold=0.5, backend="pya
     """
     for second, (boxes, texts) in boxes_by_time.items():
         if len(boxes) != len(texts):
-            raise ValueError(f"at second {second} there are {len(boxes)} boxes and {len(texts)} texts: give one for each box")
+            raise ValueError(f"at second {second} there are {len(boxes)} boxes and {len(texts)} texts: give one for each")
     times = np.array(sorted(boxes_by_time))
     shown = 0
     with open_video(video_path, backend) as reader, atomic_write(output_path) as temporary:
         frames = progress_bar(reader.frames(range(reader.num_frames)), "drawing", total=reader.num_frames, unit="frame")
         with av.open(str(temporary), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=Fraction(reader.fps).limit_denominator(1001), options={"crf": "18"})
+            rate = Fraction(reader.fps).limit_denominator(1001)
+            stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
             stream.pix_fmt = "yuv420p"
             for index, frame_HWC in frames:
                 frame_HWC = _enlarge(frame_HWC)

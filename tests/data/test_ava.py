@@ -22,7 +22,8 @@ def folder(tmp_path_factory):
 
 def dataset(folder, **changes):
     frames = read_ava_frames([folder / "list.csv"], folder / "frames", fps=FPS, first_second=FIRST_SECOND)
-    return AvaDataset(frames, read_keyframes(frames, ground_truth=[folder / "truth.csv"], num_classes=4), **{**CLIP, **changes})
+    keyframes = read_keyframes(frames, ground_truth=[folder / "truth.csv"], num_classes=4)
+    return AvaDataset(frames, keyframes, **{**CLIP, **changes})
 
 
 def bright_box(image_HWC):
@@ -36,7 +37,9 @@ def test_a_clip_spans_half_its_length_to_each_side_and_repeats_the_ends(centre, 
     assert keyframe_clip(centre, 100, num_frames=4, stride=4) == clip
 
 
-@pytest.mark.parametrize("num_frames, stride, first, last", [(8, 8, -32, 24), (32, 2, -32, 30), (16, 5, -40, 35), (3, 3, -4, 2)])
+@pytest.mark.parametrize(
+    "num_frames, stride, first, last", [(8, 8, -32, 24), (32, 2, -32, 30), (16, 5, -40, 35), (3, 3, -4, 2)]
+)
 def test_published_clips(num_frames, stride, first, last):
     clip = keyframe_clip(1000, 27030, num_frames=num_frames, stride=stride)
     assert clip == list(range(1000 + first, 1000 + last + 1, stride)) and len(clip) == num_frames

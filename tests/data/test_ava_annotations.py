@@ -65,7 +65,7 @@ def test_detected_boxes_need_their_score(folder, frames):
     assert len(everything) == 4 and not everything[2].labels_NK.any()
     # A detected box with the coordinates of an annotated one is that box.
     assert everything.num_boxes == 4
-    with pytest.raises(ValueError, match=r"no box with a score of at least 0.96 \(AVA.DETECTION_SCORE_THRESH\).*detected.csv"):
+    with pytest.raises(ValueError, match=r"no box with a score of at least 0.96 \(AVA.DETEC.*detected.csv"):
         read_keyframes(frames, detected=[folder / "detected.csv"], score_threshold=0.96)
 
 
@@ -79,9 +79,11 @@ def test_texts_tell_sets_apart(tmp_path, folder, frames):
     def keyframes(rows):
         return repr(read_keyframes(frames, ground_truth=[write(tmp_path / "truth.csv", rows)], num_classes=4))
 
-    texts = {keyframes([row(("wide", 901), 1, 0)]), keyframes([row(("wide", 901), 2, 0)]), keyframes([row(("wide", 902), 1, 0)])}
+    rows = row(("wide", 901), 1, 0), row(("wide", 901), 2, 0), row(("wide", 902), 1, 0)
+    texts = {keyframes([line]) for line in rows}
     assert len(texts) == 3 and len(max(texts, key=len)) < 200
-    assert repr(frames) == repr(read_ava_frames([folder / "list.csv"], folder / "frames", fps=FPS)) and len(repr(frames)) < 400
+    assert repr(frames) == repr(read_ava_frames([folder / "list.csv"], folder / "frames", fps=FPS))
+    assert len(repr(frames)) < 400
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,8 @@ def test_excluded_timestamps(tmp_path):
 
 
 def test_both_published_forms_of_the_label_map(tmp_path):
-    all_actions = 'label {\n  name: "talk to (e.g., self)"\n  label_id: 79\n  label_type: PERSON\n}\nlabel { name: \'sit\' label_id: 11 }'
+    all_actions = 'label {\n  name: "talk to (e.g., self)"\n  label_id: 79\n  label_type: PERSON\n}\n'
+    all_actions += "label { name: 'sit' label_id: 11 }"
     assert read_label_map(write(tmp_path / "a.pbtxt", [LABEL_MAP])) == [(1, "stand (still)"), (3, "sit")]
     assert read_label_map(write(tmp_path / "b.pbtxt", [all_actions])) == [(11, "sit"), (79, "talk to (e.g., self)")]
 

@@ -39,7 +39,8 @@ def test_missing_frames_are_counted_and_damaged_ones_named(folder):
     for path in (middle, other):
         path.write_bytes(path.read_bytes()[:200])
     (_, missing), (place, _) = problems(folder)
-    assert missing.startswith(f"2 of its {SECONDS * FPS} frames are missing, the first is '{folder}/frames/{path_of('wide', 1)}'")
+    first = folder / "frames" / path_of("wide", 1)
+    assert missing == f"2 of its {SECONDS * FPS} frames are missing, the first is '{first}'"
     assert place == f"'{middle}'"
     assert {place for place, _ in problems(folder, full=True)} == {"video 'wide'", f"'{middle}'", f"'{other}'"}
 

@@ -57,7 +57,8 @@ def test_two_actors_with_motions_of_their_own_in_each_keyframe(folder):
         assert keyframes[i].boxes_N4[0, 2] <= keyframes[i].boxes_N4[1, 0] + 0.15
         seen.update((left, right))
     assert len(seen) >= 6
-    sample = AvaDataset(frames, keyframes, num_frames=8, sampling_rate=3, crop_size=48, training=True, jitter_scales=(48, 56))[0, 0]
+    clip = dict(num_frames=8, sampling_rate=3, crop_size=48, jitter_scales=(48, 56))
+    sample = AvaDataset(frames, keyframes, **clip, training=True)[0, 0]
     assert sample.clips_VCTHW.shape == (1, 3, 8, 48, 48) and 1 <= len(sample.boxes) <= 2
 
 

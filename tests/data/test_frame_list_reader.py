@@ -78,7 +78,8 @@ def test_list(tmp_path, first_column):
     assert is_frame_list(path)
     videos, labels = read_frame_list(path)
     assert list(videos) == ["B", "A"] and labels == [("3,4", 2), ("", 3)]
-    assert videos["B"].paths.tolist() == [b"B/1.jpg", b"B/2.jpg", b"B/3.jpg"] and videos["A"].paths.tolist() == [b"A/a 1.jpg"]
+    assert videos["B"].paths.tolist() == [b"B/1.jpg", b"B/2.jpg", b"B/3.jpg"]
+    assert videos["A"].paths.tolist() == [b"A/a 1.jpg"]
     assert videos["B"].labels.tolist() == [0, 1, 0] and videos["B"].lines.tolist() == [2, 4, 6]
 
 
