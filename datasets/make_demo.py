@@ -11,21 +11,26 @@ from mutual3d.data.demo import CLASS_NAMES, make_demo
 
 
 def main(arguments=None):
-    options = vars(parse_arguments(arguments))
+    return run(make_demo, __doc__, arguments)
+
+
+def run(make, description, arguments=None):
+    """Read the options of `make`, a function like `make_demo`, from the command line and call it; the exit status."""
+    options = vars(parse_arguments(make, description, arguments))
     output = options.pop("output")
     try:
-        make_demo(output, **options)
+        make(output, **options)
     except (ValueError, OSError) as error:
-        print(f"make_demo: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{output}: {options['num_train']} train, {options['num_val']} val, {options['num_test']} test videos, "
           f"{len(CLASS_NAMES)} classes")
     return 0
 
 
-def parse_arguments(arguments):
-    defaults = make_demo.__kwdefaults__
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse_arguments(make, description, arguments):
+    defaults = make.__kwdefaults__
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--output", required=True, help="the folder to write")
     for name in ("num_train", "num_val", "num_test", "seed"):
         option = f"--{name.replace('_', '-')}"

@@ -1,0 +1,68 @@
+"""Extract the frames of videos to JPEG files, and list them.
+
+    python datasets/extract_frames.py --videos /data/charades/videos --output /data/charades/frames --fps 24
+
+The same command goes on where a killed one stopped. Exit status: 0 when every video was extracted, 1 when some are
+unreadable (they are named), 2 when the arguments are wrong.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from mutual3d.data.extraction import Layout, extract_frames, list_videos, write_frame_list
+
+_HEADERS = ("id", "video", "video_id", "original_vido_id", "original_video_id")
+
+
+def main(arguments=None):
+    args = parse_arguments(arguments)
+    layout = Layout(args.fps, args.start, args.end, args.first_number, args.pattern, args.quality)
+    try:
+        videos = list_videos(args.videos)
+        if args.only:
+            videos = select_videos(videos, args.only)
+        counts, bad = extract_frames(videos, args.output, layout, args.num_workers)
+        if args.frame_list:
+            write_frame_list(args.frame_list, counts, layout)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for error in bad:
+        print(error, file=sys.stderr)
+    print(f"{args.output}: {sum(counts.values())} frames of {len(counts)} videos, {len(bad)} videos unreadable")
+    return 1 if bad else 0
+
+
+def select_videos(videos, list_path):
+    """Those whose names stand in the first column of a file; names without a video are told on stderr."""
+    with open(list_path, encoding="utf-8-sig", newline="") as file:
+        names = dict.fromkeys(Path(row[0]).stem for row in csv.reader(file) if row and row[0] not in _HEADERS)
+    found = [video for video in videos if video.stem in names]
+    missing = list(names.keys() - {video.stem for video in found})
+    if missing:
+        print(f"{len(missing)} names of '{list_path}' have no video, e.g. '{min(missing)}'", file=sys.stderr)
+    if not found:
+        raise ValueError(f"no name in the first column of '{list_path}' is that of a video, e.g. '{videos[0].stem}'")
+    return found
+
+
+def parse_arguments(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", required=True, help="folder of the videos")
+    parser.add_argument("--output", required=True, help="folder of the frames")
+    parser.add_argument("--fps", type=float, required=True, help="frames a second: 30 for AVA, 24 for Charades")
+    parser.add_argument("--start", type=float, default=0.0, help="second of the first frame; AVA: 900")
+    parser.add_argument("--end", type=float, help="second to stop before; AVA: 1800; default: the video's end")
+    parser.add_argument("--first-number", type=int, default=0, choices=(0, 1), help="of the first frame in file names")
+    parser.add_argument("--pattern", default=Layout._field_defaults["pattern"], help="file names; default: %(default)s")
+    parser.add_argument("--quality", type=int, default=95, help="of the JPEGs, 1 to 100; default: %(default)s")
+    parser.add_argument("--only", help="extract the videos named in the first column of this file alone")
+    parser.add_argument("--frame-list", help="write a csv of the frames here, in AVA's form, paths relative to --output")
+    parser.add_argument("--num-workers", type=int, help="processes; default: one a core")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Write train.csv, val.csv and test.csv from the files that a data set is published with; see its page in datasets/.
+
+    python datasets/write_lists.py kinetics --train train.csv --val validate.csv --videos /data/k400 --output /data/k400
+    python datasets/write_lists.py ucf101 --lists ucfTrainTestlist --videos UCF-101 --output /data/ucf101
+    python datasets/write_lists.py hmdb51 --lists testTrainMulti_7030_splits --videos hmdb51_org --output /data/hmdb51
+    python datasets/write_lists.py charades --train Charades_v1_train.csv --val Charades_v1_test.csv --videos frames \\
+        --output /data/charades
+
+Videos that are not there are left out, counted, and named in {split}_missing.txt.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mutual3d.data import official_lists
+from mutual3d.data.kinetics import read_class_names, write_lines
+
+
+def main(arguments=None):
+    args = parse_arguments(arguments)
+    try:
+        for split, (count, missing) in args.write(args).items():
+            print(f"{Path(args.output) / split}.csv: {count} videos, {len(missing)} more are not there")
+            if missing:
+                write_lines(Path(args.output) / f"{split}_missing.txt", missing)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def write_kinetics(args):
+    lists = {split: official_lists.read_kinetics(path) for split, path in _splits(args).items()}
+    names = read_class_names(args.classes) if args.classes else sorted({entry.class_name for entry in lists["train"]})
+    return official_lists.write_lists(args.output, lists, args.videos, names)
+
+
+def write_folds(args):
+    read = {"ucf101": official_lists.read_ucf101, "hmdb51": official_lists.read_hmdb51}[args.dataset]
+    lists, names = read(args.lists, args.split)
+    # Published as two parts: validation and the multi-view test read the same one.
+    return official_lists.write_lists(args.output, {**lists, "val": lists["test"]}, args.videos, names)
+
+
+def write_charades(args):
+    return {
+        split: official_lists.write_charades_frames(Path(args.output) / f"{split}.csv", path, args.videos, args.fps)
+        for split, path in _splits(args).items()
+    }
+
+
+def _splits(args):
+    return {split: path for split, path in (("train", args.train), ("val", args.val), ("test", args.test)) if path}
+
+
+def parse_arguments(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    datasets = parser.add_subparsers(dest="dataset", required=True)
+    for name, write in (("kinetics", write_kinetics), ("charades", write_charades)):
+        own = datasets.add_parser(name)
+        own.add_argument("--train", required=True, help="published csv of the training set")
+        own.add_argument("--val", required=True, help="published csv of the validation set")
+        own.add_argument("--test", help="published csv of the test set, if it has labels")
+        own.set_defaults(write=write)
+    datasets.choices["kinetics"].add_argument("--classes", help="class names in label order; default: sorted")
+    datasets.choices["charades"].add_argument("--fps", type=float, default=24, help="of the frames; default: %(default)s")
+    for name in ("ucf101", "hmdb51"):
+        own = datasets.add_parser(name)
+        own.add_argument("--lists", required=True, help="published folder of the lists")
+        own.add_argument("--split", type=int, default=1, choices=(1, 2, 3), help="default: %(default)s")
+        own.set_defaults(write=write_folds)
+    for own in datasets.choices.values():
+        own.add_argument("--videos", required=True, help="folder of the videos (Charades: of the frames)")
+        own.add_argument("--output", required=True, help="folder of the lists")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
