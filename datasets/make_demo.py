@@ -23,19 +23,17 @@ def run(make, description, arguments=None):
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{output}: {options['num_train']} train, {options['num_val']} val, {options['num_test']} test videos, "
-          f"{len(CLASS_NAMES)} classes")
+    counts = (f"{options[name]} {name.removeprefix('num_')}" for name in ("num_train", "num_val", "num_test") if name in options)
+    print(f"{output}: {', '.join(counts)} videos, {len(CLASS_NAMES)} classes")
     return 0
 
 
 def parse_arguments(make, description, arguments):
-    defaults = make.__kwdefaults__
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--output", required=True, help="the folder to write")
-    for name in ("num_train", "num_val", "num_test", "seed"):
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=int, default=defaults[name], help="default: %(default)s")
-    parser.add_argument("--num-workers", type=int, help="processes; default: one a core")
+    for name, default in make.__kwdefaults__.items():
+        shown = "default: one a core" if name == "num_workers" else "default: %(default)s"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=shown)
     return parser.parse_args(arguments)
 
 
