@@ -9,5 +9,10 @@ from make_demo import run
 
 from mutual3d.data.demo_ava import make_demo_ava
 
+
+def main(arguments=None):
+    return run(make_demo_ava, __doc__, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run(make_demo_ava, __doc__))
+    sys.exit(main())

@@ -127,7 +127,8 @@ def test_an_interrupted_folder_is_completed_and_another_refused(folder):
         demo_ava.make_demo_ava(folder, **{**FEW, "num_val": 0})
 
 
-def test_the_tool_writes_the_set_and_reports_a_refusal(folder, capsys):
+def test_the_tool_writes_the_set_and_reports_a_refusal(folder, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(TOOL.parent)
     specification = importlib.util.spec_from_file_location("make_demo_ava_tool", TOOL)
     tool = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(tool)

@@ -18,26 +18,22 @@ def path(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "form, runtime, suffixes", [("onnx", "onnxruntime", [".onnx"]), ("openvino", "openvino", [".xml", ".bin"])]
+    "form, runtime, output, files",
+    [("onnx", "onnxruntime", None, ["0.5-16-2.onnx"]), ("openvino", "openvino", "new/net.xml", ["new/net.xml", "new/net.bin"])],
 )
-def test_a_configuration_is_written_beside_the_model_and_reported(path, form, runtime, suffixes, capsys):
+def test_a_configuration_is_written_and_reported(path, form, runtime, output, files, capsys):
+    """Beside the model, or where --output says."""
     for package in ("onnxscript", runtime):
         pytest.importorskip(package)
-    tool.main(["--model", str(path), "--config", "0.50-16-2", "--format", form, "--repeats", "1"])
+    where = ["--output", str(path.parent / output)] if output else []
+    tool.main(["--model", str(path), "--config", "0.50-16-2", "--format", form, "--repeats", "1", *where])
     out = capsys.readouterr().out
-    files = [path.parent / f"0.5-16-2{suffix}" for suffix in suffixes]
+    files = [path.parent / file for file in files]
     assert all(file.stat().st_size > 1000 for file in files)
     assert f"configuration 0.5-16-2: {' and '.join(map(str, files))}, 0." in out
     assert "takes clip 1 x 3 x 2 x 16 x 16, and any batch" in out
     assert "logits differ from PyTorch's by up to " in out and "PyTorch " in out
     assert f" ms (one clip, fp32, {torch.get_num_threads()} CPU threads)" in out
-
-
-def test_output_names_the_file(path, tmp_path):
-    for package in ("onnxscript", "onnxruntime"):
-        pytest.importorskip(package)
-    tool.main(["--model", str(path), "--config", "1-24-4", "--output", str(tmp_path / "new" / "net.onnx"), "--repeats", "1"])
-    assert (tmp_path / "new" / "net.onnx").is_file()
 
 
 @pytest.mark.parametrize(
