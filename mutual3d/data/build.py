@@ -1,5 +1,6 @@
 """From a config to a loader: the one place of this folder that reads a CfgNode."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +105,12 @@ def _in(directory, names):
     return [str(Path(directory) / name) for name in names]
 
 
+# A run needs its sets again and again, and listing the files of a large one takes minutes.
+_open_images = functools.lru_cache(maxsize=4)(open_images)
+
+
 def _images(cfg, split, mode, num_views):
-    images = open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, split, cfg.MODEL.NUM_CLASSES)
+    images = _open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, split, cfg.MODEL.NUM_CLASSES)
     crop_size = _crop_size(cfg, mode)
     common = {"crop_size": crop_size, "seed": cfg.RNG_SEED}
     if not _is_training(mode):
@@ -171,7 +176,7 @@ def find_class_names(cfg):
     if cfg.TRAIN.DATASET == "ava":
         return _ava_class_names(cfg)
     if cfg.TRAIN.DATASET in IMAGE_SETS:
-        return open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, "train", cfg.MODEL.NUM_CLASSES).classes
+        return _open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, "train", cfg.MODEL.NUM_CLASSES).classes
     default = Path(cfg.DATA.PATH_TO_DATA_DIR) / "classes.txt"
     return _checked_names(cfg, default) if default.is_file() else None
 
