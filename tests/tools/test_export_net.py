@@ -19,7 +19,10 @@ def path(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "form, runtime, output, files",
-    [("onnx", "onnxruntime", None, ["0.5-16-2.onnx"]), ("openvino", "openvino", "new/net.xml", ["new/net.xml", "new/net.bin"])],
+    [
+        ("onnx", "onnxruntime", None, ["0.5-16-2.onnx"]),
+        ("openvino", "openvino", "new/net.xml", ["new/net.xml", "new/net.bin"]),
+    ],
 )
 def test_a_configuration_is_written_and_reported(path, form, runtime, output, files, capsys):
     """Beside the model, or where --output says."""
