@@ -106,6 +106,8 @@ def ResNet(cfg):
 
 @MODEL_REGISTRY.register()
 def SlowFast(cfg):
+    if cfg.MODEL.ARCH != "slowfast":
+        raise ValueError(f"MODEL.ARCH is '{cfg.MODEL.ARCH}': mutual3d's SlowFast is slowfast")
     return {
         "name": "slowfast",
         **_resnet_arguments(cfg, pathways=2),

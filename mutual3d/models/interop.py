@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+from mutual3d.utils.checkpoint import list_some
 from mutual3d.utils.files import load_tensors
 from mutual3d.utils.pickles import load_arrays
 
@@ -322,9 +323,9 @@ class _Match:
             f"that {architecture} has in the format {source_format} fit, {len(self.unknown)} of the file's "
             f"{len(self.theirs)} are unknown"
         ]
-        lines += _some("missing in the file", [self.names[key] for key in self.lost])
-        lines += _some("unknown to this network", self.unknown)
-        lines += _some("of another shape", [f"{self.names[key]} {shapes}" for key, shapes in self.unfit.items()])
+        lines += list_some("missing in the file", [self.names[key] for key in self.lost])
+        lines += list_some("unknown to this network", self.unknown)
+        lines += list_some("of another shape", [f"{self.names[key]} {shapes}" for key, shapes in self.unfit.items()])
         return "\n".join([*lines, self._advice(source_format, architecture)])
 
     def _class_counts(self):
@@ -369,11 +370,6 @@ def _filler(key, like):
     if entry == "num_batches_tracked":
         return like, f"{like.item()}, as before: the file does not count batches"
     return torch.full_like(like, _IDENTITY[entry]), "a norm that the other project lacks, set to change nothing"
-
-
-def _some(title, names, limit=4):
-    more = f", and {len(names) - limit} more" if len(names) > limit else ""
-    return [f"  {title}: {', '.join(names[:limit])}{more}"] if names else []
 
 
 # ---- To another project ----------------------------------------------------------------------------------------------

@@ -47,12 +47,13 @@ def _describe(own, state, source, missing, unexpected, reshaped):
         )
     fitting = len(own) - len(missing) - len(reshaped)
     lines = [f"'{source}' is a checkpoint of another network ({fitting} of {len(own)} entries fit):"]
-    lines += _some("missing in the file", missing)
-    lines += _some("unknown to this network", unexpected)
-    lines += _some("of another shape", [f"{k} {tuple(state[k].shape)}, not {tuple(own[k].shape)}" for k in reshaped])
+    lines += list_some("missing in the file", missing)
+    lines += list_some("unknown to this network", unexpected)
+    lines += list_some("of another shape", [f"{k} {tuple(state[k].shape)}, not {tuple(own[k].shape)}" for k in reshaped])
     return "\n".join(lines + ["check MODEL.MODEL_NAME and the network's keys in the config"])
 
 
-def _some(title, names, limit=4):
+def list_some(title, names, limit=4):
+    """A line for an error message: the first `limit` names under a title, and how many more; no line for no names."""
     more = f", and {len(names) - limit} more" if len(names) > limit else ""
     return [f"  {title}: {', '.join(names[:limit])}{more}"] if names else []

@@ -92,7 +92,7 @@ def load_tensors(path):
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"'{path}' is not a checkpoint that can be opened safely: it is damaged, or it carries Python objects "
-            f"beside tensors, which are never executed ({str(error).splitlines()[0]})"
+            "beside tensors, which are never executed"
         ) from error
     except Exception as error:  # what torch.load raises on a damaged file is of any kind: struct.error, IndexError, ...
         raise ValueError(f"'{path}' is not a readable checkpoint; it may be cut short ({error})") from error
