@@ -16,6 +16,7 @@ import torch
 import mutual3d
 from mutual3d.deploy import predict_boxes, predict_video
 from mutual3d.deploy.detect import detect_people, load_detector
+from mutual3d.deploy.predict import is_image
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
 from mutual3d.evaluation.grid import count_costs
 from mutual3d.utils.command_line import run_command
@@ -73,7 +74,7 @@ def show_video(model, path, options):
     for name, probability in prediction.top(options.top, model.class_names):
         print(f"  {100 * probability:5.1f} %  {name}")
     times = f"decoding {prediction.decode_ms:.0f} ms, network {prediction.network_ms:.0f} ms"
-    print(f"  {times} ({options.views} view(s))")
+    print(f"  {times} ({1 if is_image(path) else options.views} view(s))")
 
 
 def find_boxes(path, options):

@@ -44,8 +44,6 @@ class Run:
         self.checkpoints = Checkpoints(self.output)
         self.checkpoint_name = "random weights"
         self.class_names = find_class_names(cfg)
-        largest = str(self.model.space.largest)
-        self.test_configurations = [self.model.space.check(text) for text in cfg.TEST.CONFIGURATIONS or [largest]]
         self.writer = None
         self.seconds = {}
 
@@ -54,13 +52,13 @@ class Run:
     def train(self):
         """Train to SOLVER.MAX_EPOCH, going on from the newest checkpoint of the output directory."""
         cfg = self.cfg
-        self.writer = self._open_writer()
         step = build_step(cfg, self.model, self.device)
         optimizer = build_optimizer(cfg, self.model, step.objective)
         start = self._starting_epoch(optimizer, step)
         if start >= cfg.SOLVER.MAX_EPOCH:
             logger.info("training is finished: %d epochs", start)
             return
+        self.writer = self._open_writer()
         trainer = Trainer(
             step, optimizer, self._loader("train", "train"), build_schedule(cfg),
             device=self.device, max_epoch=cfg.SOLVER.MAX_EPOCH, seed=cfg.RNG_SEED,
@@ -107,6 +105,9 @@ class Run:
         distributed.broadcast_buffers(self.model)
         start = time.perf_counter()
         largest = self.model.space.largest
+        if not self.model.can_evaluate(largest):
+            logger.warning("validation after epoch %d is skipped: %s is not trained in every step", epoch, largest)
+            return
         stats = as_errors(self._measure(loader, [largest], f"validate {epoch}")[largest].values())
         epochs = f"{epoch}/{self.cfg.SOLVER.MAX_EPOCH}"
         log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
@@ -187,18 +188,24 @@ class Run:
             return found
         partial = PartialResult(self.output / ".grid", mark, cfg.PARTIAL_SAVE_SECONDS)
         metrics = self._measure(loader, self.configurations(), "measure the grid", partial)
-        table = self._table(metrics, mark) if distributed.is_main() else None
+        table = self._table(metrics, mark, loader.dataset.num_views) if distributed.is_main() else None
         distributed.barrier()
         if distributed.is_main():
             self._write_table(table)
         partial.remove()
         return table
 
+    @property
+    def test_configurations(self):
+        """What the multi-view test runs: TEST.CONFIGURATIONS, or the largest."""
+        space = self.model.space
+        return [space.check(text) for text in self.cfg.TEST.CONFIGURATIONS or [space.largest]]
+
     def configurations(self):
         """The grid's configurations, each network once."""
-        return grid_configurations(self.model.space, self.cfg.GRID.WIDTH_STEP, self.model.signature)
+        return grid_configurations(self.model.space, self.cfg.GRID.WIDTH_STEP, self.model.network_key)
 
-    def _table(self, metrics, mark):
+    def _table(self, metrics, mark, num_views):
         cfg, configurations = self.cfg, list(metrics)
         devices = self._latency_devices()
         latencies = {}
@@ -208,23 +215,24 @@ class Run:
                 repeats=cfg.GRID.LATENCY_REPEATS, mean=cfg.DATA.MEAN, std=cfg.DATA.STD,
             )  # fmt: skip
         costs = count_costs(self.model, configurations, cfg.DATA.TEST_CROP_SIZE)
-        provenance = self._provenance(next(iter(metrics.values())), devices)
+        provenance = self._provenance(next(iter(metrics.values())), devices, num_views)
         return build_table(self.model, metrics, costs, latencies, {**provenance, "fingerprint": mark})
 
     def _latency_devices(self):
         names = self.cfg.GRID.LATENCY_DEVICES
-        there = [name for name in names if name == "cpu" or torch.cuda.is_available()]
+        there = [name for name in names if torch.device(name).type == "cpu" or torch.cuda.is_available()]
         for name in set(names) - set(there):
             logger.warning("GRID.LATENCY_DEVICES names %s and there is none: not measured", name)
         return [torch.device(name) for name in there]
 
-    def _provenance(self, metric, devices):
+    def _provenance(self, metric, devices, num_views):
         cfg = self.cfg
         return {
             "metric": metric.primary,
             "split": cfg.GRID.SPLIT,
-            "num_views": cfg.GRID.NUM_VIEWS,
+            "num_views": num_views,
             "crop": cfg.DATA.TEST_CROP_SIZE,
+            "cost_counted_at": f"{cfg.DATA.TEST_CROP_SIZE} x {cfg.DATA.TEST_CROP_SIZE} pixels",
             "num_videos": metric.num_videos,
             "dataset": cfg.DATA.PATH_TO_DATA_DIR,
             "model": cfg.MODEL.MODEL_NAME,
@@ -263,7 +271,7 @@ class Run:
         configurations = self.test_configurations
         scores = {}
         metrics = self._measure(loader, configurations, "test", on_scores=_collector(scores))
-        views = f"{cfg.TEST.NUM_ENSEMBLE_VIEWS}x{cfg.TEST.NUM_SPATIAL_CROPS}"
+        views = f"{loader.dataset.num_views}x{loader.dataset.num_crops}"
         results = {str(c): {k: f"{v:.2f}" for k, v in metrics[c].values().items()} for c in configurations}
         for configuration, values in results.items():
             log_json_stats({
@@ -367,6 +375,8 @@ def run(cfg, device):
         this.timed("calibrate", this.calibrate)
     elif adaptive:
         this.load_statistics()
+    if not adaptive and distributed.is_main():
+        this.save_adaptive(None)
     if cfg.GRID.ENABLE and adaptive:
         table = this.timed("measure the grid", this.measure_grid)
         if distributed.is_main():

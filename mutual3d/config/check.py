@@ -61,9 +61,13 @@ def check_config(cfg):
         raise ValueError(f"NONLOCAL.LOCATION is {cfg.NONLOCAL.LOCATION}: non-local blocks are not supported")
     _check_batches(cfg)
     _check_task(cfg)
+    _check_network(cfg)
+    if cfg.TRAIN.DATASET == "ava":
+        _check_ava(cfg)
     if cfg.MUTUAL.ENABLE:
         _check_sizes(cfg)
         _check_method(cfg)
+        _check_interpolated(cfg)
 
 
 def _get(cfg, key):
@@ -96,6 +100,37 @@ def _check_task(cfg):
             raise ValueError(f"DATA.{key} is {cfg.DATA[key]}: mutual3d supports it for images, not for {cfg.TRAIN.DATASET}")
 
 
+IMAGE_NETWORKS = ("MobileNetV1", "MobileNetV2", "MobileNetV3", "ImageResNet", "WideResNet")
+
+
+def _check_network(cfg):
+    """The network must take what the data set gives."""
+    is_video = cfg.TRAIN.DATASET not in IMAGE_DATASETS
+    if is_video and cfg.MODEL.MODEL_NAME in IMAGE_NETWORKS:
+        raise ValueError(f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} takes images, and TRAIN.DATASET is {cfg.TRAIN.DATASET}")
+    if not is_video and cfg.DATA.NUM_FRAMES != 1:
+        raise ValueError(f"DATA.NUM_FRAMES is {cfg.DATA.NUM_FRAMES}: with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be 1")
+
+
+def _check_ava(cfg):
+    """AVA has two splits, results files of its own, and whole frames that differ in size."""
+    wanted = {"GRID.SPLIT": "val", "TEST.SPLIT": "val", "TEST.SAVE_RESULTS_PATH": ""}
+    if cfg.MUTUAL.ENABLE and cfg.CALIBRATION.ENABLE:
+        wanted["CALIBRATION.TRANSFORM"] = "train"
+    for key, value in wanted.items():
+        if _get(cfg, key) != value:
+            raise ValueError(f"{key} is {_get(cfg, key)!r}: with TRAIN.DATASET ava it must be {value!r}")
+
+
+def _check_interpolated(cfg):
+    sizes, trained = cfg.GRID.INTERPOLATED_SIZES, cfg.MUTUAL.SPATIAL_SIZES
+    wrong = [size for size in sizes if size in trained or not min(trained) < size < max(trained)]
+    if sizes and cfg.MUTUAL.BATCHNORM != "private_size":
+        raise ValueError(f"GRID.INTERPOLATED_SIZES is {sizes}: it needs MUTUAL.BATCHNORM private_size")
+    if wrong:
+        raise ValueError(f"GRID.INTERPOLATED_SIZES {wrong} must lie between the trained sizes {trained}")
+
+
 def _check_method(cfg):
     """Rules, objective and norms of a step must go together."""
     mutual = cfg.MUTUAL
@@ -103,8 +138,14 @@ def _check_method(cfg):
         raise ValueError("MUTUAL.OBJECTIVE inplace_distillation needs MUTUAL.LARGEST True: or set MUTUAL.OBJECTIVE labels")
     if mutual.OBJECTIVE.startswith("ensemble") and (mutual.LARGEST or list(mutual.SUBNETS) != ["each_size"]):
         raise ValueError(f"MUTUAL.OBJECTIVE {mutual.OBJECTIVE} needs MUTUAL.SUBNETS [each_size] and MUTUAL.LARGEST False")
-    if mutual.BATCHNORM == "private_width" and not mutual.WIDTHS:
-        raise ValueError("MUTUAL.BATCHNORM private_width needs MUTUAL.WIDTHS, for example [0.25, 0.5, 0.75, 1.0]")
+    if mutual.BATCHNORM != "private_width":
+        return
+    if not mutual.WIDTHS or max(mutual.WIDTHS) != max(mutual.WIDTH_RANGE):
+        raise ValueError(
+            f"MUTUAL.WIDTHS is {mutual.WIDTHS}: private_width needs a list that ends at the range's {max(mutual.WIDTH_RANGE)}"
+        )
+    if list(mutual.SUBNETS) != ["each_width"]:
+        raise ValueError(f"MUTUAL.SUBNETS is {mutual.SUBNETS}: with MUTUAL.BATCHNORM private_width it must be [each_width]")
 
 
 def _check_batches(cfg):

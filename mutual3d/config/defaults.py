@@ -70,7 +70,8 @@ _C.GRID.SPLIT = "val"
 _C.GRID.NUM_VIEWS = 1
 # Devices that latency is measured on: cpu, cuda. An empty list measures none.
 _C.GRID.LATENCY_DEVICES = ["cpu"]
-# Spatial sizes measured beside the trained ones; with private_size their norms are interpolated (RS-Net).
+# Spatial sizes measured beside the trained ones; private_size only, whose norms are interpolated (RS-Net, 4.3). Their
+# statistics are interpolated too with CALIBRATION.ENABLE False, and else calibrated.
 _C.GRID.INTERPOLATED_SIZES = []
 # Timed runs of each configuration, in turns; the median is reported.
 _C.GRID.LATENCY_REPEATS = 10

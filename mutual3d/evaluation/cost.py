@@ -45,21 +45,22 @@ def measure_latency(runs, device, *, repeats=10, warmup=1):
 
 def _time(run, device):
     synchronize = torch.cuda.synchronize if device.type == "cuda" else _nothing
-    synchronize()
+    synchronize(device)
     start = time.perf_counter()
     run()
-    synchronize()
+    synchronize(device)
     return 1000 * (time.perf_counter() - start)
 
 
-def _nothing():
+def _nothing(device):
     """A CPU finishes before it returns."""
 
 
 def latency_key(device, *, dtype="fp32", batch=1):
     """How a table names what a latency was measured on: `cpu-fp32-b1-t2`."""
     threads = f"-t{torch.get_num_threads()}" if device.type == "cpu" else ""
-    return f"{device.type}-{dtype}-b{batch}{threads}"
+    name = str(device) if device.type == "cuda" else device.type
+    return f"{name}-{dtype}-b{batch}{threads}"
 
 
 def device_name(device):

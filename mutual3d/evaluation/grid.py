@@ -15,7 +15,7 @@ def grid_configurations(space, step, signature):
     chosen = {}
     for width in space.widths(step):
         chosen.setdefault(signature(width), width)
-    chosen[signature(space.width_range[1])] = space.width_range[1]
+    chosen[signature(space.widths(step)[-1])] = space.widths(step)[-1]
     widths = set(chosen.values())
     return [c for c in space.grid(step) if c.width in widths]
 

@@ -38,6 +38,8 @@ class AdaptiveNetwork(nn.Module):
     `arguments` is what `create_model` needs to build the same network again. A network of several pathways gives
     `split`, a function that makes them of one clip: the first is the adaptive one, the others always stay whole.
     `clip_frames`: frames of the clip that it takes, where they are not the largest temporal size.
+    `own_statistics` says whose running statistics training keeps: those of the `largest` configuration, of every
+    configuration that has norms of its own (`private`), or of `none`; all others have to be calibrated.
     """
 
     def __init__(self, stages, space, split=None, clip_frames=None):
@@ -45,6 +47,7 @@ class AdaptiveNetwork(nn.Module):
         for name, stage in stages.items():
             self.add_module(name, stage)
         self.space, self.arguments, self.private_by = space, None, None
+        self.own_statistics = "largest"
         self.split, self.clip_frames = split or _one_pathway, clip_frames or space.temporal_sizes[-1]
         self.takes_boxes = getattr(list(stages.values())[-1], "takes_boxes", False)
         self.statistics = MappingProxyType({})
@@ -128,9 +131,9 @@ class AdaptiveNetwork(nn.Module):
     def make_norms_private(self, by):
         """Give each listed width (`by="width"`: S-Net) or each size (`by="size"`: RS-Net) norms of its own.
 
-        A size is one of the products of spatial and temporal sizes. The norms' own running statistics serve the
-        configurations that they are trained at in full: a width at the largest size, a size at the greatest width.
-        Raises ValueError when there are no listed widths, or the greatest is not the range's.
+        A size is one of the products of spatial and temporal sizes. With `own_statistics` private the norms' running
+        statistics serve the configurations that they are trained at in full: a width at the largest size, a size at the
+        greatest width. Raises ValueError when there are no listed widths, or the greatest is not the range's.
         """
         space = self.space
         if by == "width" and (not space.listed_widths or space.listed_widths[-1] != space.width_range[1]):
@@ -173,18 +176,28 @@ class AdaptiveNetwork(nn.Module):
 
     def _private_index(self, configuration):
         """(which of the private norms runs, whether running statistics are this configuration's own)."""
-        largest = self.space.largest
         if self.private_by is None:
-            return 0, configuration == largest
+            return 0, self._keeps_statistics(configuration, configuration == self.space.largest)
+        size, largest = (configuration.spatial, configuration.temporal), self.space.largest
         if self.private_by == "size":
-            key, is_home = (configuration.spatial, configuration.temporal), configuration.width == largest.width
+            key, is_home = size, configuration.width == largest.width
         else:
-            key = configuration.width
-            is_home = (configuration.spatial, configuration.temporal) == (largest.spatial, largest.temporal)
+            key, is_home = configuration.width, size == (largest.spatial, largest.temporal)
         if key not in self._private_keys:
             known = ", ".join(f"{width:g}" for width in self._private_keys)
             raise ValueError(f"{configuration}: width {key} has no norms of its own; there are norms for {known}")
-        return self._private_keys.index(key), is_home
+        return self._private_keys.index(key), self._keeps_statistics(configuration, is_home)
+
+    def _keeps_statistics(self, configuration, is_home):
+        """Whether training updates running statistics at this configuration; `is_home`: its norms are its own."""
+        if self.own_statistics == "largest":
+            return configuration == self.space.largest
+        return is_home and self.own_statistics == "private"
+
+    def can_evaluate(self, configuration):
+        """Whether the configuration runs in evaluation: it was calibrated, or running statistics are its own."""
+        configuration = self.space.check(configuration)
+        return self._private_index(configuration)[1] or self.find_statistics(configuration) is not None
 
     # ---- Statistics ----------------------------------------------------------------------------------------------
 
@@ -207,7 +220,11 @@ class AdaptiveNetwork(nn.Module):
         return next((s for c, s in self.statistics.items() if self._statistics_key(c) == key), None)
 
     def _statistics_key(self, configuration):
-        return self.signature(configuration.width), configuration.spatial, configuration.temporal
+        return self.network_key(configuration.width), configuration.spatial, configuration.temporal
+
+    def network_key(self, width):
+        """What tells networks apart: the signature, and the width itself where it has norms of its own."""
+        return self.signature(width), width if self.private_by == "width" else None
 
     def _refuse_uncalibrated(self):
         if not self._runs_in_eval:

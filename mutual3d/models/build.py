@@ -28,11 +28,14 @@ _BUILDERS = {
 BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size"}
 
 
-def create_model(name, *, space, batchnorm="calibrated", interpolated_sizes=(), **arguments):
+def create_model(
+    name, *, space, batchnorm="calibrated", own_statistics="largest", interpolated_sizes=(), **arguments
+):  # fmt: skip
     """The network `name` for `space`, a SearchSpace or its fields as a dict.
 
-    batchnorm: calibrated, private_width or private_size (MUTUAL.BATCHNORM). interpolated_sizes: spatial sizes beside the
-    trained ones, each with norms between its neighbours'. Raises ValueError for an unknown name.
+    batchnorm: calibrated, private_width or private_size (MUTUAL.BATCHNORM). own_statistics: whose running statistics
+    training keeps, largest, private or none (see AdaptiveNetwork). interpolated_sizes: spatial sizes beside the trained
+    ones, each with norms between its neighbours'. Raises ValueError for an unknown name.
     """
     if name not in _BUILDERS:
         raise ValueError(f"there is no network '{name}': choose among {', '.join(_BUILDERS)}")
@@ -40,9 +43,12 @@ def create_model(name, *, space, batchnorm="calibrated", interpolated_sizes=(), 
     if batchnorm not in BATCHNORMS:
         raise ValueError(f"MUTUAL.BATCHNORM is '{batchnorm}': choose among {', '.join(BATCHNORMS)}")
     network = _BUILDERS[name](space=space, **arguments)
+    network.own_statistics = own_statistics
     if BATCHNORMS[batchnorm]:
         network.make_norms_private(BATCHNORMS[batchnorm])
-    network.arguments = {"name": name, "space": _plain_space(space), "batchnorm": batchnorm, **arguments}
+    network.activate(network.space.largest)
+    shared = {"name": name, "space": _plain_space(space), "batchnorm": batchnorm, "own_statistics": own_statistics}
+    network.arguments = {**shared, **arguments}
     for size in interpolated_sizes:
         network.add_size(size)
     return network
@@ -70,7 +76,17 @@ def model_arguments(cfg):
         legal = ", ".join(key for key, _ in MODEL_REGISTRY)
         raise ValueError(f"MODEL.MODEL_NAME is '{name}': mutual3d has {legal}")
     batchnorm = cfg.MUTUAL.BATCHNORM if cfg.MUTUAL.ENABLE else "calibrated"
-    return {**MODEL_REGISTRY.get(name)(cfg), "batchnorm": batchnorm}
+    return {**MODEL_REGISTRY.get(name)(cfg), "batchnorm": batchnorm, "own_statistics": own_statistics(cfg)}
+
+
+def own_statistics(cfg):
+    """Whose running statistics a run keeps: of what runs in every step with norms that nothing else uses."""
+    always = {"private_width": "each_width", "private_size": "each_size"}.get(cfg.MUTUAL.BATCHNORM)
+    if not cfg.MUTUAL.ENABLE:
+        return "largest"
+    if always in cfg.MUTUAL.SUBNETS:
+        return "private"
+    return "largest" if cfg.MUTUAL.LARGEST or {"each_width", "each_size"} & set(cfg.MUTUAL.SUBNETS) else "none"
 
 
 def search_space(cfg):

@@ -62,7 +62,13 @@ def _draw(space, rule, generator):
         [pick(sizes, generator)] if source == "random" else _listed(sizes, source)
         for source, sizes in ((rule.spatial, space.spatial_sizes), (rule.temporal, space.temporal_sizes))
     )
-    return [Configuration(*values) for values in itertools.product(widths, spatial, temporal)]
+    drawn = [Configuration(*values) for values in itertools.product(widths, spatial, temporal)]
+    # Of sizes in space and time the one with more pixels counts as the larger.
+    return drawn if len(drawn) == 1 else sorted(drawn, key=_pixels, reverse=True)
+
+
+def _pixels(configuration):
+    return configuration.spatial**2 * configuration.temporal, configuration.width
 
 
 def _draw_widths(space, source, generator):

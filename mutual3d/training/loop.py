@@ -47,7 +47,7 @@ class Trainer:
             self._take_unreadable(batch)
             rate = self._set_rate(epoch + iteration / len(self.loader))
             result = self._train_batch(batch, epoch * len(self.loader) + iteration)
-            meter.update(result, rate)
+            meter.update(result, rate, self.step.model.space.largest)
             if (iteration + 1) % self.log_period == 0:
                 log_json_stats(meter.iteration_stats(iteration))
         self.unreadable.check_everywhere()
@@ -112,7 +112,7 @@ class _Meter:
     def data_ready(self):
         self.ready = time.perf_counter()
 
-    def update(self, result, rate):
+    def update(self, result, rate, largest):
         now = time.perf_counter()
         self.last = {"dt": now - self.mark, "dt_data": self.ready - self.mark, "dt_net": now - self.ready, "lr": rate}
         self.mark = now
@@ -120,7 +120,9 @@ class _Meter:
             self.times[key] += self.last[key]
         count = len(result.labels)
         self.samples += count
-        values = {"loss": sum(result.losses) * count, "loss_largest": result.losses[0] * count, **_errors(result)}
+        values = {"loss": sum(result.losses) * count, **_errors(result)}
+        if result.configurations[0] == largest:
+            values["loss_largest"] = result.losses[0] * count
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in values.items()}
 
     def iteration_stats(self, iteration):

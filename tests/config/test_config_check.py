@@ -88,3 +88,37 @@ def test_the_largest_sizes_are_those_of_the_data(key, value, message):
     with pytest.raises(ValueError, match=f"{key} is .*{message}"):
         load_config(None, [*MUTUAL, key, value])
     load_config(None, [key, value])
+
+
+AVA = ("TRAIN.DATASET", "ava", "TEST.DATASET", "ava", "DETECTION.ENABLE", "True", "MODEL.HEAD_ACT", "sigmoid",
+       "MODEL.LOSS_FUNC", "bce", "TEST.SPLIT", "val")  # fmt: skip
+
+
+@pytest.mark.parametrize("words, message", [
+    (("TRAIN.DATASET", "charades"), "TEST.DATASET is 'kinetics': with TRAIN.DATASET charades"),
+    (("MODEL.LOSS_FUNC", "bce"), "MODEL.LOSS_FUNC is 'bce': with TRAIN.DATASET kinetics it must be cross_entropy"),
+    (("DATA.CROP_PADDING", "4"), "DATA.CROP_PADDING is 4: mutual3d supports it for images"),
+    (("MODEL.MODEL_NAME", "MobileNetV2"), "MobileNetV2 takes images, and TRAIN.DATASET is kinetics"),
+    (("TRAIN.DATASET", "digits", "TEST.DATASET", "digits"), "DATA.NUM_FRAMES is 8: with TRAIN.DATASET digits it must be 1"),
+    ((*AVA, "GRID.SPLIT", "train"), "GRID.SPLIT is 'train': with TRAIN.DATASET ava it must be 'val'"),
+    ((*AVA, "TEST.SAVE_RESULTS_PATH", "scores"), "TEST.SAVE_RESULTS_PATH is 'scores': with TRAIN.DATASET ava"),
+])  # fmt: skip
+def test_data_task_and_network_must_go_together(words, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(None, words)
+
+
+METHOD = ("MODEL.MODEL_NAME", "X3D", "MUTUAL.ENABLE", "True", "DATA.NUM_FRAMES", "16")
+
+
+@pytest.mark.parametrize("words, message", [
+    (("MUTUAL.LARGEST", "False"), "inplace_distillation needs MUTUAL.LARGEST True"),
+    (("MUTUAL.OBJECTIVE", "ensemble_distillation"), r"needs MUTUAL.SUBNETS \[each_size\] and MUTUAL.LARGEST False"),
+    (("MUTUAL.BATCHNORM", "private_width"), "private_width needs a list that ends at the range's 1.0"),
+    (("MUTUAL.BATCHNORM", "private_width", "MUTUAL.WIDTHS", "[0.7, 1.0]"), r"it must be \[each_width\]"),
+    (("GRID.INTERPOLATED_SIZES", "[176]"), "it needs MUTUAL.BATCHNORM private_size"),
+    (("GRID.INTERPOLATED_SIZES", "[300]", "MUTUAL.BATCHNORM", "private_size"), r"\[300\] must lie between the trained sizes"),
+])  # fmt: skip
+def test_rules_objective_and_norms_must_go_together(words, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(None, (*METHOD, *words))

@@ -5,6 +5,7 @@ import torch
 from networks import calibrate_at_random
 from tiny import NETWORK
 
+from mutual3d.evaluation import grid_configurations
 from mutual3d.layers import BNStatistics, slimmable_norms
 from mutual3d.models import create_model
 from mutual3d.sampling import Configuration
@@ -14,7 +15,8 @@ SPACE = {"width_range": [0.5, 1.0], "spatial_sizes": [16, 24], "temporal_sizes":
 
 def network(batchnorm, **space):
     torch.manual_seed(0)
-    model = create_model("x3d", space={**SPACE, **space}, num_classes=3, batchnorm=batchnorm, **NETWORK)
+    own = "largest" if batchnorm == "calibrated" else "private"
+    model = create_model("x3d", space={**SPACE, **space}, num_classes=3, batchnorm=batchnorm, own_statistics=own, **NETWORK)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     for norm in slimmable_norms(model).values():
@@ -60,6 +62,24 @@ def test_other_configurations_have_to_be_calibrated_and_unlisted_widths_are_refu
     assert torch.isfinite(model.activate("0.75-16-2")(model.fit_clip(clip()))).all()
     with pytest.raises(ValueError, match="width 0.75 has no norms of its own; there are norms for 1, 0.5"):
         network("private_width").activate("0.75-24-4")
+
+
+def test_norms_that_are_not_always_trained_in_full_have_to_be_calibrated():
+    """Sampled widths with norms of each size: running statistics are kept for the largest configuration alone."""
+    model = network("private_size").eval()
+    model.own_statistics = "largest"
+    assert model.can_evaluate("1-24-4") and not model.can_evaluate("1-16-4")
+    with pytest.raises(RuntimeError, match="1-16-4 was never calibrated"):
+        model.extract("1-16-4")
+    model.own_statistics = "none"
+    assert not model.can_evaluate("1-24-4")
+
+
+def test_widths_of_one_signature_are_two_networks_where_they_have_norms_of_their_own():
+    model = network("private_width", listed_widths=[0.5, 0.52, 1.0])
+    assert model.signature(0.5) == model.signature(0.52) and model.network_key(0.5) != model.network_key(0.52)
+    grid = grid_configurations(model.space, 0.1, model.network_key)
+    assert {c.width for c in grid} == {0.5, 0.52, 1.0}
 
 
 def test_a_private_width_costs_what_its_own_norms_hold_and_no_more():

@@ -35,7 +35,8 @@ def test_rules_that_list_run_everything_from_the_greatest_down():
     widths = sample_subnets(space, ["each_width"], step_generator(0, 0))
     assert [str(c) for c in widths] == ["1-224-16", "0.85-224-16", "0.7-224-16"]
     sizes = sample_subnets(SPACE, ["each_size"], step_generator(0, 0))
-    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 16 and sizes[0] == SPACE.largest
+    pixels = [c.spatial**2 * c.temporal for c in sizes]
+    assert pixels == sorted(pixels, reverse=True) and len(set(sizes)) == 16 and sizes[0] == SPACE.largest
     with pytest.raises(ValueError, match="set MUTUAL.WIDTHS"):
         sample_subnets(SPACE, ["each_width"], step_generator(0, 0))
 
