@@ -1,6 +1,6 @@
 """How the batch norm statistics of a trained US-Net are computed, and what that is worth (US-Net, Table 3).
 
-python benchmarks/post_statistics.py --run out/methods_2d/cifar10-6/US_NET-seed0
+python benchmarks/post_statistics.py --run out/methods_2d/cifar10-30/US_NET-seed0
 
 Statistics of every width from one batch, from 1024 images and from all of them, exact; and by a moving average over all.
 Writes benchmarks/results/post_statistics.csv: top-1 in per cent at the full size, the mean of all widths beside each.

@@ -1,6 +1,6 @@
 """Write train.csv, val.csv and test.csv from the files that a data set is published with; see its page in datasets/.
 
-    python datasets/write_lists.py kinetics --train train.csv --val validate.csv --videos /data/k400 --output /data/k400
+    python datasets/write_lists.py kinetics --train annotations/train.csv --val annotations/validate.csv --videos /data/k400 --output /data/k400
     python datasets/write_lists.py ucf101 --lists ucfTrainTestlist --videos UCF-101 --output /data/ucf101
     python datasets/write_lists.py hmdb51 --lists testTrainMulti_7030_splits --videos hmdb51_org --output /data/hmdb51
     python datasets/write_lists.py charades --train Charades_v1_train.csv --val Charades_v1_test.csv --videos frames \\

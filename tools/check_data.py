@@ -11,6 +11,7 @@ readable or some rows of AVA's annotations are wrong, 2 when the list itself is 
 
 import argparse
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -94,7 +95,7 @@ def check_ava_set(args):
 
     problems = []
     for place, cause in check_ava(
-        frame_dir=args.path_prefix,
+        frame_dir=args.path_prefix or Path(args.csv).parent,
         frame_lists=[args.csv],
         ground_truth=args.ground_truth,
         detected=args.detected,

@@ -41,6 +41,8 @@ def parse(arguments=None):
     parsed = parser.parse_args(arguments)
     if parsed.config and (parsed.gflops or parsed.latency_ms):
         parser.error("give --config or a budget, not both")
+    if parsed.boxes and parsed.detector:
+        parser.error("give --boxes or --detector, not both")
     if parsed.output and len(parsed.video) > 1:
         parser.error("--output is one file: give one --video")
     return parsed
@@ -110,7 +112,10 @@ def main(arguments=None):
     model = load_onto(options.device, options.model)
     choose(model, options)
     description = describe_active(model)
-    show = show_boxes if model.network.takes_boxes else show_video
+    takes_boxes = model.network.takes_boxes
+    if not takes_boxes and (options.boxes or options.detector or options.output):
+        raise ValueError("--boxes, --detector and --output are for models that classify boxes; this one classifies clips")
+    show = show_boxes if takes_boxes else show_video
     for path in options.video:
         print(f"{path}: {description}")
         show(model, path, options)

@@ -77,7 +77,7 @@ class Run:
         if cfg.TRAIN.AUTO_RESUME and newest is not None:
             if cfg.TRAIN.CHECKPOINT_FILE_PATH:
                 logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
-            epoch = self.checkpoints.resume(self.model, optimizer, step.scaler, step.objective)
+            epoch = self.checkpoints.resume(self.model, optimizer, step.scaler, step.objective, recipe_of(cfg))
             self.checkpoint_name = self.checkpoints.path(epoch).name
             logger.info("going on from '%s'", newest)
             return epoch
@@ -89,7 +89,8 @@ class Run:
         last = epoch == self.cfg.SOLVER.MAX_EPOCH
         if last or epoch % self.cfg.TRAIN.CHECKPOINT_PERIOD == 0:
             self.checkpoints.save(
-                self.model, optimizer, epoch=epoch, config=self.cfg.dump(), scaler=step.scaler, objective=step.objective
+                self.model, optimizer, epoch=epoch, config=self.cfg.dump(), scaler=step.scaler, objective=step.objective,
+                recipe=recipe_of(self.cfg),
             )
             self.checkpoint_name = self.checkpoints.path(epoch).name
         if last or epoch % self.cfg.TRAIN.EVAL_PERIOD == 0:
@@ -330,6 +331,14 @@ class Run:
         result = stage(*arguments)
         self.seconds[name] = time.perf_counter() - start
         return result
+
+
+def recipe_of(cfg):
+    """The settings that make a run another one, as text; its length, rates and places may change."""
+    keys = ("MODEL.MODEL_NAME", "MODEL.NUM_CLASSES", "TRAIN.DATASET", "MUTUAL.ENABLE", "DATA.NUM_FRAMES", "DATA.TRAIN_CROP_SIZE")
+    if cfg.MUTUAL.ENABLE:
+        keys += tuple(f"MUTUAL.{name}" for name in cfg.MUTUAL)
+    return {key: str(functools.reduce(lambda node, part: node[part], key.split("."), cfg)) for key in keys}
 
 
 def as_errors(values):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mutual3d.data.frame_list_reader import FrameListReader, read_frame_list
+from mutual3d.utils.files import read_text
 from mutual3d.utils.logging import progress_bar
 
 NUM_ACTIONS = 80
@@ -282,7 +283,7 @@ def read_excluded(path):
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of excluded timestamps '{path}' (AVA.EXCLUSION_FILE); it may be empty")
     excluded = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         video, found, second = line.strip().rpartition(",")
         if line.strip() and not (found and video and second.strip().isdigit()):
             raise ValueError(f"'{path}', line {number}: {line!r} is not 'video,second', as in '-5KQ66BBWC4,902'")
@@ -303,7 +304,7 @@ def read_label_map(path, num_classes=NUM_ACTIONS):
     if not path.is_file():
         raise FileNotFoundError(f"there is no label map '{path}' (AVA.ANNOTATION_DIR, AVA.LABEL_MAP_FILE)")
     classes = {}
-    for item in _ITEM.findall(path.read_text(encoding="utf-8")):
+    for item in _ITEM.findall(read_text(path)):
         name, number = _NAME.search(item), _ID.search(item)
         if not name or not number:
             raise ValueError(f"'{path}': {' '.join(item.split())!r} has not both, a name and an id")

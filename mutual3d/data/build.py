@@ -79,6 +79,9 @@ def _videos(cfg, videos, mode, num_views):
 
 def _ava(cfg, split, mode, num_views):
     """Keyframes and boxes: the split `train` is AVA.TRAIN_*, every other one AVA.TEST_*. A keyframe is one view."""
+    for key in ("FRAME_DIR", "FRAME_LIST_DIR", "ANNOTATION_DIR"):
+        if not cfg.AVA[key]:
+            raise ValueError(f"AVA.{key} is empty: name the folder (datasets/AVA.md)")
     is_train_split = split == "train"
     frames = read_ava_frames(
         _in(cfg.AVA.FRAME_LIST_DIR, cfg.AVA.TRAIN_LISTS if is_train_split else cfg.AVA.TEST_LISTS), cfg.AVA.FRAME_DIR,
@@ -176,7 +179,8 @@ def find_class_names(cfg):
     if cfg.TRAIN.DATASET == "ava":
         return _ava_class_names(cfg)
     if cfg.TRAIN.DATASET in IMAGE_SETS:
-        return _open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, "train", cfg.MODEL.NUM_CLASSES).classes
+        split = "train" if cfg.TRAIN.ENABLE else cfg.TEST.SPLIT
+        return _open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, split, cfg.MODEL.NUM_CLASSES).classes
     default = Path(cfg.DATA.PATH_TO_DATA_DIR) / "classes.txt"
     return _checked_names(cfg, default) if default.is_file() else None
 

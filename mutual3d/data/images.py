@@ -148,12 +148,15 @@ def _open_npz(path, split):
     """x_train and x_test, uint8 N, H, W, 3; y_train and y_test; perhaps classes, the names."""
     _existing(path, "give a directory or an npz file")
     part = "train" if split == "train" else "test"
-    with np.load(path, allow_pickle=False) as arrays:
-        missing = {f"x_{part}", f"y_{part}"} - set(arrays)
-        if missing:
-            raise ValueError(f"'{path}' lacks {', '.join(sorted(missing))}: it has {', '.join(arrays) or 'nothing'}")
-        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        classes = arrays["classes"] if "classes" in arrays else np.arange(labels.max(initial=-1) + 1)
+    arrays = _read_npz(path)
+    missing = {f"x_{part}", f"y_{part}"} - set(arrays)
+    if missing:
+        raise ValueError(f"'{path}' lacks {', '.join(sorted(missing))}: it has {', '.join(arrays) or 'nothing'}")
+    images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"'{path}': y_{part} is of type {labels.dtype}; labels must be whole numbers")
+    counts = (arrays[name].max(initial=-1) + 1 for name in ("y_train", "y_test") if name in arrays)
+    classes = arrays["classes"] if "classes" in arrays else np.arange(max(counts))
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or labels.shape != images.shape[:1]:
         raise ValueError(
             f"'{path}': x_{part} is {images.dtype} of shape {images.shape} and y_{part} has shape {labels.shape}; "
@@ -161,6 +164,14 @@ def _open_npz(path, split):
         )
     _check_labels(labels, len(classes), path)
     return ImageArray(images, labels, classes)
+
+
+def _read_npz(path):
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # a damaged file raises errors of any kind: BadZipFile, ValueError, EOFError, ...
+        raise ValueError(f"'{path}' is not a readable npz file of arrays of numbers: {error}") from error
 
 
 def _check_labels(labels, num_classes, path):
@@ -174,6 +185,8 @@ def _open_food101(root, split):
     part = "train" if split == "train" else "test"
     listing = _existing(folder / "meta" / f"{part}.json", "unpack food-101.tar.gz, and name the directory it is in")
     names_of = read_json(listing)
+    if not isinstance(names_of, dict):
+        raise ValueError(f"'{listing}' must be {{class: [class/number, ...]}}, as it is published")
     _existing(folder / "images", "unpack food-101.tar.gz, and name the directory it is in")
     classes = sorted(names_of)
     rows = [(folder / "images" / f"{name}.jpg", label) for label, key in enumerate(classes) for name in names_of[key]]

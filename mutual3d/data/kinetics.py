@@ -11,7 +11,7 @@ import torch
 from mutual3d.data.decode import VideoError, check_backend, open_video
 from mutual3d.data.frames import random_clip, view_clip
 from mutual3d.data.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
-from mutual3d.utils.files import atomic_write, read_json
+from mutual3d.utils.files import atomic_write, read_json, read_text
 
 
 class BadVideo(NamedTuple):
@@ -82,7 +82,7 @@ def read_rows(csv_path, form):
             f"there is no video list '{csv_path}': write one row '{form}' for each video "
             "(DATA.PATH_TO_DATA_DIR names the folder)"
         )
-    lines = csv_path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(csv_path).splitlines()
     rows = [(f"'{csv_path}', line {number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise ValueError(f"the video list '{csv_path}' is empty: write one row '{form}' for each video")
@@ -125,7 +125,7 @@ def read_class_names(path):
         names = read_json(path)
         names = _order_names(path, names) if isinstance(names, dict) else names
     else:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         names = _drop_codes(path, names) if names and re.match(r"c\d{3} ", names[0]) else names
     if not isinstance(names, list) or not names:
         raise ValueError(f"the class names '{path}' must be one name a line, a json list, or a json {{name: label}}")

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from mutual3d.data.charades import read_charades
+from mutual3d.data.charades import is_official_csv, read_charades
 from mutual3d.data.extraction import list_videos, write_frame_rows
 from mutual3d.data.kinetics import write_lines
 from mutual3d.utils.files import ensure_directory
@@ -113,6 +113,8 @@ def write_charades_frames(csv_path, annotations, frames, fps=24, num_classes=157
     A video's images, sorted by name, show it from its start at `fps`. Paths are relative to `frames`. Returns (number of
     videos, ids of those without frames). Raises FileNotFoundError where there are no frames at all.
     """
+    if fps <= 0 or not is_official_csv(annotations):
+        raise ValueError(f"'{annotations}' must be one of Charades' own csv files, and --fps ({fps}) above 0")
     videos = read_charades(annotations, num_classes=num_classes)
     images = {Path(video.path).stem: _images(Path(frames) / Path(video.path).stem) for video in videos}
     missing = [name for name, paths in images.items() if not paths]

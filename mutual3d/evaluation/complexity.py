@@ -32,10 +32,10 @@ def split_cost(model, configuration, crop):
 
     A module called pathway{i}_... belongs to pathway i, as in PySlowFast; fusions and heads belong to all of them.
     """
-    network, pathways = _network_and_inputs(model, configuration, crop)
+    network, pathways, *boxes = _network_and_inputs(model, configuration, crop)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        network.eval()(pathways)
+        network.eval()(pathways, *boxes)
     counted = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
     root = type(network).__name__
     return [_stage_cost(name, stage, counted, root, len(pathways)) for name, stage in network.named_children()]
@@ -52,11 +52,11 @@ def _stage_cost(name, stage, counted, root, num_pathways):
 
 
 def _network_and_inputs(model, configuration, crop):
-    """The plain network of `configuration` and its pathways of one view, without memory for either."""
+    """The plain network of `configuration`, its pathways of one view, and a box if it takes any; without memory."""
     meta = copy.deepcopy(model).to("meta").activate(configuration)
     dtype = next(meta.parameters()).dtype
     clip = torch.empty(1, 3, meta.clip_frames, crop, crop, device="meta", dtype=dtype)
-    return meta.subnetwork(configuration), meta.fit_clip(clip)
+    return meta.subnetwork(configuration), meta.fit_clip(clip), *whole_picture(meta, "meta")
 
 
 # ---- A training step -------------------------------------------------------------------------------------------------

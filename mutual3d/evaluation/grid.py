@@ -24,11 +24,11 @@ def count_costs(model, configurations, crop):
     """{configuration: Cost} of one view cut at `crop` pixels."""
     meta = copy.deepcopy(model).to("meta")
     clip = torch.empty(1, 3, model.clip_frames, crop, crop, device="meta")
-    inputs = _whole_picture(meta, "meta")
+    inputs = whole_picture(meta, "meta")
     return {c: count_cost(meta.subnetwork(c), p, *inputs) for c, p in meta.fit_clips(clip, configurations)}
 
 
-def _whole_picture(model, device):
+def whole_picture(model, device):
     """One box around everything, as a list of arguments, for a network that classifies boxes; else nothing."""
     return [torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0]], device=device)] if model.takes_boxes else []
 
@@ -37,7 +37,7 @@ def measure_latencies(model, configurations, crop, device, *, repeats, mean, std
     """{device key: {configuration: median ms}} of one clip, from the uint8 clip at full size to the logits."""
     clip = torch.randint(0, 256, (1, 3, model.clip_frames, crop, crop), dtype=torch.uint8)
     model = copy.deepcopy(model).place(device)
-    inputs = _whole_picture(model, device)
+    inputs = whole_picture(model, device)
 
     def runner(configuration):
         def prepare_run():

@@ -23,8 +23,11 @@ class Checkpoints:
         found = [path for path in paths if re.fullmatch(r"checkpoint_epoch_\d+", path.stem)]
         return max(found, key=lambda path: int(path.stem.rsplit("_", 1)[1]), default=None)
 
-    def save(self, model, optimizer, *, epoch, config="", scaler=None, objective=None):
-        """Write the state after `epoch` finished epochs, on the main process. `config` is kept as text."""
+    def save(self, model, optimizer, *, epoch, config="", scaler=None, objective=None, recipe=None):
+        """Write the state after `epoch` finished epochs, on the main process. `config` is kept as text.
+
+        recipe: {setting: its value as text} that a run which goes on from here must share.
+        """
         if not distributed.is_main():
             return
         save_tensors(
@@ -37,10 +40,11 @@ class Checkpoints:
                 "scaler_state": None if scaler is None else scaler.state_dict(),
                 "objective_state": None if objective is None else objective.state_dict(),
                 "cfg": config,
+                "recipe": recipe or {},
             },
         )
 
-    def resume(self, model, optimizer, scaler=None, objective=None):
+    def resume(self, model, optimizer, scaler=None, objective=None, recipe=None):
         """Load the newest checkpoint into model and optimizer; returns the number of finished epochs, 0 if none."""
         path = self.last()
         if path is None:
@@ -51,6 +55,7 @@ class Checkpoints:
                 f"'{path}' is no training checkpoint of this project: move it away, or set TRAIN.AUTO_RESUME False and "
                 "give it as TRAIN.CHECKPOINT_FILE_PATH to start from its weights"
             )
+        _check_recipe(path, state.get("recipe") or {}, recipe or {})
         load_weights(model, state["model_state"], path)
         optimizer.load_state_dict(state["optimizer_state"])
         if scaler is not None and state["scaler_state"]:
@@ -58,3 +63,13 @@ class Checkpoints:
         if objective is not None and state.get("objective_state"):
             objective.load_state_dict(state["objective_state"])
         return state["epoch"]
+
+
+def _check_recipe(path, saved, own):
+    """Another recipe in the same directory must not go on from this one's weights, or take them for its own."""
+    other = [f"{key} is {own[key]}, there {value}" for key, value in saved.items() if own.get(key, value) != value]
+    if other:
+        raise ValueError(
+            f"'{path}' belongs to another run ({'; '.join(other)}): choose another OUTPUT_DIR, or set "
+            "TRAIN.AUTO_RESUME False to start anew"
+        )

@@ -73,6 +73,14 @@ def read_json(path):
         raise ValueError(f"'{path}' is not valid JSON: {error}") from error
 
 
+def read_text(path):
+    """The text of a file, without a byte order mark; ValueError that names the file when it is no text."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not a text file: {error}") from error
+
+
 def save_tensors(path, value):
     """`torch.save` of plain containers, numbers, strings and tensors, atomically."""
     with atomic_write(path) as temporary:

@@ -74,7 +74,7 @@ def ava(tmp_path_factory):
         "AVA.FRAME_DIR": data / "frames", "AVA.FRAME_LIST_DIR": data / "frame_lists",
         "AVA.ANNOTATION_DIR": data / "annotations", "AVA.TRAIN_PREDICT_BOX_LISTS": ["ava_train_predicted_boxes.csv"],
         "RESNET.SPATIAL_STRIDES": [[1], [2], [1], [1]], "RESNET.SPATIAL_DILATIONS": [[1], [1], [2], [4]],
-        "CALIBRATION.TRANSFORM": "train", "TRAIN.CHECKPOINT_FILE_PATH": finished_checkpoint(directory / "k.pyth"),
+        "CALIBRATION.TRANSFORM": "train", "TEST.SPLIT": "val", "TRAIN.CHECKPOINT_FILE_PATH": finished_checkpoint(directory / "k.pyth"),
         "TRAIN.ACCUMULATION_STEPS": 2, "TRAIN.MIXED_PRECISION": True,
     }  # fmt: skip
     return run(directory, data, **changes), data
@@ -170,3 +170,20 @@ def test_resuming_goes_on_with_what_the_objective_has_learned(tmp_path):
     first, second = (torch.load(directory / name, weights_only=True) for directory in (whole, output))
     assert torch.equal(first["objective_state"]["alpha"], second["objective_state"]["alpha"])
     assert all(torch.equal(value, second["model_state"][key]) for key, value in first["model_state"].items())
+
+
+def test_another_recipe_in_the_same_directory_is_refused(charades, tmp_path):
+    """Fine-tuning the largest alone, then adaptively, into one directory must not pass the first network off as the second."""
+    changes = {**IMAGES, **METHODS["multi_scale"], "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.ENABLE": False}
+    run(tmp_path, "", **changes)
+    with pytest.raises(ValueError, match="belongs to another run .*MUTUAL.SUBNETS.*choose another OUTPUT_DIR"):
+        run(tmp_path, "", **{**changes, **METHODS["mutual"]})
+    run(tmp_path, "", **{**changes, "SOLVER.MAX_EPOCH": 2})
+
+
+def test_a_network_that_is_not_adaptive_is_saved_to_predict_with(tmp_path, capsys):
+    output = run(tmp_path, write_set(tmp_path / "set"), **{"MUTUAL.ENABLE": False, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1})
+    load_tool("predict").main(["--model", str(output / "adaptive.pyth"), "--video", str(tmp_path / "set" / "0.mp4")])
+    assert "configuration 1-24-4" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--boxes, --detector and --output are for models that classify boxes"):
+        load_tool("predict").main(["--model", str(output / "adaptive.pyth"), "--video", "0.mp4", "--boxes", "b.csv"])
