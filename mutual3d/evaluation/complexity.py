@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mutual3d.sampling import expected_step_cost
 
-from .grid import count_costs
+from .grid import count_costs, whole_picture
 
 
 class StageCost(NamedTuple):
@@ -157,11 +157,11 @@ def count_activation_bytes(model, configuration, crop):
     Counted are the clip, the activations that autograd keeps, and gradients on their way. Not counted are weights and
     their gradients, optimizer state, and what convolution libraries take for themselves.
     """
-    network, pathways = _network_and_inputs(model, configuration, crop)
+    network, pathways, *boxes = _network_and_inputs(model, configuration, crop)
     for parameter in network.train().parameters():
         parameter.register_post_accumulate_grad_hook(_drop_gradient)
     with LiveBytes(pathways, [*network.parameters(), *network.buffers()]) as live:
-        network(pathways).sum().backward()
+        network(pathways, *boxes).sum().backward()
     return live.peak
 
 
