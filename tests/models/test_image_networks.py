@@ -65,7 +65,7 @@ def test_every_group_of_layers_may_have_a_width_of_its_own(case):
 @pytest.mark.parametrize("batchnorm, text", [("private_width", "0.5-48"), ("private_size", "1-32")])
 def test_norms_may_be_private(case, batchnorm, text):
     space = {"width_range": [0.5, 1.0], "spatial_sizes": [32, 48], "temporal_sizes": [1], "listed_widths": [0.5, 1.0]}
-    model = fill_by_rule(create_model(**case.arguments, space=space, batchnorm=batchnorm)).double().eval()
+    model = fill_by_rule(create_model(**case.arguments, space=space, batchnorm=batchnorm, own_statistics="private")).double().eval()
     inputs = case.inputs(Configuration.parse(text), torch.float64)
     logits = model.activate(text)(inputs)
     assert not torch.allclose(logits, model.activate(model.space.largest)(inputs))
