@@ -45,6 +45,7 @@ METHODS = {
     "mutual": Method("MUTUAL"),
     "us_net": Method("US_NET", sizes="full"),
     "us_net+": Method("US_NET"),
+    "us_net_multi_scale": Method("US_NET_MULTI_SCALE"),
     "s_net": Method("S_NET"),
     "rs_net": Method("RS_NET"),
     "rs_net_vanilla": Method("RS_NET_VANILLA"),

@@ -131,11 +131,19 @@ def _check_interpolated(cfg):
         raise ValueError(f"GRID.INTERPOLATED_SIZES {wrong} must lie between the trained sizes {trained}")
 
 
+_WHOLE_NETWORK_FIRST = ("shared_size", "each_width", "each_size")
+
+
 def _check_method(cfg):
     """Rules, objective and norms of a step must go together."""
     mutual = cfg.MUTUAL
-    if mutual.OBJECTIVE == "inplace_distillation" and not mutual.LARGEST:
-        raise ValueError("MUTUAL.OBJECTIVE inplace_distillation needs MUTUAL.LARGEST True: or set MUTUAL.OBJECTIVE labels")
+    if not mutual.LARGEST and not mutual.SUBNETS:
+        raise ValueError("MUTUAL.LARGEST is False and MUTUAL.SUBNETS is empty: nothing would be trained")
+    if mutual.OBJECTIVE == "inplace_distillation" and not mutual.LARGEST and mutual.SUBNETS[0] not in _WHOLE_NETWORK_FIRST:
+        raise ValueError(
+            f"MUTUAL.OBJECTIVE inplace_distillation needs MUTUAL.LARGEST True, or {' or '.join(_WHOLE_NETWORK_FIRST)} first "
+            f"in MUTUAL.SUBNETS, which is {mutual.SUBNETS}; or set MUTUAL.OBJECTIVE labels"
+        )
     if mutual.OBJECTIVE.startswith("ensemble") and (mutual.LARGEST or list(mutual.SUBNETS) != ["each_size"]):
         raise ValueError(f"MUTUAL.OBJECTIVE {mutual.OBJECTIVE} needs MUTUAL.SUBNETS [each_size] and MUTUAL.LARGEST False")
     if mutual.BATCHNORM != "private_width":

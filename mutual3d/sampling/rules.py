@@ -17,13 +17,16 @@ from .configuration import Configuration, pick
 class Rule:
     """For each dimension where its value comes from: `least`, `greatest`, `random`, or `each` (all, descending).
 
-    A width may also be `random_each`: one for every group of layers (US-Net's non-uniform widths).
+    A width may also be `random_each`: one for every group of layers (US-Net's non-uniform widths). A size may also be
+    `shared`: one random size for all rules of a step that share it (US-Net with multi-scale augmentation, paper 6.1).
     """
 
     width: str
     spatial: str
     temporal: str
 
+
+_DRAWN = ("random", "random_each", "shared")
 
 RULES = {
     "smallest": Rule("least", "least", "least"),
@@ -32,6 +35,9 @@ RULES = {
     "smallest_width_full_size": Rule("least", "greatest", "greatest"),
     "random_width": Rule("random", "greatest", "greatest"),
     "random_size": Rule("greatest", "random", "random"),
+    "shared_size": Rule("greatest", "shared", "shared"),
+    "smallest_width_shared_size": Rule("least", "shared", "shared"),
+    "random_width_shared_size": Rule("random", "shared", "shared"),
     "random_widths": Rule("random_each", "greatest", "greatest"),
     "each_width": Rule("each", "greatest", "greatest"),
     "each_size": Rule("greatest", "each", "each"),
@@ -53,18 +59,29 @@ def step_generator(seed, step):
 
 def sample_subnets(space, names, generator):
     """The configurations of each rule name, in order; the largest is not among them unless a rule says so."""
-    return [configuration for name in names for configuration in _draw(space, get_rule(name), generator)]
+    rules = [get_rule(name) for name in names]
+    sizes = space.spatial_sizes, space.temporal_sizes
+    shared = [pick(values, generator) for values in sizes] if any(_shares(rule) for rule in rules) else [None, None]
+    return [configuration for rule in rules for configuration in _draw(space, rule, shared, generator)]
 
 
-def _draw(space, rule, generator):
+def _shares(rule):
+    return "shared" in (rule.spatial, rule.temporal)
+
+
+def _draw(space, rule, shared, generator):
     widths = _draw_widths(space, rule.width, generator)
-    spatial, temporal = (
-        [pick(sizes, generator)] if source == "random" else _listed(sizes, source)
-        for source, sizes in ((rule.spatial, space.spatial_sizes), (rule.temporal, space.temporal_sizes))
-    )
+    spatial = _draw_sizes(space.spatial_sizes, rule.spatial, shared[0], generator)
+    temporal = _draw_sizes(space.temporal_sizes, rule.temporal, shared[1], generator)
     drawn = [Configuration(*values) for values in itertools.product(widths, spatial, temporal)]
     # Of sizes in space and time the one with more pixels counts as the larger.
     return drawn if len(drawn) == 1 else sorted(drawn, key=_pixels, reverse=True)
+
+
+def _draw_sizes(sizes, source, shared, generator):
+    if source == "shared":
+        return [shared]
+    return [pick(sizes, generator)] if source == "random" else _listed(sizes, source)
 
 
 def _pixels(configuration):
@@ -102,16 +119,16 @@ def expected_step_cost(space, names, cost, width_samples=200, largest=True):
 
 def _expected_cost(space, rule, cost, width_samples):
     least, greatest = space.width_range
-    if rule.width.startswith("random"):
+    if rule.width in _DRAWN:
         widths = [least + (greatest - least) * (i + 0.5) / width_samples for i in range(width_samples)]
     else:
         widths = _draw_widths(space, rule.width, None)
     spatial, temporal = (
-        sizes if source == "random" else _listed(sizes, source)
+        sizes if source in _DRAWN else _listed(sizes, source)
         for source, sizes in ((rule.spatial, space.spatial_sizes), (rule.temporal, space.temporal_sizes))
     )
     configurations = [Configuration(*values) for values in itertools.product(widths, spatial, temporal)]
     # Of values that a rule draws one runs in a step, of values that it lists all do.
     sources = ((rule.width, widths), (rule.spatial, spatial), (rule.temporal, temporal))
-    draws = math.prod(len(values) for source, values in sources if source.startswith("random"))
+    draws = math.prod(len(values) for source, values in sources if source in _DRAWN)
     return sum(cost(c) for c in configurations) / draws

@@ -112,6 +112,7 @@ METHOD = ("MODEL.MODEL_NAME", "X3D", "MUTUAL.ENABLE", "True", "DATA.NUM_FRAMES",
 
 
 @pytest.mark.parametrize("words, message", [
+    (("MUTUAL.LARGEST", "False", "MUTUAL.SUBNETS", "[]"), "nothing would be trained"),
     (("MUTUAL.LARGEST", "False"), "inplace_distillation needs MUTUAL.LARGEST True"),
     (("MUTUAL.OBJECTIVE", "ensemble_distillation"), r"needs MUTUAL.SUBNETS \[each_size\] and MUTUAL.LARGEST False"),
     (("MUTUAL.BATCHNORM", "private_width"), "private_width needs a list that ends at the range's 1.0"),

@@ -16,6 +16,9 @@ EXPECTED = {
     "smallest_width_full_size": (0.63, 224, 16),
     "random_width": (FREE, 224, 16),
     "random_size": (1.0, FREE, FREE),
+    "shared_size": (1.0, FREE, FREE),
+    "smallest_width_shared_size": (0.63, FREE, FREE),
+    "random_width_shared_size": (FREE, FREE, FREE),
 }
 
 
@@ -28,6 +31,13 @@ def test_rule_draws_what_it_says(name):
     configurations = [SPACE.check(c) for (c,) in draws([name])]
     for values, expected in zip(zip(*((c.width, c.spatial, c.temporal) for c in configurations)), EXPECTED[name]):
         assert len(set(values)) > 3 if expected is FREE else set(values) == {expected}
+
+
+def test_rules_that_share_a_size_see_the_same_one_in_a_step():
+    names = ["shared_size", "smallest_width_shared_size", "random_width_shared_size", "random_size"]
+    for sizes in ([(c.spatial, c.temporal) for c in drawn] for drawn in draws(names, count=50)):
+        assert len(set(sizes[:3])) == 1
+    assert len({drawn[3].spatial == drawn[0].spatial for drawn in draws(names, count=50)}) == 2
 
 
 def test_rules_that_list_run_everything_from_the_greatest_down():

@@ -126,6 +126,7 @@ METHODS = {
                "GRID.INTERPOLATED_SIZES": [14]},
     "multi_scale": {"MUTUAL.SUBNETS": ["random_size"], "MUTUAL.LARGEST": False, "MUTUAL.OBJECTIVE": "labels",
                     "MUTUAL.WIDTH_RANGE": [1.0, 1.0]},
+    "us_net_multi_scale": {"MUTUAL.SUBNETS": ["shared_size", "smallest_width_shared_size"], "MUTUAL.LARGEST": False},
     "private_sizes_and_widths": {"MUTUAL.SUBNETS": ["smallest_width", "random", "random"], "MUTUAL.BATCHNORM": "private_size"},
 }  # fmt: skip
 
