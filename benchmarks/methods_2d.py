@@ -145,7 +145,9 @@ def main():
     options = parse()
     name, values = image_set(options.cifar10)
     overrides = ["SOLVER.MAX_EPOCH", str(options.epochs), *values, *options.opts]
-    rows = measure_all(options.methods, options.seeds, options.output / f"{name}-{options.epochs}", overrides)
+    # What changes a run names its folder: a finished run of other settings is not taken for it.
+    folder = "-".join([name, str(options.epochs), *options.opts]).replace("/", "_")
+    rows = measure_all(options.methods, options.seeds, options.output / folder, overrides)
     rows = [{**row, "epochs": options.epochs, "split": f"{name} test images, 1 view"} for row in rows]
     save_rows(f"methods_2d_{name}", rows)
     title = f"{name}, {options.epochs} epochs, {len(options.seeds)} seeds: best configuration for each cost"
