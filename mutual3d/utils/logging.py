@@ -12,23 +12,25 @@ from . import distributed
 logger = logging.getLogger("mutual3d")
 
 
-class _ScreenHandler(logging.StreamHandler):
-    """Prints above a running progress bar instead of through it."""
+class _ScreenHandler(logging.Handler):
+    """Prints above a running progress bar instead of through it, to what is standard output at that moment."""
 
     def emit(self, record):
-        tqdm.write(self.format(record), file=self.stream)
+        tqdm.write(self.format(record), file=sys.stdout)
 
 
 def setup_logging(output_dir):
     """Log to the screen (main process only) and to `output_dir`/stdout.log."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    root.handlers.clear()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
     if not distributed.is_main():
         root.setLevel(logging.ERROR)
         return
     formatter = logging.Formatter("[%(asctime)s][%(levelname)s] %(message)s", "%m/%d %H:%M:%S")
-    for handler in (_ScreenHandler(sys.stdout), logging.FileHandler(Path(output_dir) / "stdout.log")):
+    for handler in (_ScreenHandler(), logging.FileHandler(Path(output_dir) / "stdout.log")):
         handler.setFormatter(formatter)
         root.addHandler(handler)
 
