@@ -45,13 +45,13 @@ def main():
     options = parser.parse_args()
     rows = []
     for kind, (average, images) in KINDS.items():
+        folder = kind.replace(", ", "-").replace(" ", "_")
         seeds = [
-            measure(Checkpoints(run).last(), run / "post_statistics" / kind.replace(", ", "-").replace(" ", "_"), average, images)
-            for run in options.run
+            measure(Checkpoints(run).last(), run / "post_statistics" / folder, average, images) for run in options.run
         ]
         means = {f"{width:g}": statistics.mean(seed[width] for seed in seeds) for width in seeds[0]}
-        row = {"statistics": kind, "mean": statistics.mean(means.values()), **means}
-        rows.append({key: value if isinstance(value, str) else f"{value:.2f}" for key, value in row.items()} | {"seeds": len(seeds)})
+        values = {"mean": statistics.mean(means.values()), **means}
+        rows.append({"statistics": kind, **{key: f"{value:.2f}" for key, value in values.items()}, "seeds": len(seeds)})
     save_rows("post_statistics", rows)
 
 

@@ -28,7 +28,10 @@ def parse(arguments=None):
         help="of the whole frames that a model of boxes sees, before they are shrunk (default: a square)",
     )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=10, help="forwards to time (default 10)")
-    return parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
+    if parsed.repeats < 1:
+        parser.error(f"--repeats is {parsed.repeats}: time one forward or more")
+    return parsed
 
 
 def describe(configuration, export):

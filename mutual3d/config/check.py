@@ -36,6 +36,10 @@ _SUPPORTED = {
     "CALIBRATION.AVERAGE": ("exact", "moving"),
 }
 
+# What to do instead, where it is not plain.
+_CONVERT = "; tools/convert_checkpoint.py makes a checkpoint of another project's file"
+_INSTEAD = {"TRAIN.CHECKPOINT_TYPE": _CONVERT, "TEST.CHECKPOINT_TYPE": _CONVERT, "TRAIN.CHECKPOINT_INFLATE": _CONVERT}
+
 _POSITIVE = (
     "TRAIN.BATCH_SIZE", "TRAIN.ACCUMULATION_STEPS", "TRAIN.EVAL_PERIOD", "TRAIN.CHECKPOINT_PERIOD", "TEST.BATCH_SIZE",
     "TEST.NUM_ENSEMBLE_VIEWS", "SOLVER.MAX_EPOCH", "DATA.NUM_FRAMES", "DATA.SAMPLING_RATE", "DATA.TARGET_FPS",
@@ -50,7 +54,7 @@ def check_config(cfg):
     for key, legal in _SUPPORTED.items():
         value = _get(cfg, key)
         if value not in legal:
-            raise ValueError(f"{key} is {value!r}: mutual3d supports {' or '.join(map(repr, legal))}")
+            raise ValueError(f"{key} is {value!r}: mutual3d supports {' or '.join(map(repr, legal))}{_INSTEAD.get(key, '')}")
     for key in _POSITIVE:
         if _get(cfg, key) <= 0:
             raise ValueError(f"{key} is {_get(cfg, key)}: it must be above 0")
@@ -94,7 +98,9 @@ def _check_task(cfg):
             raise ValueError(f"{key} is {_get(cfg, key)!r}: with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be {value!r}")
     if several != (cfg.MODEL.LOSS_FUNC != "cross_entropy"):
         legal = "bce_logit or bce" if several else "cross_entropy"
-        raise ValueError(f"MODEL.LOSS_FUNC is '{cfg.MODEL.LOSS_FUNC}': with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be {legal}")
+        raise ValueError(
+            f"MODEL.LOSS_FUNC is '{cfg.MODEL.LOSS_FUNC}': with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be {legal}"
+        )
     for key in ("TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE", "COLOR_JITTER", "CROP_PADDING"):
         if cfg.DATA[key] and cfg.TRAIN.DATASET not in IMAGE_DATASETS:
             raise ValueError(f"DATA.{key} is {cfg.DATA[key]}: mutual3d supports it for images, not for {cfg.TRAIN.DATASET}")
@@ -150,7 +156,8 @@ def _check_method(cfg):
         return
     if not mutual.WIDTHS or max(mutual.WIDTHS) != max(mutual.WIDTH_RANGE):
         raise ValueError(
-            f"MUTUAL.WIDTHS is {mutual.WIDTHS}: private_width needs a list that ends at the range's {max(mutual.WIDTH_RANGE)}"
+            f"MUTUAL.WIDTHS is {mutual.WIDTHS}: private_width needs a list that ends at the range's "
+            f"{max(mutual.WIDTH_RANGE)}"
         )
     if list(mutual.SUBNETS) != ["each_width"]:
         raise ValueError(f"MUTUAL.SUBNETS is {mutual.SUBNETS}: with MUTUAL.BATCHNORM private_width it must be [each_width]")
