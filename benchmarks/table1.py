@@ -12,7 +12,7 @@ import statistics
 from pathlib import Path
 
 from common import ROOT, save_rows
-from run_net import Run
+from stages import Run, train
 
 from mutual3d.config import load_config
 from mutual3d.data.build import build_calibration_loader, build_loader
@@ -76,17 +76,17 @@ def measure_seed(output, data, seed, epochs):
     """{method: {configuration: top-1}} of one seed."""
     results = {}
     mutual = make_run(output / f"mutual-{seed}", data, seed, epochs)
-    mutual.train()
+    train(mutual)
     results["mutual"] = accuracy(mutual, CONFIGURATIONS)
     static = make_run(output / f"static-{seed}", data, seed, epochs, **{"MUTUAL.SUBNETS": []})
-    static.train()
+    train(static)
     static.model.set_statistics({c: own_statistics(static.model, c) for c in CONFIGURATIONS})
     results["static, own BN statistics"] = accuracy(static, CONFIGURATIONS, calibrated=False)
     results["static, calibrated"] = accuracy(static, CONFIGURATIONS)
     results["trained alone"] = {CONFIGURATIONS[0]: results["static, calibrated"][CONFIGURATIONS[0]]}
     for configuration in CONFIGURATIONS[1:]:
         run = make_run(output / f"alone-{configuration}-{seed}", data, seed, epochs, **alone(configuration))
-        run.train()
+        train(run)
         results["trained alone"] |= accuracy(run, [configuration])
     return results
 

@@ -1,4 +1,4 @@
-"""Shared set-up: two threads unless OMP_NUM_THREADS says otherwise, and `tests/` itself importable for shared helpers."""
+"""Shared set-up: two threads unless OMP_NUM_THREADS says otherwise, shared helpers and what the tools share importable."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+TESTS = Path(__file__).parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "tools")]
 # Small networks on a busy machine are far slower with two threads that wait for each other than with one.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))

@@ -1,0 +1,146 @@
+"""Calibration, the grid and its query table, and the one file that is deployed."""
+
+import datetime
+import functools
+
+import torch
+
+from mutual3d.data.build import image_resize
+from mutual3d.deploy import AdaptiveModel, Preprocessing
+from mutual3d.evaluation import PartialResult, QueryTable, digest
+from mutual3d.evaluation import calibrate as calibrate_model
+from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
+from mutual3d.evaluation.cost import device_name
+from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
+from mutual3d.evaluation.plots import plot_accuracy
+from mutual3d.evaluation.report import write_report
+from mutual3d.utils import distributed
+from mutual3d.utils.files import load_tensors, save_tensors
+from mutual3d.utils.logging import logger, read_json_stats
+
+# ---- Calibration -----------------------------------------------------------------------------------------------------
+
+
+def calibrate(run):
+    """Statistics of every configuration that the run will measure, or an earlier run's of the same weights."""
+    cfg, loader = run.cfg, run.calibration_loader()
+    wanted = list(dict.fromkeys([*run.configurations(), *run.test_configurations]))
+    average = cfg.CALIBRATION.AVERAGE
+    mark = digest(run.model.state_dict(), wanted, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD, average)
+    if load_statistics(run, mark):
+        return
+    partial = PartialResult(run.output / ".calibration", mark, cfg.PARTIAL_SAVE_SECONDS)
+    calibrate_model(
+        run.model, functools.partial(loader.batches, 0), wanted, prepare=run.prepare, average=average,
+        num_batches=len(loader), partial=partial, max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
+        num_videos=loader.num_samples,
+    )  # fmt: skip
+    if distributed.is_main():
+        statistics = statistics_to_dict(run.model.statistics)
+        content = {"fingerprint": mark, "weights": digest(run.model.state_dict()), "statistics": statistics}
+        save_tensors(run.output / "statistics.pyth", content)
+    distributed.barrier()
+    partial.remove()
+
+
+def load_statistics(run, mark=None):
+    """Take statistics.pyth if it was computed under `mark`, or, without one, for the weights at hand."""
+    path = run.output / "statistics.pyth"
+    if not distributed.agree(path.is_file(), f"whether there is a '{path}'"):
+        return False
+    saved = load_tensors(path)
+    if mark != saved["fingerprint"] if mark else digest(run.model.state_dict()) != saved["weights"]:
+        return False
+    run.model.set_statistics(statistics_from_dict(saved["statistics"]))
+    logger.info("calibrated statistics from '%s'", path)
+    return True
+
+
+# ---- The grid --------------------------------------------------------------------------------------------------------
+
+
+def measure_grid(run):
+    """Accuracy, cost and latency of every configuration: the query table. One that fits is not measured again."""
+    cfg = run.cfg
+    loader = run.loader(cfg.GRID.SPLIT, "single_view", num_views=cfg.GRID.NUM_VIEWS)
+    mark = digest(
+        run.model.state_dict(), statistics_to_dict(run.model.statistics), loader.fingerprint, run.configurations(),
+        cfg.DATA.MEAN, cfg.DATA.STD, cfg.DATA.ENSEMBLE_METHOD, cfg.GRID.LATENCY_DEVICES, cfg.GRID.LATENCY_REPEATS,
+    )  # fmt: skip
+    path = run.output / "query_table.json"
+    found = path.is_file() and QueryTable.load(path)
+    if distributed.agree(bool(found and found.provenance.get("fingerprint") == mark), f"the table '{path}'"):
+        logger.info("the grid was measured before: '%s'", path)
+        return found
+    partial = PartialResult(run.output / ".grid", mark, cfg.PARTIAL_SAVE_SECONDS)
+    metrics = run.measure(loader, run.configurations(), "measure the grid", partial)
+    table = _build_table(run, metrics, mark, loader.dataset.num_views) if distributed.is_main() else None
+    distributed.barrier()
+    if distributed.is_main():
+        _write_table(table, run.output)
+    partial.remove()
+    return table
+
+
+def _build_table(run, metrics, mark, num_views):
+    cfg, configurations = run.cfg, list(metrics)
+    devices = _latency_devices(cfg.GRID.LATENCY_DEVICES)
+    latencies = {}
+    for device in devices:
+        latencies |= measure_latencies(
+            run.model, configurations, cfg.DATA.TEST_CROP_SIZE, device,
+            repeats=cfg.GRID.LATENCY_REPEATS, mean=cfg.DATA.MEAN, std=cfg.DATA.STD,
+        )  # fmt: skip
+    costs = count_costs(run.model, configurations, cfg.DATA.TEST_CROP_SIZE)
+    provenance = _provenance(run, next(iter(metrics.values())), devices, num_views)
+    return build_table(run.model, metrics, costs, latencies, {**provenance, "fingerprint": mark})
+
+
+def _latency_devices(names):
+    there = [name for name in names if torch.device(name).type == "cpu" or torch.cuda.is_available()]
+    for name in set(names) - set(there):
+        logger.warning("GRID.LATENCY_DEVICES names %s and there is none: not measured", name)
+    return [torch.device(name) for name in there]
+
+
+def _provenance(run, metric, devices, num_views):
+    cfg = run.cfg
+    return {
+        "metric": metric.primary,
+        "split": cfg.GRID.SPLIT,
+        "num_views": num_views,
+        "crop": cfg.DATA.TEST_CROP_SIZE,
+        "cost_counted_at": f"{cfg.DATA.TEST_CROP_SIZE} x {cfg.DATA.TEST_CROP_SIZE} pixels",
+        "num_videos": metric.num_videos,
+        "dataset": cfg.DATA.PATH_TO_DATA_DIR,
+        "model": cfg.MODEL.MODEL_NAME,
+        "checkpoint": run.checkpoint_name,
+        "latency_devices": ", ".join(f"{device}: {device_name(device)}" for device in devices) or "none",
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+    }
+
+
+def _write_table(table, output):
+    table.save_json(output / "query_table.json")
+    table.save_csv(output / "query_table.csv")
+    plot_accuracy(table, output / "accuracy_vs_gflops.png")
+    stats = read_json_stats(output / "stdout.log")
+    history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch")]
+    write_report(table, output / "report.html", history=history)
+    logger.info("the best configuration for each budget:\n%s", table.format(table.frontier()))
+
+
+# ---- The deployed file -----------------------------------------------------------------------------------------------
+
+
+def save_adaptive(run, table):
+    """Write adaptive.pyth: weights, statistics and table, for mutual3d.load."""
+    data = run.cfg.DATA
+    preprocessing = Preprocessing(
+        mean=tuple(data.MEAN), std=tuple(data.STD), num_frames=data.NUM_FRAMES, sampling_rate=data.SAMPLING_RATE,
+        target_fps=data.TARGET_FPS, crop=data.TEST_CROP_SIZE, activation=run.cfg.MODEL.HEAD_ACT,
+        ensemble=data.ENSEMBLE_METHOD, resize=image_resize(run.cfg),
+    )  # fmt: skip
+    model = AdaptiveModel(run.model, preprocessing=preprocessing, table=table, class_names=run.class_names)
+    model.save(run.output / "adaptive.pyth")

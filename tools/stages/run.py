@@ -1,0 +1,103 @@
+"""What the stages of a run share: the network, the output directory, loaders, and how videos are measured."""
+
+import functools
+import time
+from pathlib import Path
+
+import torch
+
+from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names
+from mutual3d.evaluation import grid_configurations, measure
+from mutual3d.evaluation.build import build_metric
+from mutual3d.models import build_model
+from mutual3d.sampling import prepare_clip
+from mutual3d.training import Checkpoints
+from mutual3d.utils import distributed
+from mutual3d.utils.checkpoint import load_weights, read_weights
+from mutual3d.utils.logging import logger
+
+
+class Run:
+    """A config on this process's device: the stages share its network and its output directory."""
+
+    def __init__(self, cfg, device):
+        self.cfg, self.device = cfg, device
+        self.output = Path(cfg.OUTPUT_DIR)
+        torch.manual_seed(cfg.RNG_SEED)
+        self.model = build_model(cfg).place(device)
+        self.checkpoints = Checkpoints(self.output)
+        self.checkpoint_name = "random weights"
+        self.class_names = find_class_names(cfg)
+        self.seconds = {}
+
+    def load(self, path, reset_head=False):
+        """Take the weights of a checkpoint that fits the network exactly, but for the classifier if told so."""
+        load_weights(self.model, read_weights(path), path, reset_head)
+        self.checkpoint_name = Path(path).name
+        logger.info("weights from '%s'", path)
+
+    def load_trained(self):
+        """Weights for a run that does not train: TEST.CHECKPOINT_FILE_PATH, or the newest checkpoint."""
+        path = self.cfg.TEST.CHECKPOINT_FILE_PATH or self.checkpoints.last()
+        if path is None:
+            raise FileNotFoundError(
+                f"no weights in '{self.checkpoints.directory}': train first, or give TEST.CHECKPOINT_FILE_PATH"
+            )
+        self.load(path)
+
+    @property
+    def test_configurations(self):
+        """What the multi-view test runs: TEST.CONFIGURATIONS, or the largest."""
+        space = self.model.space
+        return [space.check(text) for text in self.cfg.TEST.CONFIGURATIONS or [space.largest]]
+
+    def configurations(self):
+        """The grid's configurations, each network once."""
+        return grid_configurations(self.model.space, self.cfg.GRID.WIDTH_STEP, self.model.network_key)
+
+    def loader(self, split, mode, **options):
+        """This process's share of a split; see `build_loader`."""
+        return build_loader(self.cfg, split, mode, **ranks(), **options)
+
+    def calibration_loader(self):
+        return build_calibration_loader(self.cfg, **ranks())
+
+    def prepare(self, clips_BCTHW):
+        """uint8 clips from the loader -> normalised clips on the device."""
+        return prepare_clip(clips_BCTHW, self.device, self.cfg.DATA.MEAN, self.cfg.DATA.STD)
+
+    def measure(self, loader, configurations, description, partial=None, on_scores=None):
+        """{configuration: metric} over all videos of a loader, which are decoded once."""
+        return measure(
+            self.model, functools.partial(loader.batches, 0), configurations,
+            prepare=self.prepare, metric=build_metric(self.cfg, loader.dataset), activation=self.cfg.MODEL.HEAD_ACT,
+            ensemble=self.cfg.DATA.ENSEMBLE_METHOD, num_batches=len(loader),
+            max_unreadable=self.cfg.DATA_LOADER.MAX_UNREADABLE_TEST, num_videos=loader.num_samples,
+            partial=partial, description=description, on_scores=on_scores,
+            clips_per_forward=max(1, self.cfg.TEST.BATCH_SIZE // distributed.world_size()),
+        )  # fmt: skip
+
+    def timed(self, name, stage, *arguments):
+        """Call a stage and remember the seconds it took."""
+        start = time.perf_counter()
+        result = stage(self, *arguments)
+        self.seconds[name] = time.perf_counter() - start
+        return result
+
+
+def ranks():
+    """This process's share of the data."""
+    return {"rank": distributed.rank(), "world_size": distributed.world_size()}
+
+
+def check_splits(cfg):
+    """Build every loader that an enabled stage will need, so that a mistake shows before the hours of training."""
+    adaptive = cfg.MUTUAL.ENABLE
+    if cfg.TRAIN.ENABLE:
+        build_loader(cfg, "train", "train", **ranks())
+    if cfg.CALIBRATION.ENABLE and adaptive:
+        build_calibration_loader(cfg, **ranks())
+    if cfg.GRID.ENABLE and adaptive:
+        build_loader(cfg, cfg.GRID.SPLIT, "single_view", **ranks())
+    if cfg.TEST.ENABLE:
+        build_loader(cfg, cfg.TEST.SPLIT, "multi_view", **ranks())

@@ -1,0 +1,125 @@
+"""Training: from the newest checkpoint to SOLVER.MAX_EPOCH, saved and validated on the way."""
+
+import time
+from functools import reduce
+
+from mutual3d.training import Trainer
+from mutual3d.training.build import build_optimizer, build_schedule, build_step
+from mutual3d.utils import distributed
+from mutual3d.utils.logging import log_json_stats, logger
+
+
+def train(run):
+    """Train to SOLVER.MAX_EPOCH, going on from the newest checkpoint of the output directory."""
+    _Training(run).run_epochs()
+
+
+class _Training:
+    """The parts of a training that its epochs share."""
+
+    def __init__(self, run):
+        self.run, self.cfg = run, run.cfg
+        self.step = build_step(run.cfg, run.model, run.device)
+        self.optimizer = build_optimizer(run.cfg, run.model, self.step.objective)
+        self.writer = None
+
+    def run_epochs(self):
+        cfg, run = self.cfg, self.run
+        start = self._starting_epoch()
+        if start >= cfg.SOLVER.MAX_EPOCH:
+            logger.info("training is finished: %d epochs", start)
+            return
+        self.writer = self._open_writer()
+        trainer = Trainer(
+            self.step, self.optimizer, run.loader("train", "train"), build_schedule(cfg),
+            device=run.device, max_epoch=cfg.SOLVER.MAX_EPOCH, seed=cfg.RNG_SEED,
+            clip_value=cfg.SOLVER.CLIP_GRAD_VAL, clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
+            max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, log_period=cfg.LOG_PERIOD,
+            after_epoch=self._after_epoch, writer=self.writer,
+        )  # fmt: skip
+        trainer.train(start)
+        if self.writer:
+            self.writer.close()
+        distributed.broadcast_buffers(run.model)
+
+    def _starting_epoch(self):
+        cfg, run = self.cfg, self.run
+        newest = distributed.agree(run.checkpoints.last(), "the newest checkpoint")
+        if cfg.TRAIN.AUTO_RESUME and newest is not None:
+            return self._resume(newest)
+        if cfg.TRAIN.CHECKPOINT_FILE_PATH:
+            run.load(cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TRAIN.CHECKPOINT_RESET_HEAD)
+        return 0
+
+    def _resume(self, newest):
+        run = self.run
+        if self.cfg.TRAIN.CHECKPOINT_FILE_PATH:
+            logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
+        epoch = run.checkpoints.resume(
+            run.model, self.optimizer, self.step.scaler, self.step.objective, recipe_of(self.cfg)
+        )
+        run.checkpoint_name = run.checkpoints.path(epoch).name
+        logger.info("going on from '%s'", newest)
+        return epoch
+
+    def _after_epoch(self, epoch):
+        last = epoch == self.cfg.SOLVER.MAX_EPOCH
+        if last or epoch % self.cfg.TRAIN.CHECKPOINT_PERIOD == 0:
+            self._save(epoch)
+        if last or epoch % self.cfg.TRAIN.EVAL_PERIOD == 0:
+            self._validate(epoch)
+
+    def _save(self, epoch):
+        run = self.run
+        run.checkpoints.save(
+            run.model, self.optimizer, epoch=epoch, config=self.cfg.dump(), scaler=self.step.scaler,
+            objective=self.step.objective, recipe=recipe_of(self.cfg),
+        )  # fmt: skip
+        run.checkpoint_name = run.checkpoints.path(epoch).name
+
+    def _validate(self, epoch):
+        """Accuracy of the largest configuration on the validation split, with its running statistics."""
+        run, largest = self.run, self.run.model.space.largest
+        try:
+            loader = run.loader("val", "single_view")
+        except FileNotFoundError as error:
+            logger.warning("validation after epoch %d is skipped: %s", epoch, error)
+            return
+        if not run.model.can_evaluate(largest):
+            logger.warning("validation after epoch %d is skipped: %s is not trained in every step", epoch, largest)
+            return
+        distributed.broadcast_buffers(run.model)
+        start = time.perf_counter()
+        stats = as_errors(run.measure(loader, [largest], f"validate {epoch}")[largest].values())
+        epochs = f"{epoch}/{self.cfg.SOLVER.MAX_EPOCH}"
+        log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
+        for key, value in stats.items() if self.writer else ():
+            self.writer.add_scalar(f"Val/{key}", value, epoch)
+
+    def _open_writer(self):
+        cfg = self.cfg
+        if not cfg.TENSORBOARD.ENABLE or not distributed.is_main():
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("TENSORBOARD.ENABLE needs tensorboard: pip install -e .[tensorboard]") from None
+        return SummaryWriter(cfg.TENSORBOARD.LOG_DIR or str(self.run.output / f"runs-{cfg.TRAIN.DATASET}"))
+
+
+def recipe_of(cfg):
+    """The settings that make a run another one, as text; its length, rates and places may change."""
+    keys = [
+        "MODEL.MODEL_NAME", "MODEL.NUM_CLASSES", "TRAIN.DATASET", "MUTUAL.ENABLE", "DATA.NUM_FRAMES",
+        "DATA.TRAIN_CROP_SIZE",
+    ]  # fmt: skip
+    if cfg.MUTUAL.ENABLE:
+        keys += [f"MUTUAL.{name}" for name in cfg.MUTUAL]
+    return {key: str(reduce(lambda node, part: node[part], key.split("."), cfg)) for key in keys}
+
+
+def as_errors(values):
+    """A metric's values as PySlowFast's users know them: accuracies turned into errors, the rest as it is."""
+    return {
+        name.replace("_acc", "_err"): 100 - value if name.endswith("_acc") else value for name, value in values.items()
+    }
