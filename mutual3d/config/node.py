@@ -97,12 +97,22 @@ def _is_unused(key):
     return any(key == unused or key.startswith(f"{unused}.") for unused in UNUSED_KEYS)
 
 
+def _read_list(text):
+    """A list of words as a YAML file has it, `[smallest, random]`, which Python would want in quotes; or the text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
 def _coerce(value, original, where):
     """`value` as the type of `original`: int for float, tuple for list; ValueError that names both types otherwise."""
     if isinstance(original, CfgNode):
         raise ValueError(f"{where} is a group of keys and cannot be set to {value!r}: set one of {', '.join(original)}")
     if isinstance(value, type(original)) and isinstance(value, bool) == isinstance(original, bool):
         return value
+    if isinstance(original, (list, tuple)) and isinstance(value, str):
+        value = _read_list(value)
     if value is None and original == 0.0:
         return 0.0
     if isinstance(original, float) and isinstance(value, int) and not isinstance(value, bool):

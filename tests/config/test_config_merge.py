@@ -215,3 +215,14 @@ def test_config_of_a_mutual_run_gives_its_space():
         "divisor": 8,
         "listed_widths": [],
     }
+
+
+def test_a_list_of_words_needs_no_quotes():
+    cfg = load_config(None, ["MUTUAL.SUBNETS", "[smallest, random, random]", "MUTUAL.TEMPORAL_SIZES", "[8, 16]"])
+    assert (cfg.MUTUAL.SUBNETS, cfg.MUTUAL.TEMPORAL_SIZES) == (["smallest", "random", "random"], [8, 16])
+
+
+@pytest.mark.parametrize("text", ["smallest", "[smallest", "{smallest: 1}"])
+def test_what_is_no_list_is_refused_for_one(text):
+    with pytest.raises(ValueError, match=r"MUTUAL.SUBNETS \(override\) is .*: it must be of type list, like"):
+        load_config(None, ["MUTUAL.SUBNETS", text])
