@@ -1,5 +1,7 @@
 """What no single key can say: values that must agree, and settings that are not supported."""
 
+import re
+
 IMAGE_DATASETS = ("image_folder", "cifar10", "cifar100", "food101", "indoor67", "digits")
 DATASETS = ("kinetics", "charades", "ava", *IMAGE_DATASETS)
 
@@ -58,7 +60,7 @@ def check_config(cfg):
     for key in _POSITIVE:
         if _get(cfg, key) <= 0:
             raise ValueError(f"{key} is {_get(cfg, key)}: it must be above 0")
-    unknown = [name for name in cfg.GRID.LATENCY_DEVICES if name.split(":")[0] not in ("cpu", "cuda")]
+    unknown = [name for name in cfg.GRID.LATENCY_DEVICES if not re.fullmatch(r"cpu|cuda(:\d+)?", name)]
     if unknown:
         raise ValueError(f"GRID.LATENCY_DEVICES names {', '.join(unknown)}: choose among cpu, cuda, cuda:1, ...")
     if _nonempty(cfg.NONLOCAL.LOCATION):
@@ -135,6 +137,8 @@ def _check_interpolated(cfg):
         raise ValueError(f"GRID.INTERPOLATED_SIZES is {sizes}: it needs MUTUAL.BATCHNORM private_size")
     if wrong:
         raise ValueError(f"GRID.INTERPOLATED_SIZES {wrong} must lie between the trained sizes {trained}")
+    if len(set(sizes)) < len(sizes):
+        raise ValueError(f"GRID.INTERPOLATED_SIZES {list(sizes)} names a size twice")
 
 
 _WHOLE_NETWORK_FIRST = ("shared_size", "each_width", "each_size")
@@ -152,15 +156,23 @@ def _check_method(cfg):
         )
     if mutual.OBJECTIVE.startswith("ensemble") and (mutual.LARGEST or list(mutual.SUBNETS) != ["each_size"]):
         raise ValueError(f"MUTUAL.OBJECTIVE {mutual.OBJECTIVE} needs MUTUAL.SUBNETS [each_size] and MUTUAL.LARGEST False")
-    if mutual.BATCHNORM != "private_width":
-        return
-    if not mutual.WIDTHS or max(mutual.WIDTHS) != max(mutual.WIDTH_RANGE):
-        raise ValueError(
-            f"MUTUAL.WIDTHS is {mutual.WIDTHS}: private_width needs a list that ends at the range's "
-            f"{max(mutual.WIDTH_RANGE)}"
-        )
-    if list(mutual.SUBNETS) != ["each_width"]:
+    for rule in ("each_width", "each_size") if mutual.LARGEST else ():
+        if rule in mutual.SUBNETS:
+            raise ValueError(f"MUTUAL.SUBNETS {mutual.SUBNETS}: {rule} runs the largest already; set MUTUAL.LARGEST False")
+    if mutual.BATCHNORM == "private_width" and list(mutual.SUBNETS) != ["each_width"]:
         raise ValueError(f"MUTUAL.SUBNETS is {mutual.SUBNETS}: with MUTUAL.BATCHNORM private_width it must be [each_width]")
+    if "each_width" in mutual.SUBNETS:
+        _check_widths(mutual)
+
+
+def _check_widths(mutual):
+    """The greatest of the listed widths is what is validated and tested, the least where budgets begin."""
+    widths = list(mutual.WIDTHS)
+    if not widths or [min(widths), max(widths)] != list(mutual.WIDTH_RANGE):
+        raise ValueError(
+            f"MUTUAL.WIDTHS is {widths}: each_width needs a list from one end of MUTUAL.WIDTH_RANGE "
+            f"{list(mutual.WIDTH_RANGE)} to the other"
+        )
 
 
 def _check_batches(cfg):

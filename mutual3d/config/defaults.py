@@ -90,11 +90,11 @@ _C.TRAIN.ACCUMULATION_STEPS = 1
 _C.TRAIN.EVAL_PERIOD = 10
 # Epochs between two checkpoints.
 _C.TRAIN.CHECKPOINT_PERIOD = 10
-# Go on from the newest checkpoint in OUTPUT_DIR/checkpoints.
+# Go on from the newest checkpoint in OUTPUT_DIR/checkpoints. False refuses a directory that has one.
 _C.TRAIN.AUTO_RESUME = True
 # Weights to start from.
 _C.TRAIN.CHECKPOINT_FILE_PATH = ""
-# (new) Take those weights for another number of classes: the classifier starts anew.
+# (new) Take those weights but for the classifier, which starts anew: for other classes.
 _C.TRAIN.CHECKPOINT_RESET_HEAD = False
 # Kind of that file: pytorch.
 _C.TRAIN.CHECKPOINT_TYPE = "pytorch"
@@ -111,7 +111,7 @@ _C.TEST.DATASET = "kinetics"
 _C.TEST.BATCH_SIZE = 8
 # (new) Name of the csv that the multi-view test reads.
 _C.TEST.SPLIT = "test"
-# Weights to test; empty takes the run's own.
+# Weights to test where TRAIN.ENABLE is False; empty takes the run's own.
 _C.TEST.CHECKPOINT_FILE_PATH = ""
 _C.TEST.CHECKPOINT_TYPE = "pytorch"
 # Clips of a video, spread over time.

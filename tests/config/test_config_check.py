@@ -117,12 +117,21 @@ def test_data_task_and_network_must_go_together(words, message):
 METHOD = ("MODEL.MODEL_NAME", "X3D", "MUTUAL.ENABLE", "True", "DATA.NUM_FRAMES", "16")
 
 
+EACH_WIDTH = ("MUTUAL.SUBNETS", "[each_width]", "MUTUAL.LARGEST", "False", "MUTUAL.OBJECTIVE", "labels")
+
+
 @pytest.mark.parametrize("words, message", [
     (("MUTUAL.LARGEST", "False", "MUTUAL.SUBNETS", "[]"), "nothing would be trained"),
     (("MUTUAL.LARGEST", "False"), "inplace_distillation needs MUTUAL.LARGEST True"),
     (("MUTUAL.OBJECTIVE", "ensemble_distillation"), r"needs MUTUAL.SUBNETS \[each_size\] and MUTUAL.LARGEST False"),
-    (("MUTUAL.BATCHNORM", "private_width"), "private_width needs a list that ends at the range's 1.0"),
     (("MUTUAL.BATCHNORM", "private_width", "MUTUAL.WIDTHS", "[0.7, 1.0]"), r"it must be \[each_width\]"),
+    (EACH_WIDTH, "WIDTHS is .*: each_width needs a list from one end of MUTUAL.WIDTH_RANGE"),
+    ((*EACH_WIDTH, "MUTUAL.WIDTHS", "[0.63, 0.8]"), "each_width needs a list from one end"),
+    ((*EACH_WIDTH, "MUTUAL.WIDTHS", "[0.8, 1.0]"), "each_width needs a list from one end"),
+    ((*EACH_WIDTH, "MUTUAL.LARGEST", "True"), "each_width runs the largest already; set MUTUAL.LARGEST False"),
+    (("MUTUAL.SUBNETS", "[each_size]"), "each_size runs the largest already"),
+    (("GRID.INTERPOLATED_SIZES", "[176, 176]", "MUTUAL.BATCHNORM", "private_size"), "names a size twice"),
+    (("GRID.LATENCY_DEVICES", "['cuda:x']"), "GRID.LATENCY_DEVICES names cuda:x"),
     (("GRID.INTERPOLATED_SIZES", "[176]"), "it needs MUTUAL.BATCHNORM private_size"),
     (("GRID.INTERPOLATED_SIZES", "[300]", "MUTUAL.BATCHNORM", "private_size"), r"\[300\] must lie between the trained sizes"),
 ])  # fmt: skip
