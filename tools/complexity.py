@@ -68,7 +68,7 @@ def main(arguments=None):
     stages = split_cost(model, space.largest, crop)
     print_stages(stages, space.largest)
     if cfg.MUTUAL.ENABLE:
-        print_step(model, cfg.MUTUAL.SUBNETS, crop, costs, stages, factors)
+        print_step(model, cfg.MUTUAL.SUBNETS, cfg.MUTUAL.LARGEST, crop, costs, stages, factors)
     print_memory(count_activation_bytes(model, space.largest, crop), space.largest)
 
 
@@ -105,13 +105,13 @@ def print_stages(stages, largest):
         print(f"{name:15}{sum(parts):12.3f}{sum(parts) / total:10.1%}{columns}", flush=True)
 
 
-def print_step(model, subnets, crop, costs, stages, factors):
+def print_step(model, subnets, with_largest, crop, costs, stages, factors):
     largest = costs[model.space.largest].gflops
-    counted = counted_step_cost(model, subnets, crop, known=costs)
-    estimated = factor_step_cost(model.space, subnets, stages, *factors)
+    counted = counted_step_cost(model, subnets, crop, known=costs, largest=with_largest)
+    estimated = factor_step_cost(model.space, subnets, stages, *factors, largest=with_largest)
     spatial, temporal = (", ".join(f"{value:.3g}" for value in values.values()) for values in factors)
     scope = ", of the Slow pathway alone" if len(stages[0].pathways) > 1 else ""
-    print(f"\ntraining step, forward passes of one clip: {', '.join(['largest', *subnets])}")
+    print(f"\ntraining step, forward passes of one clip: {', '.join(['largest'] * with_largest + list(subnets))}")
     print(f"every configuration counted: {counted:.2f} GFLOPs, {counted / largest:.3f} times the largest")
     print(f"by factors w^2 s^2 t{scope}: {estimated:.2f} GFLOPs, {estimated / largest:.3f} times the largest")
     print(f"    s = {spatial}; t = {temporal}", flush=True)

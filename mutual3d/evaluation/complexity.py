@@ -62,10 +62,10 @@ def _network_and_inputs(model, configuration, crop):
 # ---- A training step -------------------------------------------------------------------------------------------------
 
 
-def counted_step_cost(model, subnets, crop, *, width_samples=10, known=None):
+def counted_step_cost(model, subnets, crop, *, width_samples=10, known=None, largest=True):
     """Expected GFLOPs of a step's forward passes for one clip, each configuration counted at its real size.
 
-    subnets: names of sampling rules. width_samples: how finely random widths are averaged. known: {configuration:
+    subnets: names of sampling rules. largest: whether the largest configuration runs beside them. width_samples: how finely random widths are averaged. known: {configuration:
     Cost} that was counted before at the same crop; each distinct network is counted once.
     """
     counted = {_network_key(model, c): cost.gflops for c, cost in (known or {}).items()}
@@ -76,14 +76,14 @@ def counted_step_cost(model, subnets, crop, *, width_samples=10, known=None):
             counted[key] = count_costs(model, [configuration], crop)[configuration].gflops
         return counted[key]
 
-    return expected_step_cost(model.space, subnets, gflops, width_samples)
+    return expected_step_cost(model.space, subnets, gflops, width_samples, largest)
 
 
 def _network_key(model, configuration):
     return model.signature(configuration.width), configuration.spatial, configuration.temporal
 
 
-def factor_step_cost(space, subnets, stages, spatial_factors, temporal_factors):
+def factor_step_cost(space, subnets, stages, spatial_factors, temporal_factors, *, largest=True):
     """The same estimated as the papers do: a configuration costs w^2 s^2 t of the largest (paper, Eq. 9 and Table 4).
 
     stages: `split_cost` of the largest configuration. Of several pathways the first alone shrinks (paper, 4.2.2).
@@ -97,7 +97,7 @@ def factor_step_cost(space, subnets, stages, spatial_factors, temporal_factors):
         sizes = spatial_factors[configuration.spatial] ** 2 * temporal_factors[configuration.temporal]
         return total - adaptive + adaptive * width**2 * sizes
 
-    return expected_step_cost(space, subnets, gflops)
+    return expected_step_cost(space, subnets, gflops, largest=largest)
 
 
 def size_factors(name, sizes, factors=None):

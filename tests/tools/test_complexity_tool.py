@@ -58,6 +58,14 @@ def test_every_family_prints_its_grid_and_stages_that_sum_to_the_largest(printed
     assert "MiB in fp32" in text
 
 
+def test_a_step_without_the_largest_does_not_count_it(printed):
+    text = printed("S_X3D_M", "GRID.WIDTH_STEP", "0.5")
+    assert "forward passes of one clip: each_width\n" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("every configuration counted"))
+    step = float(line.split(": ")[1].split()[0])
+    assert step == pytest.approx(sum(column(text, "configuration  ").values()), abs=0.01)
+
+
 def test_the_papers_factors_give_table_4(printed):
     factors = "--spatial-factors", "0.63", "0.8", "1.0", "--temporal-factors", "0.4", "0.63", "1.0"
     text = printed("MUTUAL_SLOW_8x8_R50", "--crop", "256", "GRID.WIDTH_STEP", "1.0", *factors)
