@@ -22,21 +22,26 @@ def read_weights(path):
 def load_weights(model, state, source, reset_head=False):
     """Load a state dict that fits `model` exactly; ValueError that names `source`, what differs and the fix.
 
-    reset_head: a classifier of another number of classes is left as it is, with a warning, instead of an error.
+    reset_head: the classifier's last layer is left as it is, whatever the file has for it, with a warning that says so.
     """
     own = model.state_dict()
     # Published files of older PyTorch versions do not count batches, and nothing here depends on the count.
     counts = {key: own[key] for key in own if key.endswith("num_batches_tracked")}
-    state = {**counts, **state}
+    state = {**counts, **state, **(_own_classifier(own, source) if reset_head else {})}
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     reshaped = [key for key in own if key in state and own[key].shape != state[key].shape]
-    if reset_head and reshaped and all(key.startswith(_CLASSIFIER) for key in reshaped):
-        logger.warning("'%s' has other classes: %s start anew", source, ", ".join(reshaped))
-        state, reshaped = {**state, **{key: own[key] for key in reshaped}}, []
     if missing or unexpected or reshaped:
         raise ValueError(_describe(own, state, source, missing, unexpected, reshaped))
     model.load_state_dict(state)
+
+
+def _own_classifier(own, source):
+    """The entries of the last layer alone: what comes before it in a head knows no classes."""
+    last = [key for key in own if key.startswith(_CLASSIFIER)][-1].rpartition(".")[0]
+    entries = {key: value for key, value in own.items() if key.startswith(f"{last}.")}
+    logger.warning("the classifier is not taken from '%s': %s start anew", source, ", ".join(entries))
+    return entries
 
 
 def _describe(own, state, source, missing, unexpected, reshaped):

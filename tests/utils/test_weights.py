@@ -50,6 +50,16 @@ def test_another_number_of_classes_says_both():
     assert "TRAIN.CHECKPOINT_RESET_HEAD True" in message
 
 
+@pytest.mark.parametrize("classes", [4, 9])
+def test_a_reset_keeps_the_network_s_own_classifier_whatever_the_file_has(classes, caplog):
+    model, source = Network(4), Network(classes)
+    own = model.head.projection.weight.clone()
+    load_weights(model, source.state_dict(), "zoo.pyth", reset_head=True)
+    assert torch.equal(model.head.projection.weight, own)
+    assert torch.equal(model.body[0].weight, source.body[0].weight)
+    assert "not taken from 'zoo.pyth': head.projection.weight, head.projection.bias start anew" in caplog.text
+
+
 def test_another_network_says_what_differs():
     message = load_error(Network(), Network(depth=2, features=8).state_dict())
     assert "'zoo.pyth' is a checkpoint of another network (2 of 9 entries fit)" in message
