@@ -72,7 +72,7 @@ def calibrate(
     done, state = partial.load()
     make_population = AVERAGES[average]
     populations = {c: make_population(state and state["moments"][str(c)]) for c in configurations}
-    unreadable = UnreadableVideos(max_unreadable, num_videos, known=state and state["bad"])
+    unreadable = UnreadableVideos(max_unreadable, num_videos, "DATA_LOADER.MAX_UNREADABLE_TRAIN", state and state["bad"])
 
     def result_so_far():
         return {"moments": {str(c): p.moments for c, p in populations.items()}, "bad": unreadable.causes}

@@ -158,16 +158,24 @@ def _legend(axes):
 def _draw_history(axes, epochs, name):
     kinds = sorted({entry.get("_type", "epoch") for entry in epochs if entry.get(name) is not None})
     for kind in kinds:
-        points = [
+        points = _last_run([
             (_epoch_number(entry["epoch"]), entry[name])
             for entry in epochs
             if entry.get("_type", "epoch") == kind and entry.get(name) is not None
-        ]
+        ])
         axes.plot(*zip(*points), linewidth=1.6, marker="." if len(points) < 30 else None, label=kind.split("_")[0])
     axes.set_xlabel("epoch")
     axes.set_title(HISTORY_LABELS[name], loc="left", fontsize=10, color=TEXT_COLOR)
     if len(kinds) > 1:
         axes.legend(frameon=False, fontsize=9)
+
+
+def _last_run(points):
+    """(epoch, value) pairs without what a resume or a new start ran again."""
+    kept = []
+    for epoch, value in points:
+        kept = [*(pair for pair in kept if pair[0] < epoch), (epoch, value)]
+    return kept
 
 
 def _epoch_number(epoch):

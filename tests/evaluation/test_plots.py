@@ -101,6 +101,14 @@ def test_history_draws_train_and_val_apart():
     assert (train.get_label(), val.get_label()) == ("train", "val")
 
 
+def test_history_leaves_out_what_a_resume_ran_again():
+    epochs = [1, 2, 3, 3, 4, 2]
+    history = [{"_type": "train_epoch", "epoch": f"{epoch}/4", "loss": float(i)} for i, epoch in enumerate(epochs)]
+    for logged, expected in ((history[:5], ([1, 2, 3, 4], [0, 1, 3, 4])), (history, ([1, 2], [0, 5]))):
+        (line,) = history_figure(logged).axes[0].lines
+        assert (list(line.get_xdata()), list(line.get_ydata())) == expected
+
+
 def test_history_without_numbers_is_refused():
     with pytest.raises(ValueError, match="top1_err"):
         history_figure([{"epoch": 1, "seconds": 3.0}])
