@@ -41,6 +41,8 @@ def parse(arguments=None):
     parsed = parser.parse_args(arguments)
     if parsed.config and (parsed.gflops or parsed.latency_ms):
         parser.error("give --config or a budget, not both")
+    if parsed.top < 1:
+        parser.error(f"--top is {parsed.top}: show one class or more")
     if parsed.boxes and parsed.detector:
         parser.error("give --boxes or --detector, not both")
     if parsed.output and len(parsed.video) > 1:

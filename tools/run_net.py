@@ -19,6 +19,7 @@ def run_stages(cfg, device):
     """Every stage that the config enables."""
     stages.check_splits(cfg)
     run, adaptive = stages.Run(cfg, device), cfg.MUTUAL.ENABLE
+    run.check_test_configurations()
     if cfg.TRAIN.ENABLE:
         run.timed("train", stages.train)
     else:
@@ -29,12 +30,9 @@ def run_stages(cfg, device):
         run.timed("calibrate", stages.calibrate)
     elif adaptive:
         stages.load_statistics(run)
-    if not adaptive and distributed.is_main():
-        stages.save_adaptive(run, None)
-    if cfg.GRID.ENABLE and adaptive:
-        table = run.timed("measure the grid", stages.measure_grid)
-        if distributed.is_main():
-            stages.save_adaptive(run, table)
+    table = run.timed("measure the grid", stages.measure_grid) if cfg.GRID.ENABLE and adaptive else None
+    if distributed.is_main():
+        stages.save_adaptive(run, table)
     if cfg.TEST.ENABLE:
         run.timed("test", stages.multi_view_test)
     logger.info("seconds: %s", ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.seconds.items()))
@@ -57,6 +55,8 @@ def main(arguments=None):
         setup_logging(cfg.OUTPUT_DIR)
         if cfg.NUM_GPUS > 1 and distributed.world_size() == 1 and device.type == "cuda":
             logger.warning("NUM_GPUS is %d and one process runs: start it with torchrun --nproc_per_node", cfg.NUM_GPUS)
+        if cfg.TRAIN.ENABLE and cfg.TEST.CHECKPOINT_FILE_PATH:
+            logger.warning("TEST.CHECKPOINT_FILE_PATH is not read: this run tests what it trains (TRAIN.ENABLE True)")
         run_stages(cfg, device)
 
 

@@ -52,8 +52,8 @@ class Checkpoints:
         state = load_tensors(path)
         if not isinstance(state, dict) or not {"epoch", "model_state", "optimizer_state"} <= state.keys():
             raise ValueError(
-                f"'{path}' is no training checkpoint of this project: move it away, or set TRAIN.AUTO_RESUME False and "
-                "give it as TRAIN.CHECKPOINT_FILE_PATH to start from its weights"
+                f"'{path}' is no training checkpoint of this project: choose another OUTPUT_DIR; given as "
+                "TRAIN.CHECKPOINT_FILE_PATH it can be started from"
             )
         _check_recipe(path, state.get("recipe") or {}, recipe or {})
         load_weights(model, state["model_state"], path)
@@ -70,6 +70,6 @@ def _check_recipe(path, saved, own):
     other = [f"{key} is {own[key]}, there {value}" for key, value in saved.items() if own.get(key, value) != value]
     if other:
         raise ValueError(
-            f"'{path}' belongs to another run ({'; '.join(other)}): choose another OUTPUT_DIR, or set "
-            "TRAIN.AUTO_RESUME False to start anew"
+            f"'{path}' belongs to another run ({'; '.join(other)}): choose another OUTPUT_DIR, or "
+            "move that one's checkpoints away"
         )

@@ -92,6 +92,20 @@ def test_evaluation_tolerates_none_unless_told(run, tmp_path):
         run(directory, DATA_LOADER__MAX_UNREADABLE_TRAIN=0.2)
 
 
+def test_calibration_tolerates_as_training_does(run, tmp_path):
+    directory = spoil(write_set(tmp_path / "bad", num_videos=8), "text")
+    run(OUTPUT_DIR=tmp_path / "sound", SOLVER__MAX_EPOCH=1, CALIBRATION__ENABLE=False, GRID__ENABLE=False, TEST__ENABLE=False)
+    weights = tmp_path / "sound" / "checkpoints" / "checkpoint_epoch_00001.pyth"
+    with pytest.raises(RuntimeError, match="MAX_UNREADABLE_TRAIN"):
+        run(directory, TRAIN__ENABLE=False, TEST__CHECKPOINT_FILE_PATH=weights, DATA_LOADER__MAX_UNREADABLE_TEST=0.5)
+
+
+def test_a_mistake_in_the_validation_list_shows_before_training(run, tmp_path):
+    with pytest.raises(ValueError, match="val.csv.*label 7"):
+        run(set_with(tmp_path, "0.mp4 7\n", split="val"), MUTUAL__ENABLE=False, TEST__ENABLE=False)
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
 def test_odd_videos_are_videos(run, tmp_path):
     """One frame, and a variable frame rate: both train and are measured."""
     directory = write_set(tmp_path / "odd", num_videos=8)

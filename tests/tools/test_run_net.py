@@ -144,6 +144,31 @@ def test_saved_scores_cover_every_video_once(finished, data, config, tmp_path):
     run_net.main(["--cfg", str(config), *overrides(data, finished, **{"TEST.ENABLE": False})])
 
 
+def test_a_new_start_in_a_directory_with_checkpoints_is_refused(finished, data, config):
+    with pytest.raises(ValueError, match="TRAIN.AUTO_RESUME is False and '.*epoch_00002.pyth' is there: choose another OUTPUT_DIR"):
+        run_net.main(["--cfg", str(config), *overrides(data, finished, **{"TRAIN.AUTO_RESUME": False})])
+
+
+def test_without_a_grid_the_network_is_saved_and_a_table_is_kept(finished, data, config, tmp_path):
+    changes = {"GRID.ENABLE": False, "TEST.ENABLE": False}
+    run_net.main(["--cfg", str(config), *overrides(data, finished, **changes)])
+    assert mutual3d.load(finished / "adaptive.pyth").table is not None
+    checkpoint = finished / "checkpoints" / "checkpoint_epoch_00002.pyth"
+    changes |= {"TRAIN.ENABLE": False, "TEST.CHECKPOINT_FILE_PATH": checkpoint}
+    run_net.main(["--cfg", str(config), *overrides(data, tmp_path, **changes)])
+    model = mutual3d.load(tmp_path / "adaptive.pyth")
+    assert model.table is None and model.activate("0.5-16-2").active == model.network.space.smallest
+
+
+def test_a_table_that_cannot_be_used_is_measured_again(finished, data, config, tmp_path, caplog):
+    (tmp_path / "query_table.json").write_text('{"version": 0}')
+    changes = {"TRAIN.ENABLE": False, "TEST.ENABLE": False, "GRID.LATENCY_DEVICES": [],
+               "TEST.CHECKPOINT_FILE_PATH": finished / "checkpoints" / "checkpoint_epoch_00002.pyth"}  # fmt: skip
+    run_net.main(["--cfg", str(config), *overrides(data, tmp_path, **changes)])
+    assert "it is replaced" in (tmp_path / "stdout.log").read_text()
+    assert QueryTable.load(tmp_path / "query_table.json").rows
+
+
 def test_killed_training_goes_on_and_ends_the_same_to_the_bit(finished, data, config, tmp_path):
     """SIGKILL some time after the first checkpoint of a longer run; the resumed one equals an uninterrupted one."""
     changes = {"SOLVER.MAX_EPOCH": 4, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.ENABLE": False}

@@ -68,8 +68,8 @@ def measure_grid(run):
         cfg.DATA.MEAN, cfg.DATA.STD, cfg.DATA.ENSEMBLE_METHOD, cfg.GRID.LATENCY_DEVICES, cfg.GRID.LATENCY_REPEATS,
     )  # fmt: skip
     path = run.output / "query_table.json"
-    found = path.is_file() and QueryTable.load(path)
-    if distributed.agree(bool(found and found.provenance.get("fingerprint") == mark), f"the table '{path}'"):
+    found = _find_table(path, mark)
+    if distributed.agree(found is not None, f"the table '{path}'"):
         logger.info("the grid was measured before: '%s'", path)
         return found
     partial = PartialResult(run.output / ".grid", mark, cfg.PARTIAL_SAVE_SECONDS)
@@ -80,6 +80,16 @@ def measure_grid(run):
         _write_table(table, run.output)
     partial.remove()
     return table
+
+
+def _find_table(path, mark):
+    """The table that was written under `mark`, or None."""
+    try:
+        table = QueryTable.load(path) if path.is_file() else None
+    except ValueError as error:
+        logger.warning("%s; it is replaced", error)
+        return None
+    return table if table and table.provenance.get("fingerprint") == mark else None
 
 
 def _build_table(run, metrics, mark, num_views):
@@ -97,7 +107,7 @@ def _build_table(run, metrics, mark, num_views):
 
 
 def _latency_devices(names):
-    there = [name for name in names if torch.device(name).type == "cpu" or torch.cuda.is_available()]
+    there = [name for name in names if name == "cpu" or (torch.device(name).index or 0) < torch.cuda.device_count()]
     for name in set(names) - set(there):
         logger.warning("GRID.LATENCY_DEVICES names %s and there is none: not measured", name)
     return [torch.device(name) for name in there]
@@ -135,12 +145,28 @@ def _write_table(table, output):
 
 
 def save_adaptive(run, table):
-    """Write adaptive.pyth: weights, statistics and table, for mutual3d.load."""
-    data = run.cfg.DATA
+    """Write adaptive.pyth: weights, statistics and table, for mutual3d.load.
+
+    Without a table, a file that is there stays in a run that only tests, and where it holds the same network: it may
+    have one.
+    """
+    path, data = run.output / "adaptive.pyth", run.cfg.DATA
+    if table is None and path.is_file() and (run.only_tests or _holds_this_network(path, run.model)):
+        return
     preprocessing = Preprocessing(
         mean=tuple(data.MEAN), std=tuple(data.STD), num_frames=data.NUM_FRAMES, sampling_rate=data.SAMPLING_RATE,
         target_fps=data.TARGET_FPS, crop=data.TEST_CROP_SIZE, activation=run.cfg.MODEL.HEAD_ACT,
         ensemble=data.ENSEMBLE_METHOD, resize=image_resize(run.cfg),
     )  # fmt: skip
     model = AdaptiveModel(run.model, preprocessing=preprocessing, table=table, class_names=run.class_names)
-    model.save(run.output / "adaptive.pyth")
+    model.save(path)
+
+
+def _holds_this_network(path, model):
+    try:
+        saved = load_tensors(path)
+        return digest(saved["model_state"], saved["statistics"]) == digest(
+            model.state_dict(), statistics_to_dict(model.statistics)
+        )
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -1,5 +1,7 @@
 """What the stages of a run share: the network, the output directory, loaders, and how videos are measured."""
 
+import contextlib
+import dataclasses
 import functools
 import time
 from pathlib import Path
@@ -51,6 +53,19 @@ class Run:
         space = self.model.space
         return [space.check(text) for text in self.cfg.TEST.CONFIGURATIONS or [space.largest]]
 
+    @property
+    def only_tests(self):
+        """Whether no stage makes anything of the network that is tested."""
+        cfg = self.cfg
+        return not (cfg.TRAIN.ENABLE or cfg.MUTUAL.ENABLE and (cfg.CALIBRATION.ENABLE or cfg.GRID.ENABLE))
+
+    def check_test_configurations(self):
+        """ValueError for one that will not be in the space, to which interpolated sizes are added after training."""
+        sizes = {*self.model.space.spatial_sizes, *self.cfg.GRID.INTERPOLATED_SIZES}
+        space = dataclasses.replace(self.model.space, spatial_sizes=tuple(sorted(sizes)))
+        for text in self.cfg.TEST.CONFIGURATIONS if self.cfg.TEST.ENABLE else ():
+            space.check(text)
+
     def configurations(self):
         """The grid's configurations, each network once."""
         return grid_configurations(self.model.space, self.cfg.GRID.WIDTH_STEP, self.model.network_key)
@@ -95,6 +110,9 @@ def check_splits(cfg):
     adaptive = cfg.MUTUAL.ENABLE
     if cfg.TRAIN.ENABLE:
         build_loader(cfg, "train", "train", **ranks())
+        # Training without a validation list goes on without validation.
+        with contextlib.suppress(FileNotFoundError):
+            build_loader(cfg, "val", "single_view", **ranks())
     if cfg.CALIBRATION.ENABLE and adaptive:
         build_calibration_loader(cfg, **ranks())
     if cfg.GRID.ENABLE and adaptive:

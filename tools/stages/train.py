@@ -45,7 +45,7 @@ class _Training:
     def _starting_epoch(self):
         cfg, run = self.cfg, self.run
         newest = distributed.agree(run.checkpoints.last(), "the newest checkpoint")
-        if cfg.TRAIN.AUTO_RESUME and newest is not None:
+        if newest is not None:
             return self._resume(newest)
         if cfg.TRAIN.CHECKPOINT_FILE_PATH:
             run.load(cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TRAIN.CHECKPOINT_RESET_HEAD)
@@ -53,6 +53,12 @@ class _Training:
 
     def _resume(self, newest):
         run = self.run
+        if not self.cfg.TRAIN.AUTO_RESUME:
+            # Two runs in one directory would be taken for each other, by a resume and by every later stage.
+            raise ValueError(
+                f"TRAIN.AUTO_RESUME is False and '{newest}' is there: choose another OUTPUT_DIR to start anew, move the "
+                "checkpoints away, or set TRAIN.AUTO_RESUME True to go on"
+            )
         if self.cfg.TRAIN.CHECKPOINT_FILE_PATH:
             logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
         epoch = run.checkpoints.resume(
