@@ -46,7 +46,8 @@ def test_a_gpu_that_is_not_there_is_named_before_anything_is_read(words, monkeyp
         predict.main(["--model", "nowhere.pyth", *words[2:], "--device", "cuda"])
 
 
-def test_another_device_is_refused(words, capsys):
+@pytest.mark.parametrize("option, value", [("--device", "tpu"), ("--top", "0")])
+def test_an_option_that_cannot_be_is_refused(words, capsys, option, value):
     with pytest.raises(SystemExit):
-        predict.main([*words, "--device", "tpu"])
-    assert "--device" in capsys.readouterr().err
+        predict.main([*words, option, value])
+    assert option in capsys.readouterr().err
