@@ -120,8 +120,10 @@ def test_fine_tuning_starts_at_epoch_0(finished, data, config, tmp_path):
     checkpoint = finished / "checkpoints" / "checkpoint_epoch_00002.pyth"
     words = overrides(data, tmp_path, **{
         "TRAIN.CHECKPOINT_FILE_PATH": checkpoint, "TEST.ENABLE": False, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False,
+        "TEST.CHECKPOINT_FILE_PATH": "nowhere.pyth",
     })  # fmt: skip
     run_net.main(["--cfg", str(config), *words])
+    assert "TEST.CHECKPOINT_FILE_PATH is not read" in (tmp_path / "stdout.log").read_text()
     epochs = [entry["epoch"] for entry in read_json_stats(tmp_path / "stdout.log") if entry["_type"] == "train_epoch"]
     assert epochs == ["1/2", "2/2"]
 
@@ -167,6 +169,14 @@ def test_a_table_that_cannot_be_used_is_measured_again(finished, data, config, t
     run_net.main(["--cfg", str(config), *overrides(data, tmp_path, **changes)])
     assert "it is replaced" in (tmp_path / "stdout.log").read_text()
     assert QueryTable.load(tmp_path / "query_table.json").rows
+
+
+def test_latency_is_measured_on_the_devices_that_are_there(monkeypatch, caplog):
+    from stages.grid import _latency_devices
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert list(map(str, _latency_devices(["cpu", "cuda", "cuda:0", "cuda:1"]))) == ["cpu", "cuda", "cuda:0"]
+    assert "GRID.LATENCY_DEVICES names cuda:1 and there is none" in caplog.text
 
 
 def test_killed_training_goes_on_and_ends_the_same_to_the_bit(finished, data, config, tmp_path):
