@@ -2,6 +2,8 @@
 
 import sys
 
+from mutual3d.utils.text import printable
+
 
 def run_command(main):
     """Exit with what `main()` returns; errors that explain themselves are printed without a traceback, status 1."""
@@ -14,5 +16,10 @@ def run_command(main):
         # A bare RuntimeError comes from inside torch and needs its traceback; the others were written for the user.
         if type(error) is RuntimeError:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         sys.exit(1)
+
+
+def print_error(error: object) -> None:
+    """One `error: ...` on stderr, whatever the names of files in it hold; lines that the message means are kept."""
+    print("error: " + printable(error, keep="\n"), file=sys.stderr)
