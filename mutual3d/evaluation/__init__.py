@@ -8,7 +8,7 @@ from .grid import grid_configurations
 from .measure import measure
 from .metrics import TopK, topk_correct
 from .query_table import BudgetTooSmall, QueryTable, Row
-from .resume import PartialResult, digest
+from .resume import PartialResult
 from .unreadable import UnreadableVideos, UnreadableVideosError
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "calibrate",
     "count_cost",
     "detection_average_precision",
-    "digest",
     "grid_configurations",
     "measure",
     "measure_latency",

@@ -1,10 +1,7 @@
 """Partial results of a long stage on disk, so that a killed stage goes on where it was."""
 
-import hashlib
 import time
 from pathlib import Path
-
-import torch
 
 from mutual3d.utils import distributed
 from mutual3d.utils.files import load_tensors, save_tensors
@@ -14,7 +11,7 @@ from mutual3d.utils.logging import logger
 class PartialResult:
     """State of a loop over batches, saved at most every `interval` seconds and after the last batch.
 
-    fingerprint: text that says what the result depends on (`digest`); a file with another one is started over.
+    fingerprint: text that says what the result depends on (`utils.fingerprint`); a file with another one is started over.
     Every process has its own file. path None keeps nothing.
     """
 
@@ -51,22 +48,3 @@ class PartialResult:
         """Delete the file: the result it led to is saved elsewhere."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
-
-
-def digest(*parts):
-    """A short text that changes when any part does: tensors, dicts of them (state dicts), or what str() tells."""
-    sha = hashlib.sha256()
-    for part in parts:
-        _feed(sha, part)
-    return sha.hexdigest()[:16]
-
-
-def _feed(sha, part):
-    if isinstance(part, torch.Tensor):
-        sha.update(part.detach().cpu().contiguous().view(-1).numpy().tobytes())
-    elif isinstance(part, dict):
-        for key, value in part.items():
-            sha.update(str(key).encode())
-            _feed(sha, value)
-    else:
-        sha.update(str(part).encode() + b"\0")

@@ -9,7 +9,6 @@ from tiny import SPACE, tiny_network
 from mutual3d.data.loader import Batch
 from mutual3d.evaluation import PartialResult, TopK, UnreadableVideosError, calibrate, measure, topk_correct
 from mutual3d.evaluation.measure import score_batch
-from mutual3d.evaluation.resume import digest
 from mutual3d.sampling import fit_clip, normalize_clip
 
 from test_calibration import MEAN, STD, FakeBatch, batches_from, prepare  # isort: skip
@@ -98,9 +97,3 @@ def test_topk():
         metric.values()
     metric.update(scores, SimpleNamespace(labels=torch.tensor([1, 2])))
     assert metric.values() == {"top1_acc": 50.0, "top5_acc": 100.0}
-
-
-def test_digest_changes_with_what_it_is_of():
-    weights = {"a": torch.zeros(3)}
-    assert digest(weights, [1]) == digest({"a": torch.zeros(3)}, [1])
-    assert len({digest(weights, [1]), digest(weights, [2]), digest({"a": torch.ones(3)}, [1]), digest({"b": torch.zeros(3)}, [1])}) == 4

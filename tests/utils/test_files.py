@@ -1,12 +1,16 @@
+import errno
 import math
 import os
+import random
 import stat
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from mutual3d.utils.files import atomic_write, ensure_directory, load_tensors, read_json, save_tensors, write_json
+from mutual3d.utils.files import DamagedFileError, atomic_write, ensure_directory, load_tensors, read_json, save_tensors, write_json
+from mutual3d.utils.fingerprint import fingerprint
 
 STATE = {"epoch": 3, "model_state": {"a.weight": torch.arange(12.0).view(3, 4), "a.bias": torch.zeros(3)}, "cfg": "x"}
 
@@ -123,8 +127,9 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path, as_zip
     torch.load(path, weights_only=False)
     assert marker.exists(), "the attack must work where nothing guards against it"
     marker.unlink()
-    with pytest.raises(ValueError, match="x.pyth' is not a checkpoint that can be opened safely"):
+    with pytest.raises(ValueError, match="x.pyth' is not a checkpoint that can be opened safely") as refused:
         load_tensors(path)
+    assert "weights_only" not in str(refused.value), "torch's advice to load unsafely is not passed on"
     assert not marker.exists()
 
 
@@ -135,14 +140,14 @@ def test_a_file_cut_anywhere_is_named(tmp_path, as_zip):
     whole = path.read_bytes()
     for length in range(0, len(whole), max(1, len(whole) // 100)):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="x.pyth' is not a"):
+        with pytest.raises(DamagedFileError, match="x.pyth' is not a"):
             load_tensors(path)
 
 
 @pytest.mark.parametrize("content", [b"hello", bytes(1000), b"PK\x03\x04" + bytes(60)])
 def test_a_file_of_another_kind_is_named(tmp_path, content):
     (tmp_path / "x.pyth").write_bytes(content)
-    with pytest.raises(ValueError, match="x.pyth' is not a"):
+    with pytest.raises(DamagedFileError, match="x.pyth' is not a"):
         load_tensors(tmp_path / "x.pyth")
 
 
@@ -150,3 +155,100 @@ def test_a_file_of_another_kind_is_named(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="there is no checkpoint '.*': give the path of a .pyth file"):
         load_tensors(tmp_path / name)
+
+
+# ---- Damage ----------------------------------------------------------------------------------------------------------
+
+
+def loads_equal(path, expected):
+    """Whether a changed file gives what was written; False when it is refused as damaged. Anything else fails."""
+    try:
+        loaded = load_tensors(path)
+    except DamagedFileError as error:
+        assert str(path) in str(error) and "weights_only" not in str(error)
+        return False
+    assert fingerprint(loaded) == fingerprint(expected), "it was changed, and nobody noticed"
+    return True
+
+
+def test_a_bit_that_flips_anywhere_is_refused_or_harmless(tmp_path):
+    """Every byte of a small file, one seeded bit of each: contents, names, headers, offsets, check sums."""
+    save_tensors(tmp_path / "x.pyth", STATE)
+    whole, bits = (tmp_path / "x.pyth").read_bytes(), random.Random(0)
+    harmless = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << bits.randrange(8)
+        (tmp_path / "x.pyth").write_bytes(damaged)
+        harmless += loads_equal(tmp_path / "x.pyth", STATE)
+    assert harmless < len(whole) / 2, "padding, dates and attributes alone are nobody's content"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bytes_that_are_lost_doubled_or_overwritten_are_refused(tmp_path, seed):
+    save_tensors(tmp_path / "x.pyth", STATE)
+    whole, places = (tmp_path / "x.pyth").read_bytes(), random.Random(seed)
+    for _ in range(60):
+        start, length = places.randrange(len(whole)), places.randrange(1, 64)
+        for middle in (b"", whole[start : start + length] * 2, bytes(length)):
+            (tmp_path / "x.pyth").write_bytes(whole[:start] + middle + whole[start + length :])
+            loads_equal(tmp_path / "x.pyth", STATE)
+
+
+def shared(depth, width=10):
+    value = (0,) * width
+    for _ in range(depth):
+        value = (value,) * width
+    return value
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("content", [{"a": torch.zeros(1).expand(10**11)}, shared(12), nested(200)])
+def test_a_file_that_unfolds_to_far_more_than_it_holds_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "x.pyth")
+    with pytest.raises(DamagedFileError, match="x.pyth' is not a readable checkpoint; it (unfolds to|is nested over)"):
+        load_tensors(tmp_path / "x.pyth")
+
+
+def rewritten(path, compression=zipfile.ZIP_STORED, extra=()):
+    """The same archive with its parts written anew."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in [*parts.items(), *extra]:
+            archive.writestr(name, data)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    save_tensors(tmp_path / "x.pyth", {"a": torch.zeros(10_000_000)})
+    rewritten(tmp_path / "x.pyth", zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "x.pyth").stat().st_size < 1_000_000
+    with pytest.raises(DamagedFileError, match="it has compressed parts, which torch never writes"):
+        load_tensors(tmp_path / "x.pyth")
+
+
+def test_parts_that_overlap_are_refused(tmp_path):
+    save_tensors(tmp_path / "x.pyth", {"a": torch.zeros(1000)})
+    rewritten(tmp_path / "x.pyth")
+    with zipfile.ZipFile(tmp_path / "x.pyth", "a") as archive:
+        archive.filelist += [max(archive.filelist, key=lambda part: part.file_size)] * 100
+        archive._didModify = True
+    with pytest.raises(DamagedFileError, match="x.pyth"):
+        load_tensors(tmp_path / "x.pyth")
+
+
+def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
+    save_tensors(tmp_path / "x.pyth", STATE)
+
+    def failing(self, *arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        load_tensors(tmp_path / "x.pyth")

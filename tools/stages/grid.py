@@ -7,7 +7,7 @@ import torch
 
 from mutual3d.data.build import image_resize
 from mutual3d.deploy import AdaptiveModel, Preprocessing
-from mutual3d.evaluation import PartialResult, QueryTable, digest
+from mutual3d.evaluation import PartialResult, QueryTable
 from mutual3d.evaluation import calibrate as calibrate_model
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.evaluation.cost import device_name
@@ -16,6 +16,7 @@ from mutual3d.evaluation.plots import plot_accuracy
 from mutual3d.evaluation.report import write_report
 from mutual3d.utils import distributed
 from mutual3d.utils.files import load_tensors, save_tensors
+from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.logging import logger, read_json_stats
 
 # ---- Calibration -----------------------------------------------------------------------------------------------------
@@ -26,10 +27,10 @@ def calibrate(run):
     cfg, loader = run.cfg, run.calibration_loader()
     wanted = list(dict.fromkeys([*run.configurations(), *run.test_configurations]))
     average = cfg.CALIBRATION.AVERAGE
-    mark = digest(run.model.state_dict(), wanted, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD, average)
-    if load_statistics(run, mark):
+    calibrated_under = fingerprint(run.model.state_dict(), wanted, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD, average)
+    if load_statistics(run, calibrated_under):
         return
-    partial = PartialResult(run.output / ".calibration", mark, cfg.PARTIAL_SAVE_SECONDS)
+    partial = PartialResult(run.output / ".calibration", calibrated_under, cfg.PARTIAL_SAVE_SECONDS)
     calibrate_model(
         run.model, functools.partial(loader.batches, 0), wanted, prepare=run.prepare, average=average,
         num_batches=len(loader), partial=partial, max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
@@ -37,19 +38,19 @@ def calibrate(run):
     )  # fmt: skip
     if distributed.is_main():
         statistics = statistics_to_dict(run.model.statistics)
-        content = {"fingerprint": mark, "weights": digest(run.model.state_dict()), "statistics": statistics}
+        content = {"fingerprint": calibrated_under, "weights": fingerprint(run.model.state_dict()), "statistics": statistics}
         save_tensors(run.output / "statistics.pyth", content)
     distributed.barrier()
     partial.remove()
 
 
-def load_statistics(run, mark=None):
-    """Take statistics.pyth if it was computed under `mark`, or, without one, for the weights at hand."""
+def load_statistics(run, calibrated_under=None):
+    """Take statistics.pyth if it was computed under `calibrated_under`, or, without one, for the weights at hand."""
     path = run.output / "statistics.pyth"
     if not distributed.agree(path.is_file(), f"whether there is a '{path}'"):
         return False
     saved = load_tensors(path)
-    if mark != saved["fingerprint"] if mark else digest(run.model.state_dict()) != saved["weights"]:
+    if calibrated_under != saved["fingerprint"] if calibrated_under else fingerprint(run.model.state_dict()) != saved["weights"]:
         return False
     run.model.set_statistics(statistics_from_dict(saved["statistics"]))
     logger.info("calibrated statistics from '%s'", path)
@@ -63,18 +64,18 @@ def measure_grid(run):
     """Accuracy, cost and latency of every configuration: the query table. One that fits is not measured again."""
     cfg = run.cfg
     loader = run.loader(cfg.GRID.SPLIT, "single_view", num_views=cfg.GRID.NUM_VIEWS)
-    mark = digest(
+    measured_under = fingerprint(
         run.model.state_dict(), statistics_to_dict(run.model.statistics), loader.fingerprint, run.configurations(),
         cfg.DATA.MEAN, cfg.DATA.STD, cfg.DATA.ENSEMBLE_METHOD, cfg.GRID.LATENCY_DEVICES, cfg.GRID.LATENCY_REPEATS,
     )  # fmt: skip
     path = run.output / "query_table.json"
-    found = _find_table(path, mark)
+    found = _find_table(path, measured_under)
     if distributed.agree(found is not None, f"the table '{path}'"):
         logger.info("the grid was measured before: '%s'", path)
         return found
-    partial = PartialResult(run.output / ".grid", mark, cfg.PARTIAL_SAVE_SECONDS)
+    partial = PartialResult(run.output / ".grid", measured_under, cfg.PARTIAL_SAVE_SECONDS)
     metrics = run.measure(loader, run.configurations(), "measure the grid", partial)
-    table = _build_table(run, metrics, mark, loader.dataset.num_views) if distributed.is_main() else None
+    table = _build_table(run, metrics, measured_under, loader.dataset.num_views) if distributed.is_main() else None
     distributed.barrier()
     if distributed.is_main():
         _write_table(table, run.output)
@@ -82,17 +83,17 @@ def measure_grid(run):
     return table
 
 
-def _find_table(path, mark):
-    """The table that was written under `mark`, or None."""
+def _find_table(path, measured_under):
+    """The table that was written under `measured_under`, or None."""
     try:
         table = QueryTable.load(path) if path.is_file() else None
     except ValueError as error:
         logger.warning("%s; it is replaced", error)
         return None
-    return table if table and table.provenance.get("fingerprint") == mark else None
+    return table if table and table.provenance.get("fingerprint") == measured_under else None
 
 
-def _build_table(run, metrics, mark, num_views):
+def _build_table(run, metrics, measured_under, num_views):
     cfg, configurations = run.cfg, list(metrics)
     devices = _latency_devices(cfg.GRID.LATENCY_DEVICES)
     latencies = {}
@@ -103,7 +104,7 @@ def _build_table(run, metrics, mark, num_views):
         )  # fmt: skip
     costs = count_costs(run.model, configurations, cfg.DATA.TEST_CROP_SIZE)
     provenance = _provenance(run, next(iter(metrics.values())), devices, num_views)
-    return build_table(run.model, metrics, costs, latencies, {**provenance, "fingerprint": mark})
+    return build_table(run.model, metrics, costs, latencies, {**provenance, "fingerprint": measured_under})
 
 
 def _latency_devices(names):
@@ -165,7 +166,7 @@ def save_adaptive(run, table):
 def _holds_this_network(path, model):
     try:
         saved = load_tensors(path)
-        return digest(saved["model_state"], saved["statistics"]) == digest(
+        return fingerprint(saved["model_state"], saved["statistics"]) == fingerprint(
             model.state_dict(), statistics_to_dict(model.statistics)
         )
     except (ValueError, KeyError, TypeError):
