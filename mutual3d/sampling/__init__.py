@@ -11,13 +11,14 @@ from .clip import (
     view_size,
 )
 from .configuration import Configuration, SearchSpace
-from .rules import RULES, expected_step_cost, sample_subnets, step_generator
+from .rules import RULES, expected_step_cost, first_contains_others, sample_subnets, step_generator
 
 __all__ = [
     "Configuration",
     "RULES",
     "SearchSpace",
     "expected_step_cost",
+    "first_contains_others",
     "fit_clip",
     "fit_clips",
     "normalize_clip",

@@ -5,6 +5,7 @@ The 3D papers' step is `[smallest, random]`, the 2D one `[smallest_width, random
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,21 @@ def sample_subnets(space, names, generator):
     sizes = space.spatial_sizes, space.temporal_sizes
     shared = [pick(values, generator) for values in sizes] if any(_shares(rule) for rule in rules) else [None, None]
     return [configuration for rule in rules for configuration in _draw(space, rule, shared, generator)]
+
+
+def first_contains_others(names: Sequence[str]) -> bool:
+    """Whether the first configuration that the rules draw is, in every step and dimension, as large as each other one.
+
+    What the first rule draws at random, and does not share, is no such configuration. False for no rules.
+    """
+    rules = [get_rule(name) for name in names]
+    dimensions = [[getattr(rule, dimension) for rule in rules] for dimension in ("width", "spatial", "temporal")]
+    return bool(rules) and all(_contains(sources[0], other) for sources in dimensions for other in sources)
+
+
+def _contains(first, other):
+    """Whether a value from the source `first` is never below one from the source `other`."""
+    return first in ("greatest", "each") or other == "least" or first == other == "shared"
 
 
 def _shares(rule):

@@ -2,7 +2,7 @@
 
 from .checkpoint import Checkpoints
 from .loop import Trainer
-from .objectives import LOSS_FUNCTIONS, OBJECTIVES, distillation_loss
+from .objectives import LOSS_FUNCTIONS, OBJECTIVES, Objective, check_objective, distillation_loss
 from .optimizer import build_optimizer, parameter_groups
 from .schedule import cosine_schedule, relative_steps_schedule
 from .step import MutualStep, NonFiniteLossError
@@ -13,8 +13,10 @@ __all__ = [
     "MutualStep",
     "NonFiniteLossError",
     "OBJECTIVES",
+    "Objective",
     "Trainer",
     "build_optimizer",
+    "check_objective",
     "cosine_schedule",
     "distillation_loss",
     "parameter_groups",

@@ -4,30 +4,33 @@ A loss function is a pair: with the labels, and with another configuration's out
 int64 B, or for several labels at once float B, K. Every loss is the mean over the batch.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from mutual3d.sampling import RULES, first_contains_others
 
-def label_loss(logits, labels):
+
+def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy with the labels, mean over the batch (paper, Eq. 3)."""
     return F.cross_entropy(logits.float(), labels)
 
 
-def distillation_loss(logits, teacher_logits):
+def distillation_loss(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
     """KL(teacher || student) at temperature 1: mean over the batch, sum over classes (paper, Eq. 4)."""
     student, teacher = logits.float().log_softmax(1), teacher_logits.detach().float().log_softmax(1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def binary_label_loss(logits, labels):
+def binary_label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Binary cross-entropy of each class, mean over batch and classes, as PySlowFast's recipes have it."""
     return F.binary_cross_entropy_with_logits(logits.float(), labels)
 
 
-def binary_distillation_loss(logits, teacher_logits):
+def binary_distillation_loss(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
     """Binary cross-entropy with the teacher's sigmoids: softmax means nothing where several labels hold at once."""
     return binary_label_loss(logits, teacher_logits.detach().float().sigmoid())
 
@@ -35,8 +38,8 @@ def binary_distillation_loss(logits, teacher_logits):
 class LossFunction(NamedTuple):
     """labels(logits, labels) and distillation(logits, teacher_logits), each -> scalar."""
 
-    labels: callable
-    distillation: callable
+    labels: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    distillation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 _CROSS_ENTROPY = LossFunction(label_loss, distillation_loss)
@@ -45,11 +48,19 @@ LOSS_FUNCTIONS = {"cross_entropy": _CROSS_ENTROPY, "bce_logit": _BINARY, "bce": 
 
 
 class Objective(nn.Module):
-    """Called once for each configuration of a step but the first: (logits, the first one's detached logits, labels)."""
+    """Called once for each configuration of a step but the first: (logits, the first one's detached logits, labels).
 
-    is_joint = False
+    A subclass says what it needs, and `check_objective` refuses a step that does not give it:
+    is_joint: it is called once a step, with all logits.
+    needs_teacher: it learns from the first configuration's output, which must then contain all others.
+    needs_subnets: the only MUTUAL.SUBNETS that it has a meaning with, MUTUAL.LARGEST being False; None for any.
+    """
 
-    def __init__(self, loss_function, num_networks):
+    is_joint: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = True
+    needs_subnets: ClassVar[tuple[str, ...] | None] = None
+
+    def __init__(self, loss_function: LossFunction, num_networks: int) -> None:
         super().__init__()
         self.loss_function = loss_function
 
@@ -57,14 +68,18 @@ class Objective(nn.Module):
 class InplaceDistillation(Objective):
     """The largest configuration's output teaches the others (paper, Eq. 4; US-Net, 4.2)."""
 
-    def forward(self, logits, teacher_logits, labels):
+    needs_teacher = True
+
+    def forward(self, logits: torch.Tensor, teacher_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return self.loss_function.distillation(logits, teacher_logits)
 
 
 class Labels(Objective):
     """Every configuration learns from the labels (paper, 6.2; S-Net)."""
 
-    def forward(self, logits, teacher_logits, labels):
+    needs_teacher = False
+
+    def forward(self, logits: torch.Tensor, teacher_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return self.loss_function.labels(logits, labels)
 
 
@@ -76,13 +91,15 @@ class EnsembleDistillation(Objective):
     """
 
     is_joint = True
-    dense = True
+    needs_teacher = False
+    needs_subnets = ("each_size",)
+    dense: ClassVar[bool] = True
 
-    def __init__(self, loss_function, num_networks):
+    def __init__(self, loss_function: LossFunction, num_networks: int) -> None:
         super().__init__(loss_function, num_networks)
         self.alpha = nn.Parameter(torch.zeros(num_networks))
 
-    def forward(self, logits, labels):
+    def forward(self, logits: Sequence[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
         shares = self.alpha.softmax(0)
         ensemble = sum(share * z.detach().float() for share, z in zip(shares, logits))
         learned = [self.loss_function.labels(z, labels) + self._distilled(s, logits, ensemble) for s, z in enumerate(logits)]
@@ -101,9 +118,33 @@ class VanillaEnsembleDistillation(EnsembleDistillation):
     dense = False
 
 
-OBJECTIVES = {
+OBJECTIVES: dict[str, type[Objective]] = {
     "inplace_distillation": InplaceDistillation,
     "labels": Labels,
     "ensemble_distillation": EnsembleDistillation,
     "ensemble_distillation_vanilla": VanillaEnsembleDistillation,
 }
+
+
+def check_objective(name: str, subnets: Sequence[str], largest: bool) -> type[Objective]:
+    """The objective called `name`, if a step of these sampling rules gives it what it needs.
+
+    subnets, largest: MUTUAL.SUBNETS and MUTUAL.LARGEST. Raises ValueError that names the keys, the legal values and the
+    fix: for an unknown name, and for an objective whose teacher would be a network that does not contain the others.
+    """
+    if name not in OBJECTIVES:
+        raise ValueError(f"there is no objective '{name}': choose among {', '.join(OBJECTIVES)} (MUTUAL.OBJECTIVE)")
+    objective, subnets = OBJECTIVES[name], list(subnets)
+    if objective.needs_subnets is not None and (largest or tuple(subnets) != objective.needs_subnets):
+        raise ValueError(
+            f"MUTUAL.OBJECTIVE {name} needs MUTUAL.SUBNETS [{', '.join(objective.needs_subnets)}] and MUTUAL.LARGEST False"
+        )
+    if objective.needs_teacher and not largest and not first_contains_others(subnets):
+        others = [rule for rule in RULES if first_contains_others([rule, *subnets])]
+        free = [other for other, choice in OBJECTIVES.items() if not choice.needs_teacher and choice.needs_subnets is None]
+        raise ValueError(
+            f"MUTUAL.OBJECTIVE {name} needs MUTUAL.LARGEST True, or {' or '.join(others)} first in MUTUAL.SUBNETS, which is "
+            f"{subnets}: the first configuration of a step teaches the others, and must contain them; or set "
+            f"MUTUAL.OBJECTIVE {' or '.join(free)}"
+        )
+    return objective

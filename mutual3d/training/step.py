@@ -9,7 +9,7 @@ import torch.nn as nn
 from mutual3d.sampling import prepare_clip, sample_subnets, step_generator
 from mutual3d.utils import distributed
 
-from .objectives import LOSS_FUNCTIONS, OBJECTIVES
+from .objectives import LOSS_FUNCTIONS, check_objective
 
 
 class NonFiniteLossError(RuntimeError):
@@ -66,7 +66,8 @@ class MutualStep:
     subnets: names of sampling rules; [] trains the largest configuration alone. largest: whether it runs beside them.
     The first configuration learns from the labels, the others as `objective` (a name of OBJECTIVES) says. Every backward
     follows its own forward, so that memory is one network's, unless the objective needs all outputs at once; gradients
-    cross ranks in the last backward only. The objective's own parameters are `objective.parameters()`.
+    cross ranks in the last backward only. The objective's own parameters are `objective.parameters()`. Raises ValueError
+    for an unknown name, and for rules that do not go with the objective (see `check_objective`).
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class MutualStep:
         self.subnets, self.largest = list(subnets), largest
         self.mean, self.std, self.seed = mean, std, seed
         self.loss_function = _choose("loss function", loss_function, LOSS_FUNCTIONS)
-        make_objective = _choose("objective", objective, OBJECTIVES)
-        self.objective = make_objective(self.loss_function, len(self.configurations(0))).to(next(model.parameters()).device)
+        num_networks = len(self.configurations(0))
+        make_objective = check_objective(objective, self.subnets, largest)
+        self.objective = make_objective(self.loss_function, num_networks).to(next(model.parameters()).device)
         self.accumulation_steps = accumulation_steps
         self.autocast = autocast or contextlib.nullcontext
         self.scaler = scaler

@@ -4,7 +4,14 @@ import itertools
 import pytest
 import torch
 
-from mutual3d.sampling import RULES, SearchSpace, expected_step_cost, sample_subnets, step_generator
+from mutual3d.sampling import (
+    RULES,
+    SearchSpace,
+    expected_step_cost,
+    first_contains_others,
+    sample_subnets,
+    step_generator,
+)
 
 SPACE = SearchSpace([0.63, 1.0], [142, 160, 192, 224], [6, 9, 12, 16])
 # What each rule leaves free; the rest is fixed at the value given.
@@ -136,3 +143,18 @@ def test_step_cost_of_the_2d_paper():
     space = SearchSpace([0.25, 1.0], [224, 192, 160, 128], [1])
     names = ["smallest_width", "random", "random"]
     assert expected_step_cost(space, names, factors_cost(569, 224, 1)) == pytest.approx(910, rel=0.005)
+
+
+def test_the_first_contains_the_others_exactly_where_every_draw_says_so():
+    space = SearchSpace((0.5, 1.0), (16, 24, 32), (2, 4, 8), listed_widths=(0.5, 0.75, 1.0))
+    for names in itertools.product([name for name in RULES if name != "random_widths"], repeat=2):
+        draws = [sample_subnets(space, names, step_generator(0, step)) for step in range(40)]
+        holds = all(
+            first.width >= c.width and first.spatial >= c.spatial and first.temporal >= c.temporal
+            for first, *others in draws
+            for c in others
+        )
+        # What is drawn at random and not shared contains the least by chance alone: it is no teacher.
+        is_random = "random" in (RULES[names[0]].width, RULES[names[0]].spatial, RULES[names[0]].temporal)
+        assert first_contains_others(names) == (holds and not is_random), names
+    assert not first_contains_others([]) and not first_contains_others(["random"])

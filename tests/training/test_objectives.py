@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutual3d.training import LOSS_FUNCTIONS, OBJECTIVES, distillation_loss
+from mutual3d.training import LOSS_FUNCTIONS, OBJECTIVES, Objective, check_objective, distillation_loss
 from mutual3d.training.objectives import binary_distillation_loss
 
 
@@ -94,3 +94,31 @@ def test_gradients_reach_alpha_from_the_ensemble_loss_alone_and_leave_teachers_a
     assert not gradient_sum(losses[:-1].sum(), [objective.alpha])
     # The second, smaller one learns from the first, which learns nothing from it.
     assert not gradient_sum(losses[1], z[:1]) and gradient_sum(losses[1], z[1:])
+
+
+# ---- what an objective needs ------------------------------------------------------------------------------------------
+
+
+class FromTheTeacher(Objective):
+    """A stranger's, that says nothing of what it needs."""
+
+    def forward(self, logits, teacher_logits, labels):
+        return (logits - teacher_logits).square().mean()
+
+
+@pytest.mark.parametrize("name, objective", [("inplace_distillation", None), ("stranger", FromTheTeacher)])
+def test_a_teacher_must_contain_the_others_unless_the_objective_says_that_it_needs_none(monkeypatch, name, objective):
+    if objective:
+        monkeypatch.setitem(OBJECTIVES, name, objective)
+    assert check_objective(name, ["random", "smallest"], True) is OBJECTIVES[name]
+    assert check_objective(name, ["shared_size", "random_width_shared_size"], False) is OBJECTIVES[name]
+    assert check_objective("labels", ["random", "random"], False) is OBJECTIVES["labels"]
+    with pytest.raises(ValueError, match=rf"MUTUAL.OBJECTIVE {name} needs.*each_size first in.*\['random', 'smallest'\].*labels"):
+        check_objective(name, ["random", "smallest"], False)
+
+
+@pytest.mark.parametrize("subnets, largest", [(["each_size"], True), (["smallest"], False)])
+def test_an_ensemble_needs_every_size_alone(subnets, largest):
+    assert check_objective("ensemble_distillation", ["each_size"], False)
+    with pytest.raises(ValueError, match=r"ensemble_distillation needs MUTUAL.SUBNETS \[each_size\] and MUTUAL.LARGEST False"):
+        check_objective("ensemble_distillation", subnets, largest)

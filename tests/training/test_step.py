@@ -149,6 +149,18 @@ def test_the_sampling_rules_that_us_net_compares_can_be_chosen(subnets, largest,
     assert len(step(*batch(), step=0).losses) == 3
 
 
+@pytest.mark.parametrize("subnets", [["random", "smallest"], ["random_size", "random"], ["shared_size", "random"]])
+def test_an_objective_that_needs_a_teacher_refuses_one_that_does_not_contain_the_others(subnets):
+    with pytest.raises(ValueError, match=r"inplace_distillation needs MUTUAL.LARGEST True.*MUTUAL.OBJECTIVE labels"):
+        make_step(network(), subnets=subnets, largest=False)
+    assert len(make_step(network(), subnets=subnets, largest=False, objective="labels").configurations(0)) == 2
+
+
+def test_a_shared_size_teaches_narrower_networks_of_that_size():
+    step = make_step(network(), subnets=["shared_size", "smallest_width_shared_size", "random_width_shared_size"], largest=False)
+    assert len(step(*batch(), step=0).losses) == 3
+
+
 def test_a_step_that_would_train_nothing_is_refused():
     with pytest.raises(ValueError, match="nothing would be trained"):
         make_step(network(), subnets=[], largest=False)
