@@ -1,10 +1,14 @@
 """Every key of a run beside its sentence; merging, overriding and checking."""
 
-from .check import check_config
-from .defaults import get_cfg
+from .check import ConfigError, Problem, check_config
+from .defaults import KEYS, get_cfg
+from .keys import IS_REFUSED, IS_TOLD, TAKES_EFFECT, Key, Resume
 from .node import CfgNode
 
-__all__ = ["CfgNode", "check_config", "get_cfg", "load_config"]
+__all__ = [
+    "CfgNode", "ConfigError", "IS_REFUSED", "IS_TOLD", "KEYS", "Key", "Problem", "Resume", "TAKES_EFFECT", "check_config",
+    "get_cfg", "load_config",
+]  # fmt: skip
 
 
 def load_config(path, overrides=()):

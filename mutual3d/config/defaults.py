@@ -1,309 +1,340 @@
-"""Every config key with its default and its meaning. Names are PySlowFast's; what is new sits under MUTUAL, CALIBRATION
-and GRID, and is marked (new) where it stands among PySlowFast's."""
+"""Every config key with its default, its legal values and its meaning; names are PySlowFast's, what is new sits under
+MUTUAL, CALIBRATION and GRID, and is marked (new) where it stands among PySlowFast's.
 
+A key is declared as `Key(default, legal values, kind)`. The kind says what a run that goes on from a checkpoint does with
+another value: TAKES_EFFECT (one line says so), IS_TOLD (a warning: the finished epochs were made with the other value), or
+IS_REFUSED (the result would be neither run's).
+"""
+
+from .keys import IS_REFUSED, IS_TOLD, TAKES_EFFECT, Group, Key, declared, defaults_of
+from .legal import AnyOf, Each, Empty, Flag, Integer, Number, Only, Registered, Share, Text
 from .node import CfgNode
 
-_C = CfgNode()
+# Several keys' legal values.
+COUNT = Integer(1, 10**6)
+CHANNELS = Integer(1, 10**5)
+RATE = Number(0, 1000, note="a learning rate")
+# Networks halve their input five times; what is left of fewer pixels, or of a clip of ten thousand frames, means nothing.
+SIDE = Integer(8, 10**4)
+SIZES = Each(SIDE, 0, 64, distinct=True)
+FRAMES = Integer(1, 10**4)
+STAGES = Each(Each(Integer(1, 16), 1, 2), 4, 4)
+KERNELS = Each(Each(Integer(1, 101), 1, 2), 4, 4)
+WIDTH = Number(0, 16, above=True, note="a multiple of the channels")
+PATH = Text()
+NAME = Text(empty=False)
+FILES = Each(NAME, 0, 1000)
+DEVICE = Text(pattern=r"cpu|cuda(:\d{1,3})?", meaning="cpu, cuda, cuda:1, ...")
+AREAS = AnyOf(Empty(), Each(Number(0, 1, above=True, note="a share of the area"), 2, 2, ascending=True))
+ASPECTS = AnyOf(Empty(), Each(Number(0.01, 100), 2, 2, ascending=True))
+NO_BLOCKS = Empty("non-local blocks are not supported")
+CONVERT = "tools/convert_checkpoint.py makes a checkpoint of another project's file"
+
+_C = Group()
 
 # Where everything that a run makes is written.
-_C.OUTPUT_DIR = "./out"
+_C.OUTPUT_DIR = Key("./out", NAME, TAKES_EFFECT)
 # Seed of weights, shuffling, augmentation and sub-network sampling.
-_C.RNG_SEED = 1
+_C.RNG_SEED = Key(1, Integer(0, 2**32 - 1), IS_REFUSED)
 # Iterations between two json_stats lines of training.
-_C.LOG_PERIOD = 10
+_C.LOG_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 # (new) Seconds between two saves of what calibration and the grid have so far; a killed stage goes on from there.
-_C.PARTIAL_SAVE_SECONDS = 20.0
+_C.PARTIAL_SAVE_SECONDS = Key(20.0, Number(0, 86400, note="seconds"), TAKES_EFFECT)
 # 0 runs on the CPU. Otherwise a GPU is used where there is one; several are used by `torchrun --nproc_per_node N`.
-_C.NUM_GPUS = 1
+_C.NUM_GPUS = Key(1, Integer(0, 10**4), TAKES_EFFECT)
 # 1: torchrun says how many machines and processes run, and TRAIN.BATCH_SIZE is over all of them.
-_C.NUM_SHARDS = 1
+_C.NUM_SHARDS = Key(1, Only(1), TAKES_EFFECT)
 # torch.distributed backend; gloo is taken when the run is on the CPU.
-_C.DIST_BACKEND = "nccl"
+_C.DIST_BACKEND = Key("nccl", Only("nccl", "gloo"), TAKES_EFFECT)
 
 # ---- What a mutual run adds --------------------------------------------------------------------------------------
-_C.MUTUAL = CfgNode()
+_C.MUTUAL = Group()
 # Train every configuration together. False trains the static network: the independently trained baseline.
-_C.MUTUAL.ENABLE = False
+_C.MUTUAL.ENABLE = Key(False, Flag(), IS_REFUSED)
 # Least and greatest width multiplier.
-_C.MUTUAL.WIDTH_RANGE = [0.63, 1.0]
+_C.MUTUAL.WIDTH_RANGE = Key([0.63, 1.0], Each(WIDTH, 2, 2, ascending=True), IS_REFUSED)
 # Channel counts round to a multiple of this.
-_C.MUTUAL.WIDTH_DIVISOR = 8
+_C.MUTUAL.WIDTH_DIVISOR = Key(8, Integer(1, 1024), IS_REFUSED)
 # Input sides in pixels; the largest equals DATA.TRAIN_CROP_SIZE.
-_C.MUTUAL.SPATIAL_SIZES = [142, 160, 192, 224]
+_C.MUTUAL.SPATIAL_SIZES = Key([142, 160, 192, 224], SIZES, IS_REFUSED)
 # Frames; the largest equals DATA.NUM_FRAMES.
-_C.MUTUAL.TEMPORAL_SIZES = [6, 9, 12, 16]
+_C.MUTUAL.TEMPORAL_SIZES = Key([6, 9, 12, 16], Each(FRAMES, 0, 64, distinct=True), IS_REFUSED)
 # What runs in a step beside the largest configuration: names of mutual3d.sampling.RULES.
-_C.MUTUAL.SUBNETS = ["smallest", "random"]
+_C.MUTUAL.SUBNETS = Key(["smallest", "random"], Each(Registered("sampling rule"), 0, 64), IS_REFUSED)
 # What a sub-network learns from: inplace_distillation (the largest configuration's output), labels, or
 # ensemble_distillation and ensemble_distillation_vanilla (RS-Net's two losses, over all sizes).
-_C.MUTUAL.OBJECTIVE = "inplace_distillation"
+_C.MUTUAL.OBJECTIVE = Key("inplace_distillation", Registered("objective"), IS_REFUSED)
 # Norms: calibrated (shared; statistics of each configuration are computed after training), or private_width (S-Net) or
 # private_size (RS-Net): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, or for each size.
-_C.MUTUAL.BATCHNORM = "calibrated"
+_C.MUTUAL.BATCHNORM = Key("calibrated", Registered("kind of batch norm"), IS_REFUSED)
 # Widths that the rule `each_width` trains and that private_width makes norms for; empty where neither is used.
-_C.MUTUAL.WIDTHS = []
+_C.MUTUAL.WIDTHS = Key([], Each(WIDTH, 0, 1000, distinct=True), IS_REFUSED)
 # Run the largest configuration in every step. False leaves what MUTUAL.SUBNETS draws: for ablations and baselines.
-_C.MUTUAL.LARGEST = True
+_C.MUTUAL.LARGEST = Key(True, Flag(), IS_REFUSED)
 
-_C.CALIBRATION = CfgNode()
+_C.CALIBRATION = Group()
 # Compute batch norm statistics of every configuration of the grid after training.
-_C.CALIBRATION.ENABLE = True
+_C.CALIBRATION.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 # Clips that the statistics are computed on, spread evenly over the split; 0 takes all of them.
-_C.CALIBRATION.NUM_CLIPS = 1024
+_C.CALIBRATION.NUM_CLIPS = Key(1024, Integer(0, 10**9), TAKES_EFFECT)
 # Clips that are normalised together; the same for any number of processes.
-_C.CALIBRATION.BATCH_SIZE = 32
+_C.CALIBRATION.BATCH_SIZE = Key(32, COUNT, TAKES_EFFECT)
 # Name of the csv they come from.
-_C.CALIBRATION.SPLIT = "train"
+_C.CALIBRATION.SPLIT = Key("train", NAME, TAKES_EFFECT)
 # How they are cut: test (centre clip, centre crop) or train (random, with a fixed seed).
-_C.CALIBRATION.TRANSFORM = "test"
+_C.CALIBRATION.TRANSFORM = Key("test", Only("test", "train"), TAKES_EFFECT)
 # How batches are joined: exact (over the whole population) or moving (PyTorch's moving average; US-Net, Table 3).
-_C.CALIBRATION.AVERAGE = "exact"
+_C.CALIBRATION.AVERAGE = Key("exact", Only("exact", "moving"), TAKES_EFFECT)
 
-_C.GRID = CfgNode()
+_C.GRID = Group()
 # Measure every configuration and write the query table.
-_C.GRID.ENABLE = True
+_C.GRID.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 # Distance between the widths that are measured.
-_C.GRID.WIDTH_STEP = 0.05
+_C.GRID.WIDTH_STEP = Key(0.05, WIDTH, TAKES_EFFECT)
 # Name of the csv that accuracy is measured on.
-_C.GRID.SPLIT = "val"
+_C.GRID.SPLIT = Key("val", NAME, TAKES_EFFECT)
 # Clips of a video, spread over time, whose scores are averaged; one centre crop each.
-_C.GRID.NUM_VIEWS = 1
+_C.GRID.NUM_VIEWS = Key(1, Integer(1, 1000), TAKES_EFFECT)
 # Devices that latency is measured on: cpu, cuda. An empty list measures none.
-_C.GRID.LATENCY_DEVICES = ["cpu"]
+_C.GRID.LATENCY_DEVICES = Key(["cpu"], Each(DEVICE, 0, 64, distinct=True), TAKES_EFFECT)
 # Spatial sizes measured beside the trained ones; private_size only, whose norms are interpolated (RS-Net, 4.3). Their
 # statistics are interpolated too with CALIBRATION.ENABLE False, and else calibrated.
-_C.GRID.INTERPOLATED_SIZES = []
+_C.GRID.INTERPOLATED_SIZES = Key([], SIZES, TAKES_EFFECT)
 # Timed runs of each configuration, in turns; the median is reported.
-_C.GRID.LATENCY_REPEATS = 10
+_C.GRID.LATENCY_REPEATS = Key(10, COUNT, TAKES_EFFECT)
 
 # ---- Training ----------------------------------------------------------------------------------------------------
-_C.TRAIN = CfgNode()
-_C.TRAIN.ENABLE = True
+_C.TRAIN = Group()
+_C.TRAIN.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 # kinetics (a csv of `path label` lines), charades, ava, or images: image_folder, cifar10, cifar100, food101, indoor67,
 # digits.
-_C.TRAIN.DATASET = "kinetics"
+_C.TRAIN.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
 # Clips of a step, over all processes.
-_C.TRAIN.BATCH_SIZE = 64
+_C.TRAIN.BATCH_SIZE = Key(64, COUNT, IS_REFUSED)
 # (new) Parts that a step's batch is computed in, one after the other, to save memory.
-_C.TRAIN.ACCUMULATION_STEPS = 1
+_C.TRAIN.ACCUMULATION_STEPS = Key(1, COUNT, IS_REFUSED)
 # Epochs between two evaluations on val.csv.
-_C.TRAIN.EVAL_PERIOD = 10
+_C.TRAIN.EVAL_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 # Epochs between two checkpoints.
-_C.TRAIN.CHECKPOINT_PERIOD = 10
+_C.TRAIN.CHECKPOINT_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 # Go on from the newest checkpoint in OUTPUT_DIR/checkpoints. False refuses a directory that has one.
-_C.TRAIN.AUTO_RESUME = True
+_C.TRAIN.AUTO_RESUME = Key(True, Flag(), TAKES_EFFECT)
 # Weights to start from.
-_C.TRAIN.CHECKPOINT_FILE_PATH = ""
+_C.TRAIN.CHECKPOINT_FILE_PATH = Key("", PATH, TAKES_EFFECT)
 # (new) Take those weights but for the classifier, which starts anew: for other classes.
-_C.TRAIN.CHECKPOINT_RESET_HEAD = False
+_C.TRAIN.CHECKPOINT_RESET_HEAD = Key(False, Flag(), TAKES_EFFECT)
 # Kind of that file: pytorch.
-_C.TRAIN.CHECKPOINT_TYPE = "pytorch"
-_C.TRAIN.CHECKPOINT_INFLATE = False
+_C.TRAIN.CHECKPOINT_TYPE = Key("pytorch", Only("pytorch", instead=CONVERT), TAKES_EFFECT)
+_C.TRAIN.CHECKPOINT_INFLATE = Key(False, Only(False, instead=CONVERT), TAKES_EFFECT)
 # Automatic mixed precision on the GPU or on a CPU that has bf16 units.
-_C.TRAIN.MIXED_PRECISION = False
+_C.TRAIN.MIXED_PRECISION = Key(False, Flag(), IS_TOLD)
 # (new) bfloat16, or float16 (with a gradient scaler; GPU only).
-_C.TRAIN.MIXED_PRECISION_DTYPE = "bfloat16"
+_C.TRAIN.MIXED_PRECISION_DTYPE = Key("bfloat16", Only("bfloat16", "float16"), IS_TOLD)
 
-_C.TEST = CfgNode()
-_C.TEST.ENABLE = True
-_C.TEST.DATASET = "kinetics"
+_C.TEST = Group()
+_C.TEST.ENABLE = Key(True, Flag(), TAKES_EFFECT)
+_C.TEST.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
 # Clips of a batch, over all processes, in evaluation: a multi-view test loads as many videos as have so many views.
-_C.TEST.BATCH_SIZE = 8
+_C.TEST.BATCH_SIZE = Key(8, COUNT, TAKES_EFFECT)
 # (new) Name of the csv that the multi-view test reads.
-_C.TEST.SPLIT = "test"
+_C.TEST.SPLIT = Key("test", NAME, TAKES_EFFECT)
 # Weights to test where TRAIN.ENABLE is False; empty takes the run's own.
-_C.TEST.CHECKPOINT_FILE_PATH = ""
-_C.TEST.CHECKPOINT_TYPE = "pytorch"
+_C.TEST.CHECKPOINT_FILE_PATH = Key("", PATH, TAKES_EFFECT)
+_C.TEST.CHECKPOINT_TYPE = Key("pytorch", Only("pytorch", instead=CONVERT), TAKES_EFFECT)
 # Clips of a video, spread over time.
-_C.TEST.NUM_ENSEMBLE_VIEWS = 10
+_C.TEST.NUM_ENSEMBLE_VIEWS = Key(10, Integer(1, 1000), TAKES_EFFECT)
 # Crops of a clip along its long side: 1 or 3.
-_C.TEST.NUM_SPATIAL_CROPS = 3
+_C.TEST.NUM_SPATIAL_CROPS = Key(3, Only(1, 3), TAKES_EFFECT)
 # Where the scores of every video are written; empty writes none.
-_C.TEST.SAVE_RESULTS_PATH = ""
+_C.TEST.SAVE_RESULTS_PATH = Key("", PATH, TAKES_EFFECT)
 # (new) Configurations that the multi-view test runs; empty runs the largest.
-_C.TEST.CONFIGURATIONS = []
+_C.TEST.CONFIGURATIONS = Key([], Each(NAME, 0, 10**4, distinct=True), TAKES_EFFECT)
 
-_C.SOLVER = CfgNode()
-_C.SOLVER.BASE_LR = 0.1
+_C.SOLVER = Group()
+_C.SOLVER.BASE_LR = Key(0.1, RATE, TAKES_EFFECT)
 # cosine, linear (to 0 at MAX_EPOCH; new), or steps_with_relative_lrs (LRS relative to BASE_LR from the epochs STEPS on).
-_C.SOLVER.LR_POLICY = "cosine"
-_C.SOLVER.COSINE_END_LR = 0.0
+_C.SOLVER.LR_POLICY = Key("cosine", Only("cosine", "linear", "steps_with_relative_lrs"), TAKES_EFFECT)
+_C.SOLVER.COSINE_END_LR = Key(0.0, RATE, TAKES_EFFECT)
 # Start the cosine at the end of warm-up instead of at epoch 0.
-_C.SOLVER.COSINE_AFTER_WARMUP = False
-_C.SOLVER.STEPS = []
-_C.SOLVER.LRS = []
-_C.SOLVER.MAX_EPOCH = 300
-_C.SOLVER.MOMENTUM = 0.9
-_C.SOLVER.DAMPENING = 0.0
-_C.SOLVER.NESTEROV = True
-_C.SOLVER.WEIGHT_DECAY = 1e-4
+_C.SOLVER.COSINE_AFTER_WARMUP = Key(False, Flag(), TAKES_EFFECT)
+_C.SOLVER.STEPS = Key([], Each(Number(0, 10**6), 0, 1000, ascending=True), TAKES_EFFECT)
+_C.SOLVER.LRS = Key([], Each(Number(0, 1000), 0, 1000), TAKES_EFFECT)
+_C.SOLVER.MAX_EPOCH = Key(300, COUNT, TAKES_EFFECT)
+_C.SOLVER.MOMENTUM = Key(0.9, Number(0, 1, below=True), TAKES_EFFECT)
+_C.SOLVER.DAMPENING = Key(0.0, Number(0, 1), TAKES_EFFECT)
+_C.SOLVER.NESTEROV = Key(True, Flag(), TAKES_EFFECT)
+_C.SOLVER.WEIGHT_DECAY = Key(1e-4, Number(0, 1), TAKES_EFFECT)
 # No decay on parameters of one dimension.
-_C.SOLVER.ZERO_WD_1D_PARAM = False
+_C.SOLVER.ZERO_WD_1D_PARAM = Key(False, Flag(), IS_REFUSED)
 # Epochs of linear warm-up, and the rate it starts at.
-_C.SOLVER.WARMUP_EPOCHS = 0.0
-_C.SOLVER.WARMUP_START_LR = 0.01
-_C.SOLVER.OPTIMIZING_METHOD = "sgd"
+_C.SOLVER.WARMUP_EPOCHS = Key(0.0, Number(0, 10**6, note="epochs"), TAKES_EFFECT)
+_C.SOLVER.WARMUP_START_LR = Key(0.01, RATE, TAKES_EFFECT)
+_C.SOLVER.OPTIMIZING_METHOD = Key("sgd", Only("sgd"), IS_REFUSED)
 # PySlowFast's; without effect, since NUM_SHARDS is 1.
-_C.SOLVER.BASE_LR_SCALE_NUM_SHARDS = False
+_C.SOLVER.BASE_LR_SCALE_NUM_SHARDS = Key(False, Flag(), TAKES_EFFECT)
 # Clip gradients: by value, or by the L2 norm of all of them. 0 clips nothing; so does None, as in PySlowFast.
-_C.SOLVER.CLIP_GRAD_VAL = 0.0
-_C.SOLVER.CLIP_GRAD_L2NORM = 0.0
+_C.SOLVER.CLIP_GRAD_VAL = Key(0.0, Number(0, 10**9), TAKES_EFFECT)
+_C.SOLVER.CLIP_GRAD_L2NORM = Key(0.0, Number(0, 10**9), TAKES_EFFECT)
 
 # ---- Data --------------------------------------------------------------------------------------------------------
-_C.DATA = CfgNode()
+_C.DATA = Group()
 # The directory of train.csv, val.csv and test.csv.
-_C.DATA.PATH_TO_DATA_DIR = ""
+_C.DATA.PATH_TO_DATA_DIR = Key("", PATH, TAKES_EFFECT)
 # Put before every path of a csv; empty reads paths from the csv's own directory.
-_C.DATA.PATH_PREFIX = ""
-_C.DATA.PATH_LABEL_SEPARATOR = " "
+_C.DATA.PATH_PREFIX = Key("", PATH, TAKES_EFFECT)
+_C.DATA.PATH_LABEL_SEPARATOR = Key(" ", NAME, TAKES_EFFECT)
 # (new) Names of the classes, one a line or as json; empty takes classes.txt beside the csv files, if it is there.
-_C.DATA.CLASS_NAMES_PATH = ""
+_C.DATA.CLASS_NAMES_PATH = Key("", PATH, TAKES_EFFECT)
 # Frames of a clip, and the distance between two of them at TARGET_FPS.
-_C.DATA.NUM_FRAMES = 8
-_C.DATA.SAMPLING_RATE = 8
-_C.DATA.TARGET_FPS = 30
+_C.DATA.NUM_FRAMES = Key(8, FRAMES, IS_REFUSED)
+_C.DATA.SAMPLING_RATE = Key(8, Integer(1, 10**4), IS_REFUSED)
+_C.DATA.TARGET_FPS = Key(30, Integer(1, 1000), IS_REFUSED)
 # Pixels in, per pathway; 3 for each.
-_C.DATA.INPUT_CHANNEL_NUM = [3, 3]
+_C.DATA.INPUT_CHANNEL_NUM = Key([3, 3], Each(Only(3), 1, 2), TAKES_EFFECT)
 # Of pixels in [0, 1], per channel.
-_C.DATA.MEAN = [0.45, 0.45, 0.45]
-_C.DATA.STD = [0.225, 0.225, 0.225]
+_C.DATA.MEAN = Key([0.45, 0.45, 0.45], Each(Number(0, 1, note="of pixels in [0, 1]"), 3, 3), IS_REFUSED)
+_C.DATA.STD = Key([0.225, 0.225, 0.225], Each(Number(0.001, 1, note="of pixels in [0, 1]"), 3, 3), IS_REFUSED)
 # Least and greatest short side that a training video is scaled to before the crop.
-_C.DATA.TRAIN_JITTER_SCALES = [256, 320]
+_C.DATA.TRAIN_JITTER_SCALES = Key([256, 320], Each(SIDE, 2, 2, ascending=True), IS_REFUSED)
 # Images: least and greatest share of the area, and aspect ratio, of a random crop that is resized; empty crops as
 # TRAIN_JITTER_SCALES says.
-_C.DATA.TRAIN_JITTER_SCALES_RELATIVE = []
-_C.DATA.TRAIN_JITTER_ASPECT_RELATIVE = []
+_C.DATA.TRAIN_JITTER_SCALES_RELATIVE = Key([], AREAS, IS_REFUSED)
+_C.DATA.TRAIN_JITTER_ASPECT_RELATIVE = Key([], ASPECTS, IS_REFUSED)
 # (new) Images: strength of random brightness, contrast and saturation.
-_C.DATA.COLOR_JITTER = 0.0
+_C.DATA.COLOR_JITTER = Key(0.0, Share(), IS_REFUSED)
 # (new) Images: pixels added on each side before the random crop, as is done with CIFAR.
-_C.DATA.CROP_PADDING = 0
-_C.DATA.TRAIN_JITTER_MOTION_SHIFT = False
-_C.DATA.TRAIN_CROP_SIZE = 224
+_C.DATA.CROP_PADDING = Key(0, Integer(0, 1024), IS_REFUSED)
+_C.DATA.TRAIN_JITTER_MOTION_SHIFT = Key(False, Only(False), IS_REFUSED)
+_C.DATA.TRAIN_CROP_SIZE = Key(224, SIDE, IS_REFUSED)
 # Side of a test view; a smaller configuration sees the same view shrunk in proportion.
-_C.DATA.TEST_CROP_SIZE = 256
+_C.DATA.TEST_CROP_SIZE = Key(256, SIDE, TAKES_EFFECT)
 # Draw 1 / scale uniformly instead of the scale.
-_C.DATA.INV_UNIFORM_SAMPLE = False
-_C.DATA.RANDOM_FLIP = True
+_C.DATA.INV_UNIFORM_SAMPLE = Key(False, Flag(), IS_REFUSED)
+_C.DATA.RANDOM_FLIP = Key(True, Flag(), IS_REFUSED)
 # Spread test clips from the first to the last position instead of stopping one short.
-_C.DATA.USE_OFFSET_SAMPLING = False
+_C.DATA.USE_OFFSET_SAMPLING = Key(False, Flag(), TAKES_EFFECT)
 # pyav (exact) or decord; torchvision, as in PySlowFast's files, means pyav.
-_C.DATA.DECODING_BACKEND = "pyav"
+_C.DATA.DECODING_BACKEND = Key("pyav", Only("pyav", "decord", "torchvision"), IS_TOLD)
 # How scores of views are joined: sum or max.
-_C.DATA.ENSEMBLE_METHOD = "sum"
+_C.DATA.ENSEMBLE_METHOD = Key("sum", Only("sum", "max"), TAKES_EFFECT)
 # Several labels a clip (Charades): scores are sigmoids, accuracy is mean average precision.
-_C.DATA.MULTI_LABEL = False
-_C.DATA.REVERSE_INPUT_CHANNEL = False
+_C.DATA.MULTI_LABEL = Key(False, Flag(), IS_REFUSED)
+_C.DATA.REVERSE_INPUT_CHANNEL = Key(False, Only(False), IS_REFUSED)
 
-_C.DATA_LOADER = CfgNode()
+_C.DATA_LOADER = Group()
 # Worker processes of each process.
-_C.DATA_LOADER.NUM_WORKERS = 8
-_C.DATA_LOADER.PIN_MEMORY = True
+_C.DATA_LOADER.NUM_WORKERS = Key(8, Integer(0, 1024), TAKES_EFFECT)
+_C.DATA_LOADER.PIN_MEMORY = Key(True, Flag(), TAKES_EFFECT)
 # (new) Share of videos that may be unreadable before a run stops: in training, and in evaluation.
-_C.DATA_LOADER.MAX_UNREADABLE_TRAIN = 0.01
-_C.DATA_LOADER.MAX_UNREADABLE_TEST = 0.0
+_C.DATA_LOADER.MAX_UNREADABLE_TRAIN = Key(0.01, Share(), IS_TOLD)
+_C.DATA_LOADER.MAX_UNREADABLE_TEST = Key(0.0, Share(), TAKES_EFFECT)
 
 # ---- Networks ----------------------------------------------------------------------------------------------------
-_C.MODEL = CfgNode()
+_C.MODEL = Group()
 # Network: a name of mutual3d.models.MODEL_REGISTRY.
-_C.MODEL.MODEL_NAME = "SlowFast"
+_C.MODEL.MODEL_NAME = Key("SlowFast", Registered("network"), IS_REFUSED)
 # Kind of a ResNet: slow.
-_C.MODEL.ARCH = "slowfast"
-_C.MODEL.NUM_CLASSES = 400
+_C.MODEL.ARCH = Key("slowfast", NAME, IS_REFUSED)
+_C.MODEL.NUM_CLASSES = Key(400, COUNT, IS_REFUSED)
 # cross_entropy, or for several labels bce_logit or bce; heads return logits, so that both are the same thing here.
-_C.MODEL.LOSS_FUNC = "cross_entropy"
+_C.MODEL.LOSS_FUNC = Key("cross_entropy", Registered("loss function"), IS_REFUSED)
 # What turns logits into scores in evaluation: softmax or sigmoid; it must go with LOSS_FUNC.
-_C.MODEL.HEAD_ACT = "softmax"
-_C.MODEL.DROPOUT_RATE = 0.5
-_C.MODEL.DROPCONNECT_RATE = 0.0
-_C.MODEL.FC_INIT_STD = 0.01
+_C.MODEL.HEAD_ACT = Key("softmax", Only("softmax", "sigmoid"), TAKES_EFFECT)
+_C.MODEL.DROPOUT_RATE = Key(0.5, Share(below=True), IS_REFUSED)
+_C.MODEL.DROPCONNECT_RATE = Key(0.0, Only(0.0), IS_REFUSED)
+_C.MODEL.FC_INIT_STD = Key(0.01, Number(0, 100), TAKES_EFFECT)
 # (new) MobileNets and ImageResNet for images of about 32 pixels: without their first two halvings. A ResNet's first
 # convolution is then 3x3.
-_C.MODEL.SMALL_IMAGES = False
+_C.MODEL.SMALL_IMAGES = Key(False, Flag(), IS_REFUSED)
 
-_C.X3D = CfgNode()
-_C.X3D.WIDTH_FACTOR = 1.0
-_C.X3D.DEPTH_FACTOR = 1.0
+_C.X3D = Group()
+_C.X3D.WIDTH_FACTOR = Key(1.0, Number(0, 100, above=True), IS_REFUSED)
+_C.X3D.DEPTH_FACTOR = Key(1.0, Number(0, 100, above=True), IS_REFUSED)
 # Inner channels of a block over its outer ones.
-_C.X3D.BOTTLENECK_FACTOR = 1.0
-_C.X3D.DIM_C1 = 12
-_C.X3D.DIM_C5 = 2048
-_C.X3D.SCALE_RES2 = False
-_C.X3D.BN_LIN5 = False
-_C.X3D.CHANNELWISE_3x3x3 = True
+_C.X3D.BOTTLENECK_FACTOR = Key(1.0, Number(0, 100, above=True), IS_REFUSED)
+_C.X3D.DIM_C1 = Key(12, CHANNELS, IS_REFUSED)
+_C.X3D.DIM_C5 = Key(2048, CHANNELS, IS_REFUSED)
+_C.X3D.SCALE_RES2 = Key(False, Flag(), IS_REFUSED)
+_C.X3D.BN_LIN5 = Key(False, Only(False), IS_REFUSED)
+_C.X3D.CHANNELWISE_3x3x3 = Key(True, Only(True), IS_REFUSED)
 
-_C.RESNET = CfgNode()
-_C.RESNET.TRANS_FUNC = "bottleneck_transform"
-_C.RESNET.NUM_GROUPS = 1
-_C.RESNET.WIDTH_PER_GROUP = 64
-_C.RESNET.STRIDE_1X1 = False
+_C.RESNET = Group()
+_C.RESNET.TRANS_FUNC = Key("bottleneck_transform", Only("bottleneck_transform", "x3d_transform"), IS_REFUSED)
+_C.RESNET.NUM_GROUPS = Key(1, Only(1), IS_REFUSED)
+_C.RESNET.WIDTH_PER_GROUP = Key(64, CHANNELS, IS_REFUSED)
+_C.RESNET.STRIDE_1X1 = Key(False, Only(False), IS_REFUSED)
 # Start every residual branch at zero.
-_C.RESNET.ZERO_INIT_FINAL_BN = False
-_C.RESNET.DEPTH = 50
-_C.RESNET.NUM_BLOCK_TEMP_KERNEL = [[3], [4], [6], [3]]
-_C.RESNET.SPATIAL_STRIDES = [[1], [2], [2], [2]]
-_C.RESNET.SPATIAL_DILATIONS = [[1], [1], [1], [1]]
+_C.RESNET.ZERO_INIT_FINAL_BN = Key(False, Flag(), TAKES_EFFECT)
+_C.RESNET.DEPTH = Key(50, Integer(1, 10**4), IS_REFUSED)
+_C.RESNET.NUM_BLOCK_TEMP_KERNEL = Key([[3], [4], [6], [3]], KERNELS, IS_REFUSED)
+_C.RESNET.SPATIAL_STRIDES = Key([[1], [2], [2], [2]], STAGES, IS_REFUSED)
+_C.RESNET.SPATIAL_DILATIONS = Key([[1], [1], [1], [1]], STAGES, IS_REFUSED)
 
-_C.SLOWFAST = CfgNode()
-_C.SLOWFAST.BETA_INV = 8
-_C.SLOWFAST.ALPHA = 8
-_C.SLOWFAST.FUSION_CONV_CHANNEL_RATIO = 2
-_C.SLOWFAST.FUSION_KERNEL_SZ = 5
+_C.SLOWFAST = Group()
+_C.SLOWFAST.BETA_INV = Key(8, Integer(1, 1024), IS_REFUSED)
+_C.SLOWFAST.ALPHA = Key(8, Integer(1, 1024), IS_REFUSED)
+_C.SLOWFAST.FUSION_CONV_CHANNEL_RATIO = Key(2, Integer(1, 1024), IS_REFUSED)
+_C.SLOWFAST.FUSION_KERNEL_SZ = Key(5, Integer(1, 101), IS_REFUSED)
 
-_C.NONLOCAL = CfgNode()
+_C.NONLOCAL = Group()
 # Blocks with non-local layers: none are supported.
-_C.NONLOCAL.LOCATION = [[[]], [[]], [[]], [[]]]
+_C.NONLOCAL.LOCATION = Key([[[]], [[]], [[]], [[]]], NO_BLOCKS, IS_REFUSED)
 
-_C.BN = CfgNode()
-_C.BN.MOMENTUM = 0.1
-_C.BN.EPSILON = 1e-5
+_C.BN = Group()
+_C.BN.MOMENTUM = Key(0.1, Only(0.1), IS_REFUSED)
+_C.BN.EPSILON = Key(1e-5, Only(1e-5), IS_REFUSED)
 # Weight decay of norms.
-_C.BN.WEIGHT_DECAY = 0.0
-_C.BN.NORM_TYPE = "batchnorm"
+_C.BN.WEIGHT_DECAY = Key(0.0, Number(0, 1), TAKES_EFFECT)
+_C.BN.NORM_TYPE = Key("batchnorm", Only("batchnorm"), IS_REFUSED)
 
-_C.WIDERESNET = CfgNode()
+_C.WIDERESNET = Group()
 # (new) Layers and widening factor of a WideResNet.
-_C.WIDERESNET.DEPTH = 28
-_C.WIDERESNET.WIDEN_FACTOR = 10
+_C.WIDERESNET.DEPTH = Key(28, Integer(10, 10**4), IS_REFUSED)
+_C.WIDERESNET.WIDEN_FACTOR = Key(10, Integer(1, 100), IS_REFUSED)
 
-_C.DETECTION = CfgNode()
+_C.DETECTION = Group()
 # Classify the boxes of a clip (AVA) instead of the clip.
-_C.DETECTION.ENABLE = False
-_C.DETECTION.ALIGNED = True
+_C.DETECTION.ENABLE = Key(False, Flag(), IS_REFUSED)
+_C.DETECTION.ALIGNED = Key(True, Only(True), IS_REFUSED)
 # PySlowFast's; not read: a pathway's scale is the size of its features over that of its input.
-_C.DETECTION.SPATIAL_SCALE_FACTOR = 16
+_C.DETECTION.SPATIAL_SCALE_FACTOR = Key(16, Integer(1, 1024), TAKES_EFFECT)
 # Side of the grid that a box's features are pooled to.
-_C.DETECTION.ROI_XFORM_RESOLUTION = 7
+_C.DETECTION.ROI_XFORM_RESOLUTION = Key(7, Integer(1, 100), IS_REFUSED)
 
 # ---- AVA -----------------------------------------------------------------------------------------------------------
-_C.AVA = CfgNode()
+_C.AVA = Group()
 # Where the frames lie (frame lists name them relative to it), the frame lists, and the annotations.
-_C.AVA.FRAME_DIR = ""
-_C.AVA.FRAME_LIST_DIR = ""
-_C.AVA.ANNOTATION_DIR = ""
+_C.AVA.FRAME_DIR = Key("", PATH, TAKES_EFFECT)
+_C.AVA.FRAME_LIST_DIR = Key("", PATH, TAKES_EFFECT)
+_C.AVA.ANNOTATION_DIR = Key("", PATH, TAKES_EFFECT)
 # Frame lists in FRAME_LIST_DIR of the two splits.
-_C.AVA.TRAIN_LISTS = ["train.csv"]
-_C.AVA.TEST_LISTS = ["val.csv"]
+_C.AVA.TRAIN_LISTS = Key(["train.csv"], FILES, IS_TOLD)
+_C.AVA.TEST_LISTS = Key(["val.csv"], FILES, TAKES_EFFECT)
 # In ANNOTATION_DIR: boxes that people drew, boxes that a detector found, and boxes to score in evaluation.
-_C.AVA.TRAIN_GT_BOX_LISTS = ["ava_train_v2.2.csv"]
-_C.AVA.TRAIN_PREDICT_BOX_LISTS = []
-_C.AVA.TEST_PREDICT_BOX_LISTS = ["ava_val_predicted_boxes.csv"]
+_C.AVA.TRAIN_GT_BOX_LISTS = Key(["ava_train_v2.2.csv"], FILES, IS_TOLD)
+_C.AVA.TRAIN_PREDICT_BOX_LISTS = Key([], FILES, IS_TOLD)
+_C.AVA.TEST_PREDICT_BOX_LISTS = Key(["ava_val_predicted_boxes.csv"], FILES, TAKES_EFFECT)
 # Detected boxes below this score are left out.
-_C.AVA.DETECTION_SCORE_THRESH = 0.9
+_C.AVA.DETECTION_SCORE_THRESH = Key(0.9, Share(), IS_REFUSED)
 # In ANNOTATION_DIR: the evaluated classes, the timestamps that do not count, and what results are compared with.
-_C.AVA.LABEL_MAP_FILE = "ava_action_list_v2.2_for_activitynet_2019.pbtxt"
-_C.AVA.EXCLUSION_FILE = "ava_val_excluded_timestamps_v2.2.csv"
-_C.AVA.GROUNDTRUTH_FILE = "ava_val_v2.2.csv"
+_C.AVA.LABEL_MAP_FILE = Key("ava_action_list_v2.2_for_activitynet_2019.pbtxt", NAME, TAKES_EFFECT)
+_C.AVA.EXCLUSION_FILE = Key("ava_val_excluded_timestamps_v2.2.csv", NAME, TAKES_EFFECT)
+_C.AVA.GROUNDTRUTH_FILE = Key("ava_val_v2.2.csv", NAME, TAKES_EFFECT)
 # (new) Frames a second of the extracted frames, and the second that frame 0 shows.
-_C.AVA.FPS = 30
-_C.AVA.FIRST_SECOND = 900
+_C.AVA.FPS = Key(30, Integer(1, 1000), IS_REFUSED)
+_C.AVA.FIRST_SECOND = Key(900, Integer(0, 10**6), IS_REFUSED)
 
-_C.TENSORBOARD = CfgNode()
+_C.TENSORBOARD = Group()
 # Write loss, rates and accuracy for TensorBoard (`pip install -e .[tensorboard]`).
-_C.TENSORBOARD.ENABLE = False
+_C.TENSORBOARD.ENABLE = Key(False, Flag(), TAKES_EFFECT)
 # Empty writes to OUTPUT_DIR/runs-{TRAIN.DATASET}.
-_C.TENSORBOARD.LOG_DIR = ""
+_C.TENSORBOARD.LOG_DIR = Key("", PATH, TAKES_EFFECT)
 
 
-def get_cfg():
+KEYS = declared(_C)
+_DEFAULTS = defaults_of(_C)
+
+
+def get_cfg() -> CfgNode:
     """A fresh copy of the defaults."""
-    return _C.clone()
+    return _DEFAULTS.clone()

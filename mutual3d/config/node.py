@@ -7,8 +7,6 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode as _CfgNode
 
-from .check import check_config
-
 logger = logging.getLogger(__name__)
 
 # Settings of PySlowFast that its Slow, SlowFast and X3D files carry and that have no meaning here: accepted, with a
@@ -31,7 +29,9 @@ class CfgNode(_CfgNode):
     """fvcore's CfgNode (`_BASE_`, freezing) with clear errors; see `merge_from_file` and `merge_from_list`."""
 
     def check(self):
-        """ValueError for the first value of a whole config that cannot work; see `check_config`. Returns the config."""
+        """ConfigError, a ValueError, for a config that cannot work; see `check_config`. Returns the config."""
+        from .check import check_config  # what it checks is declared with this class
+
         check_config(self)
         return self
 

@@ -54,13 +54,19 @@ def test_another_project_s_file_is_converted_first(key):
     [
         "TRAIN.BATCH_SIZE", "TRAIN.ACCUMULATION_STEPS", "TRAIN.EVAL_PERIOD", "TRAIN.CHECKPOINT_PERIOD",
         "TEST.BATCH_SIZE", "TEST.NUM_ENSEMBLE_VIEWS", "SOLVER.MAX_EPOCH", "DATA.NUM_FRAMES", "DATA.SAMPLING_RATE",
-        "DATA.TARGET_FPS", "DATA.TRAIN_CROP_SIZE", "DATA.TEST_CROP_SIZE", "MODEL.NUM_CLASSES", "GRID.NUM_VIEWS",
-        "GRID.WIDTH_STEP", "GRID.LATENCY_REPEATS", "LOG_PERIOD",
+        "DATA.TARGET_FPS", "MODEL.NUM_CLASSES", "GRID.NUM_VIEWS", "GRID.WIDTH_STEP", "GRID.LATENCY_REPEATS", "LOG_PERIOD",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("value", ["0", "-1"])
 def test_counts_and_sizes_are_above_0(key, value):
     with pytest.raises(ValueError, match=f"{key} is {float(value):g}.*: it must be above 0"):
+        load_config(None, [key, value])
+
+
+@pytest.mark.parametrize("key", ["DATA.TRAIN_CROP_SIZE", "DATA.TEST_CROP_SIZE"])
+@pytest.mark.parametrize("value", ["0", "-1", "7"])
+def test_crops_hold_what_a_network_halves(key, value):
+    with pytest.raises(ValueError, match=f"{key} is {value}: it must be 8 or more"):
         load_config(None, [key, value])
 
 
@@ -75,9 +81,9 @@ def test_a_batch_divides_into_its_parts():
     assert load_config(None, ["TRAIN.ACCUMULATION_STEPS", "4"]).TRAIN.ACCUMULATION_STEPS == 4
 
 
-@pytest.mark.parametrize("scales", ["[320, 256]", "[200, 320]"])
-def test_jitter_scales_ascend_from_the_crop(scales):
-    with pytest.raises(ValueError, match="DATA.TRAIN_JITTER_SCALES .* none under DATA.TRAIN_CROP_SIZE 224"):
+@pytest.mark.parametrize("scales, message", [("[320, 256]", "ascend"), ("[200, 320]", "none under DATA.TRAIN_CROP_SIZE 224")])
+def test_jitter_scales_ascend_from_the_crop(scales, message):
+    with pytest.raises(ValueError, match=f"DATA.TRAIN_JITTER_SCALES .*{message}"):
         load_config(None, ["DATA.TRAIN_JITTER_SCALES", scales])
 
 
@@ -130,8 +136,8 @@ EACH_WIDTH = ("MUTUAL.SUBNETS", "[each_width]", "MUTUAL.LARGEST", "False", "MUTU
     ((*EACH_WIDTH, "MUTUAL.WIDTHS", "[0.8, 1.0]"), "each_width needs a list from one end"),
     ((*EACH_WIDTH, "MUTUAL.LARGEST", "True"), "each_width runs the largest already; set MUTUAL.LARGEST False"),
     (("MUTUAL.SUBNETS", "[each_size]"), "each_size runs the largest already"),
-    (("GRID.INTERPOLATED_SIZES", "[176, 176]", "MUTUAL.BATCHNORM", "private_size"), "names a size twice"),
-    (("GRID.LATENCY_DEVICES", "['cuda:x']"), "GRID.LATENCY_DEVICES names cuda:x"),
+    (("GRID.INTERPOLATED_SIZES", "[176, 176]", "MUTUAL.BATCHNORM", "private_size"), "GRID.INTERPOLATED_SIZES is .*: it names 176 twice"),
+    (("GRID.LATENCY_DEVICES", "['cuda:x']"), "GRID.LATENCY_DEVICES is .*: 'cuda:x' in it is not legal: .* each cpu, cuda, cuda:1"),
     (("GRID.INTERPOLATED_SIZES", "[176]"), "it needs MUTUAL.BATCHNORM private_size"),
     (("GRID.INTERPOLATED_SIZES", "[300]", "MUTUAL.BATCHNORM", "private_size"), r"\[300\] must lie between the trained sizes"),
 ])  # fmt: skip
