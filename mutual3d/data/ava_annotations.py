@@ -8,16 +8,17 @@ Boxes are rows of a csv without a header, the coordinates in [0, 1] of the frame
 A box with several actions has a row for each. Actions count from 1.
 """
 
-import csv
 import hashlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from mutual3d.data.frame_list_reader import FrameListReader, read_frame_list
+from mutual3d.data.lists import (
+    existing_file, parse_decimal, parse_row, parse_whole, place_of, read_lines, shown, tell, user_path,
+)  # fmt: skip
 from mutual3d.utils.files import read_text
 from mutual3d.utils.logging import progress_bar
 
@@ -26,6 +27,10 @@ GROUND_TRUTH_ROW = "video,second,x1,y1,x2,y2,action,person"
 DETECTION_ROW = "video,second,x1,y1,x2,y2,action,score"
 # What stands for "no action": nothing, and -1 in some detectors' files.
 _NO_ACTION = ("", "-1")
+# What a video's first frame_id may be: AVA's lists count from 0, others from 1. A list that begins later lacks frames.
+_FIRST_IDS = (0, 1)
+# The longest film has some hours; what is beyond eleven days is no second.
+_LAST_SECOND = 10**6
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,14 @@ def read_ava_frames(csv_paths, frame_dir, *, fps=30, first_second=900):
     Raises FileNotFoundError for a missing list or folder and ValueError for a list that does not parse, a video that two
     lists name, and a clock that cannot run.
     """
-    if fps <= 0:
+    if not 0 < fps < float("inf"):
         raise ValueError(f"AVA.FPS is {fps}: give the frames a second that were extracted, 30 for AVA")
-    if not Path(frame_dir).is_dir():
+    frame_dir = user_path(frame_dir)
+    if not frame_dir.is_dir():
         raise FileNotFoundError(f"there is no folder of frames '{frame_dir}': set AVA.FRAME_DIR (see datasets/AVA.md)")
     videos = {}
     for path in csv_paths:
-        found, _ = read_frame_list(path)
+        found, _ = read_frame_list(path, _FIRST_IDS)
         twice = sorted(found.keys() & videos.keys())
         if twice:
             raise ValueError(f"'{path}' lists the video '{twice[0]}', which an earlier frame list has: leave one out")
@@ -105,28 +111,27 @@ def scan_boxes(path, *, detected, num_classes=NUM_ACTIONS, frames=None):
     place: file, line and row in words. detected: the last column is a score. `frames` (AvaFrames), where given, must have
     the row's video and second. Raises FileNotFoundError for a missing file.
     """
-    path, form = Path(path), DETECTION_ROW if detected else GROUND_TRUTH_ROW
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of boxes '{path}': write rows '{form}' (AVA.ANNOTATION_DIR)")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        for row in progress_bar(reader, path.name, unit="row"):
-            if not any(row):
-                continue
-            try:
-                parsed = _parse_row(row, detected, num_classes)
-                if frames is not None:
-                    frames.keyframe(parsed.video, parsed.second)
-                yield None, parsed, None
-            except ValueError as error:
-                yield f"'{path}', line {reader.line_num}, {','.join(row)!r}", None, str(error)
+    form = DETECTION_ROW if detected else GROUND_TRUTH_ROW
+    path = existing_file(path, "file of boxes", f"write rows '{form}' (AVA.ANNOTATION_DIR)")
+    for line, text in progress_bar(read_lines(path), path.name, unit="row"):
+        if not text.strip(" \t,"):
+            continue
+        try:
+            parsed = _parse_row(parse_row(text), detected, num_classes)
+            if frames is not None:
+                frames.keyframe(parsed.video, parsed.second)
+            yield None, parsed, None
+        except ValueError as error:
+            yield f"{place_of(path, line)}, {shown(text)}", None, str(error)
 
 
 def _parse_row(row, detected, num_classes):
     if len(row) != 8 and (detected or len(row) not in (2, 7)):
         form = DETECTION_ROW if detected else GROUND_TRUTH_ROW
         raise ValueError(f"it has {len(row)} columns: write '{form}'")
-    video, second = row[0].strip(), _number(row[1], int, "second")
+    video, second = row[0].strip(), _second(row[1])
+    if not video:
+        raise ValueError("the video has no name")
     if not detected and not "".join(row[2:6]).strip():
         return BoxRow(video, second, None, 0, 1.0)
     box = _box(row[2:6])
@@ -134,21 +139,20 @@ def _parse_row(row, detected, num_classes):
 
 
 def _box(texts):
-    try:
-        box = tuple(map(float, texts))
-    except ValueError:
-        raise ValueError(f"{','.join(texts)!r} are not four numbers x1,y1,x2,y2") from None
-    problem = box_problem(*box)
+    box = tuple(map(parse_decimal, texts))
+    problem = f"{shown(','.join(texts))} are not four numbers x1,y1,x2,y2" if None in box else box_problem(*box)
     if problem:
         raise ValueError(problem)
     return box
 
 
-def _number(text, kind, name):
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{name} is {text!r}: give a {'whole ' if kind is int else ''}number") from None
+def _second(text):
+    second = parse_whole(text)
+    if second is None:
+        raise ValueError(f"second is {shown(text)}: give a whole number")
+    if not 0 <= second <= _LAST_SECOND:
+        raise ValueError(f"second {second} is in no film: legal are 0 to {_LAST_SECOND}; give seconds from the film's beginning")
+    return second
 
 
 def box_problem(x1, y1, x2, y2):
@@ -163,17 +167,21 @@ def box_problem(x1, y1, x2, y2):
 def _action(text, num_classes):
     if text in _NO_ACTION:
         return 0
-    action = _number(text, int, "action")
+    action = parse_whole(text)
+    if action is None:
+        raise ValueError(f"action is {shown(text)}: give a whole number")
     if not 1 <= action <= num_classes:
         raise ValueError(f"action {action} is unknown: legal are 1 to {num_classes} (MODEL.NUM_CLASSES {num_classes})")
     return action
 
 
 def _score(text):
-    score = _number(text, float, "score")
+    score = parse_decimal(text)
+    if score is None:
+        raise ValueError(f"score is {shown(text)}: give a number")
     if not 0 <= score <= 1:
         raise ValueError(
-            f"the score {text} leaves [0, 1]: if the file is ground truth, whose last column is a person, name it in "
+            f"the score {score:g} leaves [0, 1]: if the file is ground truth, whose last column is a person, name it in "
             "AVA.TRAIN_GT_BOX_LISTS"
         )
     return score
@@ -279,39 +287,36 @@ def read_ground_truth(path, *, num_classes=NUM_ACTIONS, frames=None):
 
 def read_excluded(path):
     """{(video, second)} of the timestamps that do not count, from rows `video,second`; the file may be empty."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of excluded timestamps '{path}' (AVA.EXCLUSION_FILE); it may be empty")
+    path = existing_file(path, "file of excluded timestamps", "name it in AVA.EXCLUSION_FILE; it may be empty")
     excluded = set()
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        video, found, second = line.strip().rpartition(",")
-        if line.strip() and not (found and video and second.strip().isdigit()):
-            raise ValueError(f"'{path}', line {number}: {line!r} is not 'video,second', as in '-5KQ66BBWC4,902'")
-        if line.strip():
-            excluded.add((video.strip(), int(second)))
+    for number, line in read_lines(path):
+        video, _, second = line.strip().rpartition(",")
+        if not line.strip():
+            continue
+        if not video or parse_whole(second) is None or not 0 <= parse_whole(second) <= _LAST_SECOND:
+            raise ValueError(f"{place_of(path, number)}: {shown(line)} is not 'video,second', as in '-5KQ66BBWC4,902'")
+        excluded.add((video.strip().strip('"'), parse_whole(second)))
     return excluded
 
 
 # Two forms are published: `item { name: "..." id: 1 }` of the evaluated classes, `label { ... label_id: 1 ... }` of all.
 _ITEM = re.compile(r"\b(?:item|label)\s*\{([^{}]*)\}")
 _NAME = re.compile(r"\bname\s*:\s*(?:\"([^\"]*)\"|'([^']*)')")
-_ID = re.compile(r"\b(?:label_)?id\s*:\s*(-?\d+)")
+_ID = re.compile(r"\b(?:label_)?id\s*:\s*(-?[0-9]{1,9})\b")
 
 
 def read_label_map(path, num_classes=NUM_ACTIONS):
     """The evaluated classes, [(id, name)] by id, from a pbtxt. Raises ValueError for ids outside 1 to `num_classes`."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no label map '{path}' (AVA.ANNOTATION_DIR, AVA.LABEL_MAP_FILE)")
+    path = existing_file(path, "label map", "name it in AVA.LABEL_MAP_FILE, in AVA.ANNOTATION_DIR")
     classes = {}
     for item in _ITEM.findall(read_text(path)):
         name, number = _NAME.search(item), _ID.search(item)
         if not name or not number:
-            raise ValueError(f"'{path}': {' '.join(item.split())!r} has not both, a name and an id")
+            raise ValueError(f"'{path}': {shown(' '.join(item.split()))} has not both, a name and an id")
         number, name = int(number[1]), name[1] or name[2] or ""
         if not 1 <= number <= num_classes or number in classes:
             problem = "stands twice" if number in classes else f"is not in 1 to {num_classes} (MODEL.NUM_CLASSES)"
-            raise ValueError(f"'{path}': the id {number} of '{name}' {problem}")
+            raise ValueError(f"'{path}': the id {number} of {shown(name)} {problem}")
         classes[number] = name
     if not classes:
         raise ValueError(f"'{path}' has no class: write 'item {{ name: \"stand\" id: 12 }}' for each")
@@ -335,9 +340,8 @@ class Reference:
 
 
 def read_reference(ground_truth, excluded, label_map, *, num_classes=NUM_ACTIONS, frames=None):
-    """The `Reference` of three files."""
-    return Reference(
-        read_ground_truth(ground_truth, num_classes=num_classes, frames=frames),
-        frozenset(read_excluded(excluded)),
-        read_label_map(label_map, num_classes),
-    )
+    """The `Reference` of three files. Warns where not one excluded timestamp is of a video of the ground truth."""
+    truth, timestamps = read_ground_truth(ground_truth, num_classes=num_classes, frames=frames), read_excluded(excluded)
+    if timestamps and not {video for video, _ in timestamps} & {video for video, _ in truth}:
+        tell(f"'{excluded}' excludes nothing: not one of its videos is in '{ground_truth}' (AVA.EXCLUSION_FILE)")
+    return Reference(truth, frozenset(timestamps), read_label_map(label_map, num_classes))

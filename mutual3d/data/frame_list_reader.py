@@ -5,20 +5,22 @@ A list is a csv in the form of AVA and Charades, separated by spaces, with a hea
     original_vido_id video_id frame_id path labels
     YSKX3 7811 1 YSKX3/YSKX3-000001.jpg "79,76"
 
-A video's frames are its rows in the order of the file. Lists have millions of rows, which worker processes share: they
+A video's frames are its rows in the order of the file, whose frame_id ascend by one: a position in a video is a time, and
+rows that were sorted otherwise, stand twice or are missing would put labels and boxes on other pictures. Lists have millions of rows, which worker processes share: they
 are kept in arrays, because counting references to millions of strings would copy them into every worker.
 """
 
-import csv
 import os
+import re
 from array import array
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mutual3d.data.lists import check_path, existing_file, first_line, parse_whole, place_of, read_table, shown, tell
 from mutual3d.data.reader import VideoError, VideoReader, check_file
 
 COLUMNS = ("original_vido_id", "video_id", "frame_id", "path", "labels")
@@ -97,52 +99,159 @@ class FrameList:
     lines: np.ndarray
 
 
-def read_frame_list(csv_path):
+@dataclass
+class _Rows:
+    """What is gathered of a video's rows: what becomes a `FrameList`, and what `_Order` knows of it."""
+
+    paths: list = field(default_factory=list)
+    labels: array = field(default_factory=lambda: array("i"))
+    lines: array = field(default_factory=lambda: array("i"))
+    last_id: int | None = None
+    # Lines whose frame_id is that of the row before, and whether the images of these rows count by one instead.
+    repeats: array = field(default_factory=lambda: array("i"))
+    counted_by_names: bool = True
+
+
+def read_frame_list(
+    csv_path: str | os.PathLike, first_ids: Collection[int] | None = None
+) -> tuple[dict[str, FrameList], list[tuple[str, int]]]:
     """Read a frame list: ({video: FrameList} in order of appearance, label_texts).
 
-    `label_texts` holds each distinct text of the labels column once, as (text, line where it stands first). Raises
-    FileNotFoundError for a missing file, and ValueError with file, line and row for a wrong header or a row that has not
-    its five columns.
+    `label_texts` holds each distinct text of the labels column once, as (text, line where it stands first). `first_ids`:
+    what a video's first frame_id may be (None: any number); rows of several videos may be mixed. Raises FileNotFoundError
+    for a missing file, and ValueError with file, line and row for a wrong header, a row that has not its five columns,
+    and videos whose frame_id do not ascend by one.
     """
-    codes, label_texts, rows_of_video = {}, [], {}
-    for line, (video, _, _, path, labels) in _rows(Path(csv_path)):
+    csv_path = existing_file(csv_path, "frame list", f"write rows '{' '.join(COLUMNS)}' with that header")
+    codes, label_texts, videos, order = {}, [], {}, _Order(csv_path, first_ids)
+    for line, (video, _, frame_id, path, labels) in _rows(csv_path):
         if labels not in codes:
             codes[labels] = len(codes)
             label_texts.append((labels, line))
-        columns = rows_of_video.setdefault(video, ([], array("i"), array("i")))
-        for column, value in zip(columns, (os.fsencode(path), codes[labels], line)):
-            column.append(value)
-    if not rows_of_video:
+        rows = videos.setdefault(video, _Rows())
+        order.check(line, video, rows, frame_id, path)
+        rows.paths.append(os.fsencode(path))
+        rows.labels.append(codes[labels])
+        rows.lines.append(line)
+    if not videos:
         raise ValueError(f"the frame list '{csv_path}' is empty: write one row '{' '.join(COLUMNS)}' for each frame")
-    return {video: FrameList(*map(np.array, columns)) for video, columns in rows_of_video.items()}, label_texts
+    order.finish(videos)
+    lists = {video: FrameList(*map(np.array, (rows.paths, rows.labels, rows.lines))) for video, rows in videos.items()}
+    return lists, label_texts
 
 
-def _rows(csv_path):
+class _Order:
+    """Whether the rows of a list are in the order of its frames. All places are counted before the list is refused."""
+
+    def __init__(self, csv_path, first_ids):
+        self._csv_path = csv_path
+        self._first_ids = first_ids
+        self._lines = array("i")
+        self._first_line, self._first_cause = None, ""
+        self._counts = {"late at a video's beginning": 0, "missing": 0, "listed twice": 0, "out of order": 0}
+        self._same_image = array("i")
+
+    def check(self, line, video, rows, frame_id, path):
+        """Look at a row before it is added to the `rows` of its video."""
+        number = parse_whole(frame_id)
+        if number is None or number < 0:
+            raise ValueError(
+                f"{place_of(self._csv_path, line)}: frame_id {shown(frame_id)} of video {shown(video)} is not 0, 1, 2, ..."
+            )
+        if rows.last_id is None:
+            self._check_first(line, video, number)
+        else:
+            self._check_next(line, video, rows, number, path)
+        rows.last_id = number
+
+    def _check_first(self, line, video, number):
+        if self._first_ids is not None and number not in self._first_ids:
+            legal = " or ".join(map(str, self._first_ids))
+            cause = f"video {shown(video)} begins with frame_id {number}, where it must begin with {legal}"
+            self._add(line, "late at a video's beginning", 1, cause)
+
+    def _check_next(self, line, video, rows, number, path):
+        before = os.fsdecode(rows.paths[-1])
+        if before == path:
+            self._same_image.append(line)
+        if number == rows.last_id:
+            rows.repeats.append(line)
+            rows.counted_by_names &= _count_by_names(before, path) == 1
+        elif number != rows.last_id + 1:
+            kind = "missing" if number > rows.last_id else "out of order"
+            cause = f"frame_id {number} of video {shown(video)} follows {rows.last_id} (line {rows.lines[-1]})"
+            self._add(line, kind, max(number - rows.last_id - 1, 1), cause)
+        # Images that are numbered against the rows tell of frame_id that were counted over files in another order (sorted
+        # as text, 10 precedes 9). Names of one length ascend as their numbers do, and nearly all are of one length.
+        elif (before > path or len(before) != len(path)) and _count_by_names(before, path) < 0:
+            self._add(line, "out of order", 1, f"the image {shown(path)} follows {shown(before)}")
+
+    def _add(self, line, kind, count, cause):
+        if self._first_line is None or line < self._first_line:
+            self._first_line, self._first_cause = line, cause
+        self._lines.append(line)
+        self._counts[kind] += count
+
+    def finish(self, videos):
+        """Raise ValueError for what was found; warn of frames that have the image of the frame before."""
+        for video, rows in videos.items():
+            # Some published lists have one number in the whole column: the names of the images tell the order.
+            if not rows.counted_by_names or 0 < len(rows.repeats) < len(rows.lines) - 1:
+                for line in rows.repeats:
+                    self._add(line, "listed twice", 1, f"the frame_id of video {shown(video)} is that of its row before")
+        if self._lines:
+            self._refuse()
+        if self._same_image:
+            place, count = place_of(self._csv_path, self._same_image[0]), len(self._same_image)
+            tell(f"{place}: the image is that of the frame before, and so in {count} rows of the list")
+
+    def _refuse(self):
+        lines = sorted(self._lines)
+        counts = ", ".join(f"{count} {kind}" for kind, count in self._counts.items() if count)
+        others = f"; further places at lines {', '.join(map(str, lines[1:6]))}" if lines[1:] else ""
+        raise ValueError(
+            f"{place_of(self._csv_path, lines[0])}: {self._first_cause}. A video's frame_id must ascend by one from row to row, "
+            f"because the position of a row is its time; frames: {counts}{others}. Sort the rows of each video by frame_id, "
+            "leave out what stands twice, and extract what is missing"
+        )
+
+
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,15})(\.[A-Za-z0-9]+)?")
+
+
+def _count_by_names(before, path):
+    """How far apart two images are by the numbers that their names end in; 0 where the names differ otherwise."""
+    first, second = _NUMBERED.fullmatch(before), _NUMBERED.fullmatch(path)
+    if not first or not second or first[1] != second[1] or first[3] != second[3]:
+        return 0
+    return int(second[2]) - int(first[2])
+
+
+def _rows(csv_path) -> Iterator[tuple[int, list[str]]]:
     """(line, the five columns) of each row."""
-    if not csv_path.is_file():
-        raise FileNotFoundError(f"there is no frame list '{csv_path}': write rows '{' '.join(COLUMNS)}' with that header")
-    with open(csv_path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=" ", skipinitialspace=True)
-        _check_header(csv_path, next(reader, []))
-        for row in filter(None, reader):
-            if len(row) != len(COLUMNS) or not row[0] or not row[3]:
-                raise ValueError(
-                    f"'{csv_path}', line {reader.line_num}: {' '.join(row)!r} has {len(row)} columns; "
-                    f"needed are the {len(COLUMNS)} columns '{' '.join(COLUMNS)}', labels in quotes (\"\" for none)"
-                )
-            yield reader.line_num, row
+    table = read_table(csv_path, " ")
+    for line, header in table:
+        _check_header(csv_path, line, header)
+        break
+    for line, row in table:
+        if len(row) != len(COLUMNS) or not row[0] or not row[3]:
+            raise ValueError(
+                f"{place_of(csv_path, line)}: {shown(' '.join(row))} has {len(row)} columns; "
+                f"needed are the {len(COLUMNS)} columns '{' '.join(COLUMNS)}', labels in quotes (\"\" for none)"
+            )
+        check_path(row[3], place_of(csv_path, line))
+        yield line, row
 
 
-def is_frame_list(csv_path):
+def is_frame_list(csv_path: str | os.PathLike) -> bool:
     """Whether a csv begins with the header of a frame list, or with one that was meant to be."""
-    with open(csv_path, encoding="utf-8-sig", errors="replace") as file:
-        return bool({*_FIRST_COLUMNS, "frame_id"} & set(file.readline().split()))
+    return bool({*_FIRST_COLUMNS, "frame_id"} & set(first_line(csv_path).split()))
 
 
-def _check_header(csv_path, header):
-    if header and (header[0] not in _FIRST_COLUMNS or tuple(header[1:]) != COLUMNS[1:]):
+def _check_header(csv_path, line, header):
+    if header[0] not in _FIRST_COLUMNS or tuple(header[1:]) != COLUMNS[1:]:
         missing = [name for name in COLUMNS[1:] if name not in header]
         raise ValueError(
-            f"'{csv_path}', line 1: {' '.join(header)!r} is not the header of a frame list: "
+            f"{place_of(csv_path, line)}: {shown(' '.join(header))} is not the header of a frame list: "
             f"write '{' '.join(COLUMNS)}'" + (f"; {', '.join(missing)} is missing" if missing else "")
         )

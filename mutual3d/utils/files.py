@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and opened without executing what a stranger put in them."""
 
+import codecs
 import contextlib
 import errno
 import os
@@ -79,12 +80,21 @@ def read_json(path):
         raise ValueError(f"'{path}' is not valid JSON: {error}") from error
 
 
-def read_text(path):
-    """The text of a file, without a byte order mark; ValueError that names the file when it is no text."""
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a file, without a byte order mark: UTF-8, or UTF-16 with its mark; lines end with a line feed.
+
+    Raises ValueError, naming the file and the line, for what is no text.
+    """
+    data = Path(path).read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is not a text file: {error}") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"'{path}', line {line}: it is not {encoding[:6].upper()} text: save the file as UTF-8") from error
+    if "\0" in text:
+        raise ValueError(f"'{path}' holds NUL characters: it is no text file; save it as UTF-8")
+    return text.replace("\r\n", "\n")
 
 
 def save_tensors(path, value):

@@ -1,5 +1,6 @@
 """AVA's published files: what they may hold, and what each mistake in them says."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from ava_set import ACTIONS, BOXES, FIRST_SECOND, FPS, LABEL_MAP, SECONDS, row, 
 
 from mutual3d.data.ava_annotations import (
     Reference, read_ava_frames, read_boxes, read_excluded, read_ground_truth, read_keyframes, read_label_map, read_reference,
+    scan_boxes,
 )  # fmt: skip
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "weizmann_ava"
@@ -94,7 +96,7 @@ def test_texts_tell_sets_apart(tmp_path, folder, frames):
         (f"wide,901,{BOX},1,0.9,0", True, "9 columns"),
         ("wide,901,0.1,0.2,1.3,0.4,1,0", False, r"leaves \[0, 1\]: divide x by the frame's width"),
         ("wide,901,-0.1,0.2,0.3,0.4,1,0", False, r"leaves \[0, 1\]"),
-        ("wide,901,nan,0.2,0.3,0.4,1,0", False, r"leaves \[0, 1\]"),
+        ("wide,901,nan,0.2,0.3,0.4,1,0", False, "are not four numbers"),
         ("wide,901,0.3,0.2,0.3,0.4,1,0", False, "x1 must be below x2"),
         ("wide,901,0.1,0.5,0.3,0.4,1,0", False, "y1 below y2"),
         ("wide,901,0.1,0.2,0.3,,1,0", False, "'0.1,0.2,0.3,' are not four numbers"),
@@ -113,6 +115,43 @@ def test_a_wrong_row_is_named_with_its_file_line_and_fix(tmp_path, frames, line,
     with pytest.raises(ValueError, match=words) as caught:
         list(read_boxes(path, detected=detected, num_classes=4, frames=frames))
     assert str(caught.value).startswith(f"'{path}', line 3, '{line}': ")
+
+
+@pytest.mark.parametrize(
+    "line, detected, words",
+    [
+        (f"wide,{10**9},{BOX},1,0", False, "second 1000000000 is in no film: legal are 0 to 1000000"),
+        (f"wide,-1,{BOX},1,0", False, "second -1 is in no film"),
+        (f"wide,{'9' * 5000},{BOX},1,0", False, "second is '9999.*give a whole number"),
+        (f"wide,٩٠١,{BOX},1,0", False, "second is '٩٠١'"),
+        (f"wide,9_01,{BOX},1,0", False, "second is '9_01'"),
+        (f",901,{BOX},1,0", False, "the video has no name"),
+        ("wide,901,0.1,0.2,inf,0.4,1,0", False, "are not four numbers"),
+        (f"wide,901,{BOX},1,nan", True, "score is 'nan': give a number"),
+        (f"wide,901,{BOX},1,inf", True, "score is 'inf': give a number"),
+        (f'"wide,901,{BOX},1,0', False, "a quote is opened and not closed"),
+        (f"wide,901,{BOX},{'1' * 130_000},0", False, "action is '1111"),
+    ],
+)
+def test_a_row_of_nonsense_is_named_and_hides_no_other(tmp_path, line, detected, words):
+    rows = [f"wide,901,{BOX},1,0.9"] * 2
+    problems = list(scan_boxes(write(tmp_path / "boxes.csv", [rows[0], line, rows[1]]), detected=detected, num_classes=4))
+    assert [row is None for _, row, _ in problems] == [False, True, False]
+    (place, _, cause) = problems[1]
+    assert re.search(words, cause) and f"'{tmp_path}/boxes.csv', line 2, " in place and len(place + cause) < 1000
+
+
+def test_boxes_in_another_encoding_are_named(tmp_path):
+    (tmp_path / "boxes.csv").write_bytes(f"wide,901,{BOX},1,0\nvid\xe9,901,{BOX},1,0\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="boxes.csv', line 2: .*not UTF-8"):
+        list(scan_boxes(tmp_path / "boxes.csv", detected=False))
+
+
+def test_a_frame_list_of_reversed_or_late_rows_is_refused(tmp_path, folder):
+    lines = (folder / "list.csv").read_text().splitlines()
+    for rows, words in ((lines[:0:-1], "video 'tall' begins with frame_id 29(.|\\n)*2 late at a video's beginning, 58 out of order"), (lines[4:], "begins with frame_id 3")):
+        with pytest.raises(ValueError, match=f"list.csv', line .: (.|\n)*{words}"):
+            read_ava_frames([write(tmp_path / "list.csv", [lines[0], *rows])], folder / "frames", fps=FPS)
 
 
 def test_empty_and_missing_files_of_boxes(tmp_path, frames):
@@ -139,11 +178,17 @@ def test_ground_truth_has_a_row_for_each_action_and_knows_empty_keyframes(tmp_pa
 def test_excluded_timestamps(tmp_path):
     assert read_excluded(write(tmp_path / "some.csv", ["a,0902", "", "b,c,1000"])) == {("a", 902), ("b,c", 1000)}
     assert read_excluded(write(tmp_path / "none.csv", [])) == set()
-    for line in ("a", "a,", ",902", "a,late"):
+    for line in ("a", "a,", ",902", "a,late", "a,²", "a,٩", f"a,{10**9}", f"a,{'9' * 5000}", "a,-3"):
         with pytest.raises(ValueError, match="line 2.*'video,second'"):
             read_excluded(write(tmp_path / "wrong.csv", ["a,902", line]))
     with pytest.raises(FileNotFoundError, match="AVA.EXCLUSION_FILE"):
         read_excluded(tmp_path / "gone.csv")
+
+
+def test_timestamps_that_exclude_nothing_are_told(tmp_path, folder, caplog):
+    paths = folder / "truth.csv", write(tmp_path / "excluded.csv", ["Wide,902"]), folder / "labels.pbtxt"
+    read_reference(*paths, num_classes=4)
+    assert "excludes nothing" in caplog.text
 
 
 def test_both_published_forms_of_the_label_map(tmp_path):
@@ -160,6 +205,7 @@ def test_both_published_forms_of_the_label_map(tmp_path):
         ('item { name: "sit" }', "has not both"),
         ('item { name: "sit" id: 9 }', "id 9 of 'sit' is not in 1 to 4"),
         (LABEL_MAP + 'item { name: "lie" id: 3 }', "id 3 of 'lie' stands twice"),
+        (LABEL_MAP + 'item { name: "lie" id: ' + "9" * 5000 + " }", "has not both"),
     ],
 )
 def test_wrong_label_maps(tmp_path, text, words):

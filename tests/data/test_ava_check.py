@@ -32,6 +32,13 @@ def test_every_wrong_row_is_named(folder):
     assert all(f"'{folder}/truth.csv'" in place for place, _ in found)
 
 
+def test_a_shuffled_frame_list_is_named(folder):
+    lines = (folder / "list.csv").read_text().splitlines()
+    lines[3], lines[4] = lines[4], lines[3]
+    ((place, cause),) = problems(folder, frame_lists=[write(folder / "list.csv", lines)])
+    assert place == "frame lists" and "list.csv', line 4: frame_id 3 of video 'wide' follows 1" in cause
+
+
 def test_missing_frames_are_counted_and_damaged_ones_named(folder):
     for frame in (1, 2):
         (folder / "frames" / path_of("wide", frame)).unlink()

@@ -72,7 +72,7 @@ def test_a_run_resumes_on_the_same_rows_alone(frames):
     before = str(read_charades(frames, num_classes=5))
     assert str(read_charades(frames, num_classes=5)) == before
     text = frames.read_text()
-    for old, new in (('V-000030.jpg ""', 'V-000030.jpg "2"'), ("V-000031", "V-000039"), ('"1"', '"3"')):
+    for old, new in (('V-000030.jpg ""', 'V-000030.jpg "2"'), ("V-000031", "W-000031"), ('"1"', '"3"')):
         frames.write_text(text.replace(old, new))
         assert str(read_charades(frames, num_classes=5)) != before
 

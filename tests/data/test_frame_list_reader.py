@@ -103,6 +103,81 @@ def test_bad_lists_name_file_line_and_row(tmp_path, text, words):
     assert str(path) in str(caught.value)
 
 
+def frame_rows(*numbers, video="A"):
+    return "".join(f'{video} 0 {number} {video}/{k:04d}.jpg ""\n' for k, number in enumerate(numbers))
+
+
+def read(tmp_path, text, **arguments):
+    (tmp_path / "list.csv").write_text(HEADER + text)
+    return read_frame_list(tmp_path / "list.csv", **arguments)[0]
+
+
+def test_a_videos_frames_ascend_by_one_from_their_first(tmp_path):
+    assert len(read(tmp_path, frame_rows(0, 1, 2))["A"].paths) == len(read(tmp_path, frame_rows(66, 67, 68))["A"].paths) == 3
+    rows = zip(frame_rows(0, 1, 2).splitlines(), frame_rows(1, 2, 3, video="B").splitlines())
+    mixed = read(tmp_path, "".join(f"{a}\n{b}\n" for a, b in rows), first_ids=(0, 1))
+    assert mixed["A"].lines.tolist() == [2, 4, 6] and mixed["B"].lines.tolist() == [3, 5, 7]
+
+
+@pytest.mark.parametrize(
+    "numbers, words",
+    [
+        ([3, 2, 1, 0], "line 3: frame_id 2 of video 'A' follows 3 .line 2.*3 out of order; further places at lines 4, 5. Sort"),
+        ([0, 2, 1, 3], "line 3: frame_id 2 of video 'A' follows 0.*2 missing, 1 out of order; further places at lines 4, 5"),
+        ([0, 1, 1, 2, 2], "line 4: the frame_id of video 'A' is that of its row before.*2 listed twice.*at lines 6"),
+        ([0, 1, 5, 6, 9], "line 4: frame_id 5 of video 'A' follows 1 .line 3.*5 missing; further places at lines 6"),
+        ([0, 1, 2, 0, 1, 2], "line 5: frame_id 0 of video 'A' follows 2.*1 out of order"),
+        ([0, "x"], "line 3: frame_id 'x' of video 'A' is not 0, 1, 2"),
+        ([0, "1_0"], "line 3: frame_id '1_0'"),
+        ([-1, 0], "line 2: frame_id '-1'"),
+    ],
+)
+def test_rows_that_are_reversed_doubled_missing_or_shuffled_are_refused(tmp_path, numbers, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        read(tmp_path, frame_rows(*numbers))
+    assert str(tmp_path / "list.csv") in str(caught.value)
+
+
+def test_where_positions_are_times_a_list_begins_at_its_beginning(tmp_path):
+    with pytest.raises(ValueError, match="line 2: video 'A' begins with frame_id 5, where it must begin with 0 or 1.*1 late"):
+        read(tmp_path, frame_rows(5, 6), first_ids=(0, 1))
+
+
+def test_one_number_in_the_whole_column_leaves_the_order_to_the_names(tmp_path):
+    """As in some published lists."""
+    assert len(read(tmp_path, frame_rows(0, 0, 0))["A"].paths) == 3
+    for names in ("3 2 1", "1 2 4", "1 1 2", "a b c"):
+        with pytest.raises(ValueError, match="line 3: the frame_id of video 'A' is that of its row before"):
+            read(tmp_path, "".join(f'A 0 0 A/{name}.jpg ""\n' for name in names.split()))
+
+
+def test_images_that_are_numbered_against_the_rows_are_refused(tmp_path):
+    """Counted over names that were sorted as text."""
+    names = sorted(f"A/{k}.jpg" for k in range(12))
+    with pytest.raises(ValueError, match="line 6: the image 'A/2.jpg' follows 'A/11.jpg'.*1 out of order"):
+        read(tmp_path, "".join(f'A 0 {k} {name} ""\n' for k, name in enumerate(names)))
+    assert len(read(tmp_path, "".join(f'A 0 {k} A/{k}.jpg ""\n' for k in range(12)))["A"].paths) == 12
+    assert len(read(tmp_path, "".join(f'A 0 {k} A/{k % 3}{k}x.jpg ""\n' for k in range(12)))["A"].paths) == 12
+
+
+def test_an_image_listed_twice_is_told(tmp_path, caplog):
+    read(tmp_path, 'A 0 0 a1.jpg ""\nA 0 1 a1.jpg ""\nA 0 2 a1.jpg ""\n')
+    assert "line 3: the image is that of the frame before, and so in 2 rows" in caplog.text
+
+
+def test_an_open_quote_swallows_no_rows(tmp_path):
+    rows = frame_rows(*range(6)).replace('0001.jpg ""', '0001.jpg "')
+    with pytest.raises(ValueError, match="line 3: .*a quote is opened and not closed in the same line"):
+        read(tmp_path, rows)
+
+
+def test_a_path_no_file_can_have(tmp_path):
+    with pytest.raises(ValueError, match="line 2: the path .* is longer than 4096 characters"):
+        read(tmp_path, f'A 0 0 {"a" * 5000} ""\n')
+    with pytest.raises(ValueError, match="line 2: the line is longer"):
+        read(tmp_path, f'A 0 0 {"a" * 140_000} ""\n')
+
+
 def test_missing_list(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.csv"):
         read_frame_list(tmp_path / "none.csv")
