@@ -26,9 +26,10 @@ def run_stages(cfg, device):
         run.load_trained()
     for size in cfg.GRID.INTERPOLATED_SIZES if adaptive else ():
         run.model.add_size(size)
-    if cfg.CALIBRATION.ENABLE and adaptive:
+    has_statistics = adaptive or cfg.BN.USE_PRECISE_STATS
+    if cfg.CALIBRATION.ENABLE and has_statistics:
         run.timed("calibrate", stages.calibrate)
-    elif adaptive:
+    elif has_statistics:
         stages.load_statistics(run)
     table = run.timed("measure the grid", stages.measure_grid) if cfg.GRID.ENABLE and adaptive else None
     if distributed.is_main():

@@ -1,9 +1,13 @@
 """Every key of a run beside its sentence; merging, overriding and checking."""
 
-from .check import ConfigError, Problem, check_config
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from .check import check_config, find_problems
 from .defaults import KEYS, get_cfg
 from .keys import IS_REFUSED, IS_TOLD, TAKES_EFFECT, Key, Resume
 from .node import CfgNode
+from .problem import ConfigError, Problem
 
 __all__ = [
     "CfgNode", "ConfigError", "IS_REFUSED", "IS_TOLD", "KEYS", "Key", "Problem", "Resume", "TAKES_EFFECT", "check_config",
@@ -11,12 +15,26 @@ __all__ = [
 ]  # fmt: skip
 
 
-def load_config(path, overrides=()):
-    """Defaults, then the YAML at `path` (None for none), then `KEY VALUE` pairs; checked and frozen."""
-    cfg = get_cfg()
-    if path is not None:
-        cfg.merge_from_file(path)
-    cfg.merge_from_list([word for word in overrides if word != "--opts"])
-    check_config(cfg)
+# A function of a whole config -> what is wrong with it; a room offers one for the words and values that it alone knows.
+Check = Callable[[CfgNode], Iterable[Problem]]
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = (), checks: Sequence[Check] = ()) -> CfgNode:
+    """Defaults, then the YAML at `path` (None for none), then `KEY VALUE` pairs; checked and frozen.
+
+    checks: what the rooms above know of a config and this one cannot; `mutual3d.pipeline.load_config` has all of them.
+    Raises ConfigError, a ValueError, with every mistake; FileNotFoundError for a missing file.
+    """
+    cfg, problems = get_cfg(), []
+    for merge, source in ((cfg.merge_from_file, path), (cfg.merge_from_list, [word for word in overrides if word != "--opts"])):
+        try:
+            merge(source) if source is not None else None
+        except ConfigError as error:
+            problems += error.problems
+    # What could not be merged has its default, and nothing more is said of it.
+    wrong = {key for problem in problems for key in problem.keys}
+    problems += [problem for problem in find_problems(cfg, checks) if not wrong & set(problem.keys)]
+    if problems:
+        raise ConfigError(problems)
     cfg.freeze()
     return cfg

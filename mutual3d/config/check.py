@@ -1,12 +1,12 @@
 """What is wrong with a config, all of it at once: values that are not legal, and legal ones that do not go together."""
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .defaults import KEYS
 from .legal import shown
 from .node import CfgNode
+from .problem import ConfigError, Problem
 
 IMAGE_DATASETS = ("image_folder", "cifar10", "cifar100", "food101", "indoor67", "digits")
 DATASETS = ("kinetics", "charades", "ava", *IMAGE_DATASETS)
@@ -20,22 +20,6 @@ _WORDS = {
 }
 
 
-class Problem(NamedTuple):
-    """What is wrong with a config: the keys that it is about, and a sentence that says so, what is legal and the fix."""
-
-    keys: tuple[str, ...]
-    text: str
-
-
-class ConfigError(ValueError):
-    """A config that cannot work; `problems` has every reason."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = list(problems)
-        texts = list(dict.fromkeys(problem.text for problem in problems))
-        super().__init__(texts[0] if len(texts) == 1 else "\n  - ".join([f"{len(texts)} mistakes in the config:", *texts]))
-
-
 def check_config(cfg: CfgNode) -> None:
     """Raise ConfigError with everything that cannot work, naming the keys, their values, the legal ones and the fix."""
     problems = find_problems(cfg)
@@ -43,8 +27,11 @@ def check_config(cfg: CfgNode) -> None:
         raise ConfigError(problems)
 
 
-def find_problems(cfg: CfgNode) -> list[Problem]:
-    """What is wrong with the values of single keys, and with sound ones that do not go together."""
+def find_problems(cfg: CfgNode, checks: Sequence[Callable[[CfgNode], Iterable[Problem]]] = ()) -> list[Problem]:
+    """What is wrong with the values of single keys, and with sound ones that do not go together.
+
+    checks: what else is asked of sound values; see `load_config`.
+    """
     problems = [problem for key in KEYS for problem in _check_key(key, get_value(cfg, key))]
     wrong = {key for problem in problems for key in problem.keys}
     # A key that is wrong has its default in what follows, and nothing is said of it twice.
@@ -53,7 +40,8 @@ def find_problems(cfg: CfgNode) -> list[Problem]:
     for key in wrong:
         *path, name = key.split(".")
         functools.reduce(lambda node, part: node[part], path, sound)[name] = KEYS[key].default
-    return problems + [problem for problem in _check_together(sound) if not wrong & set(problem.keys)]
+    found = [problem for check in (_check_together, *checks) for problem in check(sound)]
+    return problems + [problem for problem in found if not wrong & set(problem.keys)]
 
 
 def _check_key(key: str, value: object) -> Iterator[Problem]:

@@ -283,6 +283,9 @@ _C.NONLOCAL.LOCATION = Key([[[]], [[]], [[]], [[]]], NO_BLOCKS, IS_REFUSED)
 _C.BN = Group()
 _C.BN.MOMENTUM = Key(0.1, Only(0.1), IS_REFUSED)
 _C.BN.EPSILON = Key(1e-5, Only(1e-5), IS_REFUSED)
+# A static network: compute the statistics of its norms after training, as CALIBRATION says, and test with those instead of
+# training's running ones. A mutual network's are always computed.
+_C.BN.USE_PRECISE_STATS = Key(False, Flag(), TAKES_EFFECT)
 # Weight decay of norms.
 _C.BN.WEIGHT_DECAY = Key(0.0, Number(0, 1), TAKES_EFFECT)
 _C.BN.NORM_TYPE = Key("batchnorm", Only("batchnorm"), IS_REFUSED)

@@ -2,124 +2,137 @@
 
 import difflib
 import logging
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 from fvcore.common.config import CfgNode as _CfgNode
 
-logger = logging.getLogger(__name__)
+from .legal import shown
+from .problem import ConfigError, Problem
+from .pyslowfast import is_foreign, refusal
+from .yaml_file import flatten, read_settings
 
-# Settings of PySlowFast that its Slow, SlowFast and X3D files carry and that have no meaning here: accepted, with a
-# warning when a file sets one. A name of a node stands for everything under it.
-UNUSED_KEYS = (
-    "AUG", "AVA.BGR", "AVA.FULL_TEST_ON_VAL", "AVA.IMG_PROC_BACKEND", "AVA.TEST_FORCE_FLIP", "AVA.TRAIN_PCA_EIGVAL",
-    "AVA.TRAIN_PCA_EIGVEC", "AVA.TRAIN_PCA_JITTER_ONLY", "AVA.TRAIN_USE_COLOR_AUGMENTATION", "BENCHMARK",
-    "BN.NUM_BATCHES_PRECISE", "BN.NUM_SPLITS", "BN.NUM_SYNC_DEVICES", "BN.USE_PRECISE_STATS", "CONTRASTIVE",
-    "DATA.PATH_TO_PRELOAD_IMDB", "DATA.TRAIN_PCA_EIGVAL", "DATA.TRAIN_PCA_EIGVEC",
-    "DATA_LOADER.ENABLE_MULTI_THREAD_DECODE", "DEMO", "LOG_MODEL_INFO", "MASK", "MIXUP", "MODEL.MULTI_PATHWAY_ARCH",
-    "MODEL.SINGLE_PATHWAY_ARCH", "MULTIGRID", "MVIT", "NONLOCAL.GROUP", "NONLOCAL.INSTANTIATION", "NONLOCAL.POOL",
-    "RESNET.INPLACE_RELU", "SHARD_ID", "SOLVER.GAMMA", "SOLVER.STEP_SIZE", "SOLVER.WARMUP_FACTOR", "SSL",
-    "TENSORBOARD.CATEGORIES_PATH", "TENSORBOARD.CLASS_NAMES_PATH", "TENSORBOARD.CONFUSION_MATRIX",
-    "TENSORBOARD.HISTOGRAM", "TENSORBOARD.MODEL_VIS", "TENSORBOARD.PREDICTIONS_PATH", "TENSORBOARD.WRONG_PRED_VIS",
-    "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN", "TRAIN.CHECKPOINT_EPOCH_RESET", "VIS_MASK",
-)  # fmt: skip
+logger = logging.getLogger(__name__)
 
 
 class CfgNode(_CfgNode):
-    """fvcore's CfgNode (`_BASE_`, freezing) with clear errors; see `merge_from_file` and `merge_from_list`."""
+    """fvcore's CfgNode (`_BASE_`, freezing) with clear errors; see `merge_from_file` and `merge_from_list`.
 
-    def check(self):
+    What cannot be merged is told at once, as one ConfigError, after the rest is merged.
+    """
+
+    def check(self) -> "CfgNode":
         """ConfigError, a ValueError, for a config that cannot work; see `check_config`. Returns the config."""
         from .check import check_config  # what it checks is declared with this class
 
         check_config(self)
         return self
 
-    def merge_from_file(self, cfg_filename, allow_unsafe=False):
-        """Merge a YAML file. FileNotFoundError when it is missing; ValueError that names it for anything else."""
-        if not Path(cfg_filename).is_file():
-            raise FileNotFoundError(f"there is no config '{cfg_filename}': give --cfg the path of a YAML file")
-        try:
-            loaded = self.load_yaml_with_base(str(cfg_filename), allow_unsafe=allow_unsafe)
-            pairs = list(_flatten(loaded))
-        except (yaml.YAMLError, TypeError, AssertionError, AttributeError) as error:
-            raise ValueError(f"'{cfg_filename}' is not a config, a YAML file of KEY: VALUE groups: {error}") from error
-        self._merge_pairs(pairs, source=f" (in '{cfg_filename}')")
+    def merge_from_file(self, cfg_filename: str | Path, allow_unsafe: bool = False) -> None:
+        """Merge a YAML file. FileNotFoundError when it is missing; ValueError that names it for anything else.
 
-    def merge_from_other_cfg(self, cfg_other):
-        self._merge_pairs(_flatten(cfg_other), source="")
+        allow_unsafe: as in fvcore's signature; a file that wants to run code is refused all the same.
+        """
+        self._merge_pairs(read_settings(cfg_filename), source=f" (in '{cfg_filename}')")
 
-    def merge_from_list(self, cfg_list):
-        """Merge `KEY VALUE` pairs. ValueError for an odd list, an unknown key, or a value of the wrong type."""
+    def merge_from_other_cfg(self, cfg_other: dict) -> None:
+        self._merge_pairs(flatten(cfg_other), source="")
+
+    def merge_from_list(self, cfg_list: list) -> None:
+        """Merge `KEY VALUE` pairs. ConfigError for an odd list, unknown keys, and values of the wrong type."""
         words = [str(word) if isinstance(word, Path) else word for word in cfg_list]
         if len(words) % 2:
-            raise ValueError(f"overrides come as KEY VALUE pairs, but '{words[-1]}' stands alone in: {words}")
+            text = f"overrides come as KEY VALUE pairs, but '{words[-1]}' stands alone in: {words}"
+            raise ConfigError([Problem((str(words[-1]),), text)])
         self._merge_pairs(zip(words[0::2], words[1::2]), source=" (override)")
 
-    def _merge_pairs(self, pairs, source):
+    def _merge_pairs(self, pairs: Iterable[tuple[str, object]], source: str) -> None:
+        problems, skipped = [], []
         for key, value in pairs:
-            if _is_unused(key):
-                logger.warning("%s%s is a PySlowFast setting that has no meaning here: skipped", key, source)
-            else:
-                self._set(key, value, source)
+            try:
+                if is_foreign(str(key)):
+                    _check_foreign(key, _decoded(value), source)
+                    skipped.append(key)
+                else:
+                    self._set(str(key), value, source)
+            except ConfigError as error:
+                problems += error.problems
+        if skipped:
+            logger.warning("skipped%s, since they change nothing here: PySlowFast's %s", source, ", ".join(skipped))
+        if problems:
+            raise ConfigError(problems)
 
-    def _set(self, key, value, source):
+    def _set(self, key: str, value: object, source: str) -> None:
         node, name = self._find(key, source)
-        value = _coerce(self._decode_cfg_value(value), node[name], f"{key}{source}")
-        node[name] = value
+        try:
+            node[name] = _coerce(_decoded(value), node[name], f"{key}{source}")
+        except ValueError as error:
+            raise ConfigError([Problem((key,), str(error))]) from None
 
-    def _find(self, key, source):
+    def _find(self, key: str, source: str) -> tuple["CfgNode", str]:
         *path, name = key.split(".")
         node = self
         for part in path:
             node = node.get(part) if isinstance(node, CfgNode) else None
         if not isinstance(node, CfgNode) or name not in node:
-            raise ValueError(f"unknown config key {key}{source}{self._nearest(key)}")
+            raise ConfigError([Problem((key,), f"unknown config key {key}{source}{self._nearest(key)}")])
         return node, name
 
-    def _nearest(self, key):
-        legal = [name for name, _ in _flatten(self)]
-        close = difflib.get_close_matches(key, legal, n=1, cutoff=0.6)
+    def _nearest(self, key: str) -> str:
+        legal = [name for name, _ in flatten(self)]
+        close = difflib.get_close_matches(key[:100], legal, n=1, cutoff=0.6)
         close = close or [name for name in legal if name.split(".")[-1] == key.split(".")[-1]][:1]
         return f": did you mean {close[0]}?" if close else ": see mutual3d/config/defaults.py for every key"
 
 
-def _flatten(node, prefix=""):
-    """(full key, value) for every leaf of a nested dict."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _check_foreign(key: str, value: object, source: str) -> None:
+    why = refusal(key, value)
+    if why:
+        raise ConfigError([Problem((key,), f"{key}{source} is {shown(value)}: {why}")])
 
 
-def _is_unused(key):
-    return any(key == unused or key.startswith(f"{unused}.") for unused in UNUSED_KEYS)
+def _decoded(value: object) -> object:
+    """A value as it is meant: text that reads as a Python literal is that literal."""
+    try:
+        return _CfgNode._decode_cfg_value(value)
+    except (RecursionError, MemoryError):
+        return value
 
 
-def _read_list(text):
+def _read_list(text: str) -> object:
     """A list of words as a YAML file has it, `[smallest, random]`, which Python would want in quotes; or the text."""
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, ValueError):
         return text
 
 
-def _coerce(value, original, where):
+def _coerce(value: object, original: object, where: str) -> object:
     """`value` as the type of `original`: int for float, tuple for list; ValueError that names both types otherwise."""
     if isinstance(original, CfgNode):
-        raise ValueError(f"{where} is a group of keys and cannot be set to {value!r}: set one of {', '.join(original)}")
+        raise ValueError(f"{where} is a group of keys and cannot be set to {shown(value)}: set one of {', '.join(original)}")
     if isinstance(value, type(original)) and isinstance(value, bool) == isinstance(original, bool):
         return value
     if isinstance(original, (list, tuple)) and isinstance(value, str):
         value = _read_list(value)
     if value is None and original == 0.0:
         return 0.0
+    if isinstance(original, float) and isinstance(value, str) and re.fullmatch(r"[-+]?\.?(nan|inf)", value.lower()):
+        return float(value.lower().replace(".", ""))  # refused as what it is, not as a word
     if isinstance(original, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _as_float(value)
     if isinstance(original, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(original)(value)
-    if isinstance(original, str) and isinstance(value, (int, float)):
+    if isinstance(original, str) and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     kinds = type(value).__name__, type(original).__name__
-    raise ValueError(f"{where} is {value!r}, of type {kinds[0]}: it must be of type {kinds[1]}, like {original!r}")
+    raise ValueError(f"{where} is {shown(value)}, of type {kinds[0]}: it must be of type {kinds[1]}, like {original!r}")
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")

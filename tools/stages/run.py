@@ -57,7 +57,8 @@ class Run:
     def only_tests(self):
         """Whether no stage makes anything of the network that is tested."""
         cfg = self.cfg
-        return not (cfg.TRAIN.ENABLE or cfg.MUTUAL.ENABLE and (cfg.CALIBRATION.ENABLE or cfg.GRID.ENABLE))
+        calibrates = cfg.CALIBRATION.ENABLE and (cfg.MUTUAL.ENABLE or cfg.BN.USE_PRECISE_STATS)
+        return not (cfg.TRAIN.ENABLE or calibrates or cfg.MUTUAL.ENABLE and cfg.GRID.ENABLE)
 
     def check_test_configurations(self):
         """ValueError for one that will not be in the space, to which interpolated sizes are added after training."""
@@ -113,7 +114,7 @@ def check_splits(cfg):
         # Training without a validation list goes on without validation.
         with contextlib.suppress(FileNotFoundError):
             build_loader(cfg, "val", "single_view", **ranks())
-    if cfg.CALIBRATION.ENABLE and adaptive:
+    if cfg.CALIBRATION.ENABLE and (adaptive or cfg.BN.USE_PRECISE_STATS):
         build_calibration_loader(cfg, **ranks())
     if cfg.GRID.ENABLE and adaptive:
         build_loader(cfg, cfg.GRID.SPLIT, "single_view", **ranks())
