@@ -224,6 +224,9 @@ _C.DATA.REVERSE_INPUT_CHANNEL = Key(False, Only(False), IS_REFUSED)
 _C.DATA_LOADER = Group()
 # Worker processes of each process.
 _C.DATA_LOADER.NUM_WORKERS = Key(8, Integer(0, 1024), TAKES_EFFECT)
+# (new) Seconds that a worker may take for one video before the video counts as unreadable and the worker is started again;
+# 0 waits for ever. With 0 workers nothing is timed out.
+_C.DATA_LOADER.TIMEOUT = Key(300.0, Number(0, 86400, note="seconds"), TAKES_EFFECT)
 _C.DATA_LOADER.PIN_MEMORY = Key(True, Flag(), TAKES_EFFECT)
 # (new) Share of videos that may be unreadable before a run stops: in training, and in evaluation.
 _C.DATA_LOADER.MAX_UNREADABLE_TRAIN = Key(0.01, Share(), IS_TOLD)

@@ -1,15 +1,18 @@
 """Clips around AVA's keyframes with the boxes of the keyframe: action detection (Gu et al., CVPR 2018)."""
 
 import math
+import os
 
 import torch
 
-from mutual3d.data.kinetics import BadVideo, Sample, sample_generator
+from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, stat_files
+from mutual3d.data.kinetics import sample_generator
 from mutual3d.data.reader import VideoError
 from mutual3d.data.transforms import WholeFrame, check_jitter_scales, random_crop, stack_clips
+from mutual3d.utils.fingerprint import fingerprint
 
 
-class AvaDataset(torch.utils.data.Dataset):
+class AvaDataset(ClipDataset):
     """One sample a keyframe that has boxes. Indexed with (epoch, index); a `Sample` with boxes, or a `BadVideo`.
 
     Training (`training=True`): a random short side, crop and flip, the same for all frames of the clip and for its boxes.
@@ -28,8 +31,6 @@ class AvaDataset(torch.utils.data.Dataset):
         flip: mirror half of the training clips.
         reference: what evaluation compares with, a `Reference`; `ground_truth`, `excluded` and `classes` are its parts.
     """
-
-    num_views = num_crops = 1
 
     def __init__(
         self,
@@ -95,11 +96,39 @@ class AvaDataset(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.annotations)
 
+    def name_of(self, index):
+        video, second = self.keyframes[index]
+        return f"video '{video}', second {second}"
+
+    def fingerprint(self):
+        """Changes with each box, label and listed frame, with the reference, and with each argument.
+
+        Of the listed frames, the files of those that a clip shows are looked at (size, time of modification).
+        """
+        reference = None if self.reference is None else self.reference.fingerprint()
+        parts = self.frames.fingerprint(), self.annotations.fingerprint(), reference, self.training, self.seed
+        return fingerprint(type(self).__name__, parts, self._clip, self._crop, stat_files(self._files()))
+
+    def _files(self):
+        """The frames that any clip shows, each once."""
+        shown = {}
+        for video, second in self.keyframes:
+            shown.setdefault(video, set()).update(self._positions(video, second))
+        return [
+            os.path.join(self.frames.root, os.fsdecode(self.frames.videos[video].paths[position]))
+            for video, positions in shown.items()
+            for position in sorted(positions)
+        ]
+
+    def _positions(self, video, second):
+        """The frames of the clip around a second."""
+        centre = self.frames.keyframe(video, second)
+        return keyframe_clip(centre, len(self.frames.videos[video].paths), **self._clip)
+
     def __getitem__(self, key):
         epoch, index = key
         keyframe = self.annotations[index]
-        centre = self.frames.keyframe(keyframe.video, keyframe.second)
-        clip = keyframe_clip(centre, len(self.frames.videos[keyframe.video].paths), **self._clip)
+        clip = self._positions(keyframe.video, keyframe.second)
         origins = torch.from_numpy(keyframe.boxes_N4)
         try:
             images, boxes = self._view(keyframe.video, sorted(set(clip)), origins, epoch, index)

@@ -8,9 +8,9 @@ Boxes are rows of a csv without a header, the coordinates in [0, 1] of the frame
 A box with several actions has a row for each. Actions count from 1.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from mutual3d.data.lists import (
     existing_file, parse_decimal, parse_row, parse_whole, place_of, read_lines, shown, tell, user_path,
 )  # fmt: skip
 from mutual3d.utils.files import read_text
+from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.logging import progress_bar
 
 NUM_ACTIONS = 80
@@ -64,12 +65,9 @@ class AvaFrames:
         paths = self.videos[video].paths
         return FrameListReader(paths if frames is None else [paths[i] for i in frames], self.fps, self.root)
 
-    def __repr__(self):
-        """Tells sets apart without printing millions of paths."""
-        digest = hashlib.sha256()
-        for name, frames in self.videos.items():
-            digest.update(name.encode() + frames.paths.tobytes())
-        return f"AvaFrames({digest.hexdigest()}, {self.root!r}, {self.fps}, {self.first_second})"
+    def fingerprint(self) -> str:
+        """Changes with each video, path and the clock. The files are not looked at: a data set knows which it reads."""
+        return fingerprint([(name, own.paths) for name, own in self.videos.items()], self.root, self.fps, self.first_second)
 
 
 def read_ava_frames(csv_paths, frame_dir, *, fps=30, first_second=900):
@@ -234,11 +232,9 @@ class Keyframes:
     def num_boxes(self):
         return len(self._boxes_N4)
 
-    def __repr__(self):
-        digest = hashlib.sha256(repr(self.names).encode())
-        for array in (self._ends, self._boxes_N4, self._labels_NK):
-            digest.update(array.tobytes())
-        return f"Keyframes({digest.hexdigest()})"
+    def fingerprint(self) -> str:
+        """Changes with each keyframe, box and label."""
+        return fingerprint(self.names, self._ends, self._boxes_N4, self._labels_NK)
 
 
 def read_keyframes(frames, *, ground_truth=(), detected=(), score_threshold=0.0, num_classes=NUM_ACTIONS):
@@ -331,12 +327,9 @@ class Reference:
     excluded: frozenset
     classes: list
 
-    def __repr__(self):
-        digest = hashlib.sha256(repr((sorted(self.excluded), self.classes)).encode())
-        for name in sorted(self.ground_truth):
-            boxes_N4, actions_N = self.ground_truth[name]
-            digest.update(repr(name).encode() + boxes_N4.tobytes() + actions_N.tobytes())
-        return f"Reference({digest.hexdigest()})"
+    def fingerprint(self) -> str:
+        """Changes with each box, action, excluded timestamp and class."""
+        return fingerprint(sorted(self.ground_truth.items(), key=itemgetter(0)), sorted(self.excluded), self.classes)
 
 
 def read_reference(ground_truth, excluded, label_map, *, num_classes=NUM_ACTIONS, frames=None):

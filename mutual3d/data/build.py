@@ -134,7 +134,7 @@ def image_resize(cfg):
 _DATASETS = {"kinetics": _kinetics, "charades": _charades, "ava": _ava, **dict.fromkeys(IMAGE_SETS, _images)}
 
 
-def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1):
+def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1, lost=None):
     """The `ClipLoader` of a split for one rank.
 
     Args:
@@ -144,6 +144,7 @@ def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1):
             `num_views` clips spread over time.
             "multi_view": list order, TEST.NUM_ENSEMBLE_VIEWS x TEST.NUM_SPATIAL_CROPS views.
             All but "train" take as many videos as have TEST.BATCH_SIZE views, at least one.
+        lost: the videos that are not read any more, shared by the loaders of a run (see `ClipLoader`).
 
     Raises ValueError for a batch size that the ranks cannot share, an unknown mode, and what the csv gets wrong.
     """
@@ -152,10 +153,10 @@ def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1):
     batch_size = _batch_size_per_rank(f"{section}.BATCH_SIZE", cfg[section].BATCH_SIZE, world_size)
     dataset = build_dataset(cfg, split, mode, num_views)
     batch_size = max(1, batch_size // (dataset.num_views * dataset.num_crops))
-    return _loader(cfg, dataset, batch_size, shuffle=shuffle, rank=rank, world_size=world_size)
+    return _loader(cfg, dataset, batch_size, shuffle=shuffle, rank=rank, world_size=world_size, lost=lost)
 
 
-def build_calibration_loader(cfg, rank=0, world_size=1):
+def build_calibration_loader(cfg, rank=0, world_size=1, lost=None):
     """CALIBRATION.NUM_CLIPS videos spread evenly over CALIBRATION.SPLIT, one clip each, in a fixed shuffled order.
 
     Shuffled, because lists are often sorted by class and a batch of one class has statistics of its own. Batches hold
@@ -165,7 +166,8 @@ def build_calibration_loader(cfg, rank=0, world_size=1):
     dataset = build_dataset(cfg, cfg.CALIBRATION.SPLIT, mode)
     indices = evenly_spread(len(dataset), cfg.CALIBRATION.NUM_CLIPS or len(dataset))
     np.random.default_rng(cfg.RNG_SEED).shuffle(indices)
-    return _loader(cfg, dataset, cfg.CALIBRATION.BATCH_SIZE, rank=rank, world_size=world_size, indices=indices)
+    batch_size = cfg.CALIBRATION.BATCH_SIZE
+    return _loader(cfg, dataset, batch_size, rank=rank, world_size=world_size, indices=indices, lost=lost)
 
 
 def find_class_names(cfg):
@@ -197,7 +199,7 @@ def _ava_class_names(cfg):
     return [known.get(number, str(number)) for number in range(1, cfg.MODEL.NUM_CLASSES + 1)]
 
 
-def _loader(cfg, dataset, batch_size, *, rank, world_size, shuffle=False, indices=None):
+def _loader(cfg, dataset, batch_size, *, rank, world_size, lost, shuffle=False, indices=None):
     return ClipLoader(
         dataset,
         batch_size,
@@ -208,6 +210,8 @@ def _loader(cfg, dataset, batch_size, *, rank, world_size, shuffle=False, indice
         num_workers=cfg.DATA_LOADER.NUM_WORKERS,
         pin_memory=cfg.DATA_LOADER.PIN_MEMORY and cfg.NUM_GPUS > 0,
         indices=indices,
+        timeout=cfg.DATA_LOADER.TIMEOUT,
+        lost=lost,
     )
 
 

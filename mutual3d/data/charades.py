@@ -7,7 +7,7 @@ frame to its last, otherwise those of the whole video.
 """
 
 import csv
-import zlib
+import os
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -41,6 +41,12 @@ class TimedVideo:
         }
         return multi_hot(labels, self.num_classes)
 
+    def content(self):
+        return self.path, self.actions, self.num_classes
+
+    def files(self):
+        return (self.path,)
+
 
 @dataclass(frozen=True, eq=False)
 class FramesVideo:
@@ -52,8 +58,6 @@ class FramesVideo:
     num_classes: int
     fps: float
     root: str
-    # A run tells by a dataset's text whether it resumes on the same data: this number changes with every row.
-    checksum: int
 
     def open(self, backend):
         return FrameListReader(self.frames.paths, self.fps, self.root, self.frames.lines)
@@ -63,6 +67,15 @@ class FramesVideo:
         spans = [slice(None)] if clips is None else [slice(clip[0], clip[-1] + 1) for clip in clips]
         codes = np.unique(np.concatenate([self.frames.labels[span] for span in spans]))
         return multi_hot({label for code in codes for label in self.label_sets[code]}, self.num_classes)
+
+    def content(self):
+        # Which code stands for which labels depends on the other videos of the list: the labels count, not the codes.
+        codes, places = np.unique(self.frames.labels, return_inverse=True)
+        labels = [self.label_sets[code] for code in codes]
+        return self.path, self.frames.paths, places, labels, self.num_classes, self.fps, self.root
+
+    def files(self):
+        return [os.path.join(self.root, os.fsdecode(path)) for path in self.frames.paths]
 
 
 def multi_hot(labels, num_classes):
@@ -97,15 +110,7 @@ def is_official_csv(csv_path):
 def _read_frames(csv_path, root, num_classes, fps):
     videos, label_texts = read_frame_list(csv_path)
     label_sets = [_parse_labels(text, f"'{csv_path}', line {line}", text, num_classes) for text, line in label_texts]
-    checksum = zlib.crc32(repr(label_sets).encode())
-    return [
-        FramesVideo(video, frames, label_sets, num_classes, fps, str(root), _checksum(frames, checksum))
-        for video, frames in videos.items()
-    ]
-
-
-def _checksum(frames, start):
-    return zlib.crc32(frames.labels.tobytes(), zlib.crc32(frames.paths.tobytes(), start))
+    return [FramesVideo(video, frames, label_sets, num_classes, fps, str(root)) for video, frames in videos.items()]
 
 
 def _parse_labels(text, place, row, num_classes):

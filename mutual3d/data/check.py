@@ -1,50 +1,62 @@
 """Finding the unreadable videos of a list before training does."""
 
-import torch
+from collections.abc import Iterator, Sequence
 
+from mutual3d.data.dataset import BadVideo, describe_failure
 from mutual3d.data.decode import VideoError, check_backend
 from mutual3d.data.frame_list_reader import FrameListReader
-from mutual3d.data.kinetics import BadVideo, as_videos
+from mutual3d.data.kinetics import as_videos
+from mutual3d.data.workers import WorkerPool
 
 
-def check_videos(videos, backend="pyav", num_workers=0, full=False):
+def check_videos(
+    videos: Sequence, backend: str = "pyav", num_workers: int = 0, full: bool = False, timeout: float = 0.0
+) -> Iterator[BadVideo | None]:
     """Yield, for each video of a list, in its order, a `BadVideo` with the cause, or None where all is well.
 
     `videos`: what a `VideoDataset` takes. Each is opened, and its first, middle and last frame are read; with `full` every
-    frame is. Of extracted frames, all files must be there.
+    frame is. Of extracted frames, all files must be there. With `num_workers` processes a video that crashes its decoder,
+    or takes more than `timeout` seconds (0: any time), is bad too; without any, it ends or stops this process.
     """
-    checker = _Checker(videos, check_backend(backend), full)
-    yield from torch.utils.data.DataLoader(
-        checker, batch_size=None, num_workers=num_workers, collate_fn=_identity, worker_init_fn=_init_worker
-    )
+    checker = _Checker(as_videos(videos), check_backend(backend), full)
+    pool = WorkerPool(checker, num_workers, timeout=timeout)
+    try:
+        yield from pool.map([index] for index in range(len(videos)))
+    finally:
+        pool.close()
 
 
-class _Checker(torch.utils.data.Dataset):
+class _Checker:
+    """The job of the workers; a key is the index of a video."""
+
     def __init__(self, videos, backend, full):
-        self._videos = as_videos(videos)
+        self._videos = videos
         self._backend = backend
         self._full = full
 
-    def __len__(self):
-        return len(self._videos)
-
-    def __getitem__(self, index):
+    def read(self, index):
         try:
-            with self._videos[index].open(self._backend) as reader:
-                if isinstance(reader, FrameListReader):
-                    reader.check_files()
-                last = reader.num_frames - 1
-                wanted = range(last + 1) if self._full else (0, last // 2, last)
-                for _ in reader.frames(wanted):
-                    pass
+            self._check(self._videos[index])
         except VideoError as error:
             return BadVideo(index, error.path, error.cause)
+        except Exception as error:
+            return self.lost(index, describe_failure(error))
         return None
 
+    def join(self, items):
+        return items[0]
 
-def _identity(item):
-    return item
+    def name(self, index):
+        return str(self._videos[index].path)
 
+    def lost(self, index, cause):
+        return BadVideo(index, self.name(index), cause)
 
-def _init_worker(worker):
-    torch.set_num_threads(1)
+    def _check(self, video):
+        with video.open(self._backend) as reader:
+            if isinstance(reader, FrameListReader):
+                reader.check_files()
+            last = reader.num_frames - 1
+            wanted = range(last + 1) if self._full else (0, last // 2, last)
+            for _ in reader.frames(wanted):
+                pass

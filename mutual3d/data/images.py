@@ -1,6 +1,5 @@
 """Images as clips of one frame: the public sets by name, and the samples made of them."""
 
-import hashlib
 import math
 from pathlib import Path
 
@@ -10,10 +9,12 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from mutual3d.data.kinetics import BadVideo, Sample, sample_generator
+from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, stat_files
+from mutual3d.data.kinetics import sample_generator
 from mutual3d.data.reader import VideoError, check_file
 from mutual3d.data.transforms import check_jitter_scales
 from mutual3d.utils.files import read_json
+from mutual3d.utils.fingerprint import fingerprint
 
 # Side of the digits of scikit-learn, scaled up from 8 so that a network has something to reduce.
 DIGIT_SIZE = 32
@@ -22,7 +23,21 @@ _PHOTOGRAPHS = ("image_folder", "food101", "indoor67")
 _SPLITS = ("train", "val", "test")
 
 
-class ImageFiles(torch.utils.data.Dataset):
+class ImageSet(torch.utils.data.Dataset):
+    """Base class of image sets: map-style datasets of (PIL image, label), with `classes`, the names by label."""
+
+    classes: list[str]
+
+    def fingerprint(self) -> str:
+        """Text that changes with the images and labels, equal for equal ones in every process."""
+        raise NotImplementedError
+
+    def name_of(self, index: int) -> str:
+        """What to call an image that cannot be read: its path."""
+        return f"image {index}"
+
+
+class ImageFiles(ImageSet):
     """Image files by path: gives (PIL image in RGB, label). Raises VideoError, with path and cause, where unreadable."""
 
     def __init__(self, paths, labels, classes):
@@ -34,12 +49,15 @@ class ImageFiles(torch.utils.data.Dataset):
     def __getitem__(self, index):
         return read_image(self.paths[index]), self.labels[index]
 
-    def __repr__(self):
-        """Changes with every path and label: what resumed stages recognise the set by."""
-        return _describe(self, "\n".join(f"{path} {label}" for path, label in zip(self.paths, self.labels)).encode())
+    def name_of(self, index):
+        return self.paths[index]
+
+    def fingerprint(self):
+        """Changes with each path, label, class name and file (size, time of modification). Looks at every file."""
+        return fingerprint(type(self).__name__, self.paths, self.labels, self.classes, stat_files(self.paths))
 
 
-class ImageArray(torch.utils.data.Dataset):
+class ImageArray(ImageSet):
     """Images in memory, uint8 N, H, W, 3: gives (PIL image in RGB, label)."""
 
     def __init__(self, images_NHWC, labels, classes):
@@ -52,17 +70,9 @@ class ImageArray(torch.utils.data.Dataset):
     def __getitem__(self, index):
         return Image.fromarray(self.images_NHWC[index]), self.labels[index]
 
-    def __repr__(self):
-        """Changes with every pixel and label: what resumed stages recognise the set by."""
-        return _describe(self, self.images_NHWC.data, repr(self.labels).encode())
-
-
-def _describe(images, *parts):
-    mark = hashlib.sha256()
-    for part in parts:
-        mark.update(part)
-    name = type(images).__name__
-    return f"{name}({len(images)} images of {len(images.classes)} classes, sha256 {mark.hexdigest()[:16]})"
+    def fingerprint(self):
+        """Changes with each pixel, label and class name."""
+        return fingerprint(type(self).__name__, self.images_NHWC, self.labels, self.classes)
 
 
 def read_image(path):
@@ -250,7 +260,7 @@ IMAGE_SETS = {
 # ---- Samples ---------------------------------------------------------------------------------------------------------
 
 
-class ImageDataset(torch.utils.data.Dataset):
+class ImageDataset(ClipDataset):
     """Clips of one frame, uint8 1, 3, 1, S, S, of the images of a dataset. Indexed with (epoch, index).
 
     Gives a `Sample`, or a `BadVideo` where the image cannot be read. Training augments as `training_transform` says, with
@@ -258,13 +268,12 @@ class ImageDataset(torch.utils.data.Dataset):
     scales the short side to `test_resize` and crops the centre; the epoch has no influence.
 
     Args:
-        images: a map-style dataset of (PIL image, label), such as `open_images` gives or one of torchvision's.
+        images: a map-style dataset of (PIL image, label): an `ImageSet`, such as `open_images` gives; or one of
+            torchvision's, which states no fingerprint, so that no `PartialResult` or cache can be kept for it.
         crop_size: side S of the crop.
         test_resize: short side in evaluation, not below the crop; None takes the crop's (see `usual_test_resize`).
         augmentation: arguments of `training_transform`, for training.
     """
-
-    num_views = num_crops = 1
 
     def __init__(self, images, *, crop_size, training=False, test_resize=None, seed=0, **augmentation):
         test_resize = crop_size if test_resize is None else test_resize
@@ -273,6 +282,7 @@ class ImageDataset(torch.utils.data.Dataset):
         if seed < 0:
             raise ValueError(f"the seed is {seed} and must not be negative (RNG_SEED)")
         self.images, self.training, self.seed = images, training, seed
+        self._arguments = (crop_size, training, test_resize, seed, augmentation if training else None)
         if training:
             self.transform = training_transform(crop_size, **augmentation)
         else:
@@ -280,6 +290,18 @@ class ImageDataset(torch.utils.data.Dataset):
 
     def __len__(self):
         return len(self.images)
+
+    def name_of(self, index):
+        return self.images.name_of(index) if isinstance(self.images, ImageSet) else f"image {index}"
+
+    def fingerprint(self):
+        """Changes with the images, labels and each argument. TypeError where the images are no `ImageSet`."""
+        if not isinstance(self.images, ImageSet):
+            raise TypeError(
+                f"{type(self.images).__name__} does not say when its content changes: derive it from "
+                "mutual3d.data.images.ImageSet and write fingerprint(self) -> str (mutual3d.utils.fingerprint)"
+            )
+        return fingerprint(type(self).__name__, self.images.fingerprint(), self._arguments)
 
     def __getitem__(self, key):
         epoch, index = key

@@ -2,42 +2,39 @@
 
 import csv
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from mutual3d.data.decode import VideoError, check_backend, open_video
+from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, stat_files
+from mutual3d.data.decode import VideoError, VideoReader, check_backend, open_video
 from mutual3d.data.frames import random_clip, view_clip
 from mutual3d.data.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
 from mutual3d.utils.files import atomic_write, read_json, read_text
+from mutual3d.utils.fingerprint import fingerprint
 
 
-class BadVideo(NamedTuple):
-    """A video that could not be read: its position in the list, its path, and the cause in words."""
+class ListedVideo(Protocol):
+    """What a list holds for a `VideoDataset`: a video that opens itself and knows its labels. It has a `path` to name it by."""
 
-    index: int
-    path: str
-    cause: str
+    def open(self, backend: str) -> VideoReader:
+        """Raises VideoError with the cause."""
 
+    def label_of(self, clips: list[list[int]] | None, fps: float) -> int | torch.Tensor:
+        """The label of `clips`, lists of ascending frame numbers of this video, which has `fps`; of all of it for None."""
 
-class Sample(NamedTuple):
-    """All clips of one video: uint8 V, C, T, H, W, its label and its position in the list; for detection, its boxes.
+    def content(self) -> tuple:
+        """All that it knows beside the files, for `mutual3d.utils.fingerprint`: what its label depends on."""
 
-    `label`: an int; or float K, a 1 for each label of several; or float n, K for n boxes. `boxes`: float n, 4 = x1, y1,
-    x2, y2 in [0, 1] of the view that the network sees; `origins`: the same boxes as annotated, of the whole frame.
-    """
-
-    clips_VCTHW: torch.Tensor
-    label: int | torch.Tensor
-    index: int
-    boxes: torch.Tensor | None = None
-    origins: torch.Tensor | None = None
+    def files(self) -> Iterable[str]:
+        """The files that it reads."""
 
 
 class Video(NamedTuple):
-    """A file with one label. What a list holds for a `VideoDataset`: something that opens itself and knows its label."""
+    """A file with one label: a `ListedVideo`."""
 
     path: str
     label: int
@@ -47,13 +44,23 @@ class Video(NamedTuple):
         return open_video(self.path, backend)
 
     def label_of(self, clips, fps):
-        """The label of `clips`, lists of ascending frame numbers of this video, which has `fps`; of all of it for None."""
         return self.label
 
+    def content(self):
+        return tuple(self)
 
-def as_videos(videos):
-    """A list for a `VideoDataset`, where (path, label) may stand for a `Video`."""
-    return [Video(*video) if type(video) is tuple else video for video in videos]
+    def files(self):
+        return (self.path,)
+
+
+def as_videos(videos: Iterable[ListedVideo | tuple[str, int]]) -> list[ListedVideo]:
+    """A list for a `VideoDataset`, where (path, label) may stand for a `Video`. TypeError for what is no `ListedVideo`."""
+    videos = [Video(*video) if type(video) is tuple else video for video in videos]
+    for kind in {type(video) for video in videos}:
+        missing = [name for name in ("open", "label_of", "content", "files") if not callable(getattr(kind, name, None))]
+        if missing:
+            raise TypeError(f"{kind.__name__} is no ListedVideo (mutual3d.data.kinetics): write {', '.join(missing)}")
+    return videos
 
 
 def read_video_list(csv_path, path_prefix="", separator=" ", num_classes=None):
@@ -165,7 +172,7 @@ def write_lines(path, lines):
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-class VideoDataset(torch.utils.data.Dataset):
+class VideoDataset(ClipDataset):
     """Clips of the videos of a list. Indexed with (epoch, index); gives a `Sample`, or a `BadVideo` where unreadable.
 
     Training (`training=True`): `num_views` random clips, each with its own random short side, crop and flip. The random
@@ -174,7 +181,7 @@ class VideoDataset(torch.utils.data.Dataset):
     The video is opened once and every frame decoded once, whatever the number of views.
 
     Args:
-        videos: list of `Video`s or of (path, label); or of others that offer `open` and `label_of` (Charades).
+        videos: list of `Video`s or of (path, label); or of other `ListedVideo`s (Charades).
         num_frames, sampling_rate, target_fps: frames of a clip, their stride, and the rate that the stride refers to.
         crop_size: side of the square crops.
         jitter_scales: (minimum, maximum) of the short side in training; `inverse_uniform`: uniform in 1 / short side.
@@ -227,6 +234,16 @@ class VideoDataset(torch.utils.data.Dataset):
 
     def __len__(self):
         return len(self.videos)
+
+    def name_of(self, index):
+        return str(self.videos[index].path)
+
+    def fingerprint(self):
+        """Changes with each path, label, file (size, time of modification) and argument. Looks at every file."""
+        files = stat_files([path for video in self.videos for path in video.files()])
+        arguments = (self.training, self.num_views, self.num_crops, self.backend, self.seed, self._offset_sampling)
+        content = [video.content() for video in self.videos]
+        return fingerprint(type(self).__name__, arguments, self._clip, self._crop, content, files)
 
     def __getitem__(self, key):
         epoch, index = key

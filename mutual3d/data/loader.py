@@ -1,12 +1,16 @@
 """Batches of clips, in an order that depends on the seed and the epoch alone."""
 
+import functools
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from mutual3d.data.kinetics import BadVideo
+from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, check_dataset, read_sample
+from mutual3d.data.workers import WorkerPool
+from mutual3d.utils.fingerprint import fingerprint
 
 
 class Batch(NamedTuple):
@@ -30,12 +34,9 @@ class TrainingSampler:
     """Shuffled batches of (epoch, index), the same permutation on all ranks, incomplete global batches dropped.
 
     Rank r takes slice r of each global batch, so that step i sees the same videos on any number of ranks.
-    `epoch` and `start` (batches to skip) are set before iterating.
     """
 
-    def __init__(self, num_videos, batch_size, seed, rank, world_size):
-        self.epoch = 0
-        self.start = 0
+    def __init__(self, num_videos: int, batch_size: int, seed: int, rank: int, world_size: int):
         self._num_videos = num_videos
         self._batch_size = batch_size
         self._seed = seed
@@ -50,12 +51,13 @@ class TrainingSampler:
     def __len__(self):
         return self._num_videos // self._global_size
 
-    def __iter__(self):
-        generator = np.random.default_rng(np.random.SeedSequence((self._seed, self.epoch)))
+    def batches(self, epoch: int, start: int) -> Iterator[list[tuple[int, int]]]:
+        """The batches of an epoch after the first `start`."""
+        generator = np.random.default_rng(np.random.SeedSequence((self._seed, epoch)))
         order = generator.permutation(self._num_videos).tolist()
-        for step in range(self.start, len(self)):
+        for step in range(start, len(self)):
             first = step * self._global_size + self._rank * self._batch_size
-            yield [(self.epoch, index) for index in order[first : first + self._batch_size]]
+            yield [(epoch, index) for index in order[first : first + self._batch_size]]
 
 
 class EvaluationSampler:
@@ -64,9 +66,7 @@ class EvaluationSampler:
     groups: for each index a value; neighbours with different values (videos whose frames differ in size) share no batch.
     """
 
-    def __init__(self, indices, batch_size, rank, world_size, groups=None):
-        self.epoch = 0
-        self.start = 0
+    def __init__(self, indices: Sequence[int], batch_size: int, rank: int, world_size: int, groups=None):
         runs = itertools.groupby(indices, key=lambda index: groups and groups[index])
         batches = [batch for _, run in runs for batch in _batched(list(run), batch_size)]
         self._batches = batches[rank::world_size]
@@ -74,90 +74,119 @@ class EvaluationSampler:
     def __len__(self):
         return len(self._batches)
 
-    def __iter__(self):
-        for batch in self._batches[self.start :]:
-            yield [(self.epoch, index) for index in batch]
+    def batches(self, epoch: int, start: int) -> Iterator[list[tuple[int, int]]]:
+        """The batches of an epoch after the first `start`."""
+        for batch in self._batches[start:]:
+            yield [(epoch, index) for index in batch]
 
 
 def _batched(indices, size):
     return [indices[first : first + size] for first in range(0, len(indices), size)]
 
 
-class ClipLoader:
-    """Batches of a `VideoDataset` for one rank.
+class _ReadClips:
+    """The job of a loader's workers. A key is (epoch, index)."""
 
-    `len(loader)` counts this rank's batches in an epoch, `loader.num_samples` the videos of all ranks together.
-    `num_workers=0` decodes in this process. Pinned memory is used where there is a CUDA device to copy to.
+    def __init__(self, dataset):
+        self._dataset = dataset
+
+    def read(self, key):
+        return read_sample(self._dataset, *key)
+
+    def join(self, samples):
+        return collate(samples)
+
+    def name(self, key):
+        return self._dataset.name_of(key[1])
+
+    def lost(self, key, cause):
+        return BadVideo(key[1], self.name(key), cause)
+
+
+class ClipLoader:
+    """Batches of a `ClipDataset` for one rank.
+
+    `len(loader)` counts this rank's batches in an epoch, `loader.num_samples` the videos of all ranks together. Pinned
+    memory is used where there is a CUDA device to copy to.
+
+    Whatever a video does to the worker that reads it, it is one bad video: it raises an exception, crashes its decoder, or
+    does not answer within `timeout` seconds. Workers are started again, and batches are made of the others. With
+    `num_workers=0` videos are decoded in this process, which a crash ends and where nothing is timed out.
 
     Args:
         dataset: takes (epoch, index), gives a `Sample` or a `BadVideo`.
         batch_size: videos in a batch of this process.
         shuffle: True for training (see `TrainingSampler`), False for evaluation (see `EvaluationSampler`).
         indices: positions of the videos to serve, without `shuffle` only; all of them by default.
+        timeout: seconds for one video; 0 waits for ever.
+        lost: {name: cause} of videos that crashed a worker or did not answer: they are not read again. Loaders may share it.
+
+    Raises TypeError for a dataset that is none (`check_dataset`).
     """
 
     def __init__(
         self,
-        dataset,
-        batch_size,
+        dataset: ClipDataset,
+        batch_size: int,
         *,
-        shuffle,
-        seed=0,
-        rank=0,
-        world_size=1,
-        num_workers=0,
-        pin_memory=False,
-        indices=None,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        indices: Sequence[int] | None = None,
+        timeout: float = 0.0,
+        lost: dict[str, str] | None = None,
     ):
+        check_dataset(dataset)
         if batch_size < 1 or not 0 <= rank < world_size:
             raise ValueError(
                 f"batch size {batch_size} on rank {rank} of {world_size}: "
                 "the size must be 1 or more, the rank below the number of processes"
             )
+        self._sampler: TrainingSampler | EvaluationSampler
         if shuffle:
             self.num_samples = len(dataset)
             self._sampler = TrainingSampler(len(dataset), batch_size, seed, rank, world_size)
         else:
             indices = range(len(dataset)) if indices is None else indices
             self.num_samples = len(indices)
-            groups = getattr(dataset, "groups", None)
-            self._sampler = EvaluationSampler(indices, batch_size, rank, world_size, groups)
+            self._sampler = EvaluationSampler(indices, batch_size, rank, world_size, dataset.groups)
         self.dataset = dataset
         self._order, self._batch_size = ("shuffled", seed) if shuffle else list(indices), batch_size
-        self._loader = torch.utils.data.DataLoader(
-            dataset,
-            batch_sampler=self._sampler,
-            collate_fn=collate,
-            num_workers=num_workers,
-            pin_memory=pin_memory and torch.cuda.is_available(),
-            persistent_workers=num_workers > 0,
-            worker_init_fn=_init_worker,
-        )
+        finish = _pin if pin_memory and torch.cuda.is_available() else None
+        self._pool = WorkerPool(_ReadClips(dataset), num_workers, timeout=timeout, lost=lost, finish=finish)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._sampler)
 
-    @property
-    def fingerprint(self):
-        """Text that changes with the videos, their order, the batches and how clips are cut; the same on all ranks."""
-        return f"{vars(self.dataset)} {self._order} {self._batch_size}"
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Text that changes with the data set's content, the videos served, their order and the batches.
 
-    def batches(self, epoch=0, start=0):
+        Every file is looked at when it is first asked for. The same on all ranks that see the same files.
+        """
+        return fingerprint(self.dataset.fingerprint(), self._order, self._batch_size)
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch; the first `start` are skipped without decoding them.
 
         One iteration at a time: starting another ends the one before.
         """
         if not 0 <= start <= len(self):
             raise ValueError(f"cannot start at batch {start}: an epoch has {len(self)} batches")
-        self._sampler.epoch = epoch
-        self._sampler.start = start
-        yield from self._loader
+        return self._pool.map(self._sampler.batches(epoch, start))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         return self.batches()
 
 
-def collate(samples):
+def _pin(batch):
+    return Batch(*(value.pin_memory() if isinstance(value, torch.Tensor) else value for value in batch))
+
+
+def collate(samples: list[Sample | BadVideo]) -> Batch:
     """A `Batch` of the readable samples; the others go to its list of bad videos."""
     bad = [sample for sample in samples if isinstance(sample, BadVideo)]
     good = [sample for sample in samples if not isinstance(sample, BadVideo)]
@@ -180,8 +209,3 @@ def _stack_channels_last(clips):
         return torch.empty((0,) * 6, dtype=torch.uint8)
     # Stacked as B, V, T, H, W, C, which is how frames are decoded: memory is copied in one piece.
     return torch.stack([clip.permute(0, 2, 3, 4, 1) for clip in clips]).permute(0, 1, 5, 2, 3, 4)
-
-
-def _init_worker(worker):
-    # Each worker is one of many processes: more threads in it only contend.
-    torch.set_num_threads(1)

@@ -26,7 +26,7 @@ class PartialResult:
             return 0, None
         content = load_tensors(self.path)
         if content["fingerprint"] != self.fingerprint:
-            logger.info("'%s' belongs to other weights or settings: starting over", self.path)
+            logger.info("'%s' belongs to other weights, data or settings: starting over", self.path)
             return 0, None
         logger.info("going on from '%s' at batch %d", self.path, content["done"])
         return content["done"], content["state"]

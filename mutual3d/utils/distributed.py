@@ -3,6 +3,8 @@
 import contextlib
 import datetime
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,8 +14,15 @@ import torch.distributed as dist
 _PATIENCE = datetime.timedelta(hours=12)
 
 
+Value = TypeVar("Value")
+
+
 class ProcessesDisagreeError(RuntimeError):
     """Processes of one run see different files."""
+
+
+class MainProcessError(RuntimeError):
+    """What the main process was to do for all of them failed there."""
 
 
 def is_distributed():
@@ -78,6 +87,26 @@ def agree(value, what):
     values = gather(value)
     if any(other != value for other in values):
         raise ProcessesDisagreeError(f"{what} differs between processes ({values}): OUTPUT_DIR must be one shared directory")
+    return value
+
+
+def from_main(function: Callable[[], Value]) -> Value:
+    """What `function` gives on the main process, on every process; where it raises there, every process raises.
+
+    For what the others could not do alike, or need not do again: looking at the files of a network disk, for instance.
+    """
+    if not is_distributed():
+        return function()
+    error, outcome = None, [None, None]
+    if is_main():
+        try:
+            outcome = [function(), None]
+        except Exception as raised:
+            error, outcome = raised, [None, f"{type(raised).__name__}: {raised}"]
+    dist.broadcast_object_list(outcome, src=0)
+    value, words = outcome
+    if words is not None:
+        raise error or MainProcessError(f"the main process failed: {words}")
     return value
 
 

@@ -1,14 +1,22 @@
 """Batches: order, ranks, resuming, workers, bad videos."""
 
+import ctypes
+import faulthandler
+import os
+import signal
+import time
+
 import pytest
 import torch
 from videos import moving_frames, write_video
 
-from mutual3d.data.kinetics import BadVideo, Sample, VideoDataset
+from mutual3d.data.dataset import BadVideo, ClipDataset, Sample
+from mutual3d.data.kinetics import VideoDataset
 from mutual3d.data.loader import ClipLoader
+from mutual3d.utils.fingerprint import fingerprint
 
 
-class Numbers(torch.utils.data.Dataset):
+class Numbers(ClipDataset):
     """Samples without videos, which remember what was asked for; `bad` positions are unreadable."""
 
     def __init__(self, length, bad=()):
@@ -25,6 +33,9 @@ class Numbers(torch.utils.data.Dataset):
         if index in self.bad:
             return BadVideo(index, f"{index}.mp4", "broken")
         return Sample(torch.full((1, 3, 2, 4, 4), index, dtype=torch.uint8), index % 5, index)
+
+    def fingerprint(self):
+        return fingerprint(self.length, self.bad)
 
 
 def indices(loader, **arguments):
@@ -121,3 +132,76 @@ def test_workers_use_one_thread():
 
     for batch in ClipLoader(Threads(2), 1, shuffle=False, num_workers=1).batches():
         assert batch.clips_BVCTHW.unique().tolist() == [1]
+
+
+def crash():
+    faulthandler.disable()  # which pytest enables, to say at length what is meant to happen here
+    ctypes.string_at(0)
+
+
+def abort():
+    faulthandler.disable()
+    os.abort()
+
+
+def no_memory():
+    raise MemoryError
+
+
+FAILURES = {
+    "SIGSEGV": crash,
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "SIGABRT": abort,
+    "MemoryError": no_memory,
+    "did not answer within 0.5 s": lambda: time.sleep(1000),
+}
+
+
+class Harmful(Numbers):
+    """At some positions, something happens that is no exception."""
+
+    def __init__(self, length, harm):
+        super().__init__(length)
+        self.harm = harm
+
+    def __getitem__(self, key):
+        if key[1] in self.harm:
+            self.harm[key[1]]()
+        return super().__getitem__(key)
+
+    def name_of(self, index):
+        return f"{index}.mp4"
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_videos_that_crash_or_hang_are_bad_videos_and_nothing_else_changes(shuffle, num_workers):
+    """All failures in one epoch: the first, two in a row, the last."""
+    harm = dict(zip((0, 6, 7, 12, 19), FAILURES.values()))
+    words = dict(zip(harm, FAILURES))
+    loader = ClipLoader(Harmful(20, harm), 4, shuffle=shuffle, seed=2, num_workers=num_workers, timeout=0.5)
+    undisturbed = ClipLoader(Numbers(20), 4, shuffle=shuffle, seed=2)
+    for epoch, start in ((0, 0), (1, 2)):
+        for ours, whole in zip(loader.batches(epoch, start), undisturbed.batches(epoch, start), strict=True):
+            served = torch.tensor([index not in harm for index in whole.indices.tolist()])
+            assert torch.equal(ours.clips_BVCTHW, whole.clips_BVCTHW[served])
+            assert torch.equal(ours.labels, whole.labels[served]) and torch.equal(ours.indices, whole.indices[served])
+            assert [bad.index for bad in ours.bad] == whole.indices[~served].tolist()
+            for bad in ours.bad:
+                assert bad.path == f"{bad.index}.mp4" and words[bad.index] in bad.cause
+
+
+def test_without_workers_exceptions_are_bad_videos_too():
+    (batch,) = ClipLoader(Harmful(3, {1: no_memory}), 3, shuffle=False)
+    assert batch.indices.tolist() == [0, 2] and "MemoryError" in batch.bad[0].cause
+
+
+def test_batches_with_boxes_survive_a_crash():
+    class Boxes(Harmful):
+        def __getitem__(self, key):
+            boxes = torch.full((2, 4), float(key[1]))
+            return super().__getitem__(key)._replace(label=torch.ones(2, 3), boxes=boxes, origins=boxes)
+
+    (batch,) = ClipLoader(Boxes(3, {1: crash}), 3, shuffle=False, num_workers=1)
+    assert batch.boxes[:, 0].tolist() == [0, 0, 1, 1] and batch.boxes[:, 1].tolist() == [0, 0, 2, 2]
+    assert batch.labels.shape == (4, 3) and len(batch.bad) == 1

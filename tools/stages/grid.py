@@ -27,7 +27,8 @@ def calibrate(run):
     cfg, loader = run.cfg, run.calibration_loader()
     wanted = list(dict.fromkeys([*run.configurations(), *run.test_configurations]))
     average = cfg.CALIBRATION.AVERAGE
-    calibrated_under = fingerprint(run.model.state_dict(), wanted, loader.fingerprint, cfg.DATA.MEAN, cfg.DATA.STD, average)
+    data = run.data_fingerprint(loader)
+    calibrated_under = fingerprint(run.model.state_dict(), wanted, data, cfg.DATA.MEAN, cfg.DATA.STD, average)
     if load_statistics(run, calibrated_under):
         return
     partial = PartialResult(run.output / ".calibration", calibrated_under, cfg.PARTIAL_SAVE_SECONDS)
@@ -51,6 +52,7 @@ def load_statistics(run, calibrated_under=None):
         return False
     saved = load_tensors(path)
     if calibrated_under != saved["fingerprint"] if calibrated_under else fingerprint(run.model.state_dict()) != saved["weights"]:
+        logger.info("'%s' belongs to other weights, data or settings: it is computed again", path)
         return False
     run.model.set_statistics(statistics_from_dict(saved["statistics"]))
     logger.info("calibrated statistics from '%s'", path)
@@ -65,8 +67,8 @@ def measure_grid(run):
     cfg = run.cfg
     loader = run.loader(cfg.GRID.SPLIT, "single_view", num_views=cfg.GRID.NUM_VIEWS)
     measured_under = fingerprint(
-        run.model.state_dict(), statistics_to_dict(run.model.statistics), loader.fingerprint, run.configurations(),
-        cfg.DATA.MEAN, cfg.DATA.STD, cfg.DATA.ENSEMBLE_METHOD, cfg.GRID.LATENCY_DEVICES, cfg.GRID.LATENCY_REPEATS,
+        run.model.state_dict(), statistics_to_dict(run.model.statistics), run.data_fingerprint(loader),
+        run.configurations(), cfg.DATA.MEAN, cfg.DATA.STD, cfg.DATA.ENSEMBLE_METHOD, cfg.GRID.LATENCY_DEVICES, cfg.GRID.LATENCY_REPEATS,
     )  # fmt: skip
     path = run.output / "query_table.json"
     found = _find_table(path, measured_under)
@@ -90,7 +92,10 @@ def _find_table(path, measured_under):
     except ValueError as error:
         logger.warning("%s; it is replaced", error)
         return None
-    return table if table and table.provenance.get("fingerprint") == measured_under else None
+    if table and table.provenance.get("fingerprint") != measured_under:
+        logger.info("'%s' belongs to other weights, data or settings: it is measured again", path)
+        return None
+    return table
 
 
 def _build_table(run, metrics, measured_under, num_views):

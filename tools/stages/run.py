@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names
+from mutual3d.data.loader import ClipLoader
 from mutual3d.evaluation import grid_configurations, measure
 from mutual3d.evaluation.build import build_metric
 from mutual3d.models import build_model
@@ -31,6 +32,8 @@ class Run:
         self.checkpoint_name = "random weights"
         self.class_names = find_class_names(cfg)
         self.seconds = {}
+        # Videos that crashed a worker or never answered: no stage tries them again.
+        self.lost = {}
 
     def load(self, path, reset_head=False):
         """Take the weights of a checkpoint that fits the network exactly, but for the classifier if told so."""
@@ -73,10 +76,14 @@ class Run:
 
     def loader(self, split, mode, **options):
         """This process's share of a split; see `build_loader`."""
-        return build_loader(self.cfg, split, mode, **ranks(), **options)
+        return build_loader(self.cfg, split, mode, **ranks(), lost=self.lost, **options)
 
     def calibration_loader(self):
-        return build_calibration_loader(self.cfg, **ranks())
+        return build_calibration_loader(self.cfg, **ranks(), lost=self.lost)
+
+    def data_fingerprint(self, loader: ClipLoader) -> str:
+        """Changes with the content of what a loader serves; the main process looks at the files for all."""
+        return distributed.from_main(lambda: loader.fingerprint)
 
     def prepare(self, clips_BCTHW):
         """uint8 clips from the loader -> normalised clips on the device."""

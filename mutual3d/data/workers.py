@@ -1,0 +1,405 @@
+"""Processes that read samples and may die of one: it is named, the others are read all the same, in the same order.
+
+torch's DataLoader knows neither the sample that killed its worker nor how to start another one, and it keeps batches in
+/dev/shm, which a container has 64 MB of. Here a worker says which sample it begins before it does. One that dies, or is
+silent for too long, is started again, and its batch is made of the other samples. Batches travel in anonymous memory,
+which no mounted file system limits.
+"""
+
+import io
+import logging
+import mmap
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import reduction
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+_logger = logging.getLogger(__name__)
+
+# Tasks that a worker has in hand, so that it need not wait for the next one.
+_TASKS_AHEAD = 2
+# A worker that dies at a sample may have been killed from outside, or owe its death to the sample before: only the one
+# at which it dies again is to blame.
+_DEATHS_TOLERATED = 1
+# Deaths in a row that no sample explains, before the reading is given up.
+_UNEXPLAINED_TOLERATED = 3
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class WorkerError(RuntimeError):
+    """Workers fail at something that is no sample's fault."""
+
+
+class Job(Protocol):
+    """What is to be read. Where the start method is not fork, it must pickle."""
+
+    def read(self, key: Any) -> Any:
+        """The item of a key. Raises nothing but what is to end the reading."""
+
+    def join(self, items: list) -> Any:
+        """What becomes of the items of a task, in the worker. Tensors in it are not copied on their way."""
+
+    def name(self, key: Any) -> str:
+        """The file of a key: what is called bad once is not read again."""
+
+    def lost(self, key: Any, cause: str) -> Any:
+        """The item that stands for one that cannot be read."""
+
+
+class _Task(NamedTuple):
+    run: int
+    number: int
+    keys: Sequence
+
+
+class WorkerPool:
+    """Runs a `Job` in `num_workers` processes, or in this one for 0, where nothing protects from a decoder's crash.
+
+    timeout: seconds that one sample may take while it is waited for; 0 waits for ever. lost: {name: cause} of the samples
+    that are not read any more; several pools may share one. finish: applied, in a thread, to each result that arrives.
+    """
+
+    def __init__(
+        self, job: Job, num_workers: int, *, timeout: float = 0.0, lost: dict[str, str] | None = None, finish=None
+    ):
+        self._job, self._num_workers, self._timeout, self._finish = job, num_workers, timeout, finish
+        self._lost = {} if lost is None else lost
+        self._deaths: dict[str, int] = {}
+        self._unexplained = 0
+        self._run = 0
+        self._workers: list[_Worker] = []
+        self._thread = ThreadPoolExecutor(1) if finish and num_workers else None
+
+    def map(self, tasks: Iterable[Sequence]) -> Iterator:
+        """Yield `join` of the items of each task, a sequence of keys, in the order of the tasks.
+
+        Starting another map ends the one before. Raises WorkerError where workers fail and no sample is to blame.
+        """
+        self._run += 1
+        return self._map_in_workers(self._run, enumerate(tasks)) if self._num_workers else map(self._read_here, tasks)
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+
+    def __del__(self):
+        self.close()
+
+    def _read_here(self, keys):
+        items = [self._lost_item(key) or self._job.read(key) for key in keys]
+        result = self._job.join(items)
+        return self._finish(result) if self._finish else result
+
+    def _lost_item(self, key):
+        cause = self._lost.get(self._job.name(key)) if self._lost else None
+        return None if cause is None else self._job.lost(key, cause)
+
+    def _map_in_workers(self, run, tasks):
+        finished = {}
+        waiting = 0
+        for wanted in range(2**63):
+            while waiting < self._num_workers * _TASKS_AHEAD:
+                task = next(tasks, None)
+                if task is None:
+                    break
+                self._hand_out(_Task(run, *task))
+                waiting += 1
+            if not waiting:
+                return
+            self._collect(run, finished, seconds=0)
+            while wanted not in finished:
+                self._collect(run, finished, self._seconds_of_a_look())
+            waiting -= 1
+            result = finished.pop(wanted)
+            if isinstance(result, _Failure):
+                raise WorkerError(result.words)
+            yield result.result() if isinstance(result, Future) else result
+            if self._run != run:
+                return
+
+    def _hand_out(self, task):
+        if not self._workers:
+            self._workers = [_Worker(self._job) for _ in range(self._num_workers)]
+        worker = min(self._workers, key=lambda worker: len(worker.tasks))
+        worker.tasks.append(task)
+        self._send(worker, task)
+
+    def _send(self, worker, task):
+        known = {place: item for place, key in enumerate(task.keys) if (item := self._lost_item(key)) is not None}
+        worker.send(task, known)
+
+    # ---- What comes back ----------------------------------------------------------------------------------------------
+
+    def _seconds_of_a_look(self):
+        return min(_SECONDS_BETWEEN_LOOKS, self._timeout / 4) if self._timeout else None
+
+    def _collect(self, run, finished, seconds):
+        """Take what workers have sent into `finished`, {number of the task: result}; wait for it up to `seconds`."""
+        start = time.monotonic()
+        handles = {handle: worker for worker in self._workers for handle in (worker.connection, worker.process.sentinel)}
+        ready = {handles[handle] for handle in wait(handles, seconds)}
+        passed = time.monotonic() - start
+        for worker in list(self._workers):
+            if worker in ready:
+                self._take(worker, run, finished)
+            elif worker.tasks and seconds:
+                # Where this process was stopped and goes on, the workers were too: a look counts its own length only.
+                worker.silent += min(passed, 2 * seconds)
+                if worker.silent > self._timeout > 0:
+                    worker.process.kill()
+                    self._replace(worker, f"it did not answer within {self._timeout:g} s (DATA_LOADER.TIMEOUT)")
+
+    def _take(self, worker, run, finished):
+        """All that a worker has sent; where it died after that, another one takes its place."""
+        worker.silent = 0.0
+        try:
+            while worker.connection.poll():
+                message = worker.receive()
+                if isinstance(message, _At):
+                    continue
+                task, self._unexplained = worker.tasks.popleft(), 0
+                if task.run == run:
+                    finished[task.number] = message if isinstance(message, _Failure) else self._finished(message.value)
+        except (EOFError, OSError):
+            self._replace(worker)
+            return
+        if not worker.process.is_alive() and not worker.connection.poll():
+            self._replace(worker)
+
+    def _finished(self, value):
+        return self._thread.submit(self._finish, value) if self._thread else value
+
+    def _replace(self, worker, cause=None):
+        """Start a worker in place of a dead one, or of one that was killed for `cause`, with what that had in hand."""
+        words = _words_of_exit(worker.end())
+        if worker.place is None or not worker.tasks:
+            self._count_unexplained(cause or words)
+        else:
+            key = worker.tasks[0].keys[worker.place]
+            name = self._job.name(key)
+            self._deaths[name] = self._deaths.get(name, 0) + 1
+            if cause or self._deaths[name] > _DEATHS_TOLERATED:
+                self._lost[name] = cause or f"its decoder crashed ({words})"
+            _logger.warning("a worker is started again: reading '%s', %s", name, cause or words)
+        other = _Worker(self._job)
+        other.tasks = worker.tasks
+        self._workers[self._workers.index(worker)] = other
+        for task in other.tasks:
+            self._send(other, task)
+
+    def _count_unexplained(self, words):
+        self._unexplained += 1
+        if self._unexplained > _UNEXPLAINED_TOLERATED:
+            raise WorkerError(
+                f"the workers fail again and again, at no video in particular ({words}): where memory runs out, lower "
+                "DATA_LOADER.NUM_WORKERS or the batch size; DATA_LOADER.NUM_WORKERS 0 reads in the main process"
+            )
+        _logger.warning("a worker is started again: %s", words)
+
+
+def _words_of_exit(code):
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
+        memory = "; where memory runs out, the system kills: lower DATA_LOADER.NUM_WORKERS" if name == "SIGKILL" else ""
+        return f"the process died of {name}{memory}"
+    return f"the process ended with status {code}"
+
+
+class _Worker:
+    """A process, its end of the line, the `tasks` that it has in hand, and the `place` in the first that it is at."""
+
+    def __init__(self, job: Job):
+        self.tasks: deque[_Task] = deque()
+        self.place: int | None = None
+        self.silent = 0.0
+        self._owner = os.getpid()
+        self.connection, theirs = multiprocessing.Pipe()
+        self.process = multiprocessing.Process(target=_work, args=(theirs, job), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def send(self, task: _Task, known: dict[int, Any]) -> None:
+        """Hand the worker a task; `known` are the items, by place, that it need not read."""
+        try:
+            self.connection.send((task.keys, known))
+        except OSError:
+            pass  # it is dead, which is seen when its answer is waited for
+
+    def receive(self):
+        """The next message; what it says of the place is kept. Raises EOFError or OSError from a dead worker."""
+        message = _receive(self.connection)
+        self.place = message.place if isinstance(message, _At) else None
+        return message
+
+    def end(self) -> int | None:
+        """Kill the process, which keeps nothing; its exit status, or minus the signal that it died of."""
+        if os.getpid() != self._owner:  # a copy of this object, in a process that was forked later
+            return None
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        return self.process.exitcode
+
+
+# ---- In the worker -----------------------------------------------------------------------------------------------------
+
+
+class _At(NamedTuple):
+    place: int | None
+
+
+class _Result(NamedTuple):
+    value: Any
+
+
+class _Failure(NamedTuple):
+    words: str
+
+
+def _work(connection: Connection, job: Job) -> None:
+    # Ctrl-C is for the main process, which ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Each worker is one of many processes: more threads in it only contend.
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    try:
+        while True:
+            _answer(connection, job, *connection.recv())
+    except (EOFError, OSError):
+        return  # the main process is gone
+
+
+def _end_with_parent(parent):
+    while os.getppid() == parent:
+        time.sleep(2)
+    os._exit(1)
+
+
+def _answer(connection, job, keys, known):
+    items = []
+    for place, key in enumerate(keys):
+        if place in known:
+            items.append(known[place])
+            continue
+        _send(connection, _At(place))
+        items.append(job.read(key))
+    _send(connection, _At(None))
+    try:
+        _send(connection, _Result(job.join(items)))
+    except (BrokenPipeError, ConnectionError):
+        raise
+    except Exception as error:
+        _send(connection, _Failure(_words_of_batch(keys, error)))
+
+
+def _words_of_batch(keys, error):
+    if isinstance(error, (MemoryError, OSError)):
+        return (
+            f"no memory for a batch of {len(keys)} samples ({error or 'MemoryError'}): lower DATA_LOADER.NUM_WORKERS or "
+            "the batch size (TRAIN.BATCH_SIZE, TEST.BATCH_SIZE, CALIBRATION.BATCH_SIZE), or give the container more memory"
+        )
+    return f"the samples of a batch do not fit together:\n{''.join(traceback.format_exception(error))}"
+
+
+# ---- Messages: small ones by the line, tensors in anonymous memory that the other side maps ------------------------------
+
+# Where each tensor begins: what processors and copies like.
+_ALIGNMENT = 64
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves tensors out: they are collected in `tensors`, each with the place of its bytes."""
+
+    def __init__(self, file):
+        super().__init__(file, protocol=5)
+        self.tensors: list[tuple[int, torch.Tensor]] = []
+        self.size = 0
+
+    def persistent_id(self, value):
+        if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or value.layout != torch.strided or not value.numel():
+            return None
+        dense = _in_memory_order(value.detach())
+        if dense is None:
+            value = value.detach().contiguous()
+            dense = value
+        offset, self.size = self.size, self.size + -(-dense.numel() * dense.element_size() // _ALIGNMENT) * _ALIGNMENT
+        self.tensors.append((offset, dense))
+        return offset, value.dtype, tuple(value.shape), value.stride()
+
+
+def _in_memory_order(tensor):
+    """The same elements with dimensions permuted such that they lie one after the other; None where they do not."""
+    permuted = tensor.permute(sorted(range(tensor.ndim), key=lambda dimension: -tensor.stride(dimension)))
+    return permuted if permuted.is_contiguous() else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file, memory):
+        super().__init__(file)
+        self._memory = memory
+
+    def persistent_load(self, place):
+        offset, dtype, shape, stride = place
+        flat = torch.frombuffer(self._memory, dtype=dtype, count=torch.Size(shape).numel(), offset=offset)
+        return flat.as_strided(shape, stride)
+
+
+def _send(connection, value):
+    body = io.BytesIO()
+    pickler = _Pickler(body)
+    pickler.dump(value)
+    if not pickler.tensors:
+        connection.send_bytes(b"\0" + body.getbuffer())
+        return
+    memory = _anonymous_memory()
+    try:
+        os.ftruncate(memory, pickler.size)
+        for offset, tensor in pickler.tensors:
+            _write(memory, offset, tensor)
+        connection.send_bytes(b"\1" + body.getbuffer())
+        reduction.send_handle(connection, memory, os.getppid())
+    finally:
+        os.close(memory)
+
+
+def _anonymous_memory():
+    """A file descriptor of memory that no directory holds, hence not the often small /dev/shm either."""
+    try:
+        return os.memfd_create("clips")
+    except (AttributeError, OSError):  # another system than Linux, or one that forbids it
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
+
+
+def _write(descriptor, offset, tensor):
+    # Written, not mapped: where there is no memory left, writing raises an error, and touching a map is a bus error.
+    left = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        left, offset = left[written:], offset + written
+
+
+def _receive(connection):
+    data = connection.recv_bytes()
+    if not data[0]:
+        return pickle.loads(memoryview(data)[1:])
+    memory = reduction.recv_handle(connection)
+    try:
+        return _Unpickler(io.BytesIO(memoryview(data)[1:]), mmap.mmap(memory, 0)).load()
+    finally:
+        os.close(memory)
