@@ -5,12 +5,18 @@ import contextlib
 import errno
 import os
 import pickle
+import re
+import shutil
 import tempfile
+import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import simplejson
 import torch
+
+from .processes import this_process
 
 
 class DamagedFileError(ValueError):
@@ -18,23 +24,108 @@ class DamagedFileError(ValueError):
 
 
 @contextlib.contextmanager
-def atomic_write(path):
+def atomic_write(path, size=None):
     """Yield a temporary path beside `path`; move it to `path` when the block succeeds, delete it when it fails.
 
-    Raises OSError, naming the directory and the fix, when the directory cannot be written.
+    size: bytes that will be needed, where that is known, for the error message.
+    Raises OSError that names the file or directory, the free space and the fix when it cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write '{path}': there is a directory of this name; move it away, or give the path of a file")
     ensure_directory(path.parent)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = _temporary_path(path)
     try:
-        yield temporary
-        _sync(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with _explained(path, size):
+            yield temporary
+            _sync(temporary)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what the block raised is the cause to hear of
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary_path(path):
+    """An empty file that says which process writes it, so that `remove_leftovers` can tell whether it still does."""
+    writer = this_process()
+    name = path.name.encode("utf-8", "surrogateescape")[:80].decode("utf-8", "ignore")  # names end at 255 bytes
+    prefix = f".{name}.{writer.place[:80]}+{writer.pid}+{writer.started}."
+    descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
+    os.close(descriptor)
+    return Path(name)
+
+
+# What `_temporary_path` names, and what earlier versions of this project did.
+_LEFTOVER = re.compile(r"\..+\.(?P<place>[A-Za-z0-9_-]+)\+(?P<pid>\d+)\+(?P<started>\d+)\.[a-z0-9_]{8}\.tmp")
+_OLD_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+
+
+def remove_leftovers(directory, hours=1.0):
+    """Delete the temporary files of writers that were killed in `directory`; the paths that were deleted.
+
+    A file whose writer lives on this machine stays. One from another machine, whose processes cannot be seen from here,
+    goes when nothing was written to it for `hours`.
+    """
+    removed = []
+    for path in sorted(Path(directory).glob(".*.tmp")):
+        with contextlib.suppress(OSError):  # another process may be at the same
+            if path.is_file() and _is_left_over(path, hours):
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+def _is_left_over(path, hours):
+    named = _LEFTOVER.fullmatch(path.name)
+    if not named and not _OLD_LEFTOVER.fullmatch(path.name):
+        return False
+    alive = None
+    if named and named["place"] == this_process().place[:80]:
+        alive = replace(this_process(), pid=int(named["pid"]), started=int(named["started"])).is_alive()
+    return time.time() - path.stat().st_mtime > 3600 * hours if alive is None else not alive
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# torch's writer knows no errno: these are the words in which it says that the disk took less than it gave.
+_TORCH_WRITE_ERRORS = ("unexpected pos", "failed writing", "PytorchStreamWriter", "inline_container")
+
+
+@contextlib.contextmanager
+def _explained(path, size):
+    """What the disk refuses, in a sentence that names the file, what is needed, what is free, and the fix."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = _disk_error(error)
+        if cause is None:
+            raise
+        free = shutil.disk_usage(path.parent).free
+        needed = "" if size is None else f"{_readable(size)} are needed, "
+        fix = "free space there" if cause.errno in _NO_SPACE or cause.errno is None else "mend that"
+        raise OSError(
+            f"cannot write '{path}' ({cause.strerror or cause}; {needed}{_readable(free)} are free on its disk): {fix}, or "
+            "choose another place, and start the same command again"
+        ) from error
+
+
+def _disk_error(error):
+    """The OSError of a write in an exception or in what led to it; None when the disk is not the cause."""
+    if type(error) is RuntimeError:
+        link = error.__cause__ or error.__context__
+        if isinstance(link, OSError):
+            return _disk_error(link)
+        if any(words in str(error) for words in _TORCH_WRITE_ERRORS):
+            return OSError("the disk took less than it was given; it is full, or a limit is reached")
+        return None
+    return error if isinstance(error, OSError) and error.errno in (*_NO_SPACE, errno.EIO, errno.EROFS, errno.ESTALE) else None
+
+
+def _readable(size):
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.4g} {unit}"
+        size /= 1000
 
 
 def _sync(path):
@@ -59,7 +150,7 @@ def ensure_directory(directory):
     except OSError as error:
         raise OSError(
             f"cannot write in the directory '{directory}' ({error.strerror or error}): "
-            "choose another OUTPUT_DIR, free space, or mend its permissions"
+            "choose another directory, free space, or mend its permissions"
         ) from error
 
 
@@ -69,13 +160,22 @@ def write_json(path, value):
         temporary.write_text(simplejson.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
+# A query table of ten thousand rows has 5 MB.
+_MAX_JSON_BYTES = 256_000_000
+
+
 def read_json(path):
-    """Read a JSON file; a missing or malformed one raises an error that names it."""
+    """Read a JSON file; a missing, malformed or oversized one raises an error that names it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file '{path}'")
+    size = path.stat().st_size
+    if size > _MAX_JSON_BYTES:
+        raise ValueError(f"'{path}' has {_readable(size)}: JSON files of at most {_readable(_MAX_JSON_BYTES)} are read")
     try:
         return simplejson.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"'{path}' is not valid JSON: it is nested too deeply") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"'{path}' is not valid JSON: {error}") from error
 
@@ -98,9 +198,11 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def save_tensors(path, value):
-    """`torch.save` of plain containers, numbers, strings and tensors, atomically."""
-    with atomic_write(path) as temporary:
-        torch.save(value, temporary)
+    """`torch.save` of plain containers, numbers, strings and tensors, atomically; errors as of `atomic_write`."""
+    _, size = _size_of(value, {}, path)
+    # Given a path, torch writes its name into the file: the same content would give other bytes each time.
+    with atomic_write(path, size) as temporary, open(temporary, "wb") as file:
+        torch.save(value, file)
 
 
 def load_tensors(path):
@@ -161,10 +263,16 @@ def _check_parts(path):
     return True
 
 
+# A bit of a part's attributes: torch's reader gives no bytes for such a part.
+_IS_DIRECTORY = 0x10
+
+
 def _check_announced(parts, size):
     """torch stores parts as they are: compressed or overlapping ones would unpack to far more than the file's size."""
     if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
         raise zipfile.BadZipFile("it has compressed parts, which torch never writes")
+    if any(part.external_attr & _IS_DIRECTORY for part in parts):
+        raise zipfile.BadZipFile("one of its parts is marked as a directory")
     if sum(part.file_size for part in parts) > size:
         raise zipfile.BadZipFile("its parts announce more bytes than the file has")
 

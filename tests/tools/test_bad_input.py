@@ -166,7 +166,7 @@ def test_testing_an_uncalibrated_configuration_says_how_to_calibrate(run):
 
 def test_an_output_directory_that_cannot_be_written(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="cannot write in the directory .*choose another OUTPUT_DIR"):
+    with pytest.raises(OSError, match="cannot write in the directory .*choose another directory"):
         run(OUTPUT_DIR=tmp_path / "file" / "out")
 
 

@@ -1,16 +1,25 @@
+import contextlib
 import errno
 import math
 import os
 import random
+import re
+import resource
+import signal
 import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from mutual3d.utils.files import DamagedFileError, atomic_write, ensure_directory, load_tensors, read_json, save_tensors, write_json
+from mutual3d.utils.files import (
+    DamagedFileError, atomic_write, ensure_directory, load_tensors, read_json, remove_leftovers, save_tensors, write_json,
+)  # fmt: skip
 from mutual3d.utils.fingerprint import fingerprint
+from mutual3d.utils.processes import this_process
 
 STATE = {"epoch": 3, "model_state": {"a.weight": torch.arange(12.0).view(3, 4), "a.bias": torch.zeros(3)}, "cfg": "x"}
 
@@ -54,7 +63,7 @@ def test_a_written_file_has_the_usual_permissions(tmp_path):
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("not a directory")
     for write in (ensure_directory, lambda path: save_tensors(path / "x.pyth", {})):
-        with pytest.raises(OSError, match=r"cannot write in the directory '.*file/run'.*OUTPUT_DIR.*permissions"):
+        with pytest.raises(OSError, match=r"cannot write in the directory '.*file/run'.*choose another directory.*permissions"):
             write(tmp_path / "file" / "run")
 
 
@@ -71,6 +80,81 @@ def test_a_directory_without_write_permission_is_named(tmp_path):
 def test_ensure_directory_leaves_nothing_behind(tmp_path):
     assert ensure_directory(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert os.listdir(tmp_path / "a" / "b") == []
+
+
+def test_a_directory_in_the_files_place_is_said(tmp_path):
+    (tmp_path / "bad.csv").mkdir()
+    with pytest.raises(IsADirectoryError, match="cannot write '.*/bad.csv': there is a directory of this name; move it away"):
+        write_json(tmp_path / "bad.csv", {})
+    assert os.listdir(tmp_path) == ["bad.csv"]
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """What a full disk or a quota is to a writer: the kernel takes no byte beyond `size`."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("write, needed", [
+    (lambda path: save_tensors(path, {"a": torch.zeros(1_000_000)}), "4 MB are needed, "),
+    (lambda path: write_json(path, list(range(100_000))), ""),
+])  # fmt: skip
+def test_a_full_disk_names_file_size_free_space_and_fix(tmp_path, write, needed):
+    (tmp_path / "x.pyth").write_text("old")
+    with files_of_at_most(100_000), pytest.raises(OSError) as refused:
+        write(tmp_path / "x.pyth")
+    assert re.fullmatch(
+        rf"cannot write '.*/x.pyth' \(.+; {needed}[0-9.]+ [kMG]B are free on its disk\): free space there, or choose "
+        "another place, and start the same command again",
+        str(refused.value),
+    )
+    assert os.listdir(tmp_path) == ["x.pyth"] and (tmp_path / "x.pyth").read_text() == "old"
+
+
+def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path):
+    for error in (RuntimeError("a bug"), PermissionError(13, "no"), FileNotFoundError("nowhere")):
+        with pytest.raises(type(error)) as raised, atomic_write(tmp_path / "x"):
+            raise error
+        assert raised.value is error
+
+
+# ---- What killed writers leave ---------------------------------------------------------------------------------------
+
+KILLED_WRITER = """
+import os, signal, sys
+from mutual3d.utils.files import atomic_write
+with atomic_write(sys.argv[1]) as temporary:
+    temporary.write_bytes(bytes(1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED_WRITER, str(tmp_path / "checkpoint.pyth")])
+    (left,) = os.listdir(tmp_path)
+    elsewhere = tmp_path / left.replace(this_process().place, "other-host")
+    elsewhere.write_text("written on another machine")
+    for name in (".bashrc.tmp", "notes.tmp", ".a.b.tmp", ".x.pyth.12345678.tmp"):
+        (tmp_path / name).write_text("the user's, or too new to tell")
+    with atomic_write(tmp_path / "mine") as mine:
+        assert remove_leftovers(tmp_path) == [tmp_path / left]
+        assert mine.exists()
+    os.utime(elsewhere, (0, 0))
+    os.utime(tmp_path / ".x.pyth.12345678.tmp", (0, 0))
+    assert remove_leftovers(tmp_path) == sorted([elsewhere, tmp_path / ".x.pyth.12345678.tmp"])
+    assert sorted(os.listdir(tmp_path)) == [".a.b.tmp", ".bashrc.tmp", "mine", "notes.tmp"]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "é" * 120, "a+b.c d"])
+def test_any_legal_name_can_be_written(tmp_path, name):
+    write_json(tmp_path / name, [1])
+    assert os.listdir(tmp_path) == [name]
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------------------
@@ -94,7 +178,7 @@ def test_json_refuses_what_is_no_json_number(tmp_path, value):
 def test_json_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file '.*table.json'"):
         read_json(tmp_path / "table.json")
-    for content in (b'{"rows": [1, 2', b"\xff\xfe\x00"):
+    for content in (b'{"rows": [1, 2', b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' * 100_000, b"1" * 10_000):
         (tmp_path / "table.json").write_bytes(content)
         with pytest.raises(ValueError, match="table.json' is not valid JSON"):
             read_json(tmp_path / "table.json")
@@ -108,6 +192,12 @@ def test_tensors_round_trip(tmp_path):
     loaded = load_tensors(tmp_path / "x.pyth")
     assert (loaded["epoch"], loaded["cfg"]) == (3, "x")
     assert torch.equal(loaded["model_state"]["a.weight"], STATE["model_state"]["a.weight"])
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    for name in ("x.pyth", "y.pyth"):
+        save_tensors(tmp_path / name, STATE)
+    assert (tmp_path / "x.pyth").read_bytes() == (tmp_path / "y.pyth").read_bytes()
 
 
 class Attack:
