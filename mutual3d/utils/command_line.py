@@ -2,22 +2,31 @@
 
 import sys
 
+from mutual3d.utils.streams import forgiving_streams
 from mutual3d.utils.text import printable
 
 
 def run_command(main):
-    """Exit with what `main()` returns; errors that explain themselves are printed without a traceback, status 1."""
+    """Exit with what `main()` returns; errors that explain themselves are printed without a traceback, status 1.
+
+    What is printed never ends it: see `forgiving_streams`.
+    """
+    with forgiving_streams():
+        sys.exit(_status(main))
+
+
+def _status(main):
     try:
-        sys.exit(main())
+        return main()
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what is saved", file=sys.stderr)
-        sys.exit(130)
+        return 130
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         # A bare RuntimeError comes from inside torch and needs its traceback; the others were written for the user.
         if type(error) is RuntimeError:
             raise
         print_error(error)
-        sys.exit(1)
+        return 1
 
 
 def print_error(error: object) -> None:

@@ -1,5 +1,6 @@
 """Log lines on the screen and in the run's directory; json_stats lines in PySlowFast's form; progress bars."""
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -8,31 +9,90 @@ import simplejson
 from tqdm import tqdm
 
 from . import distributed
+from .streams import ForgivingStream
 
 logger = logging.getLogger("mutual3d")
 
 
 class _ScreenHandler(logging.Handler):
-    """Prints above a running progress bar instead of through it, to what is standard output at that moment."""
+    """Prints above a running progress bar instead of through it, to what is standard output at that moment.
+
+    It leaves the screen to the root logger's handlers where the program that uses this project has such, so that no line
+    stands there twice.
+    """
 
     def emit(self, record):
-        tqdm.write(self.format(record), file=sys.stdout)
+        if not _root_shows_lines():
+            tqdm.write(_formatted(self, record), file=ForgivingStream(sys.stdout))
+
+
+def _root_shows_lines():
+    screens = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    handlers = logging.getLogger().handlers
+    return any(isinstance(handler, logging.StreamHandler) and handler.stream in screens for handler in handlers)
+
+
+class _FileHandler(logging.Handler):
+    """Appends lines to a file. What the disk does not take is lost and counted, and told when it takes lines again."""
+
+    def __init__(self, path):
+        super().__init__()
+        self._file = open(path, "ab", buffering=0)
+        self._lost, self._cause, self._ends_in_half_a_line = 0, "", False
+
+    def emit(self, record):
+        gap = f"[{self._lost} lines before this one are lost: {self._cause}]\n" if self._lost else ""
+        line = ("\n" if self._ends_in_half_a_line else "") + gap + _formatted(self, record) + "\n"
+        data = line.encode("utf-8", "backslashreplace")
+        try:
+            written = self._file.write(data)
+        except (OSError, ValueError) as error:
+            self._lost, self._cause = self._lost + 1, str(error)
+            return
+        self._ends_in_half_a_line = written < len(data)
+        self._lost = self._lost + 1 if self._ends_in_half_a_line else 0
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self._file.close()
+        super().close()
+
+
+def _formatted(handler, record):
+    """The line; a message whose arguments do not fit it as it is, rather than an error in the midst of a run."""
+    try:
+        return handler.format(record)
+    except Exception:  # whatever an argument's own str() raises
+        return f"{record.levelname}: {record.msg}"
+
+
+# What `setup_logging` added to the logger, to be taken away by the next run of the process.
+_handlers = []
 
 
 def setup_logging(output_dir):
-    """Log to the screen (main process only) and to `output_dir`/stdout.log."""
-    root = logging.getLogger()
-    root.setLevel(logging.INFO)
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
+    """Log to the screen (main process only) and to `output_dir`/stdout.log, whatever becomes of either.
+
+    The handlers are those of the logger `mutual3d`: a program's own root logger stays as it is, and sees the lines too.
+    """
+    for handler in _handlers:
+        logger.removeHandler(handler)
         handler.close()
-    if not distributed.is_main():
-        root.setLevel(logging.ERROR)
-        return
-    formatter = logging.Formatter("[%(asctime)s][%(levelname)s] %(message)s", "%m/%d %H:%M:%S")
-    for handler in (_ScreenHandler(), logging.FileHandler(Path(output_dir) / "stdout.log")):
-        handler.setFormatter(formatter)
-        root.addHandler(handler)
+    _handlers.clear()
+    logger.setLevel(logging.INFO if distributed.is_main() else logging.ERROR)
+    _add(_ScreenHandler())
+    if distributed.is_main():
+        path = Path(output_dir) / "stdout.log"
+        try:
+            _add(_FileHandler(path))
+        except OSError as error:
+            logger.warning("no log is kept in '%s': %s", path, error.strerror or error)
+
+
+def _add(handler):
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(levelname)s] %(message)s", "%m/%d %H:%M:%S"))
+    logger.addHandler(handler)
+    _handlers.append(handler)
 
 
 def log_json_stats(stats):
@@ -44,17 +104,22 @@ def log_json_stats(stats):
 def progress_bar(iterable, description, total=None, initial=0, unit="batch"):
     """A tqdm bar with the time left, on the main process's terminal; a line at the end only when it is no terminal."""
     quiet = not distributed.is_main()
-    interval = 0.5 if sys.stderr.isatty() else 30
+    stream = ForgivingStream(sys.stderr)
+    interval = 0.5 if stream.isatty() else 30
     return tqdm(
         iterable, desc=description, total=total, initial=initial, unit=unit, disable=quiet, leave=False,
-        mininterval=interval, dynamic_ncols=True,
+        mininterval=interval, dynamic_ncols=True, file=stream,
     )  # fmt: skip
 
 
 def read_json_stats(log):
-    """The json_stats of a run's stdout.log, in order; [] when there is no such file."""
-    log = Path(log)
-    if not log.is_file():
+    """The json_stats of a run's stdout.log, in order; [] when there is no such file. Half lines of killed runs are left out."""
+    try:
+        text = Path(log).read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return []
-    marked = (line.partition("json_stats: ")[2] for line in log.read_text(encoding="utf-8").splitlines())
-    return [simplejson.loads(text) for text in marked if text]
+    found = []
+    for line in text.split("\n"):
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(simplejson.loads(line.partition("json_stats: ")[2]))
+    return [stats for stats in found if isinstance(stats, dict)]

@@ -262,16 +262,16 @@ def loads_equal(path, expected):
 
 
 def test_a_bit_that_flips_anywhere_is_refused_or_harmless(tmp_path):
-    """Every byte of a small file, one seeded bit of each: contents, names, headers, offsets, check sums."""
+    """Seeded bits all over a small file: contents, names, headers, offsets, check sums."""
     save_tensors(tmp_path / "x.pyth", STATE)
     whole, bits = (tmp_path / "x.pyth").read_bytes(), random.Random(0)
-    harmless = 0
-    for place in range(len(whole)):
+    places, harmless = bits.sample(range(len(whole)), 600), 0
+    for place in places:
         damaged = bytearray(whole)
         damaged[place] ^= 1 << bits.randrange(8)
         (tmp_path / "x.pyth").write_bytes(damaged)
         harmless += loads_equal(tmp_path / "x.pyth", STATE)
-    assert harmless < len(whole) / 2, "padding, dates and attributes alone are nobody's content"
+    assert harmless < len(places) / 2, "padding, dates and attributes alone are nobody's content"
 
 
 @pytest.mark.parametrize("seed", range(3))
