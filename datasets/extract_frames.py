@@ -7,11 +7,11 @@ unreadable (they are named), 2 when the arguments are wrong.
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
 from mutual3d.data.extraction import Layout, extract_frames, list_videos, write_frame_list
+from mutual3d.data.lists import existing_file, read_table
 
 _HEADERS = ("id", "video", "video_id", "original_vido_id", "original_video_id")
 
@@ -37,8 +37,9 @@ def main(arguments=None):
 
 def select_videos(videos, list_path):
     """Those whose names stand in the first column of a file; names without a video are told on stderr."""
-    with open(list_path, encoding="utf-8-sig", newline="") as file:
-        names = dict.fromkeys(Path(row[0]).stem for row in csv.reader(file) if row and row[0] not in _HEADERS)
+    list_path = existing_file(list_path, "list of names", "write the name of a video, or its file, in the first column of each row")
+    rows = (row for _, row in read_table(list_path, spanning=True) if row[0].strip() and row[0] not in _HEADERS)
+    names = dict.fromkeys(Path(row[0]).stem for row in rows)
     found = [video for video in videos if video.stem in names]
     missing = list(names.keys() - {video.stem for video in found})
     if missing:

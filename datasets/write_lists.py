@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from mutual3d.data import official_lists
-from mutual3d.data.kinetics import read_class_names, write_lines
+from mutual3d.data.kinetics import write_lines
+from mutual3d.data.labels import read_class_names
 
 
 def main(arguments=None):

@@ -1,7 +1,6 @@
 """From a config to a loader: the one place of this folder that reads a CfgNode."""
 
 import functools
-from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +8,9 @@ from mutual3d.data.ava import AvaDataset
 from mutual3d.data.ava_annotations import read_ava_frames, read_keyframes, read_label_map, read_reference
 from mutual3d.data.charades import read_charades
 from mutual3d.data.images import IMAGE_SETS, ImageDataset, open_images, usual_test_resize
-from mutual3d.data.kinetics import VideoDataset, read_class_names, read_video_list
+from mutual3d.data.kinetics import VideoDataset, read_video_list
+from mutual3d.data.labels import read_class_names
+from mutual3d.data.lists import user_path
 from mutual3d.data.loader import ClipLoader
 
 MODES = ("train", "single_view", "multi_view", "train_augmentation_fixed")
@@ -48,7 +49,7 @@ def _clip_arguments(cfg, mode):
 def _kinetics(cfg, split, mode, num_views):
     videos = read_video_list(
         _list_path(cfg, split), path_prefix=cfg.DATA.PATH_PREFIX, separator=cfg.DATA.PATH_LABEL_SEPARATOR,
-        num_classes=cfg.MODEL.NUM_CLASSES,
+        num_classes=cfg.MODEL.NUM_CLASSES, class_names_path=cfg.DATA.CLASS_NAMES_PATH,
     )  # fmt: skip
     return _videos(cfg, videos, mode, num_views)
 
@@ -56,13 +57,13 @@ def _kinetics(cfg, split, mode, num_views):
 def _charades(cfg, split, mode, num_views):
     videos = read_charades(
         _list_path(cfg, split), path_prefix=cfg.DATA.PATH_PREFIX, separator=cfg.DATA.PATH_LABEL_SEPARATOR,
-        num_classes=cfg.MODEL.NUM_CLASSES, fps=cfg.DATA.TARGET_FPS,
+        num_classes=cfg.MODEL.NUM_CLASSES, fps=cfg.DATA.TARGET_FPS, class_names_path=cfg.DATA.CLASS_NAMES_PATH,
     )  # fmt: skip
     return _videos(cfg, videos, mode, num_views)
 
 
 def _list_path(cfg, split):
-    return Path(cfg.DATA.PATH_TO_DATA_DIR) / f"{split}.csv"
+    return user_path(cfg.DATA.PATH_TO_DATA_DIR) / f"{split}.csv"
 
 
 def _videos(cfg, videos, mode, num_views):
@@ -105,15 +106,20 @@ def _ava_reference(cfg, frames):
 
 
 def _in(directory, names):
-    return [str(Path(directory) / name) for name in names]
+    return [str(user_path(directory) / name) for name in names]
 
 
 # A run needs its sets again and again, and listing the files of a large one takes minutes.
 _open_images = functools.lru_cache(maxsize=4)(open_images)
 
 
+def _open_split(cfg, split):
+    root = str(user_path(cfg.DATA.PATH_TO_DATA_DIR)) if cfg.DATA.PATH_TO_DATA_DIR else ""
+    return _open_images(cfg.TRAIN.DATASET, root, split, cfg.MODEL.NUM_CLASSES)
+
+
 def _images(cfg, split, mode, num_views):
-    images = _open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, split, cfg.MODEL.NUM_CLASSES)
+    images = _open_split(cfg, split)
     crop_size = _crop_size(cfg, mode)
     common = {"crop_size": crop_size, "seed": cfg.RNG_SEED}
     if not _is_training(mode):
@@ -182,8 +188,8 @@ def find_class_names(cfg):
         return _ava_class_names(cfg)
     if cfg.TRAIN.DATASET in IMAGE_SETS:
         split = "train" if cfg.TRAIN.ENABLE else cfg.TEST.SPLIT
-        return _open_images(cfg.TRAIN.DATASET, cfg.DATA.PATH_TO_DATA_DIR, split, cfg.MODEL.NUM_CLASSES).classes
-    default = Path(cfg.DATA.PATH_TO_DATA_DIR) / "classes.txt"
+        return _open_split(cfg, split).classes
+    default = user_path(cfg.DATA.PATH_TO_DATA_DIR) / "classes.txt"
     return _checked_names(cfg, default) if default.is_file() else None
 
 
@@ -195,7 +201,7 @@ def _checked_names(cfg, path):
 
 
 def _ava_class_names(cfg):
-    known = dict(read_label_map(Path(cfg.AVA.ANNOTATION_DIR) / cfg.AVA.LABEL_MAP_FILE, cfg.MODEL.NUM_CLASSES))
+    known = dict(read_label_map(user_path(cfg.AVA.ANNOTATION_DIR) / cfg.AVA.LABEL_MAP_FILE, cfg.MODEL.NUM_CLASSES))
     return [known.get(number, str(number)) for number in range(1, cfg.MODEL.NUM_CLASSES + 1)]
 
 

@@ -6,18 +6,18 @@ an item of a `VideoDataset`, whose labels are float K, a 1 for each class: in tr
 frame to its last, otherwise those of the whole video.
 """
 
-import csv
 import os
 from dataclasses import dataclass, field
 from math import inf
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from mutual3d.data.decode import open_video
 from mutual3d.data.frame_list_reader import FrameList, FrameListReader, is_frame_list, read_frame_list
-from mutual3d.data.kinetics import parse_label, read_rows, split_row
+from mutual3d.data.kinetics import path_in_list, read_rows, tell_doubles
+from mutual3d.data.labels import LabelReader, parse_separator, split_row
+from mutual3d.data.lists import first_line, parse_decimal, place_of, read_table, shown, tell, user_path
 
 _OFFICIAL_COLUMNS = ("id", "actions")
 
@@ -85,74 +85,102 @@ def multi_hot(labels, num_classes):
     return label_K
 
 
-def read_charades(csv_path, *, num_classes, path_prefix="", fps=24, separator=" "):
+def read_charades(
+    csv_path: str | os.PathLike,
+    *,
+    num_classes: int,
+    path_prefix: str | os.PathLike = "",
+    fps: float = 24,
+    separator: str = " ",
+    class_names_path: str | os.PathLike = "",
+) -> list:
     """Read a list in any of the three forms: items for a `VideoDataset`.
 
     Relative paths start at `path_prefix` where one is given, else at the csv's own folder. `fps`: frames a second of
-    extracted frames. `separator`: between path and labels in rows `path label,label`. Raises FileNotFoundError for a
-    missing csv, and ValueError with file, line and row for what does not parse and for labels outside [0, num_classes).
+    extracted frames. `separator`: between path and labels in rows `path label,label`. Labels may be names of the classes in
+    `class_names_path`, by default classes.txt beside the csv. Raises FileNotFoundError for a missing csv, and ValueError with
+    file, line and row for what does not parse and for labels outside [0, num_classes).
     """
-    csv_path = Path(csv_path)
-    root = Path(path_prefix) if path_prefix else csv_path.parent
+    csv_path = user_path(csv_path)
+    if not 0 < fps < inf:
+        raise ValueError(f"{fps} frames a second: give the rate of the extracted frames, 24 for Charades (DATA.TARGET_FPS)")
+    labels = LabelReader(csv_path, num_classes, class_names_path)
     if csv_path.is_file() and is_frame_list(csv_path):
-        return _read_frames(csv_path, root, num_classes, fps)
+        root = user_path(path_prefix) if path_prefix else csv_path.parent
+        return _read_frames(csv_path, root, labels, num_classes, fps)
     if csv_path.is_file() and is_official_csv(csv_path):
-        return _read_official(csv_path, root, num_classes)
-    return _read_labelled(csv_path, root, num_classes, separator)
+        return _read_official(csv_path, path_prefix, labels, num_classes)
+    return _read_labelled(csv_path, path_prefix, labels, num_classes, separator)
 
 
-def is_official_csv(csv_path):
+def is_official_csv(csv_path: str | os.PathLike) -> bool:
     """Whether a csv begins with the header of Charades' own annotations."""
-    with open(csv_path, encoding="utf-8-sig", errors="replace") as file:
-        return bool({"actions", "script", "verified"} & set(file.readline().strip().split(",")))
+    columns = {column.strip('" ') for column in first_line(csv_path).split(",")}
+    return bool({"actions", "script", "verified"} & columns)
 
 
-def _read_frames(csv_path, root, num_classes, fps):
+def _read_frames(csv_path, root, labels, num_classes, fps):
     videos, label_texts = read_frame_list(csv_path)
-    label_sets = [_parse_labels(text, f"'{csv_path}', line {line}", text, num_classes) for text, line in label_texts]
+    label_sets = [_parse_labels(text, text, place_of(csv_path, line), labels) for text, line in label_texts]
+    labels.check()
     return [FramesVideo(video, frames, label_sets, num_classes, fps, str(root)) for video, frames in videos.items()]
 
 
-def _parse_labels(text, place, row, num_classes):
+def _parse_labels(text, row, place, labels):
     """Labels separated by commas; none for an empty text."""
     text = text.strip().strip('"')
-    return tuple(parse_label(label.strip(), row, place, num_classes) for label in text.split(",")) if text else ()
+    return tuple(labels.parse(label.strip(), row, place) for label in text.split(",")) if text else ()
 
 
-def _read_labelled(csv_path, root, num_classes, separator):
+def _read_labelled(csv_path, path_prefix, labels, num_classes, separator):
+    separator = parse_separator(separator)
     if separator.strip() == ",":
         raise ValueError("DATA.PATH_LABEL_SEPARATOR is ',', which stands between the labels of a video: choose another one")
-    videos = []
-    for place, row in read_rows(csv_path, f"path{separator}label,label,..."):
-        name, labels = split_row(row, place, separator, 'label,label,... ("" for none)')
-        actions = tuple((label, -inf, inf) for label in _parse_labels(labels, place, row, num_classes))
-        videos.append(TimedVideo(str(root / name), actions, num_classes))
+    videos, lines = [], []
+    for line, row in read_rows(csv_path, f"path{separator}label,label,..."):
+        place = place_of(csv_path, line)
+        name, text = split_row(row, place, separator, 'label,label,... ("" for none)')
+        actions = tuple((label, -inf, inf) for label in _parse_labels(text, row, place, labels))
+        videos.append(TimedVideo(path_in_list(name, csv_path, path_prefix, place), actions, num_classes))
+        lines.append(line)
+    labels.check()
+    tell_doubles(csv_path, videos, lines)
     return videos
 
 
-def _read_official(csv_path, root, num_classes):
-    videos = []
-    with open(csv_path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in _OFFICIAL_COLUMNS if name not in reader.fieldnames]
-        if missing:
-            raise ValueError(f"'{csv_path}', line 1: the header has no column {', '.join(missing)}: {reader.fieldnames}")
-        for row in reader:
-            place = f"'{csv_path}', line {reader.line_num}"
-            if not row["id"] or row["actions"] is None:
-                raise ValueError(f"{place}: {list(row.values())} has not the columns id and actions")
-            actions = tuple(_parse_action(action, place, num_classes) for action in row["actions"].split(";") if action)
-            videos.append(TimedVideo(str(root / f"{row['id']}.mp4"), actions, num_classes))
+def _read_official(csv_path, path_prefix, labels, num_classes):
+    table = read_table(csv_path, spanning=True)
+    _, header = next(table)
+    header = [name.strip() for name in header]
+    missing = [name for name in _OFFICIAL_COLUMNS if name not in header]
+    if missing:
+        raise ValueError(f"{place_of(csv_path, 1)}: the header has no column {', '.join(missing)}: {shown(','.join(header))}")
+    videos, lines, reversed_lines = [], [], []
+    for line, row in table:
+        place, columns = place_of(csv_path, line), dict(zip(header, row))
+        if len(row) != len(header) or not columns["id"].strip():
+            raise ValueError(
+                f"{place}: {shown(','.join(row))} has not the columns id and actions, or not {len(header)} columns as the header"
+            )
+        actions = [_parse_action(action, place, labels) for action in columns["actions"].split(";") if action.strip()]
+        reversed_lines += [line for _, start, end in actions if end < start]
+        actions = tuple((label, min(times), max(times)) for label, *times in actions)
+        videos.append(TimedVideo(path_in_list(f"{columns['id']}.mp4", csv_path, path_prefix, place), actions, num_classes))
+        lines.append(line)
     if not videos:
         raise ValueError(f"'{csv_path}' is empty: it has a header and no video")
+    labels.check()
+    if reversed_lines:
+        place = place_of(csv_path, reversed_lines[0])
+        tell(f"{place}: an action ends before it begins; {len(reversed_lines)} such actions are read from the earlier time on")
+    tell_doubles(csv_path, videos, lines)
     return videos
 
 
-def _parse_action(action, place, num_classes):
+def _parse_action(action, place, labels):
     """(label, start, end) of `c092 11.90 21.20`."""
-    try:
-        code, *times = action.split()
-        start, end = sorted(map(float, times))
-    except ValueError:
-        raise ValueError(f"{place}: the action {action!r} is not 'c000 start end' with times in seconds") from None
-    return parse_label(code.removeprefix("c"), action, place, num_classes), start, end
+    code, *times = action.split()
+    times = [parse_decimal(text) for text in times]
+    if len(times) != 2 or None in times or min(times) < 0:
+        raise ValueError(f"{place}: the action {shown(action)} is not 'c000 start end' with times in seconds, 0 or more")
+    return labels.parse(code.removeprefix("c"), action, place), *times

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mutual3d.data.claim import claim_directory
 from mutual3d.data.frame_list_reader import COLUMNS
+from mutual3d.data.lists import check_line
 from mutual3d.data.pyav_reader import PyAVReader
 from mutual3d.data.reader import VideoError, check_file
 from mutual3d.utils.files import atomic_write, ensure_directory
@@ -110,11 +111,14 @@ def write_frame_list(csv_path, counts, layout):
 
 
 def write_frame_rows(csv_path, rows):
-    """Write rows (video, number of the video, number of the frame, path, labels joined by commas) as a frame list."""
+    """Write rows (video, number of the video, number of the frame, path, labels joined by commas) as a frame list.
+
+    Raises ValueError for a name that would not be read as it is (a line end in it, no UTF-8).
+    """
     with atomic_write(csv_path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         file.write(" ".join(COLUMNS) + "\n")
         for video, number, frame, path, labels in rows:
-            file.write(f'{_quoted(video)} {number} {frame} {_quoted(path)} "{labels}"\n')
+            file.write(check_line(f'{_quoted(video)} {number} {frame} {_quoted(path)} "{labels}"', csv_path) + "\n")
 
 
 def write_image(path, image_HWC, quality=95):
@@ -126,7 +130,8 @@ def write_image(path, image_HWC, quality=95):
 
 
 def _quoted(text):
-    return f'"{text}"' if " " in text else text
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"' if " " in text or '"' in text else text
 
 
 def _extract_one(output, layout, video):

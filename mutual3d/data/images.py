@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 
 from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.kinetics import sample_generator
+from mutual3d.data.lists import read_lines
 from mutual3d.data.reader import VideoError, check_file
 from mutual3d.data.transforms import check_jitter_scales
 from mutual3d.utils.files import read_json
@@ -214,8 +215,8 @@ def _open_indoor67(root, split):
 
 
 def _read_names(path):
-    lines = _existing(path, "put TrainImages.txt and TestImages.txt beside Images/").read_text(encoding="utf-8-sig")
-    return [line.strip() for line in lines.splitlines() if line.strip()]
+    path = _existing(path, "put TrainImages.txt and TestImages.txt beside Images/")
+    return [text.strip() for _, text in read_lines(path) if text.strip()]
 
 
 def _image_files(rows, classes):

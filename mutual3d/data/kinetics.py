@@ -1,7 +1,7 @@
 """Lists of videos with one label each, as Kinetics has them, and the samples made of them."""
 
 import csv
-import re
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,8 +12,10 @@ import torch
 from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.decode import VideoError, VideoReader, check_backend, open_video
 from mutual3d.data.frames import random_clip, view_clip
+from mutual3d.data.labels import LabelReader, parse_separator, split_row
+from mutual3d.data.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
 from mutual3d.data.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
-from mutual3d.utils.files import atomic_write, read_json, read_text
+from mutual3d.utils.files import atomic_write
 from mutual3d.utils.fingerprint import fingerprint
 
 
@@ -63,94 +65,69 @@ def as_videos(videos: Iterable[ListedVideo | tuple[str, int]]) -> list[ListedVid
     return videos
 
 
-def read_video_list(csv_path, path_prefix="", separator=" ", num_classes=None):
+def read_video_list(
+    csv_path: str | os.PathLike,
+    path_prefix: str | os.PathLike = "",
+    separator: str = " ",
+    num_classes: int | None = None,
+    class_names_path: str | os.PathLike = "",
+) -> list[Video]:
     """Read rows `path<separator>label`: a list of `Video`, labels from 0.
 
-    A row is split at its last separator, so that paths may contain it. A relative path starts at `path_prefix` where
-    one is given, else at the csv's own folder. Raises FileNotFoundError for a missing csv and ValueError, with file,
-    line and row, for what does not parse and for labels outside [0, num_classes).
+    A row is split at its last separator, so that paths may contain it; both columns may be quoted. Labels may be names of
+    the classes in `class_names_path`, by default classes.txt beside the csv. A relative path starts at `path_prefix` where
+    one is given, else at the csv's own folder; `~` is the home folder. Videos that are listed twice are told. Raises
+    FileNotFoundError for a missing csv and ValueError, with file, line and row, for what does not parse and for labels
+    outside [0, num_classes).
     """
-    root = Path(path_prefix) if path_prefix else Path(csv_path).parent
-    videos = []
-    for place, row in read_rows(csv_path, f"path{separator}label"):
-        name, label = split_row(row, place, separator, "label")
-        videos.append(Video(str(root / name), parse_label(label, row, place, num_classes)))
+    csv_path, separator = user_path(csv_path), parse_separator(separator)
+    labels = LabelReader(csv_path, num_classes, class_names_path)
+    videos, lines = [], []
+    for line, row in read_rows(csv_path, f"path{separator}label"):
+        place = place_of(csv_path, line)
+        name, label = split_row(row, place, separator, "label", labels)
+        videos.append(Video(path_in_list(name, csv_path, path_prefix, place), labels.parse(label, row, place)))
+        lines.append(line)
+    labels.check()
+    if num_classes is None and labels.start_at_one:
+        tell(f"'{csv_path}': the smallest label is 1, and labels start at 0: subtract 1 from each unless class 0 has no video")
+    tell_doubles(csv_path, videos, lines)
     return videos
 
 
-def read_rows(csv_path, form):
-    """The rows of a video list that are not blank: (their place in words, the row). `form` says in errors how rows look.
+def read_rows(csv_path: str | os.PathLike, form: str) -> list[tuple[int, str]]:
+    """The rows of a video list that are not blank: (line, the row). `form` says in errors how rows look.
 
     Raises FileNotFoundError for a missing file and ValueError for one without rows.
     """
-    csv_path = Path(csv_path)
-    if not csv_path.is_file():
-        raise FileNotFoundError(
-            f"there is no video list '{csv_path}': write one row '{form}' for each video "
-            "(DATA.PATH_TO_DATA_DIR names the folder)"
-        )
-    lines = read_text(csv_path).splitlines()
-    rows = [(f"'{csv_path}', line {number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    fix = f"write one row '{form}' for each video (DATA.PATH_TO_DATA_DIR names the folder)"
+    csv_path = existing_file(csv_path, "video list", fix)
+    rows = [(line, text.strip(" \t")) for line, text in read_lines(csv_path) if text.strip(" \t")]
     if not rows:
         raise ValueError(f"the video list '{csv_path}' is empty: write one row '{form}' for each video")
     return rows
 
 
-def split_row(row, place, separator, last):
-    """(path, the rest) of a row, split at its last separator; ValueError without one. `last` names the rest."""
-    name, found, rest = row.rpartition(separator)
-    if not found or not name.strip():
-        raise ValueError(
-            f"{place}: {row!r} is not 'path{separator}{last}'; DATA.PATH_LABEL_SEPARATOR is {separator!r}"
-        )
-    return name.strip(), rest.strip()
+def path_in_list(name: str, csv_path: Path, path_prefix: str | os.PathLike, place: str) -> str:
+    """The file that a list names: `~` is the home folder, a relative path starts at the prefix or the list's own folder."""
+    root = user_path(path_prefix) if path_prefix else csv_path.parent
+    return str(root / user_path(check_path(name, place)))
 
 
-def parse_label(text, row, place, num_classes):
-    """A label as an int; ValueError with its place when it is no whole number from 0 to num_classes - 1."""
-    try:
-        label = int(text)
-    except ValueError:
-        raise ValueError(f"{place}: the label {text!r} in {row!r} is not a whole number") from None
-    if label < 0 or (num_classes is not None and label >= num_classes):
-        legal = "0 or more" if num_classes is None else f"0 to {num_classes - 1} (MODEL.NUM_CLASSES {num_classes})"
-        raise ValueError(f"{place}: label {label} of {row!r} is out of range, legal are {legal}")
-    return label
-
-
-def read_class_names(path):
-    """Class names in the order of their labels, from a text file (one a line), a json list or a json {name: label}.
-
-    Lines may begin with Charades' codes (`c000 Holding some clothes`), which are left out.
-
-    Raises FileNotFoundError for a missing file and ValueError, naming it, for what it gets wrong.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of class names '{path}'")
-    if path.suffix == ".json":
-        names = read_json(path)
-        names = _order_names(path, names) if isinstance(names, dict) else names
-    else:
-        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-        names = _drop_codes(path, names) if names and re.match(r"c\d{3} ", names[0]) else names
-    if not isinstance(names, list) or not names:
-        raise ValueError(f"the class names '{path}' must be one name a line, a json list, or a json {{name: label}}")
-    return [str(name) for name in names]
-
-
-def _order_names(path, label_of_name):
-    if sorted(map(str, label_of_name.values())) != sorted(map(str, range(len(label_of_name)))):
-        raise ValueError(f"the labels in '{path}' must be 0 to {len(label_of_name) - 1}, each once")
-    # Kinetics' own class file carries a second pair of quotes around some names.
-    return [name.strip('"') for name in sorted(label_of_name, key=lambda name: int(label_of_name[name]))]
-
-
-def _drop_codes(path, lines):
-    for label, line in enumerate(lines):
-        if not line.startswith(f"c{label:03d} "):
-            raise ValueError(f"'{path}', line {label + 1}: {line!r} must begin with 'c{label:03d} ', as others do with codes")
-    return [line.split(" ", 1)[1].strip() for line in lines]
+def tell_doubles(csv_path: str | os.PathLike, videos: list, lines: list[int]) -> None:
+    """Warn of videos that a list has more than once, with other labels or with the same ones; `lines`: where they stand."""
+    first, twice, contradicted = {}, [], []
+    for position, video in enumerate(videos):
+        before = first.setdefault(video.path, position)
+        if before != position:
+            (twice if videos[before] == video else contradicted).append((before, position))
+    for pairs, what in ((contradicted, "with other labels: one of them is wrong"), (twice, "with the same label: they count twice")):
+        if pairs:
+            before, position = pairs[0]
+            tell(
+                f"'{csv_path}': {len(pairs)} rows list a video again {what}; the first is "
+                f"{shown(videos[position].path)} (lines {lines[before]} and {lines[position]})"
+            )
 
 
 def write_bad_videos(path, bad_videos):
@@ -159,17 +136,18 @@ def write_bad_videos(path, bad_videos):
 
 
 def write_table(path, header, rows):
-    """Write a csv, whole or not at all."""
-    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    """Write a csv, whole or not at all. Names that are not UTF-8 are written as the bytes that they are."""
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
 
 
 def write_lines(path, lines):
-    """Write a text file, whole or not at all."""
+    """Write a text file, whole or not at all; ValueError for a line that would not be read as one, or is not UTF-8."""
+    text = "".join(f"{check_line(line, path)}\n" for line in lines)
     with atomic_write(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8"))
 
 
 class VideoDataset(ClipDataset):

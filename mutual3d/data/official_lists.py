@@ -3,14 +3,16 @@
 Each reader gives `Entry`s, videos by name, and `write_lists` finds the videos in a folder, whatever folders are in it.
 """
 
-import csv
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from mutual3d.data.charades import is_official_csv, read_charades
 from mutual3d.data.extraction import list_videos, write_frame_rows
 from mutual3d.data.kinetics import write_lines
+from mutual3d.data.labels import list_row
+from mutual3d.data.lists import existing_file, parse_decimal, place_of, read_lines, read_table, shown
 from mutual3d.utils.files import ensure_directory
 from mutual3d.utils.logging import progress_bar
 
@@ -30,20 +32,26 @@ class Entry(NamedTuple):
 
 def read_kinetics(csv_path):
     """The entries of one of Kinetics' csv files (label, youtube_id, time_start, time_end, ...)."""
-    with _open(csv_path) as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in _KINETICS_COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(f"'{csv_path}', line 1: no column {', '.join(missing)}; needed: {', '.join(_KINETICS_COLUMNS)}")
-        return [_kinetics_entry(row, f"'{csv_path}', line {reader.line_num}") for row in reader]
+    table = read_table(_existing(csv_path))
+    _, header = next(table, (1, []))
+    header = [name.strip() for name in header]
+    missing = [name for name in _KINETICS_COLUMNS if name not in header]
+    if missing:
+        raise ValueError(f"{place_of(csv_path, 1)}: no column {', '.join(missing)}; needed: {', '.join(_KINETICS_COLUMNS)}")
+    entries = [_kinetics_entry(header, row, place_of(csv_path, line)) for line, row in table]
+    if not entries:
+        raise ValueError(f"'{csv_path}' is empty: it has a header and no video")
+    return entries
 
 
-def _kinetics_entry(row, place):
-    try:
-        start, end = int(float(row["time_start"])), int(float(row["time_end"]))
-    except (TypeError, ValueError):
-        raise ValueError(f"{place}: {list(row.values())} has no times in seconds") from None
-    return Entry(row["label"], f"{row['youtube_id']}_{start:06d}_{end:06d}", row["label"])
+def _kinetics_entry(header, row, place):
+    columns = dict(zip(header, row))
+    if len(row) != len(header) or not columns["label"].strip() or not columns["youtube_id"].strip():
+        raise ValueError(f"{place}: {shown(','.join(row))} has not the {len(header)} columns of the header, or no label or no id")
+    start, end = parse_decimal(columns["time_start"]), parse_decimal(columns["time_end"])
+    if start is None or end is None or not 0 <= start <= end:
+        raise ValueError(f"{place}: {shown(','.join(row))} has no times in seconds, 0 or more and the start before the end")
+    return Entry(columns["label"], f"{columns['youtube_id']}_{int(start):06d}_{int(end):06d}", columns["label"])
 
 
 def read_ucf101(directory, split):
@@ -92,15 +100,18 @@ def write_lists(output, lists, videos, class_names):
     output = ensure_directory(output)
     files = _Files(videos)
     label_of_class = {name: label for label, name in enumerate(class_names)}
+    twice = [name for name, count in Counter(class_names).items() if count > 1]
+    if twice:
+        raise ValueError(f"two classes have the name {shown(twice[0])}: their labels could not be told apart")
     unknown = {entry.class_name for entries in lists.values() for entry in entries} - label_of_class.keys()
     if unknown:
         raise ValueError(f"'{min(unknown)}' is none of the {len(class_names)} classes: give the list of the classes in use")
     found = {split: [(files.find(entry), entry) for entry in entries] for split, entries in lists.items()}
     if not any(path for pairs in found.values() for path, _ in pairs):
-        example = next(entry.name for entries in lists.values() for entry in entries)
-        raise FileNotFoundError(f"no video of the lists is in '{videos}', e.g. '{example}'")
+        example = next((f", e.g. '{entry.name}'" for entries in lists.values() for entry in entries), ": they are empty")
+        raise FileNotFoundError(f"no video of the lists is in '{videos}'{example}")
     for split, pairs in found.items():
-        rows = [f"{_relative(path, output)} {label_of_class[entry.class_name]}" for path, entry in pairs if path]
+        rows = [list_row(str(_relative(path, output)), label_of_class[entry.class_name]) for path, entry in pairs if path]
         write_lines(output / f"{split}.csv", rows)
     write_lines(output / "classes.txt", class_names)
     missing = {split: [entry.name for path, entry in pairs if not path] for split, pairs in found.items()}
@@ -113,7 +124,8 @@ def write_charades_frames(csv_path, annotations, frames, fps=24, num_classes=157
     A video's images, sorted by name, show it from its start at `fps`. Paths are relative to `frames`. Returns (number of
     videos, ids of those without frames). Raises FileNotFoundError where there are no frames at all.
     """
-    if fps <= 0 or not is_official_csv(annotations):
+    annotations = _existing(annotations)
+    if not 0 < fps < float("inf") or not is_official_csv(annotations):
         raise ValueError(f"'{annotations}' must be one of Charades' own csv files, and --fps ({fps}) above 0")
     videos = read_charades(annotations, num_classes=num_classes)
     images = {Path(video.path).stem: _images(Path(frames) / Path(video.path).stem) for video in videos}
@@ -134,7 +146,9 @@ def _frame_rows(videos, images, fps):
 
 
 def _images(directory):
-    return sorted(path.name for path in directory.glob("*.jpg")) if directory.is_dir() else []
+    """Names of the images of a folder, in the order of the numbers that they end in: 10 follows 9."""
+    names = [path.name for path in directory.glob("*.jpg")] if directory.is_dir() else []
+    return sorted(names, key=lambda name: [(len(part), part) if part.isdigit() else (0, part) for part in re.split("([0-9]+)", name)])
 
 
 class _Files:
@@ -160,15 +174,11 @@ def _relative(path, output):
     return path.relative_to(output) if path.is_relative_to(output) else path
 
 
-def _open(path):
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file '{path}': download it as the data set's page in datasets/ says")
-    return open(path, encoding="utf-8-sig", newline="")
+def _existing(path):
+    return existing_file(path, "file", "download it as the data set's page in datasets/ says")
 
 
 def _word_rows(path):
     """(place, words) of each line that is not blank."""
-    with _open(path) as file:
-        lines = list(enumerate(file.read().splitlines(), start=1))
-    return [(f"'{path}', line {number}", line.split()) for number, line in lines if line.strip()]
+    return [(place_of(path, line), text.split()) for line, text in read_lines(_existing(path)) if text.strip()]
 

@@ -1,6 +1,5 @@
 """Boxes with their labels, drawn into a video; and the csv of boxes that a detector made for one video."""
 
-import csv
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torchvision.utils import draw_bounding_boxes
 
 from mutual3d.data.ava_annotations import box_problem
 from mutual3d.data.decode import open_video
+from mutual3d.data.lists import existing_file, parse_decimal, place_of, read_table, shown
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
 
@@ -28,20 +28,16 @@ def read_boxes_csv(path):
     1.0; a first row of names is skipped. Raises FileNotFoundError for a missing file and ValueError, with file, line and
     row, for what does not parse.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of boxes '{path}': write rows '{ROW}'")
+    path = existing_file(path, "file of boxes", f"write rows '{ROW}'")
     found = {}
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        for row in reader:
-            if not row or reader.line_num == 1 and row[0].strip() == "second":
-                continue
-            try:
-                second, *box, score = _parse_row(row)
-            except ValueError as error:
-                raise ValueError(f"'{path}', line {reader.line_num}: {','.join(row)!r}: {error}; rows are '{ROW}'") from None
-            found.setdefault(second, []).append((*box, score))
+    for line, row in read_table(path):
+        if line == 1 and row[0].strip() == "second":
+            continue
+        try:
+            second, *box, score = _parse_row(row)
+        except ValueError as error:
+            raise ValueError(f"{place_of(path, line)}: {shown(','.join(row))}: {error}; rows are '{ROW}'") from None
+        found.setdefault(second, []).append((*box, score))
     if not found:
         raise ValueError(f"the file of boxes '{path}' is empty: write rows '{ROW}'")
     tables = {second: torch.tensor(found[second]) for second in sorted(found)}
@@ -51,9 +47,12 @@ def read_boxes_csv(path):
 def _parse_row(row):
     if len(row) not in (5, 6):
         raise ValueError(f"it has {len(row)} columns")
-    second, *box, score = (*map(float, row), *([1.0] * (6 - len(row))))
+    numbers = [parse_decimal(text) for text in row]
+    if None in numbers:
+        raise ValueError(f"{shown(row[numbers.index(None)])} is not a number")
+    second, *box, score = (*numbers, *([1.0] * (6 - len(row))))
     problem = box_problem(*box)
-    if problem or not 0 <= second < float("inf") or not 0 <= score <= 1:
+    if problem or second < 0 or not 0 <= score <= 1:
         raise ValueError(problem or "the second must be 0 or more and the score in [0, 1]")
     return second, *box, score
 

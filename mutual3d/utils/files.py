@@ -173,10 +173,10 @@ def read_json(path):
     if size > _MAX_JSON_BYTES:
         raise ValueError(f"'{path}' has {_readable(size)}: JSON files of at most {_readable(_MAX_JSON_BYTES)} are read")
     try:
-        return simplejson.loads(path.read_text(encoding="utf-8"))
+        return simplejson.loads(read_text(path))
     except RecursionError as error:
         raise ValueError(f"'{path}' is not valid JSON: it is nested too deeply") from error
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"'{path}' is not valid JSON: {error}") from error
 
 

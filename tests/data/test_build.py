@@ -20,6 +20,7 @@ def cfg(tmp_path):
             "DATA": {
                 "PATH_TO_DATA_DIR": str(tmp_path),
                 "PATH_PREFIX": "",
+                "CLASS_NAMES_PATH": "",
                 "PATH_LABEL_SEPARATOR": " ",
                 "NUM_FRAMES": 4,
                 "SAMPLING_RATE": 2,

@@ -10,7 +10,8 @@ from videos import moving_frames, write_video
 
 from mutual3d.data.charades import TimedVideo, multi_hot, read_charades
 from mutual3d.data.extraction import write_frame_rows, write_image
-from mutual3d.data.kinetics import BadVideo, VideoDataset, read_class_names
+from mutual3d.data.kinetics import BadVideo, VideoDataset
+from mutual3d.data.labels import read_class_names
 
 SAMPLE = Path(__file__).resolve().parents[2].parent / "shared/data/charades/charades_test_ann.csv"
 HEADER = "original_vido_id video_id frame_id path labels\n"
@@ -133,6 +134,17 @@ def test_rows_of_a_path_and_labels(tmp_path):
         ("id,script,actions\nA,y,c009 0 1\n", "line 2: label 9 of 'c009 0 1'"),
         ("id,script,actions\nA,y,run 0 1\n", "line 2: the label 'run'"),
         ("id,script,actions\nA,y\n", "line 2: .*has not the columns id and actions"),
+        ("id,script,actions\nA,y,c001 0 nan\n", "line 2: the action 'c001 0 nan' is not"),
+        ("id,script,actions\nA,y,c001 0 inf\n", "line 2: the action 'c001 0 inf'"),
+        ("id,script,actions\nA,y,c001 -3 1\n", "line 2: the action 'c001 -3 1' .*0 or more"),
+        ("id,script,actions\nA,y,c001 0 1 2\n", "line 2: the action 'c001 0 1 2'"),
+        ("id,script,actions\nA,y,c001 1_0 2\n", "line 2: the action 'c001 1_0 2'"),
+        ('id,script,actions\nA,y,c001 0 1\nB,"y,c001 0 1\nC,"z w",c001 0 1\n', "line 3: .*quotes do not fit"),
+        ('id,script,actions\nA,y,c001 0 1\nB,"y,c001 0 1\nC,z,c001 0 1\n', "line 3: .*a quote is opened and never closed"),
+        ("id,script,actions\nA,y,c000 0 1\nB,y,c004 0 1\n", "line 3: label 4 .*MODEL.NUM_CLASSES 4.$"),
+        ("a.mp4 1\nb.mp4 4,2\n", "line 2: label 4 .*run from 1 to 4: they start at 0"),
+        ("a.mp4 1 2\n", "line 1: .* more than two columns"),
+        ("a.mp4 1, 2\n", "line 1: the path of .* ends in ','"),
     ],
 )
 def test_bad_lists_name_file_line_and_row(tmp_path, text, words):
@@ -140,6 +152,29 @@ def test_bad_lists_name_file_line_and_row(tmp_path, text, words):
     with pytest.raises(ValueError, match=words) as caught:
         read_charades(tmp_path / "train.csv", num_classes=4)
     assert "train.csv" in str(caught.value)
+
+
+def test_actions_that_end_before_they_begin_are_told(tmp_path, caplog):
+    (tmp_path / "train.csv").write_text('id,script,actions\nA,"y\nz",c001 0 1\nB,y,c002 3.5 2\nB,y,c002 3.5 2\n')
+    videos = read_charades(tmp_path / "train.csv", num_classes=4)
+    assert videos[1].actions == ((2, 2.0, 3.5),)
+    assert "line 4: an action ends before it begins; 2 such actions" in caplog.text and "lines 4 and 5" in caplog.text
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+def test_an_impossible_rate(frames, fps):
+    with pytest.raises(ValueError, match="DATA.TARGET_FPS"):
+        read_charades(frames, num_classes=5, fps=fps)
+
+
+def test_quoted_and_odd_names_of_frames_come_back(tmp_path):
+    names = ['a "b" c', "d\u2028e", "f g"]
+    write_frame_rows(tmp_path / "train.csv", [(name, 0, 0, f"{name}/0.jpg", "1,2") for name in names])
+    videos = read_charades(tmp_path / "train.csv", num_classes=5)
+    assert [video.frames.paths[0].decode() for video in videos] == [f"{name}/0.jpg" for name in names]
+    with pytest.raises(ValueError, match="cannot stand in the list '.*bad.csv': it holds a line end"):
+        write_frame_rows(tmp_path / "bad.csv", [("a\nb", 0, 0, "a.jpg", "")])
+    assert not (tmp_path / "bad.csv").exists()
 
 
 def test_missing_list(tmp_path):

@@ -8,7 +8,8 @@ import torch
 from videos import moving_frames, write_video
 
 from mutual3d.data import pyav_reader
-from mutual3d.data.kinetics import BadVideo, Video, VideoDataset, read_class_names, read_video_list, write_bad_videos
+from mutual3d.data.kinetics import BadVideo, Video, VideoDataset, read_video_list, write_bad_videos
+from mutual3d.data.labels import read_class_names
 
 CLIP = dict(num_frames=4, sampling_rate=4, crop_size=32, jitter_scales=(32, 40))
 

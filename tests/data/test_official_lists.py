@@ -9,7 +9,9 @@ from tiny import ROOT
 
 from mutual3d.data.charades import read_charades
 from mutual3d.data.extraction import Layout, extract_frames, list_videos
-from mutual3d.data.kinetics import read_class_names, read_video_list
+from mutual3d.data.kinetics import read_video_list
+from mutual3d.data.labels import read_class_names
+from mutual3d.data.official_lists import write_charades_frames
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +121,66 @@ def test_videos_of_one_name(tool, tmp_path, capsys):
     assert "have the same name: keep one of them" in capsys.readouterr().err
     assert tool.main([*arguments, f"{tmp_path}/testTrainMulti_7030_splits"]) == 1
     assert "there are no videos" in capsys.readouterr().err
+
+
+KINETICS = "label,youtube_id,time_start,time_end\n"
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (KINETICS, "is empty: it has a header and no video"),
+        ("", "line 1: no column label"),
+        ("label,youtube_id\nyoga,a\n", "line 1: no column time_start, time_end"),
+        (KINETICS + "yoga,a,0,inf\n", "line 2: .*no times in seconds"),
+        (KINETICS + "yoga,a,nan,10\n", "line 2: .*no times in seconds"),
+        (KINETICS + "yoga,a,-1,10\n", "line 2: .*no times in seconds"),
+        (KINETICS + "yoga,a,10,1\n", "line 2: .*the start before the end"),
+        (KINETICS + "yoga,a,0\n", "line 2: .*has not the 4 columns"),
+        (KINETICS + "yoga,a,0,10,train\n", "line 2: .*has not the 4 columns"),
+        (KINETICS + ",a,0,10\n", "line 2: .*no label"),
+        (KINETICS + '"yoga,a,0,10\nyoga,b,0,10\n', "line 2: .*a quote is opened"),
+        (KINETICS + f"{'y' * 140_000},a,0,10\n", "line 2: the line is longer"),
+    ],
+)
+def test_wrong_kinetics_files_are_named(tool, tmp_path, capsys, text, words):
+    (tmp_path / "train.csv").write_text(text)
+    (tmp_path / "videos").mkdir()
+    paths = [f"{tmp_path}/train.csv"] * 2
+    arguments = ["kinetics", "--train", paths[0], "--val", paths[1], "--videos", f"{tmp_path}/videos", "--output", f"{tmp_path}/out"]
+    assert tool.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: '{tmp_path}/train.csv'") and re.search(words, error) and len(error) < 800
+
+
+def test_names_of_videos_come_back_from_the_lists(tool, tmp_path):
+    names = ["a 1.mp4 2", "b\u2028c", "d\x0be"]
+    (tmp_path / "videos").mkdir()
+    for name in names:
+        (tmp_path / f"videos/{name}_000000_000010.mp4").write_bytes(b"0")
+    (tmp_path / "train.csv").write_text(KINETICS + "".join(f"yoga,{name},0,10\n" for name in names))
+    arguments = ["kinetics", "--train", f"{tmp_path}/train.csv", "--val", f"{tmp_path}/train.csv", "--videos", f"{tmp_path}/videos"]
+    assert tool.main([*arguments, "--output", f"{tmp_path}/out"]) == 0
+    paths = [video.path for video in read_video_list(tmp_path / "out/train.csv")]
+    assert paths == [f"{tmp_path}/videos/{name}_000000_000010.mp4" for name in names]
+
+
+def test_classes_of_one_name_are_refused(tool, tmp_path, capsys):
+    published.write_kinetics(tmp_path)
+    (tmp_path / "names.txt").write_text("yoga\nair drumming\nyoga\n")
+    annotations = tmp_path / "annotations"
+    arguments = ["kinetics", "--train", f"{annotations}/train.csv", "--val", f"{annotations}/validate.csv"]
+    arguments += ["--videos", f"{tmp_path}/videos", "--output", f"{tmp_path}/lists", "--classes", f"{tmp_path}/names.txt"]
+    assert tool.main(arguments) == 1 and "two classes have the name 'yoga'" in capsys.readouterr().err
+
+
+def test_charades_frames_are_in_the_order_of_their_numbers(tmp_path):
+    (tmp_path / "frames/A").mkdir(parents=True)
+    for k in (1, 2, 10):
+        (tmp_path / f"frames/A/A-{k}.jpg").write_bytes(b"0")
+    (tmp_path / "train.csv").write_text("id,script,actions\nA,y,c001 0 1\n")
+    write_charades_frames(tmp_path / "list.csv", tmp_path / "train.csv", tmp_path / "frames")
+    assert [line.split(" ")[3] for line in rows(tmp_path / "list.csv")[1:]] == ["A/A-1.jpg", "A/A-2.jpg", "A/A-10.jpg"]
+    for fps in (0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="--fps"):
+            write_charades_frames(tmp_path / "list.csv", tmp_path / "train.csv", tmp_path / "frames", fps)

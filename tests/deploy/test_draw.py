@@ -35,11 +35,14 @@ def test_boxes_are_read_by_time(tmp_path):
     [
         ("1,0.1,0.2,0.3", "4 columns"),
         ("1,0.1,0.2,0.3,0.4,0.5,0.6", "7 columns"),
-        ("1,0.1,0.2,right,0.4", "could not convert"),
+        ("1,0.1,0.2,right,0.4", "'right' is not a number"),
         ("1,0.3,0.2,0.1,0.4", "x1 must be below x2"),
         ("1,10,20,30,40", "divide x by the frame's width"),
         ("-1,0.1,0.2,0.3,0.4", "second must be 0 or more"),
         ("1,0.1,0.2,0.3,0.4,7", "score in"),
+        ("1,0.1,0.2,0.3,0.4,nan", "'nan' is not a number"),
+        ("inf,0.1,0.2,0.3,0.4", "'inf' is not a number"),
+        ("1_0,0.1,0.2,0.3,0.4", "'1_0' is not a number"),
     ],
 )
 def test_wrong_rows_are_named(tmp_path, line, words):
@@ -48,6 +51,17 @@ def test_wrong_rows_are_named(tmp_path, line, words):
     with pytest.raises(ValueError, match=words) as caught:
         read_boxes_csv(path)
     assert f"'{path}', line 2: '{line}'" in str(caught.value) and "second,x1,y1,x2,y2[,score]" in str(caught.value)
+
+
+def test_what_is_no_row_is_named(tmp_path):
+    path = tmp_path / "boxes.csv"
+    for line, words in (("1,0.1,0.2,0.3,0." + "4" * 140_000, "the line is longer than"), ('1,"0.1,0.2', "a quote is opened")):
+        path.write_text(f"0,0.1,0.2,0.3,0.4\n{line}\n")
+        with pytest.raises(ValueError, match=f"boxes.csv', line 2: .*{words}"):
+            read_boxes_csv(path)
+    path.write_bytes("seconde,à\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="boxes.csv', line 1: .*not UTF-8"):
+        read_boxes_csv(path)
 
 
 def test_a_file_without_boxes(tmp_path):
