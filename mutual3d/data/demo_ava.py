@@ -60,7 +60,8 @@ def make_demo_ava(directory, *, num_train=40, num_val=12, seed=0, num_workers=No
     run_in_processes(partial(_write_video, directory, seed), missing, num_workers)
     for split, count in counts.items():
         _write_lists(directory, split, count, seed)
-    items = (f'item {{\n  name: "{name}"\n  id: {action}\n}}' for action, name in enumerate(CLASS_NAMES, start=1))
+    classes = enumerate(CLASS_NAMES, start=1)
+    items = (line for action, name in classes for line in ("item {", f'  name: "{name}"', f"  id: {action}", "}"))
     write_lines(directory / "annotations" / LABEL_MAP, items)
     return directory
 
