@@ -19,6 +19,7 @@ from .norm import (
     make_private,
     slimmable_norms,
 )
+from .pairs import NormPairs, PairedSequential, fold_norms
 from .slimmable import SlimmableConv2d, SlimmableConv3d, SlimmableLayer, SlimmableLinear
 from .squeeze_excite import SqueezeExcite
 
@@ -29,6 +30,8 @@ __all__ = [
     "ExpandedChannels",
     "FixedChannels",
     "JoinedChannels",
+    "NormPairs",
+    "PairedSequential",
     "PrivateNorms",
     "ScaledChannels",
     "SlimmableBatchNorm2d",
@@ -39,6 +42,7 @@ __all__ = [
     "SlimmableLinear",
     "SqueezeExcite",
     "SqueezedChannels",
+    "fold_norms",
     "interpolated_norm",
     "make_divisible",
     "make_private",

@@ -4,16 +4,19 @@ import torch
 import torch.nn as nn
 
 from .norm import SlimmableBatchNorm3d
+from .pairs import NormPairs
 from .slimmable import SlimmableConv3d
 
 
-class AdaptiveFusion(nn.Module):
+class AdaptiveFusion(NormPairs):
     """[slow B, C, t, s, s; fast B, F, alpha T, S, S] -> [slow with 2 F more channels; fast].
 
     fast -> conv (kernel, 1, 1) with stride alpha in time -> norm -> ReLU: B, 2 F, T, S, S -> `shrink` to the Slow
     tensor's actual t, s, s -> behind the Slow channels. `shrink(features, size, temporal)` must choose the frames that
     the Slow input was given. Raises ValueError for an even kernel, which would shift the Fast features in time.
     """
+
+    norm_pairs = (("conv_f2s", "bn"),)
 
     def __init__(self, fast_channels, *, ratio, kernel_size, alpha, shrink):
         super().__init__()

@@ -3,36 +3,57 @@
 import copy
 import itertools
 import re
+import threading
+import weakref
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 import torch.nn as nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mutual3d.layers import PrivateNorms, SlimmableLayer, interpolated_norm, make_private, slimmable_norms
-from mutual3d.sampling import fit_clips, preferred_memory_format
+from mutual3d.layers import (
+    BNStatistics,
+    NormPairs,
+    PrivateNorms,
+    SlimmableLayer,
+    fold_norms,
+    interpolated_norm,
+    make_private,
+    slimmable_norms,
+)
+from mutual3d.sampling import Configuration, SearchSpace, fit_clips, preferred_memory_format
+
+Inputs = torch.Tensor | Sequence[torch.Tensor]
+
+# The most configurations whose plans, and whose networks for stateless calls, are kept: beyond the grids that are measured.
+_KEPT_PLANS = 512
+_KEPT_TWINS = 256
 
 
 class NotCalibratedError(RuntimeError):
     """A configuration was asked to run in evaluation before its batch norm statistics were computed."""
 
 
+class OtherThreadError(RuntimeError):
+    """`activate` was called from a second thread, which would change what the first one's calls compute."""
+
+
 class Plan(NamedTuple):
     """What activating a configuration sets: (layer or norm, its attributes) pairs."""
 
-    configuration: object
+    configuration: Configuration
     runs_in_eval: bool
     settings: list
 
 
-class AdaptiveNetwork(nn.Module):
+class AdaptiveNetwork(NormPairs):
     """A chain of stages, run in order of registration, at any configuration of its search space.
 
-    Takes a list of pathways (float B, C, T, H, W, each already at the active configuration's size) and returns logits.
-    Where the last stage `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then x1, y1, x2, y2 in
+    Takes a list of pathways (float B, C, T, H, W, each already at the active configuration's size), or the clip itself
+    where there is one pathway, and returns logits. `takes` says which: clips, pathways (several), or images. Where the last stage `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then x1, y1, x2, y2 in
     [0, 1] of the picture), and the logits are the boxes'.
     `statistics` maps Configuration to BNStatistics: data that calibration gives (`set_statistics`) and files carry.
     `arguments` is what `create_model` needs to build the same network again. A network of several pathways gives
@@ -40,36 +61,68 @@ class AdaptiveNetwork(nn.Module):
     `clip_frames`: frames of the clip that it takes, where they are not the largest temporal size.
     `own_statistics` says whose running statistics training keeps: those of the `largest` configuration, of every
     configuration that has norms of its own (`private`), or of `none`; all others have to be calibrated.
+    `classifier_name` is the dotted name of the layer whose outputs are the classes; a checkpoint's may be left out then.
+    `norm_pairs`: of the stages themselves, where some are convolutions and norms (see `NormPairs`).
+
+    Threads. `activate` changes the network for everybody, so it belongs to the first thread that calls it, until that
+    thread has ended or `release` was called; another thread's call raises OtherThreadError. A call that names its
+    configuration, `network(pathways, configuration=c)` or `network.at(c)(pathways)`, changes nothing and may come from any
+    number of threads. It evaluates, bit for bit what `activate` and a call in evaluation mode give.
     """
 
-    def __init__(self, stages, space, split=None, clip_frames=None):
+    takes = "clips"
+
+    def __init__(
+        self,
+        stages: Mapping[str, nn.Module],
+        space: SearchSpace,
+        split: Callable[[torch.Tensor], list[torch.Tensor]] | None = None,
+        clip_frames: int | None = None,
+        *,
+        classifier_name: str | None = None,
+        norm_pairs: Iterable[tuple[str, str]] = (),
+    ) -> None:
         super().__init__()
         for name, stage in stages.items():
             self.add_module(name, stage)
         self.space, self.arguments, self.private_by = space, None, None
         self.own_statistics = "largest"
         self.split, self.clip_frames = split or _one_pathway, clip_frames or space.temporal_sizes[-1]
+        if split is not None:
+            self.takes = "pathways"
         self.takes_boxes = getattr(list(stages.values())[-1], "takes_boxes", False)
+        self.classifier_name, self.norm_pairs = classifier_name, tuple(norm_pairs)
+        _check_classifier(self, classifier_name)
         self.statistics = MappingProxyType({})
+        self._start_threads()
         self._take_parts()
         self.space = replace(space, width_groups=max(1, len(self._roots)))
-        self.activate(space.largest)
+        self._activate(space.largest)
+
+    def _start_threads(self):
+        self._lock, self._owner = threading.RLock(), None
 
     def _take_parts(self):
         """Find the layers and norms that activating is about."""
-        self._plans = {}
+        self._plans, self._twins = {}, {}
         self._norms = slimmable_norms(self)
         self._layers = [layer for layer in self.modules() if isinstance(layer, SlimmableLayer)]
         self._private = [part for part in self.modules() if isinstance(part, PrivateNorms)]
         rules = [rule.root for layer in self._layers for rule in (layer.in_rule, layer.out_rule)]
         self._roots = [root for root in dict.fromkeys(rules) if root is not None]
 
-    def forward(self, pathways, boxes=None):
-        if not self.training:
-            self._refuse_uncalibrated()
-        return _run_stages(self, pathways, boxes)
+    def forward(
+        self, pathways: Inputs, boxes: torch.Tensor | None = None, configuration: Configuration | str | None = None
+    ) -> torch.Tensor:
+        """Logits at `configuration`, in evaluation; without one at the active configuration, in the network's own mode."""
+        if configuration is not None:
+            # Not called as a module: the hooks of this one have run already.
+            return self._twin(configuration).forward(pathways, boxes)
+        if not self.training and not self._runs_in_eval:
+            raise self._not_calibrated(self.active)
+        return _run_stages(self, _as_inputs(pathways, self.takes), boxes)
 
-    def place(self, device):
+    def place(self, device: torch.device) -> "AdaptiveNetwork":
         """Move to `device`, in the memory format that is fastest there; returns the network."""
         last = preferred_memory_format(device) != torch.contiguous_format
         formats = {4: torch.channels_last, 5: torch.channels_last_3d} if last else {}
@@ -78,18 +131,21 @@ class AdaptiveNetwork(nn.Module):
             parameter.data = parameter.data.contiguous(memory_format=formats.get(parameter.ndim, torch.contiguous_format))
         return self
 
-    def fit_clip(self, clip_BCTHW):
-        """The pathways of a full-size clip as the active configuration sees them: the argument of `forward`."""
-        ((_, pathways),) = self.fit_clips(clip_BCTHW, [self.active])
+    def fit_clip(self, clip_BCTHW: torch.Tensor, configuration: Configuration | str | None = None) -> Inputs:
+        """The pathways of a full-size clip as `configuration`, or the active one, sees them: the argument of `forward`."""
+        configuration = self.active if configuration is None else self._find_plan(configuration).configuration
+        ((_, pathways),) = self.fit_clips(clip_BCTHW, [configuration])
         return pathways
 
-    def fit_clips(self, clip_BCTHW, configurations):
+    def fit_clips(
+        self, clip_BCTHW: torch.Tensor, configurations: Iterable[Configuration]
+    ) -> Iterator[tuple[Configuration, Inputs]]:
         """Yield (configuration, pathways) for each; configurations of the same sizes share one shrunk clip."""
         adaptive, *whole = self.split(clip_BCTHW)
         for configuration, fitted in fit_clips(adaptive, configurations, self.space):
             yield configuration, [fitted, *whole]
 
-    def signature(self, width):
+    def signature(self, width: float | tuple[float, ...]) -> tuple[int, ...]:
         """Channel counts that `width` rounds to, one for each distinct scaled count, in order of first use."""
         width = self._layer_widths(width)
         return tuple(root.at(width) for root in self._roots)
@@ -98,37 +154,117 @@ class AdaptiveNetwork(nn.Module):
         """What layers take for a configuration's width: the number, or {scaled count: number}."""
         return dict(zip(self._roots, width)) if isinstance(width, tuple) else width
 
-    def activate(self, configuration):
+    def activate(self, configuration: Configuration | str) -> "AdaptiveNetwork":
         """Run at `configuration` (a Configuration, or text such as 0.8-160-9) from now on; returns the network.
 
         Sets the widths, and the batch norm statistics if the configuration was calibrated. Raises ValueError when the
-        configuration is not in the search space.
+        configuration is not in the search space, and OtherThreadError when another thread activates this network.
         """
-        plan = self._plans.get(configuration) or self._plan(configuration)
+        plan = self._find_plan(configuration)
+        self._own()
+        return self._set(plan)
+
+    def release(self) -> None:
+        """Let another thread call `activate` from now on: for a network that is handed over as a whole."""
+        self._owner = None
+
+    def _own(self):
+        """Make the calling thread the one that activates, or refuse it."""
+        thread = threading.current_thread()
+        owner = self._owner and self._owner()
+        if owner is thread:
+            return
+        with self._lock:
+            owner = self._owner and self._owner()
+            if owner is not None and owner is not thread and owner.is_alive():
+                raise OtherThreadError(
+                    f"the thread '{owner.name}' activates this network's configurations, and '{thread.name}' would change what "
+                    "that one computes: name the configuration in the call, model(clip, configuration=\"0.8-160-9\"), or hold "
+                    "a view, model.at(\"0.8-160-9\"); both are safe from any number of threads. To hand the whole model over, "
+                    "call model.release() first"
+                )
+            self._owner = weakref.ref(thread)
+
+    def _activate(self, configuration):
+        """`activate` by the network itself, whichever thread that happens in."""
+        return self._set(self._find_plan(configuration))
+
+    def _set(self, plan):
         self.active, self._runs_in_eval = plan.configuration, plan.runs_in_eval
         # Attributes set past nn.Module's own __setattr__, which takes ten times as long: switching is done per request.
         for part, values in plan.settings:
             vars(part).update(values)
         return self
 
-    def _plan(self, configuration):
+    def _find_plan(self, configuration):
+        """The plan of a Configuration or its text; reading a text takes longer than switching, so that it is kept too."""
+        is_key = isinstance(configuration, (str, Configuration))
+        plan = self._plans.get(configuration) if is_key else None
+        return plan or self._plan(configuration)
+
+    def _plan(self, given):
         """What `activate` sets for a configuration, computed once; kept for those that have statistics."""
-        configuration = self.space.check(configuration)
-        statistics, width = self.find_statistics(configuration), self._layer_widths(configuration.width)
-        index, is_home = self._private_index(configuration)
-        settings = [(layer, layer.settings(width)) for layer in self._layers]
-        settings += [(part, part.settings(index)) for part in self._private]
-        for name, norm in self._norms.items():
-            own = statistics and name in statistics.mean and (statistics.mean[name], statistics.variance[name])
-            settings.append((norm, norm.settings(is_home, own or None)))
-        plan = Plan(configuration, is_home or statistics is not None, settings)
-        if plan.runs_in_eval:
-            self._plans[configuration] = plan
-        return plan
+        configuration = self.space.check(given)
+        with self._lock:
+            statistics, width = self.find_statistics(configuration), self._layer_widths(configuration.width)
+            index, is_home = self._private_index(configuration)
+            settings = [(layer, layer.settings(width)) for layer in self._layers]
+            settings += [(part, part.settings(index)) for part in self._private]
+            for name, norm in self._norms.items():
+                own = statistics and name in statistics.mean and (statistics.mean[name], statistics.variance[name])
+                settings.append((norm, norm.settings(is_home, own or None)))
+            plan = self._plans.get(configuration) or Plan(configuration, is_home or statistics is not None, settings)
+            if plan.runs_in_eval:
+                _keep(self._plans, configuration, plan, _KEPT_PLANS)
+                if isinstance(given, str):
+                    _keep(self._plans, given, plan, _KEPT_PLANS)
+            return plan
+
+    # ---- Calls that name their configuration ---------------------------------------------------------------------
+
+    def at(self, configuration: Configuration | str) -> "ConfigurationView":
+        """This network at `configuration`, whatever is active: a small module with the same weights, for any thread.
+
+        Raises ValueError when the configuration is not in the search space.
+        """
+        return ConfigurationView(self, self.space.check(configuration))
+
+    def _twin(self, configuration):
+        """The network that runs a call which names `configuration`: made once, of this one's own parameters."""
+        is_key = isinstance(configuration, (str, Configuration))
+        twin = self._twins.get(configuration) if is_key else None
+        if twin is not None:
+            return twin
+        with self._lock:
+            plan = self._find_plan(configuration)
+            if not plan.runs_in_eval:
+                raise self._not_calibrated(plan.configuration)
+            twin = self._twins.get(plan.configuration) or self._make_twin(plan)
+            _keep(self._twins, plan.configuration, twin, _KEPT_TWINS)
+            if isinstance(configuration, str):
+                _keep(self._twins, configuration, twin, _KEPT_TWINS)
+            return twin
+
+    def _make_twin(self, plan):
+        """Modules of their own, set to the plan for good, over the same parameters and buffers."""
+        twins = {}
+        twin = _share(self, twins)
+        for module in twins.values():
+            vars(module)["training"] = False
+        for part, values in plan.settings:
+            vars(twins[id(part)]).update(values)
+        norms = {name: twins[id(norm)] for name, norm in self._norms.items()}
+        for norm in norms.values():
+            norm.observer = None
+        vars(twin).update(
+            active=plan.configuration, _runs_in_eval=True, _plans={}, _twins={}, _norms=norms,
+            _layers=[twins[id(layer)] for layer in self._layers], _private=[twins[id(part)] for part in self._private],
+        )  # fmt: skip
+        return twin
 
     # ---- Norms of one's own --------------------------------------------------------------------------------------
 
-    def make_norms_private(self, by):
+    def make_norms_private(self, by: str) -> "AdaptiveNetwork":
         """Give each listed width (`by="width"`: S-Net) or each size (`by="size"`: RS-Net) norms of its own.
 
         A size is one of the products of spatial and temporal sizes. With `own_statistics` private the norms' running
@@ -149,9 +285,9 @@ class AdaptiveNetwork(nn.Module):
         else:
             make_private(self, lambda norm: [copy.deepcopy(norm) for _ in self._private_keys])
         self._take_parts()
-        return self.activate(self.active)
+        return self._activate(self.active)
 
-    def add_size(self, spatial):
+    def add_size(self, spatial: int) -> "AdaptiveNetwork":
         """Take a spatial size that was not trained: its private norms lie between its neighbours' (RS-Net, 4.3).
 
         Everything of a norm is interpolated linearly. Raises ValueError where norms are not private by size, and for a
@@ -172,7 +308,7 @@ class AdaptiveNetwork(nn.Module):
         if self.arguments:
             self.arguments["interpolated_sizes"] = [*self.arguments.get("interpolated_sizes", []), spatial]
         self._take_parts()
-        return self.activate(self.active)
+        return self._activate(self.active)
 
     def _private_index(self, configuration):
         """(which of the private norms runs, whether running statistics are this configuration's own)."""
@@ -194,25 +330,55 @@ class AdaptiveNetwork(nn.Module):
             return configuration == self.space.largest
         return is_home and self.own_statistics == "private"
 
-    def can_evaluate(self, configuration):
+    def can_evaluate(self, configuration: Configuration | str) -> bool:
         """Whether the configuration runs in evaluation: it was calibrated, or running statistics are its own."""
         configuration = self.space.check(configuration)
         return self._private_index(configuration)[1] or self.find_statistics(configuration) is not None
 
     # ---- Statistics ----------------------------------------------------------------------------------------------
 
-    def set_statistics(self, statistics):
-        """Add or replace the BNStatistics of configurations (a dict); they take the parameters' device and dtype."""
-        like = next(self.parameters())
-        moved = {self.space.check(c): s.map(lambda tensor: tensor.to(like)) for c, s in statistics.items()}
-        self._replace_statistics({**self.statistics, **moved})
+    def set_statistics(self, statistics: Mapping[Configuration, BNStatistics]) -> None:
+        """Add or replace the BNStatistics of configurations; they take the parameters' device and dtype.
+
+        Raises ValueError that names the configuration and the norm: for a configuration outside the space, a norm that is
+        missing or unknown, a wrong shape, a value that is not finite, a negative variance.
+        """
+        like, moved = next(self.parameters()), {}
+        for configuration, values in statistics.items():
+            configuration = self.space.check(configuration)
+            self._check_statistics(configuration, values)
+            moved[configuration] = values.map(lambda tensor: tensor.to(like))
+        with self._lock:
+            self._replace_statistics({**self.statistics, **moved})
+
+    def _check_statistics(self, configuration, statistics):
+        index, _ = self._private_index(configuration)
+        width, private = self._layer_widths(configuration.width), self.private_by is not None
+        needed = [name for name in self._norms if not private or name.endswith(f".norms.{index}")]
+        for title, values in (("mean", statistics.mean), ("variance", statistics.variance)):
+            problems = [f"norm '{name}' is missing" for name in needed if name not in values]
+            problems += [f"there is no norm '{name}'" for name in values if name not in self._norms]
+            for name in values.keys() & self._norms.keys():
+                channels = self._norms[name].rule.at(width)
+                if tuple(values[name].shape) != (channels,):
+                    problems.append(f"norm '{name}' has the shape {tuple(values[name].shape)}, not ({channels},)")
+            if not problems and not _is_sound(torch.cat(list(values.values())), title):
+                legal = "finite" if title == "mean" else "finite and 0 or more"
+                unsound = sorted(name for name, tensor in values.items() if not _is_sound(tensor, title))
+                problems = [f"norm '{name}' has values that are not {legal}" for name in unsound]
+            if problems:
+                more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+                raise ValueError(
+                    f"statistics of configuration {configuration}, {title}: {problems[0]}{more}; calibrate again: "
+                    "`python tools/run_net.py --cfg CONFIG.yaml TRAIN.ENABLE False`"
+                )
 
     def _replace_statistics(self, statistics):
         self.statistics = MappingProxyType(statistics)
-        self._plans = {}
-        self.activate(self.active)
+        self._plans, self._twins = {}, {}
+        self._activate(self.active)
 
-    def find_statistics(self, configuration):
+    def find_statistics(self, configuration: Configuration) -> BNStatistics | None:
         """The statistics of `configuration`, or of one with the same signature and sizes; None if there are none."""
         if configuration in self.statistics:
             return self.statistics[configuration]
@@ -222,20 +388,19 @@ class AdaptiveNetwork(nn.Module):
     def _statistics_key(self, configuration):
         return self.network_key(configuration.width), configuration.spatial, configuration.temporal
 
-    def network_key(self, width):
+    def network_key(self, width: float | tuple[float, ...]) -> tuple:
         """What tells networks apart: the signature, and the width itself where it has norms of its own."""
         return self.signature(width), width if self.private_by == "width" else None
 
-    def _refuse_uncalibrated(self):
-        if not self._runs_in_eval:
-            known = f"calibrated are {len(self.statistics)}, such as {next(iter(self.statistics))}" if self.statistics else "none is"
-            raise NotCalibratedError(
-                f"configuration {self.active} was never calibrated ({known}), and batch norm statistics of another one are "
-                "wrong for it: run `python tools/run_net.py --cfg CONFIG.yaml TRAIN.ENABLE False`, or call "
-                "mutual3d.evaluation.calibrate(model, ...) for it"
-            )
+    def _not_calibrated(self, configuration):
+        known = f"calibrated are {len(self.statistics)}, such as {next(iter(self.statistics))}" if self.statistics else "none is"
+        return NotCalibratedError(
+            f"configuration {configuration} was never calibrated ({known}), and batch norm statistics of another one are "
+            "wrong for it: run `python tools/run_net.py --cfg CONFIG.yaml TRAIN.ENABLE False`, or call "
+            "mutual3d.evaluation.calibrate(model, ...) for it"
+        )
 
-    def subnetwork(self, configuration):
+    def subnetwork(self, configuration: Configuration | str) -> "PlainNetwork":
         """A plain `nn.Sequential` of ordinary layers with the weights of `configuration`.
 
         Its batch norms hold the first channels of the running statistics, which are right for training and for
@@ -245,12 +410,13 @@ class AdaptiveNetwork(nn.Module):
         index, _ = self._private_index(configuration)
         width = self._layer_widths(configuration.width)
         stages = OrderedDict((name, _plain(stage, width, index)) for name, stage in self.named_children())
-        return PlainNetwork(stages).train(self.training)
+        facts = {"takes": self.takes, "classifier_name": self.classifier_name, "norm_pairs": self.norm_pairs}
+        return PlainNetwork(stages, **facts).train(self.training)
 
-    def extract(self, configuration, fold_bn=False):
+    def extract(self, configuration: Configuration | str, fold_bn: bool = False) -> "PlainNetwork":
         """A plain `nn.Sequential` without slimmable layers that gives this network's outputs at `configuration`.
 
-        fold_bn: fold every norm into the convolution before it, where one is (evaluation only).
+        fold_bn: fold every norm into its convolution where the two are declared a pair (`NormPairs`; evaluation only).
         Raises ValueError outside the space and NotCalibratedError when there are no statistics.
         """
         configuration = self.space.check(configuration)
@@ -260,28 +426,130 @@ class AdaptiveNetwork(nn.Module):
             _load_statistics(network, statistics)
         elif not self._private_index(configuration)[1]:
             raise NotCalibratedError(f"configuration {configuration} was never calibrated and cannot be extracted")
-        return _fold_norms(network) if fold_bn else network
+        return fold_norms(network) if fold_bn else network
+
+    # ---- Copies and moves ----------------------------------------------------------------------------------------
 
     def _apply(self, function, recurse=True):
         """Statistics follow the parameters to another device or dtype."""
         super()._apply(function, recurse)
-        self._replace_statistics({c: s.map(function) for c, s in self.statistics.items()})
+        with self._lock:
+            self._replace_statistics({c: s.map(function) for c, s in self.statistics.items()})
         return self
 
-    def __deepcopy__(self, memo):
-        """A copy with its own parameters; plans are about the original's layers and are made anew."""
+    def __getstate__(self) -> dict:
+        """What a pickle carries: plans and twins are about these very layers, and a lock belongs to one process."""
+        left_out = ("_plans", "_twins", "_lock", "_owner")
+        state = {key: value for key, value in vars(self).items() if key not in left_out}
+        return {**state, "statistics": dict(self.statistics)}
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__({**state, "statistics": MappingProxyType(state["statistics"])})
+        self._start_threads()
+        self._plans, self._twins = {}, {}
+        self._activate(self.active)
+
+    def __deepcopy__(self, memo: dict) -> "AdaptiveNetwork":
+        """A copy with its own parameters; statistics are never changed in place, and shared."""
         twin = self.__class__.__new__(self.__class__)
         memo[id(self)] = twin
-        state = {key: value for key, value in vars(self).items() if key not in ("_plans", "statistics")}
-        vars(twin).update(copy.deepcopy(state, memo), _plans={}, statistics=MappingProxyType(dict(self.statistics)))
-        return twin.activate(twin.active)
+        state = self.__getstate__()
+        statistics = state.pop("statistics")
+        twin.__setstate__({**copy.deepcopy(state, memo), "statistics": statistics})
+        return twin
 
 
-class PlainNetwork(nn.Sequential):
+class ConfigurationView(nn.Module):
+    """A network or a deployed model at one configuration, for as many threads as hold it: `model.at(c)`.
+
+    It has no weights of its own: parameters, statistics, device and dtype are the model's, and follow it. It evaluates,
+    whatever mode the model is in. Called as the model is.
+    """
+
+    def __init__(self, model: nn.Module, configuration: Configuration) -> None:
+        super().__init__()
+        self.model, self.configuration, self.training = model, configuration, False
+
+    def forward(self, *inputs: Inputs, **options: torch.Tensor | None) -> torch.Tensor:
+        return self.model(*inputs, configuration=self.configuration, **options)
+
+    def train(self, mode: bool = True) -> "ConfigurationView":
+        """Nothing: a view only evaluates, and the mode of the model is the model's."""
+        return self
+
+    def extra_repr(self) -> str:
+        return f"configuration={self.configuration}"
+
+
+class PlainNetwork(NormPairs, nn.Sequential):
     """Stages of ordinary layers; takes what AdaptiveNetwork.forward takes, at the size that it was made for."""
 
-    def forward(self, pathways, boxes=None):
-        return _run_stages(self, pathways, boxes)
+    def __init__(
+        self,
+        stages: "OrderedDict[str, nn.Module]",
+        takes: str = "clips",
+        classifier_name: str | None = None,
+        norm_pairs: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(stages)
+        self.takes, self.classifier_name, self.norm_pairs = takes, classifier_name, tuple(norm_pairs)
+
+    def forward(self, pathways: Inputs, boxes: torch.Tensor | None = None) -> torch.Tensor:
+        return _run_stages(self, _as_inputs(pathways, self.takes), boxes)
+
+
+def _as_inputs(inputs, takes):
+    """What the first stage takes; ValueError, with the right form, for anything else."""
+    if isinstance(inputs, torch.Tensor):
+        if takes == "images" and inputs.ndim == 4:
+            return inputs
+        if takes == "clips" and inputs.ndim == 5:
+            return [inputs]
+    elif takes != "images" and isinstance(inputs, (list, tuple)) and all(isinstance(x, torch.Tensor) for x in inputs):
+        return inputs
+    form = {
+        "images": "images as one tensor B, 3, s, s",
+        "clips": "a clip B, 3, t, s, s, or a list of one",
+        "pathways": "a list of pathways, which network.fit_clip(clip) makes of a full-size clip",
+    }[takes]
+    given = f"a tensor {tuple(inputs.shape)}" if isinstance(inputs, torch.Tensor) else f"a {type(inputs).__name__}"
+    raise ValueError(f"the network was given {given}: give {form}")
+
+
+def _check_classifier(network, name):
+    """The classifier that a network names must be there."""
+    if name is None:
+        return
+    if not isinstance(dict(network.named_modules()).get(name), (nn.Linear, nn.modules.conv._ConvNd)):
+        raise ValueError(f"classifier_name is '{name}', and the network has no linear layer or convolution of that name")
+
+
+def _is_sound(tensor, title):
+    return bool(torch.isfinite(tensor).all()) and (title == "mean" or bool((tensor >= 0).all()))
+
+
+def _keep(cache, key, value, limit):
+    """Put a value into a cache, the oldest ones out. Callers hold the lock; readers need none."""
+    while len(cache) >= limit and key not in cache:
+        del cache[next(iter(cache))]
+    cache[key] = value
+
+
+def _share(module, twins):
+    """A module of the same class and attributes over the same parameters and buffers, its children likewise.
+
+    twins: {id of a module: its twin}, which it fills. The dicts that hold parameters and buffers are the module's own, so
+    that whatever is put into them later, by a move to a device or a load, is seen here too.
+    """
+    if id(module) not in twins:
+        twin = twins[id(module)] = module.__class__.__new__(module.__class__)
+        vars(twin).update(vars(module))
+        vars(twin).pop("_compiled_call_impl", None)
+        children = module._modules.items()
+        vars(twin)["_modules"] = {
+            name: None if child is None else _share(child, twins) for name, child in children
+        }
+    return twins[id(module)]
 
 
 def _run_stages(network, pathways, boxes):
@@ -313,16 +581,3 @@ def _load_statistics(network, statistics):
         norm = network.get_submodule(re.sub(r"\.norms\.\d+$", "", name))
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(statistics.variance[name])
-
-
-def _fold_norms(module):
-    """Fold each norm into the convolution registered just before it; blocks here register them in that order."""
-    previous = None
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and isinstance(previous, nn.modules.conv._ConvNd):
-            setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
-            setattr(module, name, nn.Identity())
-        else:
-            _fold_norms(child)
-        previous, previous_name = child, name
-    return module

@@ -4,10 +4,11 @@ Names of children are PySlowFast's, so that its checkpoints load: `pathway0_res1
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import torch.nn as nn
 
-from mutual3d.layers import SlimmableBatchNorm3d, SlimmableConv3d
+from mutual3d.layers import NormPairs, PairedSequential, SlimmableBatchNorm3d, SlimmableConv3d
 
 
 class PathwayStage(nn.Module):
@@ -32,7 +33,7 @@ class PathwayStage(nn.Module):
         return x
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(NormPairs):
     """relu(shortcut(x) + branch2(x)); the shortcut is `branch1`, `branch1_bn` where shapes change, else x itself."""
 
     def __init__(self, branch2, in_channels, out_channels, stride=1):
@@ -41,6 +42,7 @@ class ResidualBlock(nn.Module):
         if self.has_projection:
             self.branch1 = conv3d(in_channels, out_channels, 1, stride=(1, stride, stride))
             self.branch1_bn = SlimmableBatchNorm3d(out_channels)
+            self.norm_pairs = (("branch1", "branch1_bn"),)
         self.branch2 = branch2
         self.relu = nn.ReLU(inplace=True)
 
@@ -56,9 +58,10 @@ def conv3d(in_channels, out_channels, kernel_size, stride=1, dilation=(1, 1, 1),
     return SlimmableConv3d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
 
 
-def chain(**parts):
-    """`nn.Sequential` with names; parts that are None are left out."""
-    return nn.Sequential(OrderedDict((name, part) for name, part in parts.items() if part is not None))
+def chain(norm_pairs: Iterable[tuple[str, str]] = (), **parts: nn.Module | None) -> PairedSequential:
+    """`nn.Sequential` with names; parts that are None are left out. norm_pairs: see `NormPairs`."""
+    present = OrderedDict((name, part) for name, part in parts.items() if part is not None)
+    return PairedSequential(present, norm_pairs=norm_pairs)
 
 
 def initialize(network, *, fc_std=0.01, zero_init_final_bn=False):

@@ -1,9 +1,16 @@
 """From a name and plain arguments, or from a config, to an adaptive network."""
 
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
 from fvcore.common.registry import Registry
 
 from mutual3d.sampling import SearchSpace
+from mutual3d.utils.checkpoint import check_weights, refuse_shared_memory
 
+from .adaptive import AdaptiveNetwork
+from .arguments import brief, check_arguments, check_private_norms, check_signature, read_space
 from .mobilenet import build_mobilenet_v1, build_mobilenet_v2, build_mobilenet_v3
 from .resnet2d import build_resnet2d
 from .resnet3d import build_slow, build_slowfast
@@ -26,31 +33,70 @@ _BUILDERS = {
 
 
 BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size"}
+OWN_STATISTICS = ("largest", "private", "none")
 
 
 def create_model(
-    name, *, space, batchnorm="calibrated", own_statistics="largest", interpolated_sizes=(), **arguments
-):  # fmt: skip
+    name: str,
+    *,
+    space: SearchSpace | Mapping,
+    batchnorm: str = "calibrated",
+    own_statistics: str = "largest",
+    interpolated_sizes: Sequence[int] = (),
+    **arguments,
+) -> AdaptiveNetwork:
     """The network `name` for `space`, a SearchSpace or its fields as a dict.
 
     batchnorm: calibrated, private_width or private_size (MUTUAL.BATCHNORM). own_statistics: whose running statistics
     training keeps, largest, private or none (see AdaptiveNetwork). interpolated_sizes: spatial sizes beside the trained
-    ones, each with norms between its neighbours'. Raises ValueError for an unknown name.
+    ones, each with norms between its neighbours'. arguments: those of the network's builder. Raises ValueError, with the
+    legal values, for an unknown name, an argument that the network does not have or lacks, and a value of the wrong type
+    or outside its limits.
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"there is no network '{name}': choose among {', '.join(_BUILDERS)}")
-    space = space if isinstance(space, SearchSpace) else SearchSpace(**space)
-    if batchnorm not in BATCHNORMS:
-        raise ValueError(f"MUTUAL.BATCHNORM is '{batchnorm}': choose among {', '.join(BATCHNORMS)}")
+    if not isinstance(name, str) or name not in _BUILDERS:
+        raise ValueError(f"there is no network {brief(name)}: choose among {', '.join(_BUILDERS)}")
+    if not isinstance(batchnorm, str) or batchnorm not in BATCHNORMS:
+        raise ValueError(f"MUTUAL.BATCHNORM is {brief(batchnorm)}: choose among {', '.join(BATCHNORMS)}")
+    if own_statistics not in OWN_STATISTICS:
+        raise ValueError(f"own_statistics is {brief(own_statistics)}: choose among {', '.join(OWN_STATISTICS)}")
+    space = read_space(space)
+    check_signature(name, _BUILDERS[name], {"space": space, **arguments})
+    check_arguments(name, {**arguments, "interpolated_sizes": interpolated_sizes})
+    if batchnorm == "private_size":
+        check_private_norms(space, interpolated_sizes)
     network = _BUILDERS[name](space=space, **arguments)
     network.own_statistics = own_statistics
     if BATCHNORMS[batchnorm]:
         network.make_norms_private(BATCHNORMS[batchnorm])
-    network.activate(network.space.largest)
+    network._activate(network.space.largest)
     shared = {"name": name, "space": _plain_space(space), "batchnorm": batchnorm, "own_statistics": own_statistics}
     network.arguments = {**shared, **arguments}
     for size in interpolated_sizes:
         network.add_size(size)
+    return network
+
+
+def load_network(arguments: Mapping, state: Mapping[str, torch.Tensor], source: str | os.PathLike) -> AdaptiveNetwork:
+    """The network that a file describes, with the file's weights, on the CPU in the memory format that is fastest there.
+
+    arguments: of `create_model`; state: the state dict; source: the file's name for messages. A file cannot ask for more
+    than it holds: the arguments have limits, and the network is built without memory first, where its shapes must be those
+    of the weights. Raises ValueError that names the file, the entry and the fix.
+    """
+    if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
+        raise ValueError(f"'{source}': model_arguments is {brief(arguments)}: it must be the dict of create_model's arguments")
+    missing = [key for key in ("name", "space") if key not in arguments]
+    if missing:
+        raise ValueError(f"'{source}': model_arguments lacks {' and '.join(missing)}: give a checkpoint that a run wrote")
+    refuse_shared_memory(state, source)
+    try:
+        with torch.device("meta"):
+            draft = create_model(**arguments)
+    except Exception as error:  # arguments of a stranger's: what they break is of any kind
+        raise ValueError(f"'{source}': model_arguments describe no network: {error}") from error
+    state = check_weights(draft, state, source)
+    network = create_model(**arguments).place(torch.device("cpu"))
+    network.load_state_dict(state)
     return network
 
 

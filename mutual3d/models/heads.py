@@ -4,7 +4,7 @@ import torch
 import torch.nn as nn
 from torchvision.ops import RoIAlign
 
-from mutual3d.layers import FixedChannels, SlimmableBatchNorm3d, SlimmableLinear
+from mutual3d.layers import FixedChannels, NormPairs, SlimmableBatchNorm3d, SlimmableLinear
 
 from .blocks import conv3d
 
@@ -56,12 +56,14 @@ class ResNetHead(nn.Module):
         return self.projection(self.dropout(pooled))
 
 
-class X3DHead(nn.Module):
+class X3DHead(NormPairs):
     """B, C, T, H, W -> conv_5 -> norm -> ReLU -> pool -> lin_5 -> ReLU -> dropout -> projection -> logits.
 
     `lin_5` keeps all its outputs at every width, so that the classifier always reads the same features. The logits are
     B, K of the clips; with `detection` (see `make_pool`), N, K of the boxes N, 5 given beside the pathways.
     """
+
+    norm_pairs = (("conv_5", "conv_5_bn"),)
 
     def __init__(self, in_channels, inner_channels, features, num_classes, dropout_rate, detection=None):
         super().__init__()

@@ -1,11 +1,13 @@
 """Networks of images (paper, 3 and 6.1): an adaptive network of one frame, and the parts that its backbones share."""
 
 import functools
+from collections.abc import Iterable, Iterator, Mapping
 
+import torch
 import torch.nn as nn
 
-from mutual3d.layers import ScaledChannels, SlimmableBatchNorm2d, SlimmableConv2d
-from mutual3d.sampling import fit_clips
+from mutual3d.layers import PairedSequential, ScaledChannels, SlimmableBatchNorm2d, SlimmableConv2d
+from mutual3d.sampling import Configuration, SearchSpace, fit_clips
 
 from .adaptive import AdaptiveNetwork
 
@@ -16,15 +18,26 @@ class AdaptiveImageNetwork(AdaptiveNetwork):
     Raises ValueError when the space has clips of more than one frame.
     """
 
-    def __init__(self, stages, space):
+    takes = "images"
+
+    def __init__(
+        self,
+        stages: Mapping[str, nn.Module],
+        space: SearchSpace,
+        *,
+        classifier_name: str | None = None,
+        norm_pairs: Iterable[tuple[str, str]] = (),
+    ) -> None:
         if tuple(space.temporal_sizes) != (1,):
             raise ValueError(
                 f"an image network has one frame and the temporal sizes are {list(space.temporal_sizes)}: "
                 "set MUTUAL.TEMPORAL_SIZES to [1] and DATA.NUM_FRAMES to 1"
             )
-        super().__init__(stages, space)
+        super().__init__(stages, space, classifier_name=classifier_name, norm_pairs=norm_pairs)
 
-    def fit_clips(self, images, configurations):
+    def fit_clips(
+        self, images: torch.Tensor, configurations: Iterable[Configuration]
+    ) -> Iterator[tuple[Configuration, torch.Tensor]]:
         """Yield (configuration, images B, 3, s, s) of full-size images B, 3, H, W, or of clips B, 3, 1, H, W of them."""
         clips = images if images.ndim == 5 else images.unsqueeze(2)
         for configuration, fitted in fit_clips(clips, configurations, self.space):
@@ -48,7 +61,7 @@ def conv_norm(in_channels, out_channels, kernel_size=1, stride=1, *, depthwise=F
     """
     groups = in_channels.full if depthwise else 1
     parts = [conv2d(in_channels, out_channels, kernel_size, stride, groups), SlimmableBatchNorm2d(out_channels, **norm)]
-    return nn.Sequential(*parts, *([activation()] if activation else []))
+    return PairedSequential(*parts, *([activation()] if activation else []), norm_pairs=[("0", "1")])
 
 
 def global_pool():

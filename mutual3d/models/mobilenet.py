@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from mutual3d.layers import (
     ExpandedChannels,
     FixedChannels,
+    PairedSequential,
     SlimmableBatchNorm2d,
     SlimmableLinear,
     SqueezedChannels,
@@ -74,12 +75,9 @@ def v2_block(in_channels, out_channels, expansion, stride):
     """1x1 to `expansion` times the inputs, depthwise 3x3 (stride), 1x1 without activation; a norm follows each."""
     inner = ExpandedChannels(in_channels, expansion)
     expand = [] if expansion == 1 else [conv_norm(in_channels, inner, activation=relu6)]
-    branch = nn.Sequential(
-        *expand,
-        conv_norm(inner, inner, 3, stride, depthwise=True, activation=relu6),
-        conv2d(inner, out_channels),
-        SlimmableBatchNorm2d(out_channels),
-    )
+    spatial = conv_norm(inner, inner, 3, stride, depthwise=True, activation=relu6)
+    parts = [*expand, spatial, conv2d(inner, out_channels), SlimmableBatchNorm2d(out_channels)]
+    branch = PairedSequential(*parts, norm_pairs=[(str(len(parts) - 2), str(len(parts) - 1))])
     return InvertedResidual("conv", branch, in_channels, out_channels, stride)
 
 
@@ -178,6 +176,7 @@ def build_mobilenet_v3(*, space, num_classes, dropout_rate=0.2, fc_init_std=0.01
 
 
 def _network(features, classifier, space, fc_init_std):
-    network = AdaptiveImageNetwork({"features": features, "pool": global_pool(), "classifier": classifier}, space)
+    stages = {"features": features, "pool": global_pool(), "classifier": classifier}
+    network = AdaptiveImageNetwork(stages, space, classifier_name=f"classifier.{len(classifier) - 1}")
     initialize(network, fc_std=fc_init_std)
     return network

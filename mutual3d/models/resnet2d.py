@@ -2,7 +2,7 @@
 
 import torch.nn as nn
 
-from mutual3d.layers import ExpandedChannels, FixedChannels, SlimmableBatchNorm2d, SlimmableLinear
+from mutual3d.layers import ExpandedChannels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
 
 from .blocks import initialize
 from .images import AdaptiveImageNetwork, conv2d, conv_norm, gentle_strides, global_pool, scaled_channels
@@ -11,7 +11,7 @@ from .images import AdaptiveImageNetwork, conv2d, conv_norm, gentle_strides, glo
 DEPTHS = {18: ((2, 2, 2, 2), 1), 34: ((3, 4, 6, 3), 1), 50: ((3, 4, 6, 3), 4), 101: ((3, 4, 23, 3), 4)}
 
 
-class ImageResidualBlock(nn.Module):
+class ImageResidualBlock(NormPairs):
     """relu(shortcut(x) + branch(x)): convolutions conv1, conv2, ... each with its norm, a ReLU between two of them.
 
     The shortcut is `downsample` (1x1, norm) where shapes change, else x itself.
@@ -23,6 +23,7 @@ class ImageResidualBlock(nn.Module):
         for i, convolution in enumerate(convolutions, start=1):
             self.add_module(f"conv{i}", convolution)
             self.add_module(f"bn{i}", SlimmableBatchNorm2d(convolution.out_rule))
+        self.norm_pairs = tuple((f"conv{i}", f"bn{i}") for i in range(1, self.depth + 1))
         self.relu = nn.ReLU(inplace=True)
         is_same = stride == 1 and in_channels == out_channels
         self.downsample = None if is_same else conv_norm(in_channels, out_channels, stride=stride)
@@ -101,7 +102,7 @@ def build_resnet2d(
         "dropout": nn.Dropout(dropout_rate),
         "fc": SlimmableLinear(channels[-1], num_classes),
     }
-    network = AdaptiveImageNetwork(stages, space)
+    network = AdaptiveImageNetwork(stages, space, classifier_name="fc", norm_pairs=[("conv1", "bn1")])
     initialize(network, fc_std=fc_init_std)
     if zero_init_final_bn:
         network.apply(_start_at_zero)

@@ -1,7 +1,8 @@
 """Slow and SlowFast (Feichtenhofer et al., ICCV 2019) with slimmable layers; children named as in PySlowFast."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import torch.nn as nn
 
@@ -28,6 +29,7 @@ FAST_KERNELS = (5, 3, 3, 3, 3)
 def resnet_stem(out_channels, temporal_kernel):
     """kx7x7 convolution with stride 2 in space, norm, ReLU, 1x3x3 max-pool with stride 2 in space."""
     return chain(
+        norm_pairs=[("conv", "bn")],
         conv=conv3d(FixedChannels(3), out_channels, (temporal_kernel, 7, 7), stride=(1, 2, 2)),
         bn=SlimmableBatchNorm3d(out_channels),
         relu=nn.ReLU(inplace=True),
@@ -39,6 +41,7 @@ def bottleneck(in_channels, out_channels, temporal_kernel, stride, dilation):
     """kx1x1 -> 1x3x3 (stride, dilation) -> 1x1x1, a quarter of the channels inside, each followed by a norm."""
     inner = ExpandedChannels(out_channels, 1 / 4)
     branch2 = chain(
+        norm_pairs=[("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn")],
         a=conv3d(in_channels, inner, (temporal_kernel, 1, 1)),
         a_bn=SlimmableBatchNorm3d(inner),
         a_relu=nn.ReLU(inplace=True),
@@ -87,6 +90,15 @@ class ResNetShape:
         return resnet_stage(in_channels, out_channels, *options)
 
 
+def read_shape(arguments: Mapping) -> ResNetShape:
+    """A ResNetShape of arguments by name; ValueError for a name that it does not have."""
+    legal = [field.name for field in fields(ResNetShape)]
+    unknown = [name for name in arguments if name not in legal]
+    if unknown:
+        raise ValueError(f"the network has no argument '{unknown[0]}': of its shape there are {', '.join(legal)}")
+    return ResNetShape(**arguments)
+
+
 def check_stages(strides, dilations):
     """Raises ValueError unless both give the four stages values of 1 or more."""
     for key, values in (("SPATIAL_STRIDES", strides), ("SPATIAL_DILATIONS", dilations)):
@@ -107,13 +119,14 @@ def build_slow(
 
     detection: None, or arguments of BoxPool: the network then classifies boxes. Other arguments are of ResNetShape.
     """
-    shape = ResNetShape(**shape)
+    shape = read_shape(shape)
     stem, stages = slow_channels(space, shape.width_per_group)
     children = {"s1": PathwayStage([{"stem": resnet_stem(stem, SLOW_KERNELS[0])}])}
     for i, (inputs, outputs) in enumerate(zip([stem, *stages], stages)):
         children[f"s{i + 2}"] = PathwayStage([shape.stage(i, inputs, outputs, SLOW_KERNELS)])
     children["head"] = ResNetHead(stages[-1], num_classes, dropout_rate, detection)
-    return _finished(AdaptiveNetwork(children, space), fc_init_std, zero_init_final_bn)
+    network = AdaptiveNetwork(children, space, classifier_name="head.projection")
+    return _finished(network, fc_init_std, zero_init_final_bn)
 
 
 def build_slowfast(
@@ -126,7 +139,7 @@ def build_slowfast(
     arguments are PySlowFast's `SLOWFAST.*` keys, and those of `build_slow`. Raises ValueError for a Fast pathway without
     channels.
     """
-    shape = ResNetShape(**shape)
+    shape = read_shape(shape)
     stem, stages = slow_channels(space, shape.width_per_group)
     slow, fast = [stem, *stages], fast_channels([stem, *stages], beta_inv)
     children = {"s1": PathwayStage([{"stem": resnet_stem(c[0], k[0])} for c, k in _both(slow, fast)])}
@@ -141,8 +154,9 @@ def build_slowfast(
         ])
     children["head"] = ResNetHead(JoinedChannels(slow[-1], fast[-1].count), num_classes, dropout_rate, detection)
     network = AdaptiveNetwork(
-        children, space, functools.partial(slow_and_fast, alpha=alpha), alpha * space.temporal_sizes[-1]
-    )
+        children, space, functools.partial(slow_and_fast, alpha=alpha), alpha * space.temporal_sizes[-1],
+        classifier_name="head.projection",
+    )  # fmt: skip
     return _finished(network, fc_init_std, zero_init_final_bn)
 
 

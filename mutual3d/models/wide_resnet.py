@@ -2,18 +2,20 @@
 
 import torch.nn as nn
 
-from mutual3d.layers import FixedChannels, SlimmableBatchNorm2d, SlimmableLinear
+from mutual3d.layers import FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
 
 from .blocks import initialize
 from .images import AdaptiveImageNetwork, conv2d, global_pool, scaled_channels
 
 
-class PreactivationBlock(nn.Module):
+class PreactivationBlock(NormPairs):
     """x -> bn1 -> ReLU -> conv1 (stride) -> bn2 -> ReLU -> dropout -> conv2 -> plus the shortcut.
 
     The shortcut is x, or, where shapes change, a 1x1 convolution of what conv1 takes. bn1 follows a sum and no
     convolution: folding leaves it.
     """
+
+    norm_pairs = (("conv1", "bn2"),)
 
     def __init__(self, in_channels, out_channels, stride, dropout_rate):
         super().__init__()
@@ -50,6 +52,6 @@ def build_wide_resnet(*, space, num_classes, depth=28, widen_factor=10, dropout_
         stages[f"layer{i + 1}"] = nn.Sequential(*blocks)
     stages |= {"bn": SlimmableBatchNorm2d(channels), "relu": nn.ReLU(inplace=True), "pool": global_pool()}
     stages["fc"] = SlimmableLinear(channels, num_classes)
-    network = AdaptiveImageNetwork(stages, space)
+    network = AdaptiveImageNetwork(stages, space, classifier_name="fc")
     initialize(network, fc_std=fc_init_std)
     return network

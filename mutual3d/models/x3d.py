@@ -25,6 +25,7 @@ BASE_DEPTHS = (1, 2, 5, 3)
 def x3d_stem(out_channels):
     """Spatial 1x3x3 with stride 2, then depthwise in time 5x1x1, norm, ReLU."""
     return chain(
+        norm_pairs=[("conv", "bn")],
         conv_xy=conv3d(FixedChannels(3), out_channels, (1, 3, 3), stride=(1, 2, 2)),
         conv=conv3d(out_channels, out_channels, (5, 1, 1), groups=out_channels.full),
         bn=SlimmableBatchNorm3d(out_channels),
@@ -36,6 +37,7 @@ def x3d_block(in_channels, out_channels, bottleneck_factor, stride, dilation, wi
     """1x1x1 -> depthwise 3x3x3 (stride, dilation) -> squeeze-excite -> Swish -> 1x1x1, each followed by a norm."""
     inner = ExpandedChannels(out_channels, bottleneck_factor)
     branch2 = chain(
+        norm_pairs=[("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn")],
         a=conv3d(in_channels, inner, 1),
         a_bn=SlimmableBatchNorm3d(inner),
         a_relu=nn.ReLU(inplace=True),
@@ -100,6 +102,6 @@ def build_x3d(
         children[f"s{i + 2}"] = x3d_stage(inputs, outputs, depth, bottleneck_factor, strides[i], dilations[i])
     inner = ExpandedChannels(stages[-1], bottleneck_factor)
     children["head"] = X3DHead(stages[-1], inner, dim_c5, num_classes, dropout_rate, detection)
-    network = AdaptiveNetwork(children, space)
+    network = AdaptiveNetwork(children, space, classifier_name="head.projection")
     initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
     return network

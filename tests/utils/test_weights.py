@@ -12,6 +12,8 @@ NO_WEIGHTS = [{}, [1], torch.zeros(2), {"epoch": 3}, {"model_state": None}, {"mo
 
 
 class Network(nn.Module):
+    classifier_name = "head.projection"
+
     def __init__(self, num_classes=4, features=6, depth=1):
         super().__init__()
         self.body = nn.Sequential(*[nn.Linear(features, features) for _ in range(depth)])
@@ -76,3 +78,85 @@ def test_missing_entries_are_listed():
     assert "(8 of 9 entries fit)" in message
     assert "missing in the file: norm.running_mean" in message
     assert "unknown" not in message and "shape" not in message
+
+
+# ---- names that a wrapper changed -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_the_prefixes_of_wrappers_are_left_out_and_that_is_said(prefix, caplog):
+    source, model = Network(), Network()
+    load_weights(model, {prefix + key: value for key, value in source.state_dict().items()}, "zoo.pyth")
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in source.state_dict().items())
+    assert f"'zoo.pyth': the prefix '{prefix}', a wrapper's, is left out of 9 names" in caplog.text
+
+
+def test_real_wrappers_write_such_names(caplog):
+    source, model = Network(), Network()
+    source.body = torch.compile(source.body)
+    load_weights(model, nn.DataParallel(source).state_dict(), "zoo.pyth")
+    assert torch.equal(model.norm.weight, source.norm.weight) and "of 9 names" in caplog.text
+    assert torch.equal(model.body.state_dict()["0.weight"], source.body.state_dict()["_orig_mod.0.weight"])
+
+
+def test_a_network_whose_own_names_begin_so_keeps_them(caplog):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = Network()
+
+    source, model = Wrapped(), Wrapped()
+    load_weights(model, source.state_dict(), "zoo.pyth")
+    assert torch.equal(model.module.body[0].weight, source.module.body[0].weight) and not caplog.text
+
+
+def test_weights_under_both_names_are_refused():
+    state = Network().state_dict()
+    message = load_error(Network(), {**state, "module.norm.bias": state["norm.bias"]})
+    assert "'zoo.pyth' holds the same weights twice" in message and "twice: norm.bias" in message
+
+
+def test_entries_that_the_file_does_not_have_are_not_counted_as_fitting():
+    message = load_error(Network(), {f"encoder.{key}": value for key, value in Network().state_dict().items()})
+    assert "(0 of 8 entries fit)" in message
+
+
+# ---- numbers that cannot be weights -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key, value, word", [
+    ("body.0.weight", float("nan"), "not finite"),
+    ("head.projection.bias", float("inf"), "not finite"),
+    ("norm.running_var", -1.0, "negative"),
+])  # fmt: skip
+def test_weights_that_cannot_be_right_are_named_and_nothing_is_loaded(key, value, word):
+    state = Network().state_dict()
+    state[key].flatten()[1] = value
+    message = load_error(Network(), state)
+    assert "'zoo.pyth' holds weights that cannot be right (1 of 9 entries)" in message
+    assert f"damaged: {key} ({word})" in message and "take an older checkpoint" in message
+
+
+@pytest.mark.parametrize("value", [3, "text", None, [1.0], torch.zeros(6, dtype=torch.complex64), torch.zeros(6).to_sparse()])
+def test_entries_that_are_no_weights_are_named(value):
+    message = load_error(Network(), {**Network().state_dict(), "norm.bias": value})
+    assert "'zoo.pyth' holds entries that are no weights" in message and "norm.bias" in message
+
+
+def test_a_classifier_of_any_name_is_reset_where_the_network_says_it_and_refused_where_it_does_not():
+    class Named(nn.Module):
+        classifier_name = "top"
+
+        def __init__(self, classes):
+            super().__init__()
+            self.body, self.top = nn.Linear(6, 6), nn.Linear(6, classes)
+
+    class Nameless(Named):
+        classifier_name = None
+
+    assert "was made for 9 classes and this network has 4" in load_error(Named(4), Named(9).state_dict())
+    model, source = Named(4), Named(9)
+    load_weights(model, source.state_dict(), "zoo.pyth", reset_head=True)
+    assert torch.equal(model.body.weight, source.body.weight) and len(model.top.weight) == 4
+    with pytest.raises(ValueError, match="zoo.pyth.*Nameless does not say which layer.*classifier_name"):
+        load_weights(Nameless(4), source.state_dict(), "zoo.pyth", reset_head=True)

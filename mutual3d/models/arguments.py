@@ -1,0 +1,156 @@
+"""What the arguments of networks may be: types and limits, so that no file and no typo asks for endless work."""
+
+import dataclasses
+import inspect
+import math
+import numbers
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mutual3d.sampling import SearchSpace
+
+
+class Limit(NamedTuple):
+    """Legal values of a number, both ends included but for `above`; of each number of a list of at most `most_entries`."""
+
+    kind: type
+    least: float
+    most: float
+    above: bool = False
+    most_entries: int | None = None
+
+
+# What a network's shapes cannot show, such as strides, is bounded by what is known to be useful, generously.
+LIMITS: dict[str, Limit] = {
+    "num_classes": Limit(int, 1, 1_000_000),
+    "depth": Limit(int, 1, 2000),
+    "width_per_group": Limit(int, 1, 4096),
+    "widen_factor": Limit(int, 1, 1000),
+    "width_factor": Limit(float, 0, 64, above=True),
+    "depth_factor": Limit(float, 0, 50, above=True),
+    "bottleneck_factor": Limit(float, 0, 64, above=True),
+    "dim_c1": Limit(int, 1, 4096),
+    "dim_c5": Limit(int, 1, 65536),
+    "alpha": Limit(int, 1, 256),
+    "beta_inv": Limit(int, 0, 4096),
+    "fusion_ratio": Limit(int, 1, 64),
+    "fusion_kernel": Limit(int, 1, 63),
+    "dropout_rate": Limit(float, 0, 1),
+    "fc_init_std": Limit(float, 0, 100),
+    "strides": Limit(int, 0, 16, most_entries=16),
+    "dilations": Limit(int, 0, 32, most_entries=16),
+    "temporal_blocks": Limit(int, 0, 2000, most_entries=16),
+    "interpolated_sizes": Limit(int, 1, 8192, most_entries=256),
+}
+_FLAGS = ("zero_init_final_bn", "small_images", "scale_res2")
+_DETECTION = {"resolution": Limit(int, 1, 64)}
+_SPACE: dict[str, Limit] = {
+    "width_range": Limit(float, 0, 64, above=True, most_entries=2),
+    "spatial_sizes": Limit(int, 1, 8192, most_entries=1024),
+    "temporal_sizes": Limit(int, 1, 8192, most_entries=1024),
+    "listed_widths": Limit(float, 0, 64, above=True, most_entries=256),
+    "divisor": Limit(int, 1, 4096),
+    "width_groups": Limit(int, 1, 100_000),
+}
+_MOST_PRIVATE_NORMS = 256
+
+
+def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first argument of network `name` of a wrong type or outside its limits.
+
+    Arguments that are not in the table are a stranger's own, and the builder's business.
+    """
+    for key, value in arguments.items():
+        title = f"the network '{name}': {key}"
+        if key in LIMITS:
+            _check(title, value, LIMITS[key])
+        elif key in _FLAGS and not isinstance(value, bool):
+            raise ValueError(f"{title} is {brief(value)}: give True or False")
+        elif key == "detection" and value is not None:
+            _check_detection(title, value)
+
+
+def _check_detection(title, value):
+    if not isinstance(value, Mapping) or not value.keys() <= {"resolution", "aligned"}:
+        raise ValueError(f"{title} is {brief(value)}: give None, or a dict with resolution and aligned")
+    for key, limit in _DETECTION.items():
+        # The lower end, and what it is called in a config, is the pool's own business.
+        if key in value and not (_is_number(value[key], limit.kind) and value[key] < limit.least):
+            _check(f"{title}.{key}", value[key], limit)
+    if not isinstance(value.get("aligned", True), bool):
+        raise ValueError(f"{title}.aligned is {brief(value['aligned'])}: give True or False")
+
+
+def check_signature(name: str, builder: Callable, arguments: Mapping[str, Any]) -> None:
+    """Raise ValueError for an argument that the builder of network `name` does not take, or needs and is not given."""
+    try:
+        inspect.signature(builder).bind(**arguments)
+    except TypeError as error:
+        legal = ", ".join(inspect.signature(builder).parameters)
+        raise ValueError(f"the network '{name}': {error}; its arguments are {legal}") from None
+
+
+def read_space(space: SearchSpace | Mapping[str, Any]) -> SearchSpace:
+    """A SearchSpace from its fields; ValueError, with the legal values, for what is none."""
+    if isinstance(space, SearchSpace):
+        return space
+    fields = [field.name for field in dataclasses.fields(SearchSpace)]
+    if not isinstance(space, Mapping) or not {"width_range", "spatial_sizes"} <= space.keys() <= set(fields):
+        raise ValueError(f"space is {brief(space)}: give a SearchSpace, or a dict of its fields {', '.join(fields)}")
+    for key, value in space.items():
+        # SearchSpace itself says what is wrong with an empty list, and with a number that is too small.
+        if not (_is_number(value, _SPACE[key].kind) and value < _SPACE[key].least):
+            _check(f"space.{key}", value, _SPACE[key]._replace(least=-math.inf, above=False))
+    return SearchSpace(**space)
+
+
+def check_private_norms(space: SearchSpace, interpolated_sizes: Sequence[int] = ()) -> None:
+    """Raise ValueError where norms of one's own for each size would be too many."""
+    count = (len(space.spatial_sizes) + len(interpolated_sizes)) * len(space.temporal_sizes)
+    if count > _MOST_PRIVATE_NORMS:
+        raise ValueError(
+            f"{count} sizes in space and time are to have norms of their own (MUTUAL.BATCHNORM private_size): at most "
+            f"{_MOST_PRIVATE_NORMS} may"
+        )
+
+
+def _check(title, value, limit):
+    if limit.most_entries is None:
+        if not _is_legal(value, limit):
+            raise ValueError(f"{title} is {brief(value)}: give {_describe(limit)}")
+        return
+    if not isinstance(value, (list, tuple)) or len(value) > limit.most_entries:
+        raise ValueError(f"{title} is {brief(value)}: give a list of at most {limit.most_entries} numbers")
+    wrong = [number for number in value if not _is_legal(number, limit)]
+    if wrong:
+        raise ValueError(f"{title} is {brief(value)}: each must be {_describe(limit)}, and {brief(wrong[0])} is not")
+
+
+def _is_legal(value, limit):
+    if not _is_number(value, limit.kind):
+        return False
+    return limit.least <= value <= limit.most and not (limit.above and value == limit.least)
+
+
+def _is_number(value, kind):
+    number = numbers.Integral if kind is int else numbers.Real
+    is_number = isinstance(value, number) and not isinstance(value, bool)
+    return is_number and (isinstance(value, numbers.Integral) or math.isfinite(value))
+
+
+def _describe(limit):
+    noun = "a whole number" if limit.kind is int else "a number"
+    if limit.least == -math.inf:
+        return f"{noun} of at most {limit.most:g}"
+    return f"{noun} {f'above {limit.least:g}' if limit.above else f'from {limit.least:g}'} {'and at most' if limit.above else 'to'} {limit.most:g}"
+
+
+def brief(value: object) -> str:
+    """A value for a message, cut short in length and depth: what a file holds may be of any size."""
+    return _BRIEF.repr(value) if isinstance(value, _PLAIN) else f"a {type(value).__name__}"
+
+
+_PLAIN = (str, int, float, bool, type(None), list, tuple, dict)
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother = 2, 60, 60
