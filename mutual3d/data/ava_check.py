@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from mutual3d.data.ava_annotations import NUM_ACTIONS, read_ava_frames, read_excluded, read_label_map, scan_boxes
+from mutual3d.data.dataset import describe_failure
 from mutual3d.data.reader import VideoError
+from mutual3d.data.workers import WorkerPool
 from mutual3d.utils.logging import progress_bar
 
 
@@ -20,12 +22,15 @@ def check_ava(
     fps=30,
     first_second=900,
     full=False,
+    num_workers=0,
+    timeout=0.0,
 ):
     """Yield (place, cause), both in words, for everything that is wrong; nothing where all is well.
 
     Looks at every row of the frame lists and of the box files (`ground_truth`, `detected`: paths), at the label map and the
     excluded timestamps where they are given, at the presence of every frame, and at the images of each video's first,
-    middle and last frame; with `full` at every image.
+    middle and last frame; with `full` at every image. With `num_workers` processes an image that crashes its decoder, or
+    takes more than `timeout` seconds (0: any time), is a problem like others; without any, it ends or stops this process.
     """
     frames = None
     try:
@@ -38,8 +43,13 @@ def check_ava(
     yield from _try("label map", label_map, lambda: read_label_map(label_map, num_classes))
     yield from _try("excluded timestamps", excluded, lambda: read_excluded(excluded))
     if frames is not None:
-        for video in progress_bar(frames.videos, "frames", unit="video"):
-            yield from _check_images(frames, video, full)
+        pool = WorkerPool(_Checker(frames), num_workers, timeout=timeout)
+        try:
+            tasks = (_looks_at(frames, video, full) for video in frames.videos)
+            for found in progress_bar(pool.map(tasks), "frames", len(frames.videos), unit="video"):
+                yield from found
+        finally:
+            pool.close()
 
 
 def _check_boxes(path, **arguments):
@@ -63,20 +73,52 @@ def _try(place, path, read):
             yield place, str(error)
 
 
-def _check_images(frames, video, full):
-    reader = frames.open(video)
-    last = reader.num_frames - 1
-    paths = [reader.path_of(i) for i in range(last + 1)]
+class _Checker:
+    """The job of the workers; a key is (video, position of a frame), or (video, None) for the presence of all frames."""
+
+    def __init__(self, frames):
+        self._frames = frames
+
+    def read(self, key):
+        """(place, cause), or None where all is well."""
+        video, position = key
+        reader = self._frames.open(video)
+        if position is None:
+            return _find_missing(reader, video)
+        path = reader.path_of(position)
+        try:
+            if os.path.exists(path):
+                reader.read([position])
+        except VideoError as error:
+            return f"'{error.path}'", error.cause
+        except Exception as error:
+            return f"'{path}'", describe_failure(error)
+        return None
+
+    def join(self, items):
+        return [item for item in items if item]
+
+    def name(self, key):
+        video, position = key
+        return f"video '{video}'" if position is None else f"'{self._frames.open(video).path_of(position)}'"
+
+    def lost(self, key, cause):
+        return self.name(key), cause
+
+
+def _looks_at(frames, video, full):
+    """The keys of a video: all frames are to be there; all, or the first, middle and last, to be images."""
+    last = len(frames.videos[video].paths) - 1
+    return [(video, None), *((video, i) for i in (range(last + 1) if full else sorted({0, last // 2, last})))]
+
+
+def _find_missing(reader, video):
+    paths = [reader.path_of(i) for i in range(reader.num_frames)]
     present = {str(entry) for folder in {os.path.dirname(path) for path in paths} for entry in _entries(folder)}
     missing = [path for path in paths if path not in present]
-    if missing:
-        yield f"video '{video}'", f"{len(missing)} of its {last + 1} frames are missing, the first is '{missing[0]}'"
-    for i in range(last + 1) if full else sorted({0, last // 2, last}):
-        if paths[i] in present:
-            try:
-                reader.read([i])
-            except VideoError as error:
-                yield f"'{error.path}'", error.cause
+    if not missing:
+        return None
+    return f"video '{video}'", f"{len(missing)} of its {len(paths)} frames are missing, the first is '{missing[0]}'"
 
 
 def _entries(folder):

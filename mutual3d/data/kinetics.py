@@ -4,7 +4,7 @@ import csv
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from mutual3d.utils.files import atomic_write
 from mutual3d.utils.fingerprint import fingerprint
 
 
+@runtime_checkable
 class ListedVideo(Protocol):
     """What a list holds for a `VideoDataset`: a video that opens itself and knows its labels. It has a `path` to name it by."""
 
@@ -59,9 +60,10 @@ def as_videos(videos: Iterable[ListedVideo | tuple[str, int]]) -> list[ListedVid
     """A list for a `VideoDataset`, where (path, label) may stand for a `Video`. TypeError for what is no `ListedVideo`."""
     videos = [Video(*video) if type(video) is tuple else video for video in videos]
     for kind in {type(video) for video in videos}:
-        missing = [name for name in ("open", "label_of", "content", "files") if not callable(getattr(kind, name, None))]
-        if missing:
-            raise TypeError(f"{kind.__name__} is no ListedVideo (mutual3d.data.kinetics): write {', '.join(missing)}")
+        if not issubclass(kind, ListedVideo):
+            raise TypeError(
+                f"{kind.__name__} is no mutual3d.data.kinetics.ListedVideo: write its methods open, label_of, content and files"
+            )
     return videos
 
 
@@ -136,11 +138,22 @@ def write_bad_videos(path, bad_videos):
 
 
 def write_table(path, header, rows):
-    """Write a csv, whole or not at all. Names that are not UTF-8 are written as the bytes that they are."""
+    """Write a csv, whole or not at all. Names that are not UTF-8 are written as the bytes that they are.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, as is usual.
+    """
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows([_no_formula(value) for value in row] for row in rows)
+
+
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _no_formula(value):
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def write_lines(path, lines):

@@ -1,13 +1,18 @@
 """Finding unreadable videos."""
 
 import csv
+import os
 
 import pytest
+from harm import HARM
 from tiny import load_tool
 from videos import moving_frames, write_audio, write_video
 
 from mutual3d.data.charades import read_charades
+from mutual3d.data import kinetics
 from mutual3d.data.check import check_videos
+from mutual3d.data.frame_list_reader import FrameListReader
+from mutual3d.data.reader import VideoError
 from mutual3d.data.extraction import Layout, extract_frames, list_videos, write_frame_list
 
 
@@ -96,3 +101,122 @@ def test_tool_checks_ava(frame_list, tmp_path, capsys):
     assert "boxes.csv', line 2" in problem["place"] and "leaves [0, 1]" in problem["cause"]
     boxes.write_text("a,900,0.1,0.1,0.5,0.5,12,0\n")
     assert run_tool(*arguments, "--format", "ava") == 0
+
+
+# ---- Files that no decoder survives ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def harmful(tmp_path, monkeypatch):
+    """A list of a good video beside each kind of harm; the decoder does it by the name of the file."""
+    harm = {f"{i}.mp4": action for i, action in enumerate(HARM.values())}
+    open_video = kinetics.open_video
+
+    def open_or_harm(path, backend):
+        harm.get(os.path.basename(path), int)()
+        return open_video(path, backend)
+
+    monkeypatch.setattr(kinetics, "open_video", open_or_harm)
+    good = [str(write_video(tmp_path / f"good{i}.mp4", moving_frames(4))) for i in range(2)]
+    listed = [good[0], *(str(tmp_path / name) for name in harm), good[1], str(tmp_path / "gone.mp4")]
+    (tmp_path / "list.csv").write_text("".join(f"{path} 0\n" for path in listed))
+    return tmp_path / "list.csv"
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_a_video_that_kills_or_stalls_its_decoder_is_bad_and_the_check_goes_on(harmful, num_workers):
+    videos = kinetics.read_video_list(harmful)
+    first, *bad, last, gone = check_videos(videos, num_workers=num_workers, timeout=0.5)
+    assert first is last is None and "does not exist" in gone.cause
+    assert [(video.index, os.path.basename(video.path)) for video in bad] == [(i + 1, f"{i}.mp4") for i in range(len(HARM))]
+    for video, words in zip(bad, HARM):
+        assert words in video.cause
+
+
+def test_the_tool_lists_what_kills_its_decoder(harmful, capsys):
+    output = harmful.parent / "bad.csv"
+    assert run_tool("--csv", harmful, "--timeout", "0.5", "--output", output) == 1
+    assert "8 videos checked, 6 bad" in capsys.readouterr().out
+    with open(output, newline="") as file:
+        causes = [row["cause"] for row in csv.DictReader(file)]
+    assert all(words in cause for words, cause in zip(HARM, causes))
+
+
+def test_images_that_kill_their_decoder_are_named(frame_list, tmp_path, monkeypatch, capsys):
+    frames = FrameListReader.frames
+    harm = {"a_000003.jpg": HARM["SIGSEGV"], "b_000000.jpg": HARM["MemoryError"], "b_000007.jpg": HARM["did not answer within 0.5 s"]}
+
+    def frames_or_harm(reader, indices):
+        for index in indices:
+            harm.get(os.path.basename(reader.path_of(index)), int)()
+        return frames(reader, indices)
+
+    monkeypatch.setattr(FrameListReader, "frames", frames_or_harm)
+    arguments = ["--csv", frame_list, "--path-prefix", tmp_path / "frames", "--timeout", "0.5"]
+    assert run_tool(*arguments, "--format", "ava") == 1
+    told = capsys.readouterr().out
+    assert "a_000003.jpg': its decoder crashed (the process died of SIGSEGV)" in told and "3 problems" in told
+    assert "b_000000.jpg': MemoryError" in told and "b_000007.jpg': it did not answer within 0.5 s" in told
+    assert run_tool(*arguments) == 1 and "2 videos checked, 2 bad" in capsys.readouterr().out
+
+
+def test_a_short_video_is_listed_with_what_its_reader_says(listing, monkeypatch, capsys):
+    def short(path, backend):
+        raise VideoError(path, "its container announces 60 frames and 2 decode")
+
+    monkeypatch.setattr(kinetics, "open_video", short)
+    assert run_tool("--csv", listing) == 1
+    assert "sound.mp4: its container announces 60 frames and 2 decode" in capsys.readouterr().out
+
+
+# ---- What stands in the output ---------------------------------------------------------------------------------------------
+
+
+def test_names_of_files_do_nothing_to_terminal_or_spreadsheet(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = ["\x1b]0;pwn\x07\x1b[2J.mp4", "=cmd|x.mp4", "@sum.mp4", "-1.mp4", "+2.mp4"]
+    (tmp_path / "list.csv").write_text("".join(f"{name} 0\n" for name in names))
+    monkeypatch.setattr(kinetics, "path_in_list", lambda name, *others: name)
+    assert run_tool("--csv", "list.csv", "--output", "bad.csv") == 1
+    told = capsys.readouterr().out
+    assert "\x1b" not in told and "\\x1b]0;pwn" in told
+    with open("bad.csv", newline="") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert paths == [names[0], *(f"'{name}" for name in names[1:])]
+
+
+def test_an_interrupted_check_leaves_what_it_found(listing, monkeypatch):
+    def stop(place, cause):
+        raise KeyboardInterrupt
+
+    tool = load_tool("check_data")
+    monkeypatch.setattr(tool, "tell", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tool.main(["--csv", str(listing), "--output", str(listing.parent / "bad.csv")])
+    assert "sound.mp4" in (listing.parent / "bad.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "option, value, words",
+    [
+        ("--num-workers", "-1", "not a whole number, 0 or more"),
+        ("--num-workers", "1_0", "not a whole number"),
+        ("--num-classes", "0", "not a whole number, 1 or more"),
+        ("--fps", "nan", "not a number above 0"),
+        ("--fps", "0", "not a number above 0"),
+        ("--timeout", "-1", "not a number of at least 0"),
+        ("--timeout", "inf", "not a number"),
+    ],
+)
+def test_arguments_that_mean_nothing(listing, option, value, words, capsys):
+    with pytest.raises(SystemExit):
+        run_tool("--csv", listing, f"{option}={value}")
+    assert words in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_is_said_before_the_check(listing, capsys):
+    assert run_tool("--csv", listing, "--output", listing.parent) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert run_tool("--csv", listing, "--output", listing.parent / "none" / "bad.csv") == 2
+    told = capsys.readouterr()
+    assert "there is no folder" in told.err and not told.out

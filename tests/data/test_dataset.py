@@ -189,7 +189,7 @@ def test_a_data_set_that_states_no_fingerprint_is_refused():
         ClipLoader(Silent(), 1, shuffle=False)
     with pytest.raises(TypeError, match="Plain does not say when .* mutual3d.data.images.ImageSet and write fingerprint"):
         ImageDataset(Plain(), crop_size=8).fingerprint()
-    with pytest.raises(TypeError, match="str is no ListedVideo .*: write open, label_of, content, files"):
+    with pytest.raises(TypeError, match="str is no .*ListedVideo: write its methods open, label_of, content and"):
         VideoDataset(["a.mp4"], **CLIP)
 
 

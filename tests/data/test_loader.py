@@ -1,13 +1,8 @@
 """Batches: order, ranks, resuming, workers, bad videos."""
 
-import ctypes
-import faulthandler
-import os
-import signal
-import time
-
 import pytest
 import torch
+from harm import HARM, crash, no_memory
 from videos import moving_frames, write_video
 
 from mutual3d.data.dataset import BadVideo, ClipDataset, Sample
@@ -134,29 +129,6 @@ def test_workers_use_one_thread():
         assert batch.clips_BVCTHW.unique().tolist() == [1]
 
 
-def crash():
-    faulthandler.disable()  # which pytest enables, to say at length what is meant to happen here
-    ctypes.string_at(0)
-
-
-def abort():
-    faulthandler.disable()
-    os.abort()
-
-
-def no_memory():
-    raise MemoryError
-
-
-FAILURES = {
-    "SIGSEGV": crash,
-    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "SIGABRT": abort,
-    "MemoryError": no_memory,
-    "did not answer within 0.5 s": lambda: time.sleep(1000),
-}
-
-
 class Harmful(Numbers):
     """At some positions, something happens that is no exception."""
 
@@ -177,8 +149,8 @@ class Harmful(Numbers):
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_videos_that_crash_or_hang_are_bad_videos_and_nothing_else_changes(shuffle, num_workers):
     """All failures in one epoch: the first, two in a row, the last."""
-    harm = dict(zip((0, 6, 7, 12, 19), FAILURES.values()))
-    words = dict(zip(harm, FAILURES))
+    harm = dict(zip((0, 6, 7, 12, 19), HARM.values()))
+    words = dict(zip(harm, HARM))
     loader = ClipLoader(Harmful(20, harm), 4, shuffle=shuffle, seed=2, num_workers=num_workers, timeout=0.5)
     undisturbed = ClipLoader(Numbers(20), 4, shuffle=shuffle, seed=2)
     for epoch, start in ((0, 0), (1, 2)):

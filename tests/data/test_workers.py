@@ -1,7 +1,5 @@
 """Workers that die, hang or fail: the sample is named, everything else is as without them."""
 
-import ctypes
-import faulthandler
 import os
 import pickle
 import signal
@@ -12,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from harm import abort, crash, hang, kill, no_memory
 
 from mutual3d.data.workers import WorkerError, WorkerPool
 
@@ -37,29 +36,11 @@ class Echo:
         return cause
 
 
-def crash():
-    faulthandler.disable()  # which pytest enables, to say at length what is meant to happen here
-    ctypes.string_at(0)
-
-
-def abort():
-    faulthandler.disable()
-    os.abort()
-
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def hang():
-    time.sleep(1000)
-
-
 def leave():
     raise SystemExit(3)
 
 
-HARM = {"SIGSEGV": crash, "SIGKILL": kill, "SIGABRT": abort, "status 3": lambda: os._exit(3), "status 3 ": leave}
+DEATHS = {"SIGSEGV": crash, "SIGKILL": kill, "SIGABRT": abort, "status 3": lambda: os._exit(3), "status 3 ": leave}
 
 
 def read(pool, tasks):
@@ -78,9 +59,9 @@ def test_results_come_in_the_order_of_the_tasks(num_workers):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-@pytest.mark.parametrize("words", HARM)
+@pytest.mark.parametrize("words", DEATHS)
 def test_a_sample_that_kills_its_worker_is_named_and_the_others_are_read(num_workers, words):
-    harmful = {key: HARM[words] for key in (0, 4, 5, 8, 9)}
+    harmful = {key: DEATHS[words] for key in (0, 4, 5, 8, 9)}
     pool = WorkerPool(Echo(harmful), num_workers)
     for _ in range(2):
         for told, right in zip(read(pool, TASKS), WHOLE, strict=True):
@@ -143,9 +124,6 @@ def test_workers_that_fail_at_no_sample_end_the_reading():
     for harm, words in ((kill, "at no video in particular .*SIGKILL"), (lambda: [][1], "(?s)do not fit .*IndexError")):
         with pytest.raises(WorkerError, match=words):
             read(WorkerPool(Fails({"join": harm}), 1), TASKS)
-
-    def no_memory():
-        raise MemoryError
 
     with pytest.raises(WorkerError, match="no memory for a batch of 3 .* lower DATA_LOADER.NUM_WORKERS"):
         read(WorkerPool(Fails({"join": no_memory}), 2), TASKS)
