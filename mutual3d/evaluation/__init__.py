@@ -6,8 +6,9 @@ from .cost import Cost, count_cost, measure_latency
 from .detection import DetectionAveragePrecision, detection_average_precision
 from .grid import grid_configurations
 from .measure import measure
-from .metrics import TopK, topk_correct
+from .metrics import NotFiniteError, TopK, topk_correct
 from .query_table import BudgetTooSmall, QueryTable, Row
+from .recording import RecordingMetric
 from .resume import PartialResult
 from .unreadable import UnreadableVideos, UnreadableVideosError
 
@@ -16,8 +17,10 @@ __all__ = [
     "Cost",
     "DetectionAveragePrecision",
     "MeanAveragePrecision",
+    "NotFiniteError",
     "PartialResult",
     "QueryTable",
+    "RecordingMetric",
     "Row",
     "TopK",
     "UnreadableVideos",

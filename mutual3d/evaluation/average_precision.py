@@ -2,6 +2,8 @@
 
 import torch
 
+from .metrics import check_finite
+
 
 class CollectingMetric:
     """A metric that needs the scores of all videos at once. It keeps rows: columns by name, one of them `indices`.
@@ -17,7 +19,11 @@ class CollectingMetric:
         self._parts = []
 
     def append(self, **columns):
-        """Take tensors of one row each. They must be copies: what a loader's workers send keeps a file open."""
+        """Take tensors of one row each. They must be copies: what a loader's workers send keeps a file open.
+
+        Raises NotFiniteError for `scores` that are NaN or infinite.
+        """
+        check_finite(columns["scores"])
         self._parts.append(columns)
 
     def rows(self):
@@ -55,7 +61,15 @@ class CollectingMetric:
         return dict(self._parts[0]) if self._parts else {}
 
     def load_state(self, state):
-        self._parts = [dict(state)] if state else []
+        """Take what `state` gave; ValueError for anything else."""
+        columns = dict(state)
+        if columns and not {"indices", "scores"} <= columns.keys():
+            raise ValueError(f"rows need the columns indices and scores, not {', '.join(map(str, columns))}")
+        if len({len(column) for column in columns.values()}) > 1:
+            raise ValueError("columns of one length are needed")
+        self._parts = []
+        if columns:
+            self.append(**columns)
 
 
 class MeanAveragePrecision(CollectingMetric):

@@ -69,10 +69,14 @@ def calibrate(
     for comparison, `moving`. Raises UnreadableVideosError when more than `max_unreadable` of `num_videos` cannot be read.
     """
     partial = partial or PartialResult()
-    done, state = partial.load()
-    make_population = AVERAGES[average]
-    populations = {c: make_population(state and state["moments"][str(c)]) for c in configurations}
-    unreadable = UnreadableVideos(max_unreadable, num_videos, "DATA_LOADER.MAX_UNREADABLE_TRAIN", state and state["bad"])
+
+    def restored(state):
+        moments = state["moments"] if state else {}
+        populations = {c: AVERAGES[average](_checked_moments(model, moments[str(c)]) if state else None) for c in configurations}
+        key = "DATA_LOADER.MAX_UNREADABLE_TRAIN"
+        return populations, UnreadableVideos(max_unreadable, num_videos, key, state and state["bad"])
+
+    done, (populations, unreadable) = partial.load(restored, num_batches)
 
     def result_so_far():
         return {"moments": {str(c): p.moments for c, p in populations.items()}, "bad": unreadable.causes}
@@ -87,6 +91,24 @@ def calibrate(
             partial.save(done, result_so_far)
     unreadable.check_everywhere()
     model.set_statistics({c: _joined(p) for c, p in populations.items()})
+
+
+def _checked_moments(model, moments):
+    """Moments of a file, when they can be those of the norms of `model`; ValueError, or what wrong types raise, if not."""
+    norms = slimmable_norms(model)
+    for name, (count, mean, squares) in moments.items():
+        _check_channels(name, norms[name], mean, squares)
+        if type(count) is not int or count < 1:
+            raise ValueError(f"{name} has seen {count!r} values")
+    return moments
+
+
+def _check_channels(name, norm, mean, spread):
+    """ValueError for what cannot be a mean and a variance, or sum of squares, of a norm's channels."""
+    if not mean.shape == spread.shape or mean.ndim != 1 or not 0 < len(mean) <= norm.rule.full:
+        raise ValueError(f"{name} has {norm.rule.full} channels, not {tuple(mean.shape)} and {tuple(spread.shape)}")
+    if not (mean.isfinite().all() and spread.isfinite().all() and (spread >= 0).all()):
+        raise ValueError(f"{name} has a mean or variance that is not finite, or below 0")
 
 
 @torch.no_grad()
@@ -147,6 +169,17 @@ def statistics_to_dict(statistics):
     return {str(configuration): s.to_dict() for configuration, s in statistics.items()}
 
 
-def statistics_from_dict(state):
-    """The reverse of `statistics_to_dict`."""
-    return {Configuration.parse(text): BNStatistics.from_dict(s) for text, s in state.items()}
+def statistics_from_dict(state, model=None):
+    """The reverse of `statistics_to_dict`.
+
+    model: the network that they are for; ValueError when a norm is missing, has other channels, or a mean or variance
+    that is not finite.
+    """
+    statistics = {Configuration.parse(text): BNStatistics.from_dict(s) for text, s in state.items()}
+    norms = {} if model is None else slimmable_norms(model)
+    for configuration, own in statistics.items() if norms else ():
+        if not own.mean.keys() == own.variance.keys() == norms.keys():
+            raise ValueError(f"the statistics of {configuration} are not those of this network's norms")
+        for name, norm in norms.items():
+            _check_channels(name, norm, own.mean[name], own.variance[name])
+    return statistics

@@ -6,7 +6,7 @@ from mutual3d.utils import distributed
 from mutual3d.utils.logging import progress_bar
 
 from .cost import evaluation_mode
-from .metrics import TopK
+from .metrics import TopK, naming
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
 
@@ -15,23 +15,25 @@ ACTIVATIONS = {"softmax": torch.softmax, "sigmoid": lambda logits, dimension: to
 
 def measure(
     model, batches_from, configurations, *, prepare, metric=TopK, ensemble="sum", activation="softmax", num_batches=None,
-    max_unreadable=0.0, num_videos=None, clips_per_forward=64, partial=None, description="measure", on_scores=None,
+    max_unreadable=0.0, num_videos=None, clips_per_forward=64, partial=None, description="measure",
 ):  # fmt: skip
     """{configuration: metric} over all videos, on every process.
 
     batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W; labels;
     indices B; bad; boxes); each process is given its own share, no video twice. `metric()` makes an empty metric. The
     `activation` (softmax or sigmoid) of a video's V views is averaged (`sum`) or its maximum taken (`max`).
-    on_scores(configuration, indices, scores B, K) sees every score.
-    Raises UnreadableVideosError when more than `max_unreadable` of `num_videos` cannot be read.
+    Raises UnreadableVideosError when more than `max_unreadable` of `num_videos` cannot be read, and NotFiniteError, which
+    names the configuration, when a score is NaN or infinite.
     """
     partial = partial or PartialResult()
-    done, state = partial.load()
-    metrics = {c: metric() for c in configurations}
-    unreadable = UnreadableVideos(max_unreadable, num_videos, known=state and state["bad"])
-    for configuration, values in metrics.items():
-        if state:
+
+    def restored(state):
+        metrics = {c: metric() for c in configurations}
+        for configuration, values in metrics.items() if state else ():
             values.load_state(state["metrics"][str(configuration)])
+        return metrics, UnreadableVideos(max_unreadable, num_videos, known=state and state["bad"])
+
+    done, (metrics, unreadable) = partial.load(restored, num_batches)
 
     def result_so_far():
         return {"metrics": {str(c): m.state() for c, m in metrics.items()}, "bad": unreadable.causes}
@@ -44,9 +46,8 @@ def measure(
                     model, batch, configurations, prepare, ensemble, ACTIVATIONS[activation], clips_per_forward
                 )
                 for configuration, scores in scored:
-                    metrics[configuration].update(scores, batch)
-                    if on_scores is not None:
-                        on_scores(configuration, batch.indices, scores)
+                    with naming(configuration):
+                        metrics[configuration].update(scores, batch)
             done += 1
             partial.save(done, result_so_far)
     partial.save(done, result_so_far, force=True)

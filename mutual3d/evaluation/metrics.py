@@ -1,6 +1,32 @@
 """Metrics that add up over batches and over processes."""
 
+import contextlib
+
 import torch
+
+
+class NotFiniteError(ValueError):
+    """Scores that are NaN or infinite: a network that gives them says nothing, and ranking them would look like an answer."""
+
+
+def check_finite(scores):
+    """NotFiniteError when a score (rows, K) is NaN or infinite; it says of how many rows."""
+    wrong = ~scores.isfinite().all(1)
+    if wrong.any():
+        kind = "NaN" if scores.isnan().any() else "infinite"
+        raise NotFiniteError(
+            f"the scores of {int(wrong.sum())} of {len(scores)} rows are {kind}: the weights or statistics are not finite, or "
+            "the numbers overflow on the way; go on from an earlier checkpoint, or calibrate again"
+        )
+
+
+@contextlib.contextmanager
+def naming(configuration):
+    """Say which configuration gave the scores that a metric refuses."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise NotFiniteError(f"configuration {configuration}: {error}") from None
 
 
 def topk_correct(scores, labels, ks):
@@ -21,6 +47,7 @@ class TopK:
 
     def update(self, scores, batch):
         """scores: B, K, on the CPU; batch: what the loader gave, with labels B."""
+        check_finite(scores)
         top1, top5 = topk_correct(scores, batch.labels, (1, 5))
         self.counts += torch.tensor([len(scores), int(top1.sum()), int(top5.sum())])
 
@@ -42,4 +69,10 @@ class TopK:
         return self.counts.clone()
 
     def load_state(self, state):
+        """Take what `state` gave; ValueError for anything else."""
+        if not isinstance(state, torch.Tensor) or state.shape != (3,) or state.dtype != torch.int64:
+            raise ValueError(f"three counts are needed, not {state!r:.80}")
+        total, top1, top5 = state.tolist()
+        if not 0 <= top1 <= top5 <= total:
+            raise ValueError(f"counts of {total} videos, {top1} right at first and {top5} among five cannot be")
         self.counts = state.clone()

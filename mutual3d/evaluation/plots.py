@@ -5,6 +5,7 @@ import io
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from mutual3d.evaluation.query_table import metric_label, paid_dimension
@@ -63,6 +64,9 @@ def history_figure(history):
 
 def png_bytes(figure):
     """The figure as the bytes of a png."""
+    # A dollar in a name is a dollar: matplotlib would read what stands between two of them as a formula.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()

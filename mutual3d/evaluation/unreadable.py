@@ -12,6 +12,9 @@ class UnreadableVideos:
     """Counts the bad videos of a pass over `num_videos` (all processes'); `key` is the config key of `tolerated`."""
 
     def __init__(self, tolerated=0.0, num_videos=None, key="DATA_LOADER.MAX_UNREADABLE_TEST", known=None):
+        # NaN would tolerate everything: no number is above it.
+        if not 0 <= tolerated <= 1:
+            raise ValueError(f"{key} is {tolerated}: the share of videos that may be unreadable is a number from 0 to 1")
         self.tolerated, self.num_videos, self.key = tolerated, num_videos, key
         self.causes = dict(known or {})
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mutual3d.utils import distributed
 from mutual3d.utils.checkpoint import load_weights
-from mutual3d.utils.files import load_tensors, save_tensors
+from mutual3d.utils.files import DamagedFileError, check_tensors, load_tensors, save_tensors
+from mutual3d.utils.logging import logger
 
 
 class Checkpoints:
@@ -17,11 +18,31 @@ class Checkpoints:
     def path(self, epoch):
         return self.directory / f"checkpoint_epoch_{epoch:05d}.pyth"
 
-    def last(self):
-        """The newest finished checkpoint, or None. Files are written whole, so that each one found is complete."""
+    def found(self) -> list[Path]:
+        """The checkpoints that are there, whole or not, the newest first."""
         paths = self.directory.glob("checkpoint_epoch_*.pyth")
-        found = [path for path in paths if re.fullmatch(r"checkpoint_epoch_\d+", path.stem)]
-        return max(found, key=lambda path: int(path.stem.rsplit("_", 1)[1]), default=None)
+        named = [path for path in paths if re.fullmatch(r"checkpoint_epoch_\d+", path.stem)]
+        return sorted(named, key=lambda path: int(path.stem.rsplit("_", 1)[1]), reverse=True)
+
+    def last(self) -> Path | None:
+        """The newest whole checkpoint, or None when there is none at all.
+
+        One that is damaged, which disks and copies do to files that were written whole, is stepped over with a warning.
+        Raises DamagedFileError when there are checkpoints and none is whole.
+        """
+        found = self.found()
+        for path in found:
+            try:
+                check_tensors(path)
+                return path
+            except DamagedFileError as error:
+                logger.warning("%s: the checkpoint before it is taken", error)
+        if found:
+            raise DamagedFileError(
+                f"none of the {len(found)} checkpoints in '{self.directory}' is whole: copy them here anew, or move them away "
+                "and start again; TRAIN.CHECKPOINT_FILE_PATH starts from the weights of another file"
+            )
+        return None
 
     def save(self, model, optimizer, *, epoch, config="", scaler=None, objective=None, recipe=None):
         """Write the state after `epoch` finished epochs, on the main process. `config` is kept as text.
@@ -45,7 +66,7 @@ class Checkpoints:
         )
 
     def resume(self, model, optimizer, scaler=None, objective=None, recipe=None):
-        """Load the newest checkpoint into model and optimizer; returns the number of finished epochs, 0 if none."""
+        """Load the newest whole checkpoint into model and optimizer; returns the number of finished epochs, 0 if none."""
         path = self.last()
         if path is None:
             return 0

@@ -1,10 +1,14 @@
+import copy
+
 import pytest
 import torch
 from tiny import SPACE, tiny_network
 
 from mutual3d.evaluation import PartialResult, calibrate
 from mutual3d.evaluation.calibration import Population, statistics_from_dict, statistics_to_dict
+from mutual3d.layers import slimmable_norms
 from mutual3d.sampling import Configuration, fit_clip, normalize_clip
+from mutual3d.utils.files import save_tensors
 
 MEAN, STD = (0.45,) * 3, (0.225,) * 3
 
@@ -114,3 +118,46 @@ def test_a_killed_calibration_goes_on_and_ends_the_same(tmp_path):
 def test_no_clip_at_all_is_an_error():
     with pytest.raises(ValueError, match="CALIBRATION.SPLIT"):
         run(network(), [SPACE.smallest], batches_from=lambda skip: [])
+
+
+def moments(model, change):
+    """What a partial calibration of one batch would hold, changed."""
+    names = {name: norm.rule.full for name, norm in slimmable_norms(model).items()}
+    state = {name: (4, torch.zeros(n), torch.ones(n)) for name, n in names.items()}
+    change(state, next(iter(names)))
+    return {"fingerprint": "same", "done": 1, "state": {"bad": {}, "moments": {str(c): state for c in SPACE.corners()}}}
+
+
+CHANGES = {
+    "an unknown norm": lambda state, name: state.update(other=state[name]),
+    "NaN": lambda state, name: state[name][1].fill_(float("nan")),
+    "negative squares": lambda state, name: state[name][2].fill_(-1),
+    "too many channels": lambda state, name: state.update({name: (4, torch.zeros(999), torch.ones(999))}),
+    "not a tuple": lambda state, name: state.update({name: 3}),
+    "a count of nothing": lambda state, name: state.update({name: (0, *state[name][1:])}),
+    "text": lambda state, name: state.update({name: (4, "a", "b")}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_partial_calibration_that_cannot_be_is_started_over(tmp_path, caplog, change):
+    save_tensors(tmp_path / "part.rank0of1", moments(network(), change))
+    skipped = []
+    batches = lambda skip: skipped.append(skip) or batches_from(skip)  # noqa: E731
+    run(network(), SPACE.corners(), batches_from=batches, partial=PartialResult(tmp_path / "part", "same"))
+    assert skipped == [0] and "part.rank0of1' cannot be used (" in caplog.text
+
+
+def test_statistics_of_a_file_must_be_those_of_the_network():
+    model = network()
+    state = statistics_to_dict(run(model, [SPACE.largest]))
+    statistics_from_dict(state, model)
+    name = next(iter(slimmable_norms(model)))
+    for value in (float("nan"), float("inf"), -1.0):
+        changed = copy.deepcopy(state)
+        changed[str(SPACE.largest)]["variance"][name][0] = value
+        with pytest.raises(ValueError, match=f"{name} has a mean or variance that is not finite, or below 0"):
+            statistics_from_dict(changed, model)
+    del state[str(SPACE.largest)]["mean"][name]
+    with pytest.raises(ValueError, match="are not those of this network's norms"):
+        statistics_from_dict(state, model)

@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.colors import to_rgba
 
-from mutual3d.evaluation.plots import accuracy_figure, history_figure, plot_accuracy
+from mutual3d.evaluation.plots import accuracy_figure, history_figure, plot_accuracy, png_bytes
 from mutual3d.evaluation.query_table import QueryTable, Row
 from mutual3d.sampling import Configuration
 
@@ -112,3 +112,11 @@ def test_history_leaves_out_what_a_resume_ran_again():
 def test_history_without_numbers_is_refused():
     with pytest.raises(ValueError, match="top1_err"):
         history_figure([{"epoch": 1, "seconds": 3.0}])
+
+
+def test_dollars_in_names_are_no_formulas(table, tmp_path):
+    names = {**PROVENANCE, "split": "a$_{$b"}
+    odd = QueryTable([Row(**{**row.to_dict(), "latency_ms": {"cpu$^$": 1.0}}) for row in table.rows], names)
+    plot_accuracy(odd, tmp_path / "a.png", title="$\\frac{$", cost="latency_ms", references=[("$\\no_such$", [(1, 50)])])
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert history_figure([{"_type": "$a_{$ epoch", "epoch": 1, "loss": 1.0}]) and png_bytes(accuracy_figure(odd))

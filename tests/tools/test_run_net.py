@@ -13,11 +13,12 @@ import torch
 from tiny import ROOT, load_tool, overrides, write_set
 
 import mutual3d
-from mutual3d.evaluation import QueryTable
-from mutual3d.utils.files import load_tensors
+from mutual3d.evaluation import PartialResult, QueryTable
+from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.logging import read_json_stats
 
 run_net, predict = load_tool("run_net"), load_tool("predict")
+from stages import grid  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +170,89 @@ def test_a_table_that_cannot_be_used_is_measured_again(finished, data, config, t
     run_net.main(["--cfg", str(config), *overrides(data, tmp_path, **changes)])
     assert "it is replaced" in (tmp_path / "stdout.log").read_text()
     assert QueryTable.load(tmp_path / "query_table.json").rows
+
+
+def calls(monkeypatch, stage, name):
+    """How often a stage calls a function."""
+    seen, original = [], getattr(stage, name)
+    monkeypatch.setattr(stage, name, lambda *args, **kwargs: seen.append(name) or original(*args, **kwargs))
+    return seen
+
+
+def test_outputs_that_a_killed_run_left_out_or_behind_are_made_from_the_table(finished, data, config, monkeypatch):
+    shown = [finished / name for name in ("report.html", "query_table.csv", "accuracy_vs_gflops.png")]
+    (finished / ".grid.rank0of1").write_text("left by a run that was killed after the table was written")
+    whole = shown[1].read_bytes()
+    shown[0].unlink()
+    shown[1].write_text("an earlier table's")
+    os.utime(shown[1], (0, 0))
+    kept = shown[2].stat().st_mtime_ns
+    measured = calls(monkeypatch, grid, "_build_table")
+    run_net.main(["--cfg", str(config), *overrides(data, finished, **{"TEST.ENABLE": False})])
+    assert shown[1].read_bytes() == whole and "Best configuration for each budget" in shown[0].read_text()
+    assert shown[2].stat().st_mtime_ns == kept and not measured and not (finished / ".grid.rank0of1").exists()
+
+
+def replace_by(value):
+    return lambda path, content: save_tensors(path, value)
+
+
+DAMAGED_STATISTICS = {
+    "a flipped bit": lambda path, content: path.write_bytes(path.read_bytes()[:-3000] + b"x" + path.read_bytes()[-2999:]),
+    "other bytes": lambda path, content: path.write_text("hello"),
+    "a list": replace_by([1, 2]),
+    "another version": replace_by({"version": 2}),
+    "NaN": lambda path, content: save_tensors(path, {**content, "statistics": nan_statistics(content["statistics"])}),
+    "wrong types": lambda path, content: save_tensors(path, {**content, "statistics": [1]}),
+    "no norms": lambda path, content: save_tensors(path, {**content, "statistics": {"1-24-4": {"mean": {}, "variance": {}}}}),
+}
+
+
+def nan_statistics(statistics):
+    return {c: {kind: {name: t * float("nan") for name, t in part.items()} for kind, part in s.items()} for c, s in statistics.items()}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_STATISTICS.values(), ids=DAMAGED_STATISTICS)
+def test_damaged_statistics_are_said_and_not_used(finished, tmp_path, damage, caplog):
+    content = load_tensors(finished / "statistics.pyth")
+    path = tmp_path / "statistics.pyth"
+    path.write_bytes((finished / "statistics.pyth").read_bytes())
+    model = mutual3d.load(finished / "adaptive.pyth").network
+    assert grid._usable_statistics(path, model, content["fingerprint"]).keys() == model.statistics.keys()
+    damage(path, content)
+    assert grid._usable_statistics(path, model, content["fingerprint"]) is None
+    assert f"'{path}' cannot be used (" in caplog.text
+
+
+def test_a_killed_multi_view_test_goes_on_and_a_damaged_one_starts_over(finished, data, config, tmp_path, monkeypatch):
+    """Scores and results equal those of an uninterrupted test, to the bit."""
+    changes = {"TRAIN.ENABLE": False, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.SAVE_RESULTS_PATH": "scores.pyth",
+               "TEST.CHECKPOINT_FILE_PATH": finished / "checkpoints" / "checkpoint_epoch_00002.pyth", "PARTIAL_SAVE_SECONDS": 0}  # fmt: skip
+    words = ["--cfg", str(config), *overrides(data, tmp_path, **changes)]
+    run_net.main(words)
+    expected = (tmp_path / "scores.pyth").read_bytes(), (tmp_path / "test_results.json").read_bytes()
+    saves, save = [], PartialResult.save
+
+    def dying(self, *arguments, **options):
+        save(self, *arguments, **options)
+        saves.append(self.path)
+        if len(saves) == 2:
+            raise KeyboardInterrupt
+
+    for damage in (False, True):
+        saves.clear()
+        for name in ("scores.pyth", "test_results.json"):
+            (tmp_path / name).unlink()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(PartialResult, "save", dying)
+            run_net.main(words)
+        if damage:
+            os.truncate(saves[0], saves[0].stat().st_size - 1000)
+        length = len((tmp_path / "stdout.log").read_text())
+        run_net.main(words)
+        assert ("going on from" in (tmp_path / "stdout.log").read_text()[length:]) is not damage
+        assert expected == ((tmp_path / "scores.pyth").read_bytes(), (tmp_path / "test_results.json").read_bytes())
+        assert not list(tmp_path.glob(".test*"))
 
 
 def test_latency_is_measured_on_the_devices_that_are_there(monkeypatch, caplog):

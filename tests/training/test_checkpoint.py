@@ -1,8 +1,11 @@
+import os
+
 import pytest
 import torch
 from tiny import tiny_network
 
 from mutual3d.training import Checkpoints, build_optimizer
+from mutual3d.utils.files import DamagedFileError
 
 
 def saved(tmp_path, epoch=1, num_classes=2):
@@ -43,4 +46,38 @@ def test_foreign_weights_in_its_place_say_what_to_do(tmp_path):
     checkpoints, model, optimizer = saved(tmp_path)
     torch.save(model.state_dict(), checkpoints.path(2))
     with pytest.raises(ValueError, match="TRAIN.CHECKPOINT_FILE_PATH"):
+        checkpoints.resume(model, optimizer)
+
+
+def flip_a_bit(path):
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+
+
+DAMAGE = {
+    "a flipped bit": flip_a_bit,
+    "cut short": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "empty": lambda path: os.truncate(path, 0),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "another file": lambda path: path.write_text("hello"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_newest_checkpoint_is_stepped_over_and_said(tmp_path, caplog, damage):
+    for epoch in (1, 2, 3):
+        checkpoints, model, optimizer = saved(tmp_path, epoch)
+    damage(checkpoints.path(3))
+    assert checkpoints.last() == checkpoints.path(2)
+    assert checkpoints.resume(tiny_network(), optimizer) == 2
+    assert f"'{checkpoints.path(3)}' is not a" in caplog.text and "the checkpoint before it is taken" in caplog.text
+    assert "weights_only" not in caplog.text
+
+
+def test_when_no_checkpoint_is_whole_that_is_said_with_the_ways_on(tmp_path):
+    for epoch in (1, 2):
+        checkpoints, model, optimizer = saved(tmp_path, epoch)
+        flip_a_bit(checkpoints.path(epoch))
+    with pytest.raises(DamagedFileError, match="none of the 2 checkpoints in '.*' is whole: copy them here anew, or move them away"):
         checkpoints.resume(model, optimizer)

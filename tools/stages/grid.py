@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import logging
 
 import torch
 
@@ -14,6 +15,7 @@ from mutual3d.evaluation.cost import device_name
 from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
 from mutual3d.evaluation.plots import plot_accuracy
 from mutual3d.evaluation.report import write_report
+from mutual3d.evaluation.resume import WRONG_CONTENT, describe
 from mutual3d.utils import distributed
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.fingerprint import fingerprint
@@ -29,9 +31,10 @@ def calibrate(run):
     average = cfg.CALIBRATION.AVERAGE
     data = run.data_fingerprint(loader)
     calibrated_under = fingerprint(run.model.state_dict(), wanted, data, cfg.DATA.MEAN, cfg.DATA.STD, average)
-    if load_statistics(run, calibrated_under):
-        return
     partial = PartialResult(run.output / ".calibration", calibrated_under, cfg.PARTIAL_SAVE_SECONDS)
+    if load_statistics(run, calibrated_under):
+        partial.remove()
+        return
     calibrate_model(
         run.model, functools.partial(loader.batches, 0), wanted, prepare=run.prepare, average=average,
         num_batches=len(loader), partial=partial, max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
@@ -50,13 +53,27 @@ def load_statistics(run, calibrated_under=None):
     path = run.output / "statistics.pyth"
     if not distributed.agree(path.is_file(), f"whether there is a '{path}'"):
         return False
-    saved = load_tensors(path)
-    if calibrated_under != saved["fingerprint"] if calibrated_under else fingerprint(run.model.state_dict()) != saved["weights"]:
-        logger.info("'%s' belongs to other weights, data or settings: it is computed again", path)
+    usable = _usable_statistics(path, run.model, calibrated_under)
+    # All processes act alike, also when the disk shows one of them another file.
+    if not all(found is not None for found in distributed.gather(usable and True)):
         return False
-    run.model.set_statistics(statistics_from_dict(saved["statistics"]))
+    run.model.set_statistics(usable)
     logger.info("calibrated statistics from '%s'", path)
     return True
+
+
+def _usable_statistics(path, model, calibrated_under):
+    """What a file has for these weights, data and settings; None when it is another's, or damaged, which is said."""
+    try:
+        saved = load_tensors(path)
+        key, wanted = ("fingerprint", calibrated_under) if calibrated_under else ("weights", fingerprint(model.state_dict()))
+        if saved[key] != wanted:
+            logger.info("'%s' belongs to other weights, data or settings: it is computed again", path)
+            return None
+        return statistics_from_dict(saved["statistics"], model)
+    except WRONG_CONTENT as error:
+        logger.warning("'%s' cannot be used (%s): it is computed again where CALIBRATION.ENABLE is True", path, describe(error))
+        return None
 
 
 # ---- The grid --------------------------------------------------------------------------------------------------------
@@ -68,19 +85,25 @@ def measure_grid(run):
     loader = run.loader(cfg.GRID.SPLIT, "single_view", num_views=cfg.GRID.NUM_VIEWS)
     measured_under = fingerprint(
         run.model.state_dict(), statistics_to_dict(run.model.statistics), run.data_fingerprint(loader),
-        run.configurations(), cfg.DATA.MEAN, cfg.DATA.STD, cfg.DATA.ENSEMBLE_METHOD, cfg.GRID.LATENCY_DEVICES, cfg.GRID.LATENCY_REPEATS,
+        run.configurations(), cfg.DATA.MEAN, cfg.DATA.STD, cfg.DATA.ENSEMBLE_METHOD,
+        cfg.MODEL.HEAD_ACT, cfg.GRID.LATENCY_DEVICES, cfg.GRID.LATENCY_REPEATS,
     )  # fmt: skip
     path = run.output / "query_table.json"
     found = _find_table(path, measured_under)
+    partial = PartialResult(run.output / ".grid", measured_under, cfg.PARTIAL_SAVE_SECONDS)
     if distributed.agree(found is not None, f"the table '{path}'"):
         logger.info("the grid was measured before: '%s'", path)
+        if distributed.is_main():
+            _write_what_shows(found, run.output, only_missing=True)
+        partial.remove()
         return found
-    partial = PartialResult(run.output / ".grid", measured_under, cfg.PARTIAL_SAVE_SECONDS)
     metrics = run.measure(loader, run.configurations(), "measure the grid", partial)
     table = _build_table(run, metrics, measured_under, loader.dataset.num_views) if distributed.is_main() else None
-    distributed.barrier()
     if distributed.is_main():
-        _write_table(table, run.output)
+        table.save_json(path)
+        _write_what_shows(table, run.output)
+        logger.info("the best configuration for each budget:\n%s", table.format(table.frontier()))
+    distributed.barrier()
     partial.remove()
     return table
 
@@ -137,14 +160,25 @@ def _provenance(run, metric, devices, num_views):
     }
 
 
-def _write_table(table, output):
-    table.save_json(output / "query_table.json")
-    table.save_csv(output / "query_table.csv")
-    plot_accuracy(table, output / "accuracy_vs_gflops.png")
+def _write_what_shows(table, output, only_missing=False):
+    """The csv, plot and page of a table that is saved in `output`.
+
+    only_missing: those that are there and not older than the table stay. A run that ended between the table and these
+    left some out, or an earlier table's behind.
+    """
     stats = read_json_stats(output / "stdout.log")
     history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch")]
-    write_report(table, output / "report.html", history=history)
-    logger.info("the best configuration for each budget:\n%s", table.format(table.frontier()))
+    writers = {
+        "query_table.csv": table.save_csv,
+        "accuracy_vs_gflops.png": functools.partial(plot_accuracy, table),
+        "report.html": functools.partial(write_report, table, history=history),
+    }
+    measured_at = (output / "query_table.json").stat().st_mtime_ns
+    for name, write in writers.items():
+        path = output / name
+        if not only_missing or not path.is_file() or path.stat().st_mtime_ns < measured_at:
+            write(path)
+            logger.log(logging.INFO if only_missing else logging.DEBUG, "'%s' is made from the table", path)
 
 
 # ---- The deployed file -----------------------------------------------------------------------------------------------
@@ -174,5 +208,5 @@ def _holds_this_network(path, model):
         return fingerprint(saved["model_state"], saved["statistics"]) == fingerprint(
             model.state_dict(), statistics_to_dict(model.statistics)
         )
-    except (ValueError, KeyError, TypeError):
+    except WRONG_CONTENT:
         return False

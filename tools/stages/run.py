@@ -10,7 +10,7 @@ import torch
 
 from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names
 from mutual3d.data.loader import ClipLoader
-from mutual3d.evaluation import grid_configurations, measure
+from mutual3d.evaluation import RecordingMetric, grid_configurations, measure
 from mutual3d.evaluation.build import build_metric
 from mutual3d.models import build_model
 from mutual3d.sampling import prepare_clip
@@ -89,14 +89,18 @@ class Run:
         """uint8 clips from the loader -> normalised clips on the device."""
         return prepare_clip(clips_BCTHW, self.device, self.cfg.DATA.MEAN, self.cfg.DATA.STD)
 
-    def measure(self, loader, configurations, description, partial=None, on_scores=None):
-        """{configuration: metric} over all videos of a loader, which are decoded once."""
+    def measure(self, loader, configurations, description, partial=None, records=False):
+        """{configuration: metric} over all videos of a loader, which are decoded once.
+
+        records: make each a RecordingMetric, which keeps the scores of every video.
+        """
+        metric = build_metric(self.cfg, loader.dataset)
         return measure(
             self.model, functools.partial(loader.batches, 0), configurations,
-            prepare=self.prepare, metric=build_metric(self.cfg, loader.dataset), activation=self.cfg.MODEL.HEAD_ACT,
+            prepare=self.prepare, metric=(lambda: RecordingMetric(metric())) if records else metric, activation=self.cfg.MODEL.HEAD_ACT,
             ensemble=self.cfg.DATA.ENSEMBLE_METHOD, num_batches=len(loader),
             max_unreadable=self.cfg.DATA_LOADER.MAX_UNREADABLE_TEST, num_videos=loader.num_samples,
-            partial=partial, description=description, on_scores=on_scores,
+            partial=partial, description=description,
             clips_per_forward=max(1, self.cfg.TEST.BATCH_SIZE // distributed.world_size()),
         )  # fmt: skip
 
