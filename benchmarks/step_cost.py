@@ -9,7 +9,7 @@ expectation is the FLOPs ratio's. Writes benchmarks/results/step_cost.csv.
 import torch
 from common import machine, paired_means, parse_timing, replace_row
 
-from mutual3d.config import load_config
+from mutual3d.pipeline import load_config
 from mutual3d.evaluation.complexity import counted_step_cost
 from mutual3d.evaluation.grid import count_costs
 from mutual3d.models import build_model

@@ -14,7 +14,7 @@ from pathlib import Path
 from common import ROOT, save_rows
 from stages import Run, train
 
-from mutual3d.config import load_config
+from mutual3d.pipeline import load_config
 from mutual3d.data.build import build_calibration_loader, build_loader
 from mutual3d.data.demo import make_demo
 from mutual3d.evaluation import calibrate, measure

@@ -13,7 +13,7 @@ import published
 import pytest
 from tiny import ROOT, load_tool
 
-from mutual3d.config import load_config
+from mutual3d.pipeline import load_config
 from mutual3d.data.demo import make_demo
 
 sys.path.insert(0, str(ROOT / "tools"))

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "mutual3d"
 # Folders of mutual3d that a folder may import beside itself; "" is mutual3d/__init__.py.
 MAY_IMPORT = {
     "": {"deploy"},
+    "pipeline": {"config", "training", "models", "data", "utils"},
     "deploy": {"models", "evaluation", "sampling", "data", "utils"},
     "training": {"evaluation", "sampling", "layers", "utils"},
     "models": {"layers", "sampling", "utils"},
@@ -55,7 +56,7 @@ def package_of(path):
 
 def reads_config(path):
     """Whether a file may see a CfgNode."""
-    return path.name == "build.py" or path.is_relative_to(PACKAGE / "config")
+    return path.name == "build.py" or any(path.is_relative_to(PACKAGE / folder) for folder in ("config", "pipeline"))
 
 
 def identifiers(source):

@@ -17,7 +17,7 @@ import csv
 
 import torch
 
-from mutual3d.config import load_config
+from mutual3d.pipeline import load_config
 from mutual3d.evaluation.complexity import (
     count_activation_bytes,
     counted_step_cost,

@@ -26,7 +26,7 @@ import torch
 import torch.nn as nn
 
 import mutual3d
-from mutual3d.config import load_config
+from mutual3d.pipeline import load_config
 from mutual3d.deploy.adaptive_model import FORMAT as ADAPTIVE_FORMAT
 from mutual3d.evaluation.grid import count_costs
 from mutual3d.models import build_model, create_model

@@ -10,7 +10,7 @@ from pathlib import Path
 import mutual3d
 import predict
 import run_net
-from mutual3d.config import load_config
+from mutual3d.pipeline import load_config
 from mutual3d.data.demo import make_demo
 from mutual3d.utils.command_line import run_command
 

@@ -8,7 +8,7 @@ import argparse
 
 import stages
 
-from mutual3d.config import load_config
+from mutual3d.pipeline import load_config, prepare_machine
 from mutual3d.utils import distributed
 from mutual3d.utils.command_line import run_command
 from mutual3d.utils.files import ensure_directory
@@ -54,8 +54,7 @@ def main(arguments=None):
     device = distributed.choose_device(cfg.NUM_GPUS)
     with distributed.process_group(device, cfg.DIST_BACKEND):
         setup_logging(cfg.OUTPUT_DIR)
-        if cfg.NUM_GPUS > 1 and distributed.world_size() == 1 and device.type == "cuda":
-            logger.warning("NUM_GPUS is %d and one process runs: start it with torchrun --nproc_per_node", cfg.NUM_GPUS)
+        prepare_machine(cfg)
         if cfg.TRAIN.ENABLE and cfg.TEST.CHECKPOINT_FILE_PATH:
             logger.warning("TEST.CHECKPOINT_FILE_PATH is not read: this run tests what it trains (TRAIN.ENABLE True)")
         run_stages(cfg, device)

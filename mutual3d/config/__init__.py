@@ -1,9 +1,9 @@
 """Every key of a run beside its sentence; merging, overriding and checking."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from .check import check_config, find_problems
+from .check import Check, check_config, find_problems
 from .defaults import KEYS, get_cfg
 from .keys import IS_REFUSED, IS_TOLD, TAKES_EFFECT, Key, Resume
 from .node import CfgNode
@@ -13,10 +13,6 @@ __all__ = [
     "CfgNode", "ConfigError", "IS_REFUSED", "IS_TOLD", "KEYS", "Key", "Problem", "Resume", "TAKES_EFFECT", "check_config",
     "get_cfg", "load_config",
 ]  # fmt: skip
-
-
-# A function of a whole config -> what is wrong with it; a room offers one for the words and values that it alone knows.
-Check = Callable[[CfgNode], Iterable[Problem]]
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = (), checks: Sequence[Check] = ()) -> CfgNode:

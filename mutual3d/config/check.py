@@ -8,16 +8,8 @@ from .legal import shown
 from .node import CfgNode
 from .problem import ConfigError, Problem
 
-IMAGE_DATASETS = ("image_folder", "cifar10", "cifar100", "food101", "indoor67", "digits")
-DATASETS = ("kinetics", "charades", "ava", *IMAGE_DATASETS)
-
-_WORDS = {
-    "TRAIN.DATASET": DATASETS,
-    "TEST.DATASET": DATASETS,
-    "MODEL.LOSS_FUNC": ("cross_entropy", "bce_logit", "bce"),
-    "MUTUAL.OBJECTIVE": ("inplace_distillation", "labels", "ensemble_distillation", "ensemble_distillation_vanilla"),
-    "MUTUAL.BATCHNORM": ("calibrated", "private_width", "private_size"),
-}
+# A function of a whole config -> (keys, sentence) of what is wrong with it. Rooms offer one for what they alone know.
+Check = Callable[[CfgNode], Iterable[tuple[tuple[str, ...], str]]]
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -27,7 +19,7 @@ def check_config(cfg: CfgNode) -> None:
         raise ConfigError(problems)
 
 
-def find_problems(cfg: CfgNode, checks: Sequence[Callable[[CfgNode], Iterable[Problem]]] = ()) -> list[Problem]:
+def find_problems(cfg: CfgNode, checks: Sequence[Check] = ()) -> list[Problem]:
     """What is wrong with the values of single keys, and with sound ones that do not go together.
 
     checks: what else is asked of sound values; see `load_config`.
@@ -40,7 +32,7 @@ def find_problems(cfg: CfgNode, checks: Sequence[Callable[[CfgNode], Iterable[Pr
     for key in wrong:
         *path, name = key.split(".")
         functools.reduce(lambda node, part: node[part], path, sound)[name] = KEYS[key].default
-    found = [problem for check in (_check_together, *checks) for problem in check(sound)]
+    found = [Problem(*told) for check in (_check_together, *checks) for told in check(sound)]
     return problems + [problem for problem in found if not wrong & set(problem.keys)]
 
 
@@ -48,8 +40,6 @@ def _check_key(key: str, value: object) -> Iterator[Problem]:
     legal = KEYS[key].legal
     if not legal.accepts(value):
         yield Problem((key,), f"{key} is {shown(value)}: {legal.explain(value)}")
-    elif key in _WORDS and value not in _WORDS[key]:
-        yield Problem((key,), f"{key} is {value!r}: mutual3d supports {' or '.join(map(repr, _WORDS[key]))}")
 
 
 def get_value(cfg: CfgNode, key: str) -> object:
@@ -59,128 +49,8 @@ def get_value(cfg: CfgNode, key: str) -> object:
 
 def _check_together(cfg: CfgNode) -> Iterator[Problem]:
     yield from _check_batches(cfg)
-    yield from _check_task(cfg)
-    yield from _check_network(cfg)
-    if cfg.TRAIN.DATASET == "ava":
-        yield from _check_ava(cfg)
-    if cfg.MUTUAL.ENABLE:
-        yield from _check_sizes(cfg)
-        yield from _check_method(cfg)
-        yield from _check_interpolated(cfg)
-
-
-def _check_task(cfg: CfgNode) -> Iterator[Problem]:
-    """Data, labels, loss and scores must speak of the same thing."""
-    several = cfg.TRAIN.DATASET in ("charades", "ava")
-    wanted = {
-        "TEST.DATASET": cfg.TRAIN.DATASET,
-        "DATA.MULTI_LABEL": cfg.TRAIN.DATASET == "charades",
-        "DETECTION.ENABLE": cfg.TRAIN.DATASET == "ava",
-        "MODEL.HEAD_ACT": "sigmoid" if several else "softmax",
-    }
-    for key, value in wanted.items():
-        if get_value(cfg, key) != value:
-            yield Problem(
-                (key, "TRAIN.DATASET"),
-                f"{key} is {get_value(cfg, key)!r}: with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be {value!r}",
-            )
-    if several != (cfg.MODEL.LOSS_FUNC != "cross_entropy"):
-        legal = "bce_logit or bce" if several else "cross_entropy"
-        yield Problem(
-            ("MODEL.LOSS_FUNC", "TRAIN.DATASET"),
-            f"MODEL.LOSS_FUNC is '{cfg.MODEL.LOSS_FUNC}': with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be {legal}",
-        )
-    for name in ("TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE", "COLOR_JITTER", "CROP_PADDING"):
-        if cfg.DATA[name] and cfg.TRAIN.DATASET not in IMAGE_DATASETS:
-            yield Problem(
-                (f"DATA.{name}", "TRAIN.DATASET"),
-                f"DATA.{name} is {cfg.DATA[name]}: mutual3d supports it for images, not for {cfg.TRAIN.DATASET}",
-            )
-
-
-IMAGE_NETWORKS = ("MobileNetV1", "MobileNetV2", "MobileNetV3", "ImageResNet", "WideResNet")
-
-
-def _check_network(cfg: CfgNode) -> Iterator[Problem]:
-    """The network must take what the data set gives."""
-    is_video = cfg.TRAIN.DATASET not in IMAGE_DATASETS
-    if is_video and cfg.MODEL.MODEL_NAME in IMAGE_NETWORKS:
-        yield Problem(
-            ("MODEL.MODEL_NAME", "TRAIN.DATASET"),
-            f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} takes images, and TRAIN.DATASET is {cfg.TRAIN.DATASET}",
-        )
-    if not is_video and cfg.DATA.NUM_FRAMES != 1:
-        yield Problem(
-            ("DATA.NUM_FRAMES", "TRAIN.DATASET"),
-            f"DATA.NUM_FRAMES is {cfg.DATA.NUM_FRAMES}: with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be 1",
-        )
-
-
-def _check_ava(cfg: CfgNode) -> Iterator[Problem]:
-    """AVA has two splits, results files of its own, and whole frames that differ in size."""
-    wanted = {"GRID.SPLIT": "val", "TEST.SPLIT": "val", "TEST.SAVE_RESULTS_PATH": ""}
-    if cfg.MUTUAL.ENABLE and cfg.CALIBRATION.ENABLE:
-        wanted["CALIBRATION.TRANSFORM"] = "train"
-    for key, value in wanted.items():
-        if get_value(cfg, key) != value:
-            yield Problem((key,), f"{key} is {get_value(cfg, key)!r}: with TRAIN.DATASET ava it must be {value!r}")
-
-
-def _check_interpolated(cfg: CfgNode) -> Iterator[Problem]:
-    key, sizes, trained = "GRID.INTERPOLATED_SIZES", cfg.GRID.INTERPOLATED_SIZES, cfg.MUTUAL.SPATIAL_SIZES
-    wrong = [size for size in sizes if not trained or size in trained or not min(trained) < size < max(trained)]
-    if sizes and cfg.MUTUAL.BATCHNORM != "private_size":
-        yield Problem((key, "MUTUAL.BATCHNORM"), f"{key} is {sizes}: it needs MUTUAL.BATCHNORM private_size")
-    if wrong:
-        yield Problem((key, "MUTUAL.SPATIAL_SIZES"), f"{key} {wrong} must lie between the trained sizes {trained}")
-
-
-_WHOLE_NETWORK_FIRST = ("shared_size", "each_width", "each_size")
-
-
-def _check_method(cfg: CfgNode) -> Iterator[Problem]:
-    """Rules, objective and norms of a step must go together."""
-    mutual = cfg.MUTUAL
-    if not mutual.LARGEST and not mutual.SUBNETS:
-        yield Problem(
-            ("MUTUAL.LARGEST", "MUTUAL.SUBNETS"), "MUTUAL.LARGEST is False and MUTUAL.SUBNETS is empty: nothing would be trained"
-        )
-        return
-    if mutual.OBJECTIVE == "inplace_distillation" and not mutual.LARGEST and mutual.SUBNETS[0] not in _WHOLE_NETWORK_FIRST:
-        yield Problem(
-            ("MUTUAL.OBJECTIVE", "MUTUAL.LARGEST", "MUTUAL.SUBNETS"),
-            f"MUTUAL.OBJECTIVE inplace_distillation needs MUTUAL.LARGEST True, or {' or '.join(_WHOLE_NETWORK_FIRST)} first "
-            f"in MUTUAL.SUBNETS, which is {mutual.SUBNETS}; or set MUTUAL.OBJECTIVE labels",
-        )
-    if mutual.OBJECTIVE.startswith("ensemble") and (mutual.LARGEST or list(mutual.SUBNETS) != ["each_size"]):
-        yield Problem(
-            ("MUTUAL.OBJECTIVE", "MUTUAL.LARGEST", "MUTUAL.SUBNETS"),
-            f"MUTUAL.OBJECTIVE {mutual.OBJECTIVE} needs MUTUAL.SUBNETS [each_size] and MUTUAL.LARGEST False",
-        )
-    for rule in ("each_width", "each_size") if mutual.LARGEST else ():
-        if rule in mutual.SUBNETS:
-            yield Problem(
-                ("MUTUAL.LARGEST", "MUTUAL.SUBNETS"),
-                f"MUTUAL.SUBNETS {mutual.SUBNETS}: {rule} runs the largest already; set MUTUAL.LARGEST False",
-            )
-    if mutual.BATCHNORM == "private_width" and list(mutual.SUBNETS) != ["each_width"]:
-        yield Problem(
-            ("MUTUAL.BATCHNORM", "MUTUAL.SUBNETS"),
-            f"MUTUAL.SUBNETS is {mutual.SUBNETS}: with MUTUAL.BATCHNORM private_width it must be [each_width]",
-        )
-    if "each_width" in mutual.SUBNETS:
-        yield from _check_widths(mutual)
-
-
-def _check_widths(mutual: CfgNode) -> Iterator[Problem]:
-    """The greatest of the listed widths is what is validated and tested, the least where budgets begin."""
-    widths = list(mutual.WIDTHS)
-    if not widths or [min(widths), max(widths)] != list(mutual.WIDTH_RANGE):
-        yield Problem(
-            ("MUTUAL.WIDTHS", "MUTUAL.WIDTH_RANGE"),
-            f"MUTUAL.WIDTHS is {widths}: each_width needs a list from one end of MUTUAL.WIDTH_RANGE "
-            f"{list(mutual.WIDTH_RANGE)} to the other",
-        )
+    yield from _check_solver(cfg)
+    yield from _check_test(cfg)
 
 
 def _check_batches(cfg: CfgNode) -> Iterator[Problem]:
@@ -201,17 +71,32 @@ def _check_batches(cfg: CfgNode) -> Iterator[Problem]:
         )
 
 
-def _adaptive_frames(cfg: CfgNode) -> tuple[str, float]:
-    """Key and frames of the pathway that has configurations."""
-    if cfg.MODEL.MODEL_NAME == "SlowFast":
-        return "DATA.NUM_FRAMES / SLOWFAST.ALPHA", cfg.DATA.NUM_FRAMES / cfg.SLOWFAST.ALPHA
-    return "DATA.NUM_FRAMES", cfg.DATA.NUM_FRAMES
+def _check_solver(cfg: CfgNode) -> Iterator[Problem]:
+    solver = cfg.SOLVER
+    if solver.NESTEROV and (solver.MOMENTUM == 0 or solver.DAMPENING != 0):
+        yield Problem(
+            ("SOLVER.NESTEROV", "SOLVER.MOMENTUM", "SOLVER.DAMPENING"),
+            f"SOLVER.NESTEROV is True with SOLVER.MOMENTUM {solver.MOMENTUM} and SOLVER.DAMPENING {solver.DAMPENING}: it needs a "
+            "momentum above 0 and no dampening; or set it False",
+        )
+    if solver.WARMUP_EPOCHS > solver.MAX_EPOCH:
+        yield Problem(
+            ("SOLVER.WARMUP_EPOCHS", "SOLVER.MAX_EPOCH"),
+            f"SOLVER.WARMUP_EPOCHS is {solver.WARMUP_EPOCHS:g}: it must be at most SOLVER.MAX_EPOCH, which is {solver.MAX_EPOCH}",
+        )
 
 
-def _check_sizes(cfg: CfgNode) -> Iterator[Problem]:
-    for key, sizes, other, largest in (
-        ("MUTUAL.SPATIAL_SIZES", cfg.MUTUAL.SPATIAL_SIZES, "DATA.TRAIN_CROP_SIZE", cfg.DATA.TRAIN_CROP_SIZE),
-        ("MUTUAL.TEMPORAL_SIZES", cfg.MUTUAL.TEMPORAL_SIZES, *_adaptive_frames(cfg)),
-    ):
-        if not sizes or max(sizes) != largest:
-            yield Problem((key, other), f"{key} is {sizes}: its largest value must equal {other}, which is {largest}")
+def _check_test(cfg: CfgNode) -> Iterator[Problem]:
+    """A view is cut for the largest configuration, and a smaller one sees it shrunk: it cannot be a fraction of the clip."""
+    crop, trained = cfg.DATA.TEST_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE
+    if not trained / 2 <= crop <= trained * 4:
+        yield Problem(
+            ("DATA.TEST_CROP_SIZE", "DATA.TRAIN_CROP_SIZE"),
+            f"DATA.TEST_CROP_SIZE is {crop}: it must be between a half of DATA.TRAIN_CROP_SIZE, which is {trained}, and four "
+            "times as much",
+        )
+    if cfg.TEST.DATASET != cfg.TRAIN.DATASET:
+        yield Problem(
+            ("TEST.DATASET", "TRAIN.DATASET"),
+            f"TEST.DATASET is {cfg.TEST.DATASET!r}: with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be {cfg.TRAIN.DATASET!r}",
+        )

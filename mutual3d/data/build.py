@@ -1,6 +1,8 @@
 """From a config to a loader: the one place of this folder that reads a CfgNode."""
 
 import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from mutual3d.data.kinetics import VideoDataset, read_video_list
 from mutual3d.data.labels import read_class_names
 from mutual3d.data.lists import user_path
 from mutual3d.data.loader import ClipLoader
+from mutual3d.utils.words import unknown_word
 
 MODES = ("train", "single_view", "multi_view", "train_augmentation_fixed")
 
@@ -20,7 +23,7 @@ def build_dataset(cfg, split, mode, num_views=1):
     """The dataset of a split in one of `MODES`, as TRAIN.DATASET (TEST.DATASET is the same) names it; see `build_loader`."""
     if mode not in MODES:
         raise ValueError(f"unknown loader mode {mode!r}: choose one of {', '.join(MODES)}")
-    return _DATASETS[cfg.TRAIN.DATASET](cfg, split, mode, num_views)
+    return SOURCES[cfg.TRAIN.DATASET].open(cfg, split, mode, num_views)
 
 
 def _is_training(mode):
@@ -137,7 +140,78 @@ def image_resize(cfg):
     return usual_test_resize(cfg.TRAIN.DATASET, cfg.DATA.TEST_CROP_SIZE) if is_image else None
 
 
-_DATASETS = {"kinetics": _kinetics, "charades": _charades, "ava": _ava, **dict.fromkeys(IMAGE_SETS, _images)}
+class Source(NamedTuple):
+    """A word of TRAIN.DATASET: how its data are opened, and what they ask of a config.
+
+    open: (cfg, split, mode, num_views) -> data set. is_image: it gives images, one frame each; else clips.
+    losses: the legal MODEL.LOSS_FUNC. wants: {key: the one value that goes with it}.
+    """
+
+    open: Callable
+    is_image: bool
+    losses: tuple[str, ...]
+    wants: dict[str, object]
+
+
+_ONE_LABEL = {"DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "softmax"}
+_IMAGES = Source(_images, True, ("cross_entropy",), {**_ONE_LABEL, "DATA.NUM_FRAMES": 1})
+
+SOURCES = {
+    "kinetics": Source(_kinetics, False, ("cross_entropy",), _ONE_LABEL),
+    "charades": Source(
+        _charades, False, ("bce_logit", "bce"), {"DATA.MULTI_LABEL": True, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "sigmoid"}
+    ),
+    # AVA has two splits and results files of its own.
+    "ava": Source(
+        _ava, False, ("bce_logit", "bce"),
+        {
+            "DATA.MULTI_LABEL": False, "DETECTION.ENABLE": True, "MODEL.HEAD_ACT": "sigmoid", "GRID.SPLIT": "val",
+            "TEST.SPLIT": "val", "TEST.SAVE_RESULTS_PATH": "",
+        },
+    ),
+    **dict.fromkeys(IMAGE_SETS, _IMAGES),
+}  # fmt: skip
+
+
+def takes_images(name: str) -> bool | None:
+    """Whether the data set of a TRAIN.DATASET gives images; None of an unknown one."""
+    return SOURCES[name].is_image if name in SOURCES else None
+
+
+def check_data(cfg) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(keys, sentence) of whatever does not go with the data set."""
+    name = cfg.TRAIN.DATASET
+    unknown = [(key, unknown_word(key, cfg[key.split(".")[0]].DATASET, SOURCES)) for key in ("TRAIN.DATASET", "TEST.DATASET")]
+    yield from (((key,), text) for key, text in unknown if text)
+    if name not in SOURCES:
+        return
+    source = SOURCES[name]
+    for key, value in source.wants.items():
+        section, own = key.split(".")
+        if cfg[section][own] != value:
+            yield (key, "TRAIN.DATASET"), f"{key} is {cfg[section][own]!r}: with TRAIN.DATASET {name} it must be {value!r}"
+    if cfg.MODEL.LOSS_FUNC not in source.losses:
+        legal = " or ".join(source.losses)
+        yield (
+            ("MODEL.LOSS_FUNC", "TRAIN.DATASET"),
+            f"MODEL.LOSS_FUNC is '{cfg.MODEL.LOSS_FUNC}': with TRAIN.DATASET {name} it must be {legal}",
+        )
+    for own in ("TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE", "COLOR_JITTER", "CROP_PADDING"):
+        if cfg.DATA[own] and not source.is_image:
+            yield (
+                (f"DATA.{own}", "TRAIN.DATASET"), f"DATA.{own} is {cfg.DATA[own]}: mutual3d supports it for images, not for {name}"
+            )
+    if name == "ava":
+        yield from _check_ava(cfg)
+
+
+def _check_ava(cfg) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Whole frames differ in size, and a batch's statistics need one size."""
+    if cfg.MUTUAL.ENABLE and cfg.CALIBRATION.ENABLE and cfg.CALIBRATION.TRANSFORM != "train":
+        yield (
+            ("CALIBRATION.TRANSFORM", "TRAIN.DATASET"),
+            f"CALIBRATION.TRANSFORM is {cfg.CALIBRATION.TRANSFORM!r}: with TRAIN.DATASET ava it must be 'train'",
+        )
 
 
 def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1, lost=None):

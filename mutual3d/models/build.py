@@ -1,13 +1,15 @@
 """From a name and plain arguments, or from a config, to an adaptive network."""
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from fvcore.common.registry import Registry
 
 from mutual3d.sampling import SearchSpace
 from mutual3d.utils.checkpoint import check_weights, refuse_shared_memory
+from mutual3d.utils.words import unknown_word
 
 from .adaptive import AdaptiveNetwork
 from .arguments import brief, check_arguments, check_private_norms, check_signature, read_space
@@ -19,6 +21,21 @@ from .x3d import build_x3d
 
 MODEL_REGISTRY = Registry("MODEL")
 MODEL_REGISTRY.__doc__ = "Functions from a config to the name and the arguments of `create_model`."
+
+# Names in MODEL_REGISTRY of networks that take images; the others take clips.
+_TAKE_IMAGES = set()
+
+
+def takes_images(function):
+    """Register, beside MODEL_REGISTRY, that the network of this function takes images."""
+    _TAKE_IMAGES.add(function.__name__)
+    return function
+
+
+def network_takes_images(name: str) -> bool:
+    """Whether the network of a MODEL.MODEL_NAME takes images instead of clips."""
+    return name in _TAKE_IMAGES
+
 
 _BUILDERS = {
     "x3d": build_x3d,
@@ -112,17 +129,84 @@ def _plain_space(space):
 
 def build_model(cfg):
     """The network that a config describes (`MODEL.MODEL_NAME`), as PySlowFast's users know it. Checks the config."""
-    return create_model(**model_arguments(cfg.check()))
+    mistakes = [text for _, text in check_network(cfg.check())]
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+    return create_model(**model_arguments(cfg))
 
 
 def model_arguments(cfg):
     """Arguments of `create_model` for a config: plain values that a checkpoint can carry."""
     name = cfg.MODEL.MODEL_NAME
-    if name not in MODEL_REGISTRY:
-        legal = ", ".join(key for key, _ in MODEL_REGISTRY)
-        raise ValueError(f"MODEL.MODEL_NAME is '{name}': mutual3d has {legal}")
+    unknown = unknown_word("MODEL.MODEL_NAME", name, (key for key, _ in MODEL_REGISTRY))
+    if unknown:
+        raise ValueError(unknown)
     batchnorm = cfg.MUTUAL.BATCHNORM if cfg.MUTUAL.ENABLE else "calibrated"
     return {**MODEL_REGISTRY.get(name)(cfg), "batchnorm": batchnorm, "own_statistics": own_statistics(cfg)}
+
+
+def check_network(cfg) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(keys, sentence) of whatever no network can be built of."""
+    unknown = [
+        ("MODEL.MODEL_NAME", unknown_word("MODEL.MODEL_NAME", cfg.MODEL.MODEL_NAME, (key for key, _ in MODEL_REGISTRY))),
+        ("MUTUAL.BATCHNORM", unknown_word("MUTUAL.BATCHNORM", cfg.MUTUAL.BATCHNORM, BATCHNORMS)),
+    ]
+    yield from (((key,), text) for key, text in unknown if text)
+    if not any(text for _, text in unknown):
+        yield from _check_arguments(cfg)
+    if cfg.MUTUAL.ENABLE:
+        yield from _check_sizes(cfg)
+        yield from _check_norms(cfg)
+
+
+def _check_sizes(cfg):
+    """The largest sizes are those that the data have."""
+    is_split = cfg.MODEL.MODEL_NAME == "SlowFast"
+    frames, key = cfg.DATA.NUM_FRAMES, "DATA.NUM_FRAMES"
+    if is_split:
+        frames, key = frames / cfg.SLOWFAST.ALPHA, "DATA.NUM_FRAMES / SLOWFAST.ALPHA"
+    for own, sizes, other, largest in (
+        ("MUTUAL.SPATIAL_SIZES", cfg.MUTUAL.SPATIAL_SIZES, "DATA.TRAIN_CROP_SIZE", cfg.DATA.TRAIN_CROP_SIZE),
+        ("MUTUAL.TEMPORAL_SIZES", cfg.MUTUAL.TEMPORAL_SIZES, key, frames),
+    ):
+        if not sizes or max(sizes) != largest:
+            yield (own, *other.split(" / ")), f"{own} is {sizes}: its largest value must equal {other}, which is {largest:g}"
+
+
+def _check_arguments(cfg):
+    """What the network's own function, and the space of its configurations, say of the config."""
+    keys = ("MODEL.MODEL_NAME", "MODEL.ARCH")
+    try:
+        space = SearchSpace(**model_arguments(cfg)["space"])
+        keys = ("TEST.CONFIGURATIONS",)
+        sizes = {*space.spatial_sizes, *cfg.GRID.INTERPOLATED_SIZES}
+        space = dataclasses.replace(space, spatial_sizes=tuple(sorted(sizes)))
+        for text in cfg.TEST.CONFIGURATIONS:
+            space.check(text)
+    except ValueError as error:
+        yield keys, str(error) if keys[0] == "MODEL.MODEL_NAME" else f"TEST.CONFIGURATIONS: {error}"
+
+
+def _check_norms(cfg):
+    """Norms of one's own need rules that train each of them, and sizes between two of them to interpolate."""
+    mutual, sizes = cfg.MUTUAL, cfg.GRID.INTERPOLATED_SIZES
+    if mutual.BATCHNORM == "private_width" and list(mutual.SUBNETS) != ["each_width"]:
+        yield (
+            ("MUTUAL.BATCHNORM", "MUTUAL.SUBNETS"),
+            f"MUTUAL.SUBNETS is {mutual.SUBNETS}: with MUTUAL.BATCHNORM private_width it must be [each_width]",
+        )
+    if sizes and mutual.BATCHNORM != "private_size":
+        yield (
+            ("GRID.INTERPOLATED_SIZES", "MUTUAL.BATCHNORM"),
+            f"GRID.INTERPOLATED_SIZES is {sizes}: it needs MUTUAL.BATCHNORM private_size",
+        )
+    trained = mutual.SPATIAL_SIZES or [0]
+    wrong = [size for size in sizes if size in trained or not min(trained) < size < max(trained)]
+    if wrong:
+        yield (
+            ("GRID.INTERPOLATED_SIZES", "MUTUAL.SPATIAL_SIZES"),
+            f"GRID.INTERPOLATED_SIZES {wrong} must lie between the trained sizes {mutual.SPATIAL_SIZES}",
+        )
 
 
 def own_statistics(cfg):
@@ -235,21 +319,25 @@ def X3D(cfg):
 
 
 @MODEL_REGISTRY.register()
+@takes_images
 def MobileNetV1(cfg):
     return {"name": "mobilenet_v1", **_imagenet_arguments(cfg)}
 
 
 @MODEL_REGISTRY.register()
+@takes_images
 def MobileNetV2(cfg):
     return {"name": "mobilenet_v2", **_imagenet_arguments(cfg)}
 
 
 @MODEL_REGISTRY.register()
+@takes_images
 def MobileNetV3(cfg):
     return {"name": "mobilenet_v3", **_imagenet_arguments(cfg)}
 
 
 @MODEL_REGISTRY.register()
+@takes_images
 def ImageResNet(cfg):
     return {
         "name": "resnet2d",
@@ -261,6 +349,7 @@ def ImageResNet(cfg):
 
 
 @MODEL_REGISTRY.register()
+@takes_images
 def WideResNet(cfg):
     return {
         "name": "wide_resnet",

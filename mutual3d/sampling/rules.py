@@ -26,6 +26,11 @@ class Rule:
     spatial: str
     temporal: str
 
+    @property
+    def runs_largest(self) -> bool:
+        """Whether the largest configuration is always among those that it draws."""
+        return {self.width, self.spatial, self.temporal} <= {"greatest", "each"}
+
 
 _DRAWN = ("random", "random_each", "shared")
 

@@ -1,12 +1,16 @@
 """From a config to the parts of a training run."""
 
 import functools
+from collections.abc import Iterator
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from mutual3d.sampling import RULES
 from mutual3d.utils import distributed
+from mutual3d.utils.words import unknown_word
 
+from .objectives import LOSS_FUNCTIONS, OBJECTIVES, check_objective
 from .optimizer import build_optimizer as _build_optimizer
 from .schedule import cosine_schedule, linear_schedule, relative_steps_schedule, with_warmup
 from .step import MutualStep, Networks
@@ -69,6 +73,60 @@ def build_step(cfg, model, device):
         autocast=_autocast(cfg, device),
         scaler=scaler,
     )
+
+
+def check_method(cfg) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(keys, sentence) of rules, objectives, losses and schedules that nobody registered or that do not go together."""
+    loss = unknown_word("MODEL.LOSS_FUNC", cfg.MODEL.LOSS_FUNC, LOSS_FUNCTIONS)
+    objective = unknown_word("MUTUAL.OBJECTIVE", cfg.MUTUAL.OBJECTIVE, OBJECTIVES)
+    rules = [text for name in cfg.MUTUAL.SUBNETS if (text := unknown_word("MUTUAL.SUBNETS", name, RULES))]
+    if loss:
+        yield ("MODEL.LOSS_FUNC",), loss
+    if objective:
+        yield ("MUTUAL.OBJECTIVE",), objective
+    for text in rules:
+        yield ("MUTUAL.SUBNETS",), text
+    if cfg.MUTUAL.ENABLE and not rules:
+        yield from _check_rules(cfg.MUTUAL, objective_is_known=not objective)
+    if cfg.TRAIN.ENABLE:
+        yield from _check_schedule(cfg)
+
+
+def _check_rules(mutual, objective_is_known):
+    """What a step runs must be something, each once, and give the objective what it needs."""
+    if not mutual.LARGEST and not mutual.SUBNETS:
+        yield (
+            ("MUTUAL.LARGEST", "MUTUAL.SUBNETS"),
+            "MUTUAL.LARGEST is False and MUTUAL.SUBNETS is empty: nothing would be trained",
+        )
+        return
+    for name in mutual.SUBNETS if mutual.LARGEST else ():
+        if RULES[name].runs_largest:
+            yield (
+                ("MUTUAL.LARGEST", "MUTUAL.SUBNETS"),
+                f"MUTUAL.SUBNETS {mutual.SUBNETS}: {name} runs the largest already; set MUTUAL.LARGEST False",
+            )
+    if objective_is_known:
+        try:
+            check_objective(mutual.OBJECTIVE, mutual.SUBNETS, mutual.LARGEST)
+        except ValueError as error:
+            yield ("MUTUAL.OBJECTIVE", "MUTUAL.SUBNETS", "MUTUAL.LARGEST"), str(error)
+    # The greatest of the listed widths is what is validated and tested, the least where budgets begin.
+    widths = list(mutual.WIDTHS)
+    lists_widths = any(RULES[name].width == "each" for name in mutual.SUBNETS)
+    if lists_widths and (not widths or [min(widths), max(widths)] != list(mutual.WIDTH_RANGE)):
+        yield (
+            ("MUTUAL.WIDTHS", "MUTUAL.WIDTH_RANGE"),
+            f"MUTUAL.WIDTHS is {widths}: each_width needs a list from one end of MUTUAL.WIDTH_RANGE "
+            f"{list(mutual.WIDTH_RANGE)} to the other",
+        )
+
+
+def _check_schedule(cfg):
+    try:
+        build_schedule(cfg)
+    except ValueError as error:
+        yield ("SOLVER.LR_POLICY", "SOLVER.STEPS", "SOLVER.LRS", "SOLVER.WARMUP_EPOCHS", "SOLVER.MAX_EPOCH"), str(error)
 
 
 def _autocast(cfg, device):

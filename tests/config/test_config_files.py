@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mutual3d.config import load_config
+from mutual3d.pipeline import load_config
 from mutual3d.models.build import build_model, model_arguments
 from mutual3d.sampling import RULES, Configuration, SearchSpace
 

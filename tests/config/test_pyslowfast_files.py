@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from mutual3d.config import load_config
+from mutual3d.pipeline import load_config
 from mutual3d.models import build_model
 
 SHARED = """

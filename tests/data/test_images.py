@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from mutual3d.config.check import IMAGE_DATASETS
+from mutual3d.data.build import SOURCES
 from mutual3d.data.images import (
     IMAGE_SETS,
     ImageArray,
@@ -63,7 +63,7 @@ def shade(sample):
 
 
 def test_the_config_knows_every_set():
-    assert set(IMAGE_SETS) == set(IMAGE_DATASETS)
+    assert set(IMAGE_SETS) == {name for name, source in SOURCES.items() if source.is_image}
 
 
 def test_image_folder(folder):

@@ -122,7 +122,7 @@ def test_odd_videos_are_videos(run, tmp_path):
         ({"MUTUAL.SPATIAL_SIZES": [16, 20]}, "MUTUAL.SPATIAL_SIZES.*largest value must equal DATA.TRAIN_CROP_SIZE"),
         ({"MUTUAL.TEMPORAL_SIZES": [2, 8]}, "MUTUAL.TEMPORAL_SIZES.*DATA.NUM_FRAMES"),
         ({"MUTUAL.WIDTH_RANGE": [1.0]}, r"MUTUAL.WIDTH_RANGE is \[1.0\]: it must be a list of 2"),
-        ({"MUTUAL.SUBNETS": ["tiniest"]}, "no sampling rule 'tiniest': choose among smallest, random"),
+        ({"MUTUAL.SUBNETS": ["tiniest"]}, "MUTUAL.SUBNETS is 'tiniest': mutual3d has smallest, random"),
         ({"TEST.CONFIGURATIONS": ["0.3-16-2"]}, r"width 0.3 is outside the range \[0.5, 1\]"),
         ({"TEST.CONFIGURATIONS": ["0.5-17-2"]}, "size 17 is not one of 16, 24"),
         ({"TEST.CONFIGURATIONS": ["0.5-16-3"]}, "frames 3 is not one of 2, 4"),
