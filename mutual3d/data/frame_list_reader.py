@@ -10,10 +10,11 @@ rows that were sorted otherwise, stand twice or are missing would put labels and
 are kept in arrays, because counting references to millions of strings would copy them into every worker.
 """
 
+import math
 import os
 import re
 from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -30,6 +31,8 @@ _FIRST_COLUMNS = (COLUMNS[0], "original_video_id")
 
 class FrameListReader(VideoReader):
     """A video in image files, one a frame, in display order; only the frames that are asked for are opened.
+
+    Frame k is shown at second k / `fps`.
 
     Args:
         paths: file names, str or bytes, in a list or an array.
@@ -54,6 +57,23 @@ class FrameListReader(VideoReader):
     def path_of(self, index):
         """The file of frame `index`."""
         return os.path.join(self._root, os.fsdecode(self._paths[index]))
+
+    def frame_times(self) -> np.ndarray:
+        return np.arange(self.num_frames) / self.fps
+
+    def time_of(self, index: int) -> float:
+        (index,) = self._check_indices([index])
+        return index / self.fps
+
+    def index_at(self, second: float) -> int:
+        return math.floor(min(max(second * self.fps + 0.5, 0), self.num_frames - 1))
+
+    @property
+    def duration(self) -> float:
+        return self.num_frames / self.fps
+
+    def evenly(self, positions: Sequence[int]) -> list[int]:
+        return [int(position) for position in positions]
 
     def frames(self, indices):
         for index in self._check_indices(indices):

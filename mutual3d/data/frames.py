@@ -1,4 +1,8 @@
-"""Which frames make a clip: arithmetic alone, no video (PySlowFast's rules; FACTS section 4)."""
+"""Which frames make a clip: arithmetic alone, no video (PySlowFast's rules).
+
+Indices count the frames of a video as if each were shown equally long; `VideoReader.evenly` makes of them the frames that
+a video of any rate shows at those moments.
+"""
 
 import numpy as np
 

@@ -253,7 +253,8 @@ class VideoDataset(ClipDataset):
         generator = sample_generator(self.seed, epoch, index)
         clips, crops = [], []
         for _ in range(self.num_views):
-            clips.append(random_clip(reader.num_frames, reader.fps, **self._clip, generator=generator))
+            places = random_clip(reader.num_frames, reader.fps, **self._clip, generator=generator)
+            clips.append(reader.evenly(places))
             crops.append(random_crop(generator, **self._crop))
         frames = {(view, i): None for view, clip in enumerate(clips) for i in clip}
         for i, frame in reader.frames(_union(clips)):
@@ -263,15 +264,9 @@ class VideoDataset(ClipDataset):
         return stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips)), clips
 
     def _all_views(self, reader):
+        views = dict(num_views=self.num_views, offset_sampling=self._offset_sampling)
         clips = [
-            view_clip(
-                reader.num_frames,
-                reader.fps,
-                **self._clip,
-                view=view,
-                num_views=self.num_views,
-                offset_sampling=self._offset_sampling,
-            )
+            reader.evenly(view_clip(reader.num_frames, reader.fps, **self._clip, view=view, **views))
             for view in range(self.num_views)
         ]
         transform = UniformCrops(self._crop["size"], self.num_crops)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from mutual3d.data.reader import VideoError, VideoReader
+from mutual3d.data.reader import VideoError, VideoReader, frame_rate, join_times
 
 # Containers that store a presentation time for every packet, and codecs with one packet for each shown frame.
 _INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
@@ -24,6 +24,11 @@ _INDEXED_AVI_CODECS = ("mpeg4", "mjpeg")
 _SKIPPABLE_CODECS = ("h264", "mpeg4")
 # Packed AVI streams carry placeholders of a few bytes for frames that came with an earlier packet.
 _PLACEHOLDER_BYTES = 16
+
+# Recordings in these containers are joined by writing one after the other: their times may jump either way. A step as long
+# as this, in seconds, is such a jump for FFmpeg too.
+_BROADCAST_FORMATS = ("mpegts", "mpeg")
+_LONGEST_STEP = 10.0
 
 
 class _Packet(NamedTuple):
@@ -63,7 +68,7 @@ class PyAVReader(VideoReader):
             self.close()
             raise
         self.num_frames = len(self._times)
-        self.fps = _frame_rate(self._stream, self._times)
+        self._seconds, self.fps = self._clock()
 
     def frames(self, indices):
         wanted = self._check_indices(indices)
@@ -78,11 +83,8 @@ class PyAVReader(VideoReader):
         if missing:
             yield from self._decode_from_start(missing)
 
-    def frame_times(self):
-        """Seconds from the first frame at which each frame is shown, an array; even where the file does not tell."""
-        if None in self._times:
-            return np.arange(self.num_frames) / self.fps
-        return (np.array(self._times) - self._times[0]) * float(self._stream.time_base)
+    def frame_times(self) -> np.ndarray:
+        return self._seconds
 
     def close(self):
         if self._container is not None:
@@ -134,6 +136,18 @@ class PyAVReader(VideoReader):
         if not times:
             raise VideoError(self.path, "it has no decodable frame")
         return times
+
+    def _clock(self):
+        """(the second of each frame, from the container's start; frames a second)."""
+        unit = float(self._stream.time_base)
+        announced = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        longest_step = _LONGEST_STEP if self._container.format.name in _BROADCAST_FORMATS else None
+        times = [None if time is None else time * unit for time in self._times]
+        seconds = join_times(times, 1 / (announced or 30.0), longest_step)
+        fps = frame_rate(self.path, announced, None if times.count(None) == len(times) else seconds)
+        start = self._container.start_time
+        zero = seconds[0] if start is None else min(start / av.time_base, seconds[0])
+        return seconds - zero, fps
 
     # --- decoding by the packet table ---
 
@@ -289,17 +303,6 @@ def _claim(remaining, frames):
         index = remaining.pop(frame.pts, None)
         if index is not None:
             yield index, frame
-
-
-def _frame_rate(stream, times):
-    """Average frames a second: the header's where the frames agree within 5 %, else counted from their times."""
-    announced = float(stream.average_rate or stream.guessed_rate or 0)
-    known = [time for time in times if time is not None]
-    duration = float((max(known) - min(known)) * stream.time_base) if len(known) > 1 else 0.0
-    if duration <= 0:
-        return announced or 30.0
-    counted = (len(known) - 1) / duration
-    return announced if abs(announced - counted) <= 0.05 * counted else counted
 
 
 def _words(error):

@@ -257,3 +257,44 @@ def test_frame_rate(tmp_path):
 @pytest.mark.parametrize("name", sorted(str(path.relative_to(CLIPS)) for path in CLIPS.glob("*/*.*")))
 def test_sample_clips(name):
     assert_exact(CLIPS / name)
+
+
+# --- the clock ---
+
+
+def write_phone_video(path, **options):
+    """Thirty frames a second, then fifteen, as phones record in the dark."""
+    times = [10 * k for k in range(30)] + [300 + 20 * k for k in range(30)]
+    return write_video(path, moving_frames(60), times=times, **options)
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_seconds_of_a_varying_rate(tmp_path, backend, ending):
+    if backend == "decord":
+        pytest.importorskip("decord")
+    with open_video(write_phone_video(tmp_path / f"phone.{ending}", b_frames=2), backend) as reader:
+        times = [k / 30 for k in range(30)] + [1 + k / 15 for k in range(30)]
+        assert reader.frame_times().tolist() == pytest.approx(times, abs=1e-3)
+        assert reader.index_at(0.5) == 15 and reader.index_at(2) == 45 and reader.time_of(45) == pytest.approx(2, abs=1e-3)
+        assert reader.duration == pytest.approx(3, abs=2e-3)
+
+
+def test_a_picture_that_starts_after_the_sound(tmp_path):
+    path = write_video(tmp_path / "late.mp4", moving_frames(20), fps=10, times=[70 + 10 * k for k in range(20)], audio=True)
+    with open_video(path) as reader:
+        assert reader.time_of(0) == pytest.approx(0.7) and reader.time_of(19) == pytest.approx(2.6)
+        assert reader.index_at(1.0) == 3 and reader.index_at(0) == 0
+
+
+def test_joined_transport_streams_ascend_and_lose_no_frame(tmp_path):
+    first = write_video(tmp_path / "a.ts", moving_frames(12), fps=10, b_frames=2)
+    second = write_video(tmp_path / "b.ts", moving_frames(10, seed=1), fps=10)
+    glued = tmp_path / "glued.ts"
+    glued.write_bytes(first.read_bytes() + second.read_bytes())
+    with open_video(glued) as reader:
+        assert reader.num_frames == 22
+        np.testing.assert_allclose(np.diff(reader.frame_times()), 0.1, atol=1e-6)
+        assert [reader.index_at(reader.time_of(index)) for index in range(22)] == list(range(22))
+        assert reader.fps == pytest.approx(10)
+    assert_exact(glued)

@@ -181,3 +181,12 @@ def test_a_path_no_file_can_have(tmp_path):
 def test_missing_list(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.csv"):
         read_frame_list(tmp_path / "none.csv")
+
+
+def test_frames_stand_at_a_constant_rate():
+    reader = FrameListReader([f"{k}.png" for k in range(48)], fps=24)
+    assert reader.time_of(36) == 1.5 and reader.duration == 2.0
+    assert [reader.index_at(second) for second in (-1, 0, 1, 1.02, 1.0209, 9, float("inf"))] == [0, 0, 24, 24, 25, 47, 47]
+    assert reader.frame_times()[47] == 47 / 24 and reader.evenly([0, 47]) == [0, 47]
+    with pytest.raises(ValueError, match="outside its frames 0..47"):
+        reader.time_of(48)
