@@ -1,6 +1,9 @@
 """What the command lines share: mistakes of the user end in one clear line instead of a traceback."""
 
+import argparse
+import os
 import sys
+from pathlib import Path
 
 from mutual3d.utils.streams import forgiving_streams
 from mutual3d.utils.text import printable
@@ -32,3 +35,23 @@ def _status(main):
 def print_error(error: object) -> None:
     """One `error: ...` on stderr, whatever the names of files in it hold; lines that the message means are kept."""
     print("error: " + printable(error, keep="\n"), file=sys.stderr)
+
+
+def path_argument(text: str) -> str:
+    """The type of an argument that names a file or a folder: `~` is the home folder; an empty name is refused."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a file or folder")
+    return os.path.expanduser(text)
+
+
+def count_argument(text: str) -> int:
+    """The type of an argument that counts something: a whole number, 1 or more."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
+
+
+def check_output_argument(parser: argparse.ArgumentParser, option: str, output: str | None, inputs: list[str | None]) -> None:
+    """End the program, status 2, where an output file would replace one of its inputs."""
+    if output is not None and Path(output).resolve() in {Path(path).resolve() for path in inputs if path}:
+        parser.error(f"{option} is '{output}', which is read: it would be replaced; name another file")
