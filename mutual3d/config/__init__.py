@@ -8,9 +8,10 @@ from .defaults import KEYS, get_cfg
 from .keys import IS_REFUSED, IS_TOLD, TAKES_EFFECT, Key, Resume
 from .node import CfgNode
 from .problem import ConfigError, Problem
+from .resume import Changes, changed_settings
 
 __all__ = [
-    "CfgNode", "ConfigError", "IS_REFUSED", "IS_TOLD", "KEYS", "Key", "Problem", "Resume", "TAKES_EFFECT", "check_config",
+    "CfgNode", "Changes", "Check", "ConfigError", "IS_REFUSED", "IS_TOLD", "KEYS", "Key", "Problem", "Resume", "TAKES_EFFECT", "changed_settings", "check_config",
     "get_cfg", "load_config",
 ]  # fmt: skip
 

@@ -119,10 +119,13 @@ _C.TRAIN.EVAL_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 _C.TRAIN.CHECKPOINT_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 # Go on from the newest checkpoint in OUTPUT_DIR/checkpoints. False refuses a directory that has one.
 _C.TRAIN.AUTO_RESUME = Key(True, Flag(), TAKES_EFFECT)
+# (new) Go on from a checkpoint although the training set is not the one that it was trained on: its lists, labels or files
+# are others, or lie elsewhere. False refuses.
+_C.TRAIN.ALLOW_OTHER_DATA = Key(False, Flag(), TAKES_EFFECT)
 # Weights to start from.
-_C.TRAIN.CHECKPOINT_FILE_PATH = Key("", PATH, TAKES_EFFECT)
+_C.TRAIN.CHECKPOINT_FILE_PATH = Key("", PATH, IS_REFUSED)
 # (new) Take those weights but for the classifier, which starts anew: for other classes.
-_C.TRAIN.CHECKPOINT_RESET_HEAD = Key(False, Flag(), TAKES_EFFECT)
+_C.TRAIN.CHECKPOINT_RESET_HEAD = Key(False, Flag(), IS_REFUSED)
 # Kind of that file: pytorch.
 _C.TRAIN.CHECKPOINT_TYPE = Key("pytorch", Only("pytorch", instead=CONVERT), TAKES_EFFECT)
 _C.TRAIN.CHECKPOINT_INFLATE = Key(False, Only(False, instead=CONVERT), TAKES_EFFECT)
@@ -214,7 +217,7 @@ _C.DATA.RANDOM_FLIP = Key(True, Flag(), IS_REFUSED)
 # Spread test clips from the first to the last position instead of stopping one short.
 _C.DATA.USE_OFFSET_SAMPLING = Key(False, Flag(), TAKES_EFFECT)
 # pyav (exact) or decord; torchvision, as in PySlowFast's files, means pyav.
-_C.DATA.DECODING_BACKEND = Key("pyav", Only("pyav", "decord", "torchvision"), IS_TOLD)
+_C.DATA.DECODING_BACKEND = Key("pyav", Only("pyav", "decord", "torchvision"), IS_REFUSED)
 # How scores of views are joined: sum or max.
 _C.DATA.ENSEMBLE_METHOD = Key("sum", Only("sum", "max"), TAKES_EFFECT)
 # Several labels a clip (Charades): scores are sigmoids, accuracy is mean average precision.
@@ -245,7 +248,7 @@ _C.MODEL.LOSS_FUNC = Key("cross_entropy", Registered("loss function"), IS_REFUSE
 _C.MODEL.HEAD_ACT = Key("softmax", Only("softmax", "sigmoid"), TAKES_EFFECT)
 _C.MODEL.DROPOUT_RATE = Key(0.5, Share(below=True), IS_REFUSED)
 _C.MODEL.DROPCONNECT_RATE = Key(0.0, Only(0.0), IS_REFUSED)
-_C.MODEL.FC_INIT_STD = Key(0.01, Number(0, 100), TAKES_EFFECT)
+_C.MODEL.FC_INIT_STD = Key(0.01, Number(0, 100), IS_REFUSED)
 # (new) MobileNets and ImageResNet for images of about 32 pixels: without their first two halvings. A ResNet's first
 # convolution is then 3x3.
 _C.MODEL.SMALL_IMAGES = Key(False, Flag(), IS_REFUSED)
@@ -267,7 +270,7 @@ _C.RESNET.NUM_GROUPS = Key(1, Only(1), IS_REFUSED)
 _C.RESNET.WIDTH_PER_GROUP = Key(64, CHANNELS, IS_REFUSED)
 _C.RESNET.STRIDE_1X1 = Key(False, Only(False), IS_REFUSED)
 # Start every residual branch at zero.
-_C.RESNET.ZERO_INIT_FINAL_BN = Key(False, Flag(), TAKES_EFFECT)
+_C.RESNET.ZERO_INIT_FINAL_BN = Key(False, Flag(), IS_REFUSED)
 _C.RESNET.DEPTH = Key(50, Integer(1, 10**4), IS_REFUSED)
 _C.RESNET.NUM_BLOCK_TEMP_KERNEL = Key([[3], [4], [6], [3]], KERNELS, IS_REFUSED)
 _C.RESNET.SPATIAL_STRIDES = Key([[1], [2], [2], [2]], STAGES, IS_REFUSED)

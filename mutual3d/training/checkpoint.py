@@ -1,12 +1,17 @@
 """Checkpoints of a training run, under PySlowFast's names: checkpoints/checkpoint_epoch_00010.pyth."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 from mutual3d.utils import distributed
 from mutual3d.utils.checkpoint import load_weights
 from mutual3d.utils.files import DamagedFileError, check_tensors, load_tensors, save_tensors
 from mutual3d.utils.logging import logger
+
+from .optimizer import load_optimizer_state
 
 
 class Checkpoints:
@@ -44,10 +49,11 @@ class Checkpoints:
             )
         return None
 
-    def save(self, model, optimizer, *, epoch, config="", scaler=None, objective=None, recipe=None):
-        """Write the state after `epoch` finished epochs, on the main process. `config` is kept as text.
+    def save(self, model, optimizer, *, epoch, config="", scaler=None, objective=None, training_set=""):
+        """Write the state after `epoch` finished epochs, on the main process.
 
-        recipe: {setting: its value as text} that a run which goes on from here must share.
+        config: the settings as text, and training_set: the fingerprint of what was trained on, for a run that goes on from
+        here to compare its own with.
         """
         if not distributed.is_main():
             return
@@ -61,12 +67,23 @@ class Checkpoints:
                 "scaler_state": None if scaler is None else scaler.state_dict(),
                 "objective_state": None if objective is None else objective.state_dict(),
                 "cfg": config,
-                "recipe": recipe or {},
+                "training_set": training_set,
             },
         )
 
-    def resume(self, model, optimizer, scaler=None, objective=None, recipe=None):
-        """Load the newest whole checkpoint into model and optimizer; returns the number of finished epochs, 0 if none."""
+    def resume(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None = None,
+        objective: torch.nn.Module | None = None,
+        check: Callable[[Path, dict], None] = lambda path, state: None,
+    ) -> int:
+        """Load the newest whole checkpoint into model and optimizer; returns the number of finished epochs, 0 if none.
+
+        The optimizer keeps its own settings and takes the saved momenta. check(path, state) is called before anything is
+        loaded, with what `save` wrote, and raises where this run cannot go on from it.
+        """
         path = self.last()
         if path is None:
             return 0
@@ -76,21 +93,11 @@ class Checkpoints:
                 f"'{path}' is no training checkpoint of this project: choose another OUTPUT_DIR; given as "
                 "TRAIN.CHECKPOINT_FILE_PATH it can be started from"
             )
-        _check_recipe(path, state.get("recipe") or {}, recipe or {})
+        check(path, state)
         load_weights(model, state["model_state"], path)
-        optimizer.load_state_dict(state["optimizer_state"])
+        load_optimizer_state(optimizer, state["optimizer_state"])
         if scaler is not None and state["scaler_state"]:
             scaler.load_state_dict(state["scaler_state"])
         if objective is not None and state.get("objective_state"):
             objective.load_state_dict(state["objective_state"])
         return state["epoch"]
-
-
-def _check_recipe(path, saved, own):
-    """Another recipe in the same directory must not go on from this one's weights, or take them for its own."""
-    other = [f"{key} is {own[key]}, there {value}" for key, value in saved.items() if own.get(key, value) != value]
-    if other:
-        raise ValueError(
-            f"'{path}' belongs to another run ({'; '.join(other)}): choose another OUTPUT_DIR, or "
-            "move that one's checkpoints away"
-        )

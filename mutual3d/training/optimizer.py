@@ -34,3 +34,15 @@ def build_optimizer(model, *, base_lr, momentum=0.9, dampening=0.0, nesterov=Tru
     if own:
         groups.append({"name": "objective", "params": own, "weight_decay": 0.0})
     return torch.optim.SGD(groups, lr=base_lr, momentum=momentum, dampening=dampening, nesterov=nesterov)
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Take the momenta of a saved state, and keep this optimizer's own settings: rates, decays, momentum.
+
+    `load_state_dict` alone would put the saved settings in place of those that the run was started with. Raises ValueError
+    for a state of other groups of parameters.
+    """
+    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own):
+        group.update(settings)

@@ -1,9 +1,11 @@
 import pytest
+import torch
 import torch.nn as nn
 from tiny import tiny_network
 
 from mutual3d.training import build_optimizer, cosine_schedule, parameter_groups, relative_steps_schedule
 from mutual3d.training.objectives import LOSS_FUNCTIONS, EnsembleDistillation
+from mutual3d.training.optimizer import load_optimizer_state
 from mutual3d.training.schedule import linear_schedule, with_warmup
 
 
@@ -66,3 +68,38 @@ def test_what_an_objective_learns_is_not_decayed():
     optimizer = build_optimizer(tiny_network(), base_lr=0.1, weight_decay=1e-4, objective=objective)
     (group,) = [group for group in optimizer.param_groups if group["params"][0] is objective.alpha]
     assert group["weight_decay"] == 0 and len(group["params"]) == 1
+
+
+def step_after_resume(first, second):
+    """The weight after a step with the settings `first`, a save, and a step with the settings `second`."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(model, base_lr=0.1, **first)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.ones(1, 3)).square().sum().backward()
+        if optimizer.state:
+            state, optimizer = optimizer.state_dict(), build_optimizer(model, base_lr=0.1, **second)
+            load_optimizer_state(optimizer, state)
+        optimizer.step()
+    return model.weight.detach().clone()
+
+
+BEFORE = {"weight_decay": 0.0, "momentum": 0.9, "dampening": 0.0, "nesterov": False}
+
+
+@pytest.mark.parametrize("change", [{"weight_decay": 0.1}, {"momentum": 0.5}, {"nesterov": True}, {"dampening": 0.5}])
+def test_a_resumed_optimizer_keeps_its_own_settings_and_takes_the_momenta(change):
+    plain, changed = step_after_resume(BEFORE, BEFORE), step_after_resume(BEFORE, BEFORE | change)
+    assert not torch.equal(plain, changed)
+    # What one optimizer, changed in place between its two steps, gives.
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(model, base_lr=0.1, **BEFORE)
+    for settings in (BEFORE, BEFORE | change):
+        optimizer.zero_grad()
+        model(torch.ones(1, 3)).square().sum().backward()
+        for group in optimizer.param_groups:
+            group.update(settings)
+        optimizer.step()
+    assert torch.equal(model.weight, changed)

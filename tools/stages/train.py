@@ -1,8 +1,9 @@
 """Training: from the newest checkpoint to SOLVER.MAX_EPOCH, saved and validated on the way."""
 
 import time
-from functools import reduce
+from pathlib import Path
 
+from mutual3d.config import changed_settings
 from mutual3d.training import Trainer
 from mutual3d.training.build import build_optimizer, build_schedule, build_step
 from mutual3d.utils import distributed
@@ -21,6 +22,8 @@ class _Training:
         self.run, self.cfg = run, run.cfg
         self.step = build_step(run.cfg, run.model, run.device)
         self.optimizer = build_optimizer(run.cfg, run.model, self.step.objective)
+        self.loader = run.loader("train", "train")
+        self.training_set = distributed.from_main(self.loader.dataset.fingerprint)
         self.writer = None
 
     def run_epochs(self):
@@ -31,7 +34,7 @@ class _Training:
             return
         self.writer = self._open_writer()
         trainer = Trainer(
-            self.step, self.optimizer, run.loader("train", "train"), build_schedule(cfg),
+            self.step, self.optimizer, self.loader, build_schedule(cfg),
             device=run.device, max_epoch=cfg.SOLVER.MAX_EPOCH, seed=cfg.RNG_SEED,
             clip_value=cfg.SOLVER.CLIP_GRAD_VAL, clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
             max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, log_period=cfg.LOG_PERIOD,
@@ -62,11 +65,47 @@ class _Training:
         if self.cfg.TRAIN.CHECKPOINT_FILE_PATH:
             logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
         epoch = run.checkpoints.resume(
-            run.model, self.optimizer, self.step.scaler, self.step.objective, recipe_of(self.cfg)
+            run.model, self.optimizer, self.step.scaler, self.step.objective, self._check_checkpoint
         )
         run.checkpoint_name = run.checkpoints.path(epoch).name
         logger.info("going on from '%s'", newest)
         return epoch
+
+    def _check_checkpoint(self, path: Path, state: dict) -> None:
+        """Refuse, or tell, whatever this run has otherwise than the one that wrote a checkpoint."""
+        if not state.get("cfg"):
+            logger.warning("'%s' holds no settings to compare this run's with", path)
+            return
+        try:
+            changes = changed_settings(state["cfg"], self.cfg)
+        except ValueError as error:
+            raise ValueError(f"'{path}': {error}; choose another OUTPUT_DIR") from None
+        if changes.are_refused:
+            raise ValueError(
+                f"'{path}' belongs to another run ({'; '.join(changes.are_refused)}): set them back to go on; or choose another "
+                f"OUTPUT_DIR to start anew, from its weights with TRAIN.CHECKPOINT_FILE_PATH '{path}' where the network is the "
+                "same; or set TRAIN.ENABLE False to use it as it is"
+            )
+        if state["epoch"] >= self.cfg.SOLVER.MAX_EPOCH:
+            return
+        if changes.take_effect:
+            logger.info("changed since '%s', and in effect from here on: %s", path.name, "; ".join(changes.take_effect))
+        if changes.are_told:
+            logger.warning(
+                "the finished epochs (%d) of '%s' were made otherwise: %s", state["epoch"], path.name, "; ".join(changes.are_told)
+            )
+        self._check_training_set(path, state.get("training_set"))
+
+    def _check_training_set(self, path: Path, trained_on: str | None) -> None:
+        if not trained_on:
+            logger.warning("'%s' does not say what it was trained on: it cannot be compared", path)
+        elif trained_on != self.training_set:
+            what = f"'{path}' was trained on another training set: lists, labels or files changed, or lie elsewhere"
+            if not self.cfg.TRAIN.ALLOW_OTHER_DATA:
+                raise ValueError(
+                    f"{what}; set TRAIN.ALLOW_OTHER_DATA True to go on with these, or choose another OUTPUT_DIR to start anew"
+                )
+            logger.warning("%s; going on, since TRAIN.ALLOW_OTHER_DATA is True", what)
 
     def _after_epoch(self, epoch):
         last = epoch == self.cfg.SOLVER.MAX_EPOCH
@@ -79,7 +118,7 @@ class _Training:
         run = self.run
         run.checkpoints.save(
             run.model, self.optimizer, epoch=epoch, config=self.cfg.dump(), scaler=self.step.scaler,
-            objective=self.step.objective, recipe=recipe_of(self.cfg),
+            objective=self.step.objective, training_set=self.training_set,
         )  # fmt: skip
         run.checkpoint_name = run.checkpoints.path(epoch).name
 
@@ -111,17 +150,6 @@ class _Training:
         except ModuleNotFoundError:
             raise ModuleNotFoundError("TENSORBOARD.ENABLE needs tensorboard: pip install -e .[tensorboard]") from None
         return SummaryWriter(cfg.TENSORBOARD.LOG_DIR or str(self.run.output / f"runs-{cfg.TRAIN.DATASET}"))
-
-
-def recipe_of(cfg):
-    """The settings that make a run another one, as text; its length, rates and places may change."""
-    keys = [
-        "MODEL.MODEL_NAME", "MODEL.NUM_CLASSES", "TRAIN.DATASET", "MUTUAL.ENABLE", "DATA.NUM_FRAMES",
-        "DATA.TRAIN_CROP_SIZE",
-    ]  # fmt: skip
-    if cfg.MUTUAL.ENABLE:
-        keys += [f"MUTUAL.{name}" for name in cfg.MUTUAL]
-    return {key: str(reduce(lambda node, part: node[part], key.split("."), cfg)) for key in keys}
 
 
 def as_errors(values):
