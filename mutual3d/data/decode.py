@@ -3,7 +3,9 @@
 import importlib.util
 import logging
 
+from mutual3d.data.picture_reader import PictureReader
 from mutual3d.data.reader import VideoError, VideoReader, check_file
+from mutual3d.data.stills import has_image_name
 
 __all__ = ["BACKENDS", "VideoError", "VideoReader", "check_backend", "open_video"]
 
@@ -34,11 +36,14 @@ def open_video(path, backend="pyav"):
     """Open a video for reading: a `VideoReader` to be used in a `with` block.
 
     `pyav` is exact. `decord` trusts the container more than it deserves: in files with edit lists or open GOPs and in
-    MPEG-TS its frames are off without a word. Raises VideoError with the cause.
+    MPEG-TS its frames are off without a word. A file with the name of an image is read by neither: its pictures are the frames,
+    see `picture_reader`. Raises VideoError with the cause.
     """
     path = str(path)
     backend = check_backend(backend)
     check_file(path)
+    if has_image_name(path):
+        return PictureReader(path)
     if backend == "decord":
         from mutual3d.data.decord_reader import DecordReader
 

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from mutual3d.data.lists import check_path, existing_file, first_line, parse_whole, place_of, read_table, shown, tell
 from mutual3d.data.reader import VideoError, VideoReader, check_file
+from mutual3d.data.stills import read_image
 
 COLUMNS = ("original_vido_id", "video_id", "frame_id", "path", "labels")
 # The published lists misspell the first column; both spellings are read.
@@ -78,7 +78,7 @@ class FrameListReader(VideoReader):
     def frames(self, indices):
         for index in self._check_indices(indices):
             with self._naming_line(index):
-                image_HWC = read_image(self.path_of(index))
+                image_HWC = np.array(read_image(self.path_of(index)))
             yield index, image_HWC
 
     def check_files(self):
@@ -95,18 +95,6 @@ class FrameListReader(VideoReader):
             if self._lines is None:
                 raise
             raise VideoError(error.path, f"{error.cause} (line {self._lines[index]} of its frame list)") from error
-
-
-def read_image(path):
-    """A uint8 RGB array H, W, 3. Raises VideoError, naming the file, when it is missing, cut short or no image."""
-    check_file(path)
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except UnidentifiedImageError:
-        raise VideoError(path, "it is not an image") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise VideoError(path, f"the image is damaged ({error})") from error
 
 
 @dataclass(frozen=True, eq=False)

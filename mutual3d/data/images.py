@@ -12,7 +12,8 @@ from torchvision.transforms import v2
 from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.kinetics import sample_generator
 from mutual3d.data.lists import read_lines
-from mutual3d.data.reader import VideoError, check_file
+from mutual3d.data.reader import VideoError
+from mutual3d.data.stills import read_image
 from mutual3d.data.transforms import check_jitter_scales
 from mutual3d.utils.files import read_json
 from mutual3d.utils.fingerprint import fingerprint
@@ -74,16 +75,6 @@ class ImageArray(ImageSet):
     def fingerprint(self):
         """Changes with each pixel, label and class name."""
         return fingerprint(type(self).__name__, self.images_NHWC, self.labels, self.classes)
-
-
-def read_image(path):
-    """The image of a file as a PIL image in RGB. Raises VideoError with the cause."""
-    check_file(str(path))
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except Exception as error:  # what Pillow raises on a damaged file is of any kind: OSError, SyntaxError, struct.error
-        raise VideoError(path, f"it is not a readable image ({error})") from error
 
 
 # ---- Sets by name ----------------------------------------------------------------------------------------------------

@@ -339,7 +339,7 @@ def test_unreadable_images_are_reported_and_never_replaced(folder):
     (batch,) = ClipLoader(ImageDataset(images, crop_size=16), 4, shuffle=False).batches()
     assert batch.indices.tolist() == [3] and batch.labels.tolist() == [1]
     assert [(bad.index, bad.path) for bad in batch.bad] == [(i, str(files[i])) for i in range(3)]
-    for bad, words in zip(batch.bad, ("not a readable image", "is empty", "cannot identify")):
+    for bad, words in zip(batch.bad, ("the image is damaged", "is empty", "it is not an image")):
         assert words in bad.cause
     files[3].unlink()
     assert "does not exist" in ImageDataset(images, crop_size=16)[0, 3].cause
