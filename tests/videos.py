@@ -17,6 +17,62 @@ def moving_frames(num_frames, height=48, width=64, seed=0):
     return frames
 
 
+def numbered_frames(num_frames, height=48, width=64, start=0):
+    """uint8 frames T, H, W, 3 of which each shows its own number, from `start`: see `number_of`."""
+    bits_TB = np.arange(start, start + num_frames)[:, None] >> np.arange(8) & 1
+    columns_TW = np.repeat(bits_TB, width // 8, axis=1).astype(np.uint8)
+    return np.broadcast_to(40 + 175 * columns_TW[:, None, :, None], (num_frames, height, width, 3)).astype(np.uint8)
+
+
+def number_of(frame_HWC):
+    """The number that a frame of `numbered_frames` shows, scaled to any size or with something drawn on its lower part."""
+    width = frame_HWC.shape[1]
+    bits = [np.asarray(frame_HWC)[2, round((bit + 0.5) * width / 8)].mean() > 127 for bit in range(8)]
+    return sum(1 << bit for bit, is_set in enumerate(bits) if is_set)
+
+
+def write_phone_video(path, **options):
+    """Two seconds at 30 frames a second and four at 15, as phones record when it gets dark; frames show their number."""
+    times = [10 * k for k in range(60)] + [600 + 20 * k for k in range(60)]
+    return write_video(path, numbered_frames(120), times=times, **options)
+
+
+def phone_index(second):
+    """The frame that a phone video shows nearest to a second, which is a multiple of 0.2."""
+    return round(30 * second) if second < 2 else min(round(60 + 15 * (second - 2)), 119)
+
+
+def write_late_video(path, count=30, **options):
+    """A silent sound track from the file's zero, and numbered frames, 10 a second, from 0.7 s on."""
+    times = [70 + 10 * k for k in range(count)]
+    return write_video(path, numbered_frames(count), fps=10, times=times, audio=True, **options)
+
+
+def write_joined_video(path):
+    """Two MPEG-TS recordings of 12 and 10 numbered frames, 10 a second, one written after the other; times start anew."""
+    parts = [path.with_name(f"{path.stem}_{part}.ts") for part in "ab"]
+    write_video(parts[0], numbered_frames(12), fps=10, b_frames=2)
+    write_video(parts[1], numbered_frames(10, start=12), fps=10)
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def write_size_change(path):
+    """Ten frames of 64 x 48 and ten of 48 x 64 in one H.264 stream, as a phone call that is turned gives; 10 a second."""
+    parts = [write_video(path.with_name(f"{path.stem}_{part}.h264"), frames, fps=10) for part, frames in (
+        ("a", numbered_frames(10)), ("b", numbered_frames(10, 64, 48, start=10)))]  # fmt: skip
+    joined = path.with_name(f"{path.stem}.h264")
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with av.open(str(joined), format="h264", options={"framerate": "10"}) as reader, av.open(str(path), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        for number, packet in enumerate(packet for packet in reader.demux(stream) if packet.size):
+            packet.pts = packet.dts = round(number / 10 / stream.time_base)
+            packet.stream = copy
+            writer.mux(packet)
+    return path
+
+
 def write_video(
     path, frames_THWC, fps=30, gop=12, b_frames=0, codec="libx264", options=None, times=None, rotation=0, audio=False
 ):

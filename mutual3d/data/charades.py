@@ -7,6 +7,7 @@ frame to its last, otherwise those of the whole video.
 """
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -33,9 +34,12 @@ class TimedVideo:
     def open(self, backend):
         return open_video(self.path, backend)
 
-    def label_of(self, clips, fps):
-        """Float K: the actions that overlap one of `clips` (lists of ascending frame numbers), or all for None."""
-        spans = [(-inf, inf)] if clips is None else [(clip[0] / fps, clip[-1] / fps) for clip in clips]
+    def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> torch.Tensor:
+        """Float K: the actions that overlap one of `clips` (lists of ascending frame numbers), or all for None.
+
+        `time_of`: the reader's, which knows at which second a frame is shown.
+        """
+        spans = [(-inf, inf)] if clips is None else [(time_of(clip[0]), time_of(clip[-1])) for clip in clips]
         labels = {
             label for label, start, end in self.actions for first, last in spans if start <= last and first <= end
         }
@@ -62,7 +66,7 @@ class FramesVideo:
     def open(self, backend):
         return FrameListReader(self.frames.paths, self.fps, self.root, self.frames.lines)
 
-    def label_of(self, clips, fps):
+    def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> torch.Tensor:
         """Float K: the classes of the frames from first to last of each of `clips`, or of all frames for None."""
         spans = [slice(None)] if clips is None else [slice(clip[0], clip[-1] + 1) for clip in clips]
         codes = np.unique(np.concatenate([self.frames.labels[span] for span in spans]))

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -26,8 +26,11 @@ class ListedVideo(Protocol):
     def open(self, backend: str) -> VideoReader:
         """Raises VideoError with the cause."""
 
-    def label_of(self, clips: list[list[int]] | None, fps: float) -> int | torch.Tensor:
-        """The label of `clips`, lists of ascending frame numbers of this video, which has `fps`; of all of it for None."""
+    def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int | torch.Tensor:
+        """The label of `clips`, lists of ascending frame numbers of this video; of all of it for None.
+
+        `time_of`: the second at which a frame is shown, see `VideoReader`.
+        """
 
     def content(self) -> tuple:
         """All that it knows beside the files, for `mutual3d.utils.fingerprint`: what its label depends on."""
@@ -46,7 +49,7 @@ class Video(NamedTuple):
         """A `VideoReader`. Raises VideoError with the cause."""
         return open_video(self.path, backend)
 
-    def label_of(self, clips, fps):
+    def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int:
         return self.label
 
     def content(self):
@@ -242,9 +245,9 @@ class VideoDataset(ClipDataset):
         try:
             with video.open(self.backend) as reader:
                 if not self.training:
-                    return Sample(self._all_views(reader), video.label_of(None, reader.fps), index)
+                    return Sample(self._all_views(reader), video.label_of(None, reader.time_of), index)
                 clips_VCTHW, clips = self._random_clips(reader, epoch, index)
-                return Sample(clips_VCTHW, video.label_of(clips, reader.fps), index)
+                return Sample(clips_VCTHW, video.label_of(clips, reader.time_of), index)
         except VideoError as error:
             return BadVideo(index, error.path, error.cause)
 

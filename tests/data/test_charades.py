@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from published import CHARADES_HEADER
-from videos import moving_frames, write_video
+from videos import moving_frames, phone_index, write_late_video, write_phone_video, write_video
 
 from mutual3d.data.charades import TimedVideo, multi_hot, read_charades
 from mutual3d.data.extraction import write_frame_rows, write_image
@@ -16,6 +16,15 @@ from mutual3d.data.labels import read_class_names
 SAMPLE = Path(__file__).resolve().parents[2].parent / "shared/data/charades/charades_test_ann.csv"
 HEADER = "original_vido_id video_id frame_id path labels\n"
 CLIP = dict(num_frames=4, sampling_rate=2, crop_size=32, jitter_scales=(32, 40), target_fps=24)
+
+
+def at_24(index):
+    """The second at which a video of 24 frames a second shows a frame."""
+    return index / 24
+
+
+def at_30(index):
+    return index / 30
 
 
 def labels_of(label_K):
@@ -43,9 +52,9 @@ def test_a_test_video_has_the_labels_of_all_its_frames(frames):
 
 def test_a_training_clip_has_the_labels_from_its_first_frame_to_its_last(frames):
     (video,) = read_charades(frames, num_classes=5)
-    assert labels_of(video.label_of([[0, 3, 6]], 24)) == [1]
-    assert labels_of(video.label_of([[8, 10]], 24)) == labels_of(video.label_of([[9, 31]], 24)) == [1, 2]
-    assert labels_of(video.label_of([[30, 39]], 24)) == [] and labels_of(video.label_of([[35, 36], [2, 5]], 24)) == [1]
+    assert labels_of(video.label_of([[0, 3, 6]], at_24)) == [1]
+    assert labels_of(video.label_of([[8, 10]], at_24)) == labels_of(video.label_of([[9, 31]], at_24)) == [1, 2]
+    assert labels_of(video.label_of([[30, 39]], at_24)) == [] and labels_of(video.label_of([[35, 36], [2, 5]], at_24)) == [1]
     dataset = VideoDataset([video], **CLIP, training=True, seed=1)
     seen = {tuple(labels_of(dataset[epoch, 0].label)) for epoch in range(40)}
     assert seen == {(1,), (1, 2), (2,), ()}
@@ -56,7 +65,7 @@ def test_strides_count_in_extracted_frames(frames, monkeypatch):
     """Whatever the rate of the source: the list's frames are those of DATA.TARGET_FPS."""
     shown = []
     (video,) = read_charades(frames, num_classes=5, fps=24)
-    monkeypatch.setattr(type(video), "label_of", lambda self, clips, fps: shown.extend(clips) or multi_hot([], 5))
+    monkeypatch.setattr(type(video), "label_of", lambda self, clips, time_of: shown.extend(clips) or multi_hot([], 5))
     VideoDataset([video], **CLIP, training=True)[0, 0]
     assert (np.diff(shown[0]) >= 2).all() and shown[0][-1] - shown[0][0] == 7
 
@@ -84,8 +93,8 @@ def test_a_run_resumes_on_the_same_rows_alone(frames):
 @pytest.mark.skipif(not SAMPLE.is_file(), reason="the sample list is not here")
 def test_sample_of_another_project():
     (video,) = read_charades(SAMPLE, num_classes=157)
-    assert len(video.frames.paths) == 10 and labels_of(video.label_of(None, 24)) == [75, 76, 77, 79]
-    assert labels_of(video.label_of([[1, 2]], 24)) == [75] and not video.label_of([[0, 0]], 24).any()
+    assert len(video.frames.paths) == 10 and labels_of(video.label_of(None, at_24)) == [75, 76, 77, 79]
+    assert labels_of(video.label_of([[1, 2]], at_24)) == [75] and not video.label_of([[0, 0]], at_24).any()
 
 
 def test_official_csv_with_videos(tmp_path):
@@ -97,21 +106,46 @@ def test_official_csv_with_videos(tmp_path):
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos/AAA.mp4", moving_frames(40))
     videos = read_charades(tmp_path / "train.csv", num_classes=4, path_prefix=tmp_path / "videos")
-    assert [labels_of(video.label_of(None, 30)) for video in videos] == [[1, 3], []]
-    assert labels_of(videos[0].label_of([[0, 5, 11]], 30)) == [3] and labels_of(videos[0].label_of([[12, 14]], 30)) == [1, 3]
-    assert labels_of(videos[0].label_of([[0, 1], [20, 29]], 30)) == [1, 3] and not videos[0].label_of([[31, 39]], 30).any()
+    assert [labels_of(video.label_of(None, at_30)) for video in videos] == [[1, 3], []]
+    assert labels_of(videos[0].label_of([[0, 5, 11]], at_30)) == [3] and labels_of(videos[0].label_of([[12, 14]], at_30)) == [1, 3]
+    assert labels_of(videos[0].label_of([[0, 1], [20, 29]], at_30)) == [1, 3] and not videos[0].label_of([[31, 39]], at_30).any()
     dataset = VideoDataset(videos, **CLIP)
     assert labels_of(dataset[0, 0].label) == [1, 3] and dataset[0, 1].cause == "the file does not exist"
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+def test_actions_are_those_of_the_seconds_that_a_clip_shows(tmp_path, backend):
+    """Of a phone's video, which slows down half-way: by one average rate, second 4 would be frame 80."""
+    if backend == "decord":
+        pytest.importorskip("decord")
+    (tmp_path / "train.csv").write_text(
+        f"{CHARADES_HEADER}\nphone,X,Kitchen,6,7,Yes,s,o,d,c000 0.0 1.9;c001 2.1 3.9;c002 4.1 6.0,6.0\n"
+    )
+    write_phone_video(tmp_path / "phone.mp4")
+    (video,) = read_charades(tmp_path / "train.csv", num_classes=3)
+    with video.open(backend) as reader:
+        for first, last, labels in ((0, 1.8, [0]), (2.2, 3.8, [1]), (4.2, 5.8, [2]), (1.8, 2.2, [0, 1]), (3.8, 4.2, [1, 2])):
+            clip = [reader.index_at(first), reader.index_at(last)]
+            assert [phone_index(first), phone_index(last)] == clip
+            assert labels_of(video.label_of([clip], reader.time_of)) == labels
+
+
+def test_a_picture_that_starts_later_has_the_actions_of_its_seconds(tmp_path):
+    (tmp_path / "train.csv").write_text(f"{CHARADES_HEADER}\nlate,X,Kitchen,6,7,Yes,s,o,d,c001 1.35 1.45,3.7\n")
+    write_late_video(tmp_path / "late.mp4")
+    (video,) = read_charades(tmp_path / "train.csv", num_classes=2)
+    with video.open("pyav") as reader:
+        assert [k for k in range(30) if labels_of(video.label_of([[k]], reader.time_of))] == [7]
 
 
 def test_rows_of_a_path_and_labels(tmp_path):
     (tmp_path / "list.csv").write_text('a b.mp4 3,0\n/abs/c.mp4 ""\n\nd.mp4 2\n')
     videos = read_charades(tmp_path / "list.csv", num_classes=4)
     assert [video.path for video in videos] == [f"{tmp_path}/a b.mp4", "/abs/c.mp4", f"{tmp_path}/d.mp4"]
-    assert [labels_of(video.label_of([[5, 9]], 30)) for video in videos] == [[0, 3], [], [2]]
+    assert [labels_of(video.label_of([[5, 9]], at_30)) for video in videos] == [[0, 3], [], [2]]
     assert str(videos[0]) != str(videos[2]) and videos[2] == TimedVideo(videos[2].path, videos[2].actions, 4)
     (tmp_path / "list.csv").write_text("a.mp4;3,0\n")
-    assert labels_of(read_charades(tmp_path / "list.csv", num_classes=4, separator=";")[0].label_of(None, 30)) == [0, 3]
+    assert labels_of(read_charades(tmp_path / "list.csv", num_classes=4, separator=";")[0].label_of(None, at_30)) == [0, 3]
     with pytest.raises(ValueError, match="PATH_LABEL_SEPARATOR is ','"):
         read_charades(tmp_path / "list.csv", num_classes=4, separator=",")
 

@@ -86,16 +86,16 @@ def test_a_label_may_depend_on_the_frames_of_the_clips(video):
     asked = []
 
     class Asking(Video):
-        def label_of(self, clips, fps):
-            asked.append((clips, fps))
+        def label_of(self, clips, time_of):
+            asked.append((clips, time_of(15)))
             return torch.ones(3)
 
     dataset = VideoDataset([Asking(video, 0)], **CLIP, training=True, num_views=2)
     assert dataset[0, 0].label.tolist() == [1, 1, 1] and dataset[0, 0].boxes is None
-    clips, fps = asked[0]
-    assert asked[0] == asked[1] and fps == 30 and len(clips) == 2 and all(len(clip) == 4 for clip in clips)
+    clips, second = asked[0]
+    assert asked[0] == asked[1] and second == 0.5 and len(clips) == 2 and all(len(clip) == 4 for clip in clips)
     VideoDataset([Asking(video, 0)], **CLIP, num_views=2)[0, 0]
-    assert asked[-1] == (None, 30)
+    assert asked[-1] == (None, 0.5)
 
 
 def test_several_random_clips_of_one_video_differ(video):
