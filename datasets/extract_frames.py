@@ -10,9 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from mutual3d.data.extraction import Layout, extract_frames, list_videos, write_frame_list
+from mutual3d.data.extraction import PATIENCE, Layout, extract_frames, list_videos, write_frame_list
 from mutual3d.data.lists import existing_file, read_table
-from mutual3d.utils.command_line import check_output_argument, count_argument, path_argument, print_error
+from mutual3d.data.workers import WorkerError
+from mutual3d.utils.command_line import print_error
+from mutual3d.utils.files import ensure_directory
+from mutual3d.utils.text import printable
 
 _HEADERS = ("id", "video", "video_id", "original_vido_id", "original_video_id")
 
@@ -21,19 +24,28 @@ def main(arguments=None):
     args = parse_arguments(arguments)
     layout = Layout(args.fps, args.start, args.end, args.first_number, args.pattern, args.quality)
     try:
+        if args.frame_list:
+            check_writable(Path(args.frame_list))
         videos = list_videos(args.videos)
         if args.only:
             videos = select_videos(videos, args.only)
-        counts, bad = extract_frames(videos, args.output, layout, args.num_workers)
+        counts, bad = extract_frames(videos, args.output, layout, args.num_workers, args.timeout)
         if args.frame_list:
             write_frame_list(args.frame_list, counts, layout)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, WorkerError) as error:
         print_error(error)
         return 2
     for error in bad:
-        print(error, file=sys.stderr)
-    print(f"{args.output}: {sum(counts.values())} frames of {len(counts)} videos, {len(bad)} videos unreadable")
+        print(printable(error), file=sys.stderr)
+    print(f"{printable(args.output)}: {sum(counts.values())} frames of {len(counts)} videos, {len(bad)} videos unreadable")
     return 1 if bad else 0
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError, before hours of work, where the list of frames could not be written after them."""
+    if path.is_dir():
+        raise IsADirectoryError(f"--frame-list '{path}' is a directory: name a file in it")
+    ensure_directory(path.parent)
 
 
 def select_videos(videos, list_path):
@@ -52,21 +64,22 @@ def select_videos(videos, list_path):
 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", required=True, type=path_argument, help="folder of the videos")
-    parser.add_argument("--output", required=True, type=path_argument, help="folder of the frames")
+    parser.add_argument("--videos", required=True, help="folder of the videos")
+    parser.add_argument("--output", required=True, help="folder of the frames")
     parser.add_argument("--fps", type=float, required=True, help="frames a second: 30 for AVA, 24 for Charades")
     parser.add_argument("--start", type=float, default=0.0, help="second of the first frame; AVA: 900")
     parser.add_argument("--end", type=float, help="second to stop before; AVA: 1800; default: the video's end")
     parser.add_argument("--first-number", type=int, default=0, choices=(0, 1), help="of the first frame in file names")
     parser.add_argument("--pattern", default=Layout._field_defaults["pattern"], help="file names; default: %(default)s")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEGs, 1 to 100; default: %(default)s")
-    parser.add_argument("--only", type=path_argument, help="extract the videos named in the first column of this file alone")
-    parser.add_argument("--frame-list", type=path_argument,
-                        help="write a csv of the frames here, in AVA's form, paths relative to --output")  # fmt: skip
-    parser.add_argument("--num-workers", type=count_argument, help="processes; default: one a core")
-    parsed = parser.parse_args(arguments)
-    check_output_argument(parser, "--frame-list", parsed.frame_list, [parsed.only])
-    return parsed
+    parser.add_argument("--only", help="extract the videos named in the first column of this file alone")
+    parser.add_argument("--frame-list", help="write a csv of the frames here, in AVA's form, paths relative to --output")
+    parser.add_argument("--num-workers", type=int, help="processes; default: one a core")
+    parser.add_argument(
+        "--timeout", type=float, default=PATIENCE,
+        help="seconds without a new frame after which a video is given up; default: %(default)g",
+    )  # fmt: skip
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

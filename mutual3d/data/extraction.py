@@ -1,26 +1,41 @@
 """Videos to image files, one a frame, at a frame rate of one's choice; an interrupted extraction goes on where it was."""
 
+import contextlib
+import math
 import os
+import re
 from collections import Counter, defaultdict
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from mutual3d.data.claim import claim_directory
+from mutual3d.data.dataset import describe_failure
+from mutual3d.data.decode import open_video
 from mutual3d.data.frame_list_reader import COLUMNS
 from mutual3d.data.lists import check_line
-from mutual3d.data.pyav_reader import PyAVReader
-from mutual3d.data.reader import VideoError, check_file
+from mutual3d.data.reader import VideoError, VideoReader
+from mutual3d.data.workers import Settings, WorkerPool, show_life
 from mutual3d.utils.files import atomic_write, ensure_directory
 from mutual3d.utils.logging import progress_bar
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".3gp", ".flv", ".wmv", ".ts")
 
+# Above this a rate is a mistake: no camera's frames are nearer to each other.
+MAX_FPS = 1000
+# Seconds without a new frame after which the process that reads a video is given up. A long film without a table of its
+# frames is decoded once before the first one is written.
+PATIENCE = 1800.0
+
+_SETTINGS = Settings("--timeout", "--num-workers", "")
+
 _ARGUMENTS_FILE = "extraction.json"
+# What may stand after the colon of a field in a pattern.
+_FIELD_FORMS = {"video": r"", "frame": r"(0?[1-9]\d?)?d?"}
 # A hidden folder with a file for each finished video that says how many frames it has.
 _FINISHED = ".finished"
 
@@ -28,8 +43,8 @@ _FINISHED = ".finished"
 class Layout(NamedTuple):
     """Which moments become frames, and the files that they go to.
 
-    Frame k of a video shows it `start` + k / `fps` seconds after its first frame, for all such moments before `end` (None:
-    the video's end). Its file is `pattern` (in the style of str.format) of the video's name and k + `first_number`.
+    Frame k of a video shows it at second `start` + k / `fps` of its clock (see `VideoReader`), for all such moments before
+    `end` (None: the video's end). Its file is `pattern` (in the style of str.format) of the video's name and k + `first_number`.
     """
 
     fps: float
@@ -39,34 +54,53 @@ class Layout(NamedTuple):
     pattern: str = "{video}/{video}_{frame:06d}.jpg"
     quality: int = 95
 
-    def check(self):
-        """Raise ValueError for values that make no frames or files that overwrite each other."""
-        if self.fps <= 0 or self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise ValueError(f"fps {self.fps}, start {self.start}, end {self.end}: fps must be above 0, 0 <= start < end")
+    def check(self) -> None:
+        """Raise ValueError for values that make no frames, or files that overwrite each other or lie outside the folder."""
+        times = (self.fps, self.start, *([] if self.end is None else [self.end]))
+        if not all(map(math.isfinite, times)) or not 0 < self.fps <= MAX_FPS or self.start < 0:
+            raise ValueError(f"{self._times()}: fps must be above 0 and at most {MAX_FPS}, start 0 or more, and both finite")
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"{self._times()}: the end must be above the start")
         if not 1 <= self.quality <= 100:
             raise ValueError(f"JPEG quality {self.quality} must be 1 to 100")
-        try:
-            names = {self.pattern.format(video=video, frame=frame) for video in "ab" for frame in (0, 1)}
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"the pattern {self.pattern!r} does not work ({error!r}): use {{video}} and {{frame}}") from None
-        if len(names) < 4:
-            raise ValueError(f"the pattern {self.pattern!r} must hold both {{video}} and {{frame}}")
+        self._check_pattern()
 
-    def path(self, video, frame):
+    def _times(self) -> str:
+        return f"fps {self.fps}, start {self.start}, end {self.end}"
+
+    def _check_pattern(self) -> None:
+        try:
+            fields = [field[1:] for field in Formatter().parse(self.pattern) if field[1] is not None]
+        except ValueError as error:
+            raise ValueError(f"the pattern {self.pattern!r} does not work ({error}): use {{video}} and {{frame}}") from None
+        for name, spec, conversion in fields:
+            if conversion or name not in _FIELD_FORMS or not re.fullmatch(_FIELD_FORMS[name], spec):
+                raise ValueError(
+                    f"the pattern {self.pattern!r} does not work: use {{video}}, and {{frame}} or, with six digits, {{frame:06d}}"
+                )
+        if {name for name, *_ in fields} != set(_FIELD_FORMS):
+            raise ValueError(f"the pattern {self.pattern!r} must hold both {{video}} and {{frame}}")
+        example = self.path("video", 0)
+        if os.path.isabs(example) or ".." in Path(example).parts or example.endswith("/") or "\0" in example:
+            raise ValueError(f"the pattern {self.pattern!r} must name files in the output folder: '{example}' is none")
+        if Path(example).parts[0] == _FINISHED:
+            raise ValueError(f"the pattern {self.pattern!r} names files in '{_FINISHED}', which is kept for what is finished")
+
+    def path(self, video: str, frame: int) -> str:
         """File of frame `frame` (from 0) of a video, relative to the output folder."""
         return self.pattern.format(video=video, frame=frame + self.first_number)
 
-    def source_frames(self, times):
-        """For each frame to write, the position of the source frame nearest to its moment; `times` ascend, in seconds."""
-        last_duration = times[-1] - times[-2] if len(times) > 1 else 1 / self.fps
-        end = times[-1] + last_duration / 2
+    def source_frames(self, reader: VideoReader) -> list[int]:
+        """For each frame to write, the frame of the video that is shown nearest to its moment."""
+        last = reader.time_of(reader.num_frames - 1)
+        # Past the middle of the last frame the next one, which there is not, would be nearer.
+        end = (last + reader.duration) / 2
         end = end if self.end is None else min(end, self.end)
-        count = max(int(np.ceil((end - self.start) * self.fps - 1e-6)), 0)
-        moments = self.start + np.arange(count) / self.fps
-        return np.searchsorted((times[1:] + times[:-1]) / 2, moments, side="right").tolist()
+        count = max(math.ceil((end - self.start) * self.fps - 1e-6), 0)
+        return [reader.index_at(self.start + frame / self.fps) for frame in range(count)]
 
 
-def list_videos(directory):
+def list_videos(directory: str | Path) -> list[Path]:
     """Video files of a folder and the folders in it, sorted; FileNotFoundError when there are none."""
     directory = Path(directory)
     found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
@@ -75,33 +109,81 @@ def list_videos(directory):
     return found
 
 
-def extract_frames(videos, output, layout, num_workers=None):
+def extract_frames(
+    videos: Iterable[str | Path],
+    output: str | Path,
+    layout: Layout,
+    num_workers: int | None = None,
+    patience: float = PATIENCE,
+) -> tuple[dict[str, int], list[VideoError]]:
     """Write the frames of `videos` (paths; a video's name is its file's name without the ending) as JPEGs into `output`.
 
-    Returns ({video: number of frames}, [VideoError of each unreadable video]). A killed extraction goes on from the frames
-    that it wrote; finished videos are not opened again. Raises ValueError for two videos of one name, a layout that
-    cannot work, and a folder that was made with another one.
+    Returns ({video: number of frames}, [VideoError of each video that cannot be read, or that killed or hung the process
+    that read it]). A killed extraction goes on from the frames that it wrote; finished videos are not opened again.
+    `num_workers`: processes, one a core by default. `patience`: seconds without a new frame after which a process hangs.
+    Raises ValueError for two videos of one name, a layout that cannot work, and a folder that was made with another one;
+    OSError where frames cannot be written.
     """
     layout.check()
+    if num_workers is not None and num_workers < 1 or not patience > 0:
+        raise ValueError(f"{num_workers} workers, {patience} seconds of patience: give one worker or more, and time")
     videos = [Path(video) for video in videos]
-    twice = [name for name, count in Counter(video.stem for video in videos).items() if count > 1]
-    if twice:
-        raise ValueError(f"two videos have the name '{twice[0]}': their frames would overwrite each other")
+    _check_names(videos)
     output = claim_directory(output, _ARGUMENTS_FILE, layout._asdict(), "a folder of extracted frames")
     ensure_directory(output / _FINISHED)
     workers = min(num_workers or os.cpu_count() or 1, len(videos))
+    pool = WorkerPool(_Extraction(output, layout), workers, timeout=patience, settings=_SETTINGS)
     counts, bad = {}, []
-    with ProcessPoolExecutor(workers) as pool, progress_bar(None, "frames", total=len(videos), unit="video") as progress:
-        for video, result in zip(videos, pool.map(partial(_extract_one, output, layout), videos)):
+    try:
+        results = pool.map([video] for video in videos)
+        for video, result in zip(videos, progress_bar(results, "frames", total=len(videos), unit="video")):
             if isinstance(result, VideoError):
                 bad.append(result)
+            elif isinstance(result, OSError):
+                raise result
             else:
                 counts[video.stem] = result
-            progress.update()
+    finally:
+        pool.close()
     return counts, bad
 
 
-def write_frame_list(csv_path, counts, layout):
+class _Extraction:
+    """The `Job` of a worker: videos, one after the other."""
+
+    def __init__(self, output: Path, layout: Layout):
+        self._output, self._layout = output, layout
+
+    def read(self, video: Path) -> int | VideoError | OSError:
+        """The number of frames; or what kept them from being read (VideoError) or written."""
+        try:
+            return _extract_one(self._output, self._layout, video)
+        except (VideoError, OSError) as error:
+            return error
+        except Exception as error:
+            return VideoError(video, describe_failure(error))
+
+    def join(self, items: list) -> int | VideoError | OSError:
+        return items[0]
+
+    def name(self, video: Path) -> str:
+        return str(video)
+
+    def lost(self, video: Path, cause: str) -> VideoError:
+        return VideoError(video, cause)
+
+
+def _check_names(videos: Sequence[Path]) -> None:
+    """Refuse videos whose frames would overwrite each other's, or lie outside the folder."""
+    twice = [name for name, count in Counter(video.stem for video in videos).items() if count > 1]
+    if twice:
+        raise ValueError(f"two videos have the name '{twice[0]}': their frames would overwrite each other")
+    for video in videos:
+        if video.stem in (".", ".."):
+            raise ValueError(f"'{video}' has the name '{video.stem}' without its ending, which is no name of a folder")
+
+
+def write_frame_list(csv_path: str | Path, counts: dict[str, int], layout: Layout) -> None:
     """Write the csv of extracted frames in AVA's form, labels empty; `counts`: {video: number of frames}."""
     rows = (
         (video, number, frame, layout.path(video, frame), "")
@@ -110,7 +192,7 @@ def write_frame_list(csv_path, counts, layout):
     write_frame_rows(csv_path, rows)
 
 
-def write_frame_rows(csv_path, rows):
+def write_frame_rows(csv_path: str | Path, rows: Iterable[tuple]) -> None:
     """Write rows (video, number of the video, number of the frame, path, labels joined by commas) as a frame list.
 
     Raises ValueError for a name that would not be read as it is (a line end in it, no UTF-8).
@@ -121,12 +203,17 @@ def write_frame_rows(csv_path, rows):
             file.write(check_line(f'{_quoted(video)} {number} {frame} {_quoted(path)} "{labels}"', csv_path) + "\n")
 
 
-def write_image(path, image_HWC, quality=95):
-    """Write a uint8 RGB image as a JPEG, whole or not at all should the process be killed."""
+def write_image(path: str | Path, image_HWC: np.ndarray, quality: int = 95) -> None:
+    """Write a uint8 RGB image as a JPEG, whole or not at all should the process be killed. OSError that says what to do."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    Image.fromarray(image_HWC).save(temporary, format="JPEG", quality=quality)
-    os.replace(temporary, path)
+    try:
+        Image.fromarray(image_HWC).save(temporary, format="JPEG", quality=quality)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OSError(f"cannot write '{path}' ({error.strerror or error}): free space, or name another folder") from error
 
 
 def _quoted(text):
@@ -134,16 +221,12 @@ def _quoted(text):
     return f'"{doubled}"' if " " in text or '"' in text else text
 
 
-def _extract_one(output, layout, video):
-    """Number of frames of one video, or its VideoError."""
+def _extract_one(output: Path, layout: Layout, video: Path) -> int:
+    """Number of frames of one video. Raises VideoError, and OSError where frames cannot be written."""
     marker = output / _FINISHED / video.stem
-    if marker.is_file():
+    if marker.is_file() and marker.read_text().strip().isdigit():
         return int(marker.read_text())
-    try:
-        check_file(video)
-        count = _write_frames(output, layout, video)
-    except VideoError as error:
-        return error
+    count = _write_frames(output, layout, video)
     # All images reach the disk before the marker says that they are there; one by one would take far longer.
     os.sync()
     with atomic_write(marker) as temporary:
@@ -151,9 +234,10 @@ def _extract_one(output, layout, video):
     return count
 
 
-def _write_frames(output, layout, video):
-    with PyAVReader(str(video)) as reader:
-        sources = layout.source_frames(reader.frame_times())
+def _write_frames(output: Path, layout: Layout, video: Path) -> int:
+    with open_video(video) as reader:
+        sources = layout.source_frames(reader)
+        show_life()
         if not sources:
             raise VideoError(video, f"it ends before second {layout.start:g}, where the frames begin")
         targets = defaultdict(list)
@@ -167,8 +251,9 @@ def _write_frames(output, layout, video):
             for source, image in reader.frames(targets):
                 for path in targets[source]:
                     write_image(path, image, layout.quality)
+                show_life()
     return len(sources)
 
 
-def _is_written(path):
+def _is_written(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0

@@ -64,18 +64,29 @@ class _Task(NamedTuple):
     keys: Sequence
 
 
+class Settings(NamedTuple):
+    """What the user sets a pool by, and what else helps where memory runs out."""
+
+    timeout: str = "DATA_LOADER.TIMEOUT"
+    num_workers: str = "DATA_LOADER.NUM_WORKERS"
+    more_fixes: str = " or the batch size; DATA_LOADER.NUM_WORKERS 0 reads in the main process"
+
+
 class WorkerPool:
     """Runs a `Job` in `num_workers` processes, or in this one for 0, where nothing protects from a decoder's crash.
 
     timeout: seconds that one sample may take while it is waited for; 0 waits for ever. lost: {name: cause} of the samples
     that are not read any more; several pools may share one. finish: applied, in a thread, to each result that arrives.
+    settings: what the user sets these by, for messages.
     """
 
     def __init__(
-        self, job: Job, num_workers: int, *, timeout: float = 0.0, lost: dict[str, str] | None = None, finish=None
+        self, job: Job, num_workers: int, *, timeout: float = 0.0, lost: dict[str, str] | None = None, finish=None,
+        settings: Settings = Settings(),
     ):
         self._job, self._num_workers, self._timeout, self._finish = job, num_workers, timeout, finish
         self._lost = {} if lost is None else lost
+        self._settings = settings
         self._deaths: dict[str, int] = {}
         self._unexplained = 0
         self._run = 0
@@ -161,7 +172,7 @@ class WorkerPool:
                 worker.silent += min(passed, 2 * seconds)
                 if worker.silent > self._timeout > 0:
                     worker.process.kill()
-                    self._replace(worker, f"it did not answer within {self._timeout:g} s (DATA_LOADER.TIMEOUT)")
+                    self._replace(worker, f"it did not answer within {self._timeout:g} s ({self._settings.timeout})")
 
     def _take(self, worker, run, finished):
         """All that a worker has sent; where it died after that, another one takes its place."""
@@ -185,7 +196,7 @@ class WorkerPool:
 
     def _replace(self, worker, cause=None):
         """Start a worker in place of a dead one, or of one that was killed for `cause`, with what that had in hand."""
-        words = _words_of_exit(worker.end())
+        words = _words_of_exit(worker.end(), self._settings)
         if worker.place is None or not worker.tasks:
             self._count_unexplained(cause or words)
         else:
@@ -206,15 +217,15 @@ class WorkerPool:
         if self._unexplained > _UNEXPLAINED_TOLERATED:
             raise WorkerError(
                 f"the workers fail again and again, at no video in particular ({words}): where memory runs out, lower "
-                "DATA_LOADER.NUM_WORKERS or the batch size; DATA_LOADER.NUM_WORKERS 0 reads in the main process"
+                f"{self._settings.num_workers}{self._settings.more_fixes}"
             )
         _logger.warning("a worker is started again: %s", words)
 
 
-def _words_of_exit(code):
+def _words_of_exit(code, settings):
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-        memory = "; where memory runs out, the system kills: lower DATA_LOADER.NUM_WORKERS" if name == "SIGKILL" else ""
+        memory = f"; where memory runs out, the system kills: lower {settings.num_workers}" if name == "SIGKILL" else ""
         return f"the process died of {name}{memory}"
     return f"the process ended with status {code}"
 
@@ -257,6 +268,32 @@ class _Worker:
 
 # ---- In the worker -----------------------------------------------------------------------------------------------------
 
+# Seconds between two signs of life, each of which is a message.
+_SECONDS_BETWEEN_SIGNS = 1.0
+_sign_of_life = None
+
+
+def show_life() -> None:
+    """For a `Job` whose `read` takes long and gets on: called often from it, it begins the time of the pool's timeout anew.
+
+    Does nothing outside a worker.
+    """
+    if _sign_of_life is not None:
+        _sign_of_life.show()
+
+
+class _SignOfLife:
+    def __init__(self, connection: Connection):
+        self._connection = connection
+        self._shown = time.monotonic()
+        self.place = 0
+
+    def show(self) -> None:
+        now = time.monotonic()
+        if now - self._shown > _SECONDS_BETWEEN_SIGNS:
+            self._shown = now
+            _send(self._connection, _At(self.place))
+
 
 class _At(NamedTuple):
     place: int | None
@@ -277,6 +314,8 @@ def _work(connection: Connection, job: Job) -> None:
     # Each worker is one of many processes: more threads in it only contend.
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    global _sign_of_life
+    _sign_of_life = _SignOfLife(connection)
     try:
         while True:
             _answer(connection, job, *connection.recv())
@@ -296,6 +335,7 @@ def _answer(connection, job, keys, known):
         if place in known:
             items.append(known[place])
             continue
+        _sign_of_life.place = place
         _send(connection, _At(place))
         items.append(job.read(key))
     _send(connection, _At(None))
