@@ -14,15 +14,15 @@ import torch
 
 import mutual3d
 from mutual3d.deploy.export import FORMATS, export_network
-from mutual3d.utils.command_line import run_command
+from mutual3d.utils.command_line import file_name, run_command
 
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="the adaptive.pyth of a run")
+    parser.add_argument("--model", required=True, type=file_name, help="the adaptive.pyth of a run")
     parser.add_argument("--config", required=True, help="width-pixels-frames, for example 0.8-160-9")
     parser.add_argument("--format", choices=list(FORMATS), default="onnx", help="default onnx")
-    parser.add_argument("--output", type=Path, help="the file to write (default: the configuration, beside the model)")
+    parser.add_argument("--output", type=file_name, help="the file to write (default: the configuration, beside the model)")
     parser.add_argument(
         "--frame", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
         help="of the whole frames that a model of boxes sees, before they are shrunk (default: a square)",
@@ -49,7 +49,8 @@ def main(arguments=None):
     options = parse(arguments)
     model = mutual3d.load(options.model)
     configuration = model.network.space.check(options.config)
-    output = options.output or Path(options.model).parent / f"{configuration}{FORMATS[options.format].suffixes[0]}"
+    beside_model = Path(options.model).parent / f"{configuration}{FORMATS[options.format].suffixes[0]}"
+    output = Path(options.output or beside_model)
     print(f"exporting and checking {configuration}: up to a minute", flush=True)
     export = export_network(
         model, configuration, output, options.format, frame=options.frame, repeats=options.repeats

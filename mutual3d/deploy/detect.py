@@ -1,5 +1,8 @@
 """People in a video, by a detector of torchvision's: boxes for a network that classifies them."""
 
+import math
+from pathlib import Path
+
 import torch
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
@@ -11,7 +14,7 @@ from mutual3d.utils.logging import progress_bar
 _PERSON = 1
 
 
-def load_detector(path):
+def load_detector(path: str | Path) -> torch.nn.Module:
     """torchvision's `fasterrcnn_resnet50_fpn` with the weights of a file, in evaluation mode.
 
     The file is the state dict that torchvision publishes (`fasterrcnn_resnet50_fpn_coco-258fb6c6.pth`). Raises
@@ -27,25 +30,31 @@ def load_detector(path):
     return detector.eval()
 
 
-def detect_people(detector, video_path, *, every=1.0, threshold=0.8, backend="pyav"):
+def detect_people(
+    detector: torch.nn.Module, video_path: str | Path, *, every: float = 1.0, threshold: float = 0.8, backend: str = "pyav"
+) -> dict[float, tuple[torch.Tensor, torch.Tensor]]:
     """{second: (boxes float n, 4 in [0, 1] of the frame; scores float n)} of a frame in each `every` seconds.
 
-    Boxes scored below `threshold` are left out, and so are seconds without any.
+    The frames are those shown in the middle of each span, and the seconds those at which they are shown. Boxes scored below
+    `threshold` are left out, and so are seconds without any. Raises VideoError if unreadable, ValueError unless `every` is
+    a positive number.
     """
+    if not 0 < every < math.inf:
+        raise ValueError(f"people are to be looked for every {every} seconds: give a positive number")
     found = {}
     device = next(detector.parameters()).device
     with open_video(video_path, backend) as reader, torch.no_grad():
-        step = max(1, round(every * reader.fps))
-        wanted = range(min(step // 2, reader.num_frames - 1), reader.num_frames, step)
+        moments = (every * (span + 0.5) for span in range(math.ceil(reader.duration / every - 0.5)))
+        wanted = sorted({reader.index_at(moment) for moment in moments} or {reader.index_at(reader.duration / 2)})
         for index, frame_HWC in progress_bar(reader.frames(wanted), "detecting people", len(wanted), unit="frame"):
             image = torch.tensor(frame_HWC).permute(2, 0, 1).to(device) / 255
             boxes, scores = _people(detector([image])[0], threshold)
             height, width = frame_HWC.shape[:2]
             if len(boxes):
-                found[index / reader.fps] = boxes / torch.tensor([width, height, width, height]), scores
+                found[reader.time_of(index)] = boxes / torch.tensor([width, height, width, height]), scores
     return found
 
 
-def _people(result, threshold):
+def _people(result: dict[str, torch.Tensor], threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
     kept = (result["labels"] == _PERSON) & (result["scores"] >= threshold)
     return result["boxes"][kept].cpu(), result["scores"][kept].cpu()

@@ -1,5 +1,6 @@
 """Boxes with their labels, drawn into a video; and the csv of boxes that a detector made for one video."""
 
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from torchvision.utils import draw_bounding_boxes
 from mutual3d.data.ava_annotations import box_problem
 from mutual3d.data.decode import open_video
 from mutual3d.data.lists import existing_file, parse_decimal, place_of, read_table, shown
+from mutual3d.data.reader import VideoReader
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
 
 ROW = "second,x1,y1,x2,y2[,score]"
 # Pixels of the shorter side under which a text in a box could not be read.
 _LEAST_SIDE = 240
+# Times of a drawn video count in these: a whole number of them is a frame at every usual rate, such as 30000/1001.
+_TICK = Fraction(1, 90000)
 _COLOURS = ("red", "yellow", "cyan", "magenta", "lime", "orange")
 
 
@@ -57,7 +61,9 @@ def _parse_row(row):
     return second, *box, score
 
 
-def describe_boxes(scores_NK, class_names=None, *, threshold=0.3, most=3):
+def describe_boxes(
+    scores_NK: torch.Tensor, class_names: Sequence[str] | None = None, *, threshold: float = 0.3, most: int = 3
+) -> list[str]:
     """A text for each box from its scores N, K: its best classes, at most `most`, none but the best below `threshold`.
 
     Each class has a line of its own, such as `walk 87 %`; classes without names are called by their number.
@@ -69,8 +75,17 @@ def describe_boxes(scores_NK, class_names=None, *, threshold=0.3, most=3):
     return texts
 
 
-def draw_boxes(video_path, output_path, boxes_by_time, *, hold=0.5, backend="pyav"):
+def draw_boxes(
+    video_path: str | Path,
+    output_path: str | Path,
+    boxes_by_time: Mapping[float, tuple[torch.Tensor, Sequence[str]]],
+    *,
+    hold: float = 0.5,
+    backend: str = "pyav",
+) -> int:
     """Write the video as an H.264 mp4 with boxes drawn in it; returns the number of frames that show boxes.
+
+    Each frame is shown when the video shows it, whatever its rate, and not before the video does.
 
     Args:
         boxes_by_time: {second: (boxes float n, 4 in [0, 1] of the frame; list of n texts)}.
@@ -88,34 +103,33 @@ def draw_boxes(video_path, output_path, boxes_by_time, *, hold=0.5, backend="pya
     with open_video(video_path, backend) as reader, atomic_write(output_path) as temporary:
         frames = progress_bar(reader.frames(range(reader.num_frames)), "drawing", total=reader.num_frames, unit="frame")
         with av.open(str(temporary), "w", format="mp4") as container:
-            rate = Fraction(reader.fps).limit_denominator(1001)
-            stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
-            stream.pix_fmt = "yuv420p"
+            encoder = _Encoder(container, reader)
             for index, frame_HWC in frames:
                 frame_HWC = _enlarge(frame_HWC)
-                nearest = _nearest(times, index / reader.fps, hold)
+                nearest = _nearest(times, reader.time_of(index), hold)
                 if nearest is not None:
                     frame_HWC = draw_on_frame(frame_HWC, *boxes_by_time[nearest])
                     shown += len(boxes_by_time[nearest][1]) > 0
-                _encode(container, stream, frame_HWC)
-            container.mux(stream.encode(None))
+                encoder.add(index, frame_HWC)
+            encoder.finish()
     return shown
 
 
-def _enlarge(frame_HWC):
+def _enlarge(frame_HWC: np.ndarray) -> np.ndarray:
     factor = -(-_LEAST_SIDE // min(frame_HWC.shape[:2]))
     return frame_HWC.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else frame_HWC
 
 
-def _nearest(times, second, hold):
+def _nearest(times: np.ndarray, second: float, hold: float) -> float | None:
     """The one of `times` (an array) nearest to `second`; None when none is within `hold`."""
     if not len(times):
         return None
     nearest = times[np.abs(times - second).argmin()].item()
-    return nearest if abs(nearest - second) <= hold else None
+    # The small term keeps rounding errors of the times from hiding boxes at the very end of their span.
+    return nearest if abs(nearest - second) <= hold + 1e-6 else None
 
 
-def draw_on_frame(frame_HWC, boxes_N4, texts):
+def draw_on_frame(frame_HWC: np.ndarray, boxes_N4: torch.Tensor, texts: Sequence[str]) -> np.ndarray:
     """A uint8 frame H, W, 3 (array) with boxes, in [0, 1] of it, and a text in each; colours go with the order."""
     height, width = frame_HWC.shape[:2]
     boxes = torch.as_tensor(boxes_N4, dtype=torch.float32) * torch.tensor([width, height, width, height])
@@ -131,9 +145,31 @@ def draw_on_frame(frame_HWC, boxes_N4, texts):
     return drawn.permute(1, 2, 0).numpy()
 
 
-def _encode(container, stream, frame_HWC):
-    height, width = (side // 2 * 2 for side in frame_HWC.shape[:2])
-    if stream.height != height:
-        stream.height, stream.width = height, width
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC[:height, :width]), format="rgb24")
-    container.mux(stream.encode(frame))
+class _Encoder:
+    """The frames of a reader as the one stream of a container, each at its own time."""
+
+    def __init__(self, container: av.container.OutputContainer, reader: VideoReader):
+        self._container, self._reader = container, reader
+        rate = Fraction(reader.fps).limit_denominator(1001)
+        self._stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = _TICK
+        self._last = -1
+
+    def add(self, index: int, frame_HWC: np.ndarray) -> None:
+        height, width = (side // 2 * 2 for side in frame_HWC.shape[:2])
+        if self._stream.height != height:
+            self._stream.height, self._stream.width = height, width
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC[:height, :width]), format="rgb24")
+        # Two frames at one time, which a container may hold, need two ticks here.
+        frame.pts = self._last = max(round(self._reader.time_of(index) / _TICK), self._last + 1)
+        frame.time_base = _TICK
+        frame.duration = max(round(self._end_of(index) / _TICK) - frame.pts, 1)
+        self._container.mux(self._stream.encode(frame))
+
+    def _end_of(self, index: int) -> float:
+        is_last = index + 1 == self._reader.num_frames
+        return self._reader.duration if is_last else self._reader.time_of(index + 1)
+
+    def finish(self) -> None:
+        self._container.mux(self._stream.encode(None))

@@ -21,6 +21,8 @@ from mutual3d.utils.files import atomic_write, ensure_directory
 
 # Largest difference of a logit, relative to the largest logit, that rounding in fp32 explains.
 TOLERANCE = 1e-3
+# Pixels of a frame's longer side: twice those of the largest format of video.
+_MAX_SIDE = 16384
 _CPU = torch.device("cpu")
 
 
@@ -62,6 +64,9 @@ def export_network(model, configuration, path, format_name="onnx", *, frame=None
     form, path = _format(format_name), Path(path)
     if path.suffix != form.suffixes[0]:
         raise ValueError(f"'{path}' is to hold the format {format_name}: let its name end in {form.suffixes[0]}")
+    for target in (path.with_suffix(suffix) for suffix in form.suffixes):
+        if target.is_dir():
+            raise IsADirectoryError(f"'{target}' is a directory, and a file of this name is to be written: name another one")
     for package in form.packages:
         _require(package)
     network = copy.deepcopy(model.network).place(_CPU).eval().activate(configuration)
@@ -108,6 +113,8 @@ def example_inputs(model, network, frame=None):
 def _view_sides(frame, crop, takes_boxes):
     if frame is None:
         return crop, crop
+    if max(frame) > _MAX_SIDE:
+        raise ValueError(f"the frame is {' x '.join(map(str, frame))}: no side may be above {_MAX_SIDE}")
     if not takes_boxes or min(frame) != crop:
         legal = f"short side must be {crop}" if takes_boxes else f"view is always {crop} x {crop}: leave the frame out"
         raise ValueError(f"the frame is {' x '.join(map(str, frame))}, and this model's {legal}")

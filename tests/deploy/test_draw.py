@@ -1,9 +1,10 @@
 """Boxes drawn into a video, and the csv that they come from."""
 
+import av
 import numpy as np
 import pytest
 import torch
-from videos import decode_all, write_video
+from videos import decode_all, number_of, write_joined_video, write_late_video, write_phone_video, write_video
 
 from mutual3d.data.decode import VideoError, open_video
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, draw_on_frame, read_boxes_csv
@@ -111,8 +112,10 @@ def test_odd_small_and_slow_videos(tmp_path):
     """An odd size cannot be encoded, and a text in 40 pixels cannot be read."""
     path = write_video(tmp_path / "small.mkv", GREY[:5, :41, :61], fps=7, codec="ffv1")
     draw_boxes(path, tmp_path / "out.mp4", {0.0: (torch.tensor([[0.2, 0.2, 0.6, 0.6]]), ["walk"])})
-    with open_video(tmp_path / "out.mp4") as reader:
-        assert reader.num_frames == 5 and reader.fps == pytest.approx(7)
+    with open_video(path) as source, open_video(tmp_path / "out.mp4") as reader:
+        # Matroska stores whole milliseconds, which the drawn video keeps.
+        assert reader.num_frames == 5 and reader.frame_times() == pytest.approx(source.frame_times(), abs=1e-4)
+        assert reader.fps == pytest.approx(7, abs=0.01)
         assert reader.read([0]).shape == (1, 246, 366, 3)
 
 
@@ -127,3 +130,31 @@ def test_wrong_calls_write_nothing(tmp_path, video):
     with pytest.raises(VideoError):
         draw_boxes(tmp_path / "gone.mp4", tmp_path / "out.mp4", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def times_of(path):
+    """Presentation times of the frames of a file, in seconds, as it stores them."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return [float(frame.pts * stream.time_base) for frame in container.decode(stream)]
+
+
+@pytest.mark.parametrize(
+    "write, zero", [(write_phone_video, 0.0), (write_late_video, 0.7), (lambda path: write_joined_video(path.with_suffix(".ts")), 0.0)]
+)
+def test_a_drawn_video_plays_as_its_source(tmp_path, write, zero):
+    """Each frame at its own time, of any rate; nothing before the source shows something; as long as the source."""
+    path = write(tmp_path / "v.mp4")
+    boxes = torch.tensor([[0.0, 0.5, 1.0, 1.0]]), [""]
+    with open_video(path) as source:
+        times, duration = source.frame_times(), source.duration
+        middle = source.num_frames // 2
+    shown = draw_boxes(path, tmp_path / "out.mp4", {float(times[middle]): boxes}, hold=0.09)
+    assert times_of(tmp_path / "out.mp4") == pytest.approx(times, abs=1e-4) and times[0] == pytest.approx(zero, abs=1e-3)
+    with open_video(tmp_path / "out.mp4") as drawn:
+        assert drawn.num_frames == len(times) and drawn.duration - drawn.time_of(0) == pytest.approx(duration - times[0], abs=1e-3)
+        frames_THWC = drawn.read(range(drawn.num_frames))
+    assert [number_of(frame) for frame in frames_THWC] == list(range(len(times)))
+    # The boxes are where their time is.
+    near = [k for k, time in enumerate(times) if abs(time - times[middle]) <= 0.09]
+    assert shown == len(near) and middle in near

@@ -4,9 +4,26 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.models import detection
-from videos import moving_frames, write_video
+from videos import (
+    moving_frames,
+    number_of,
+    numbered_frames,
+    phone_index,
+    write_joined_video,
+    write_late_video,
+    write_phone_video,
+    write_size_change,
+    write_video,
+)
 
+from mutual3d.data.ava import keyframe_clip
+from mutual3d.data.decode import open_video
+from mutual3d.data.extraction import Layout, extract_frames
+from mutual3d.data.frame_list_reader import FrameListReader
+from mutual3d.data.kinetics import VideoDataset
 from mutual3d.deploy import AdaptiveModel, Preprocessing, detect, predict_boxes, predict_video
+from mutual3d.deploy.draw import draw_boxes
+from mutual3d.deploy.predict import frames_around, read_clips
 from mutual3d.models import create_model
 
 SIZES = {"width_range": [1.0, 1.0], "spatial_sizes": [24]}
@@ -40,13 +57,113 @@ def test_boxes_are_scored_in_the_whole_frame_around_their_second(video):
         model(torch.zeros(1, 3, 4, 24, 36))
 
 
+def seen_around(path, seconds, backend="pyav"):
+    """The numbers of the frames that a network of boxes is shown around each second."""
+    with open_video(path, backend) as reader:
+        indices = [frames_around(reader, second, VIDEO) for second in seconds]
+        return [[number_of(reader.read([index])[0]) for index in clip] for clip in indices]
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("write", [write_phone_video, write_late_video])
+def test_prediction_sees_the_frames_that_training_sees(tmp_path, write, backend):
+    """Training on extracted frames, and prediction from the video, whatever its rate and wherever it begins."""
+    if backend == "decord":
+        pytest.importorskip("decord")
+    if (write, backend) == (write_late_video, "decord"):
+        pytest.skip("decord does not tell when the file begins")
+    path = write(tmp_path / "v.mp4")
+    layout = Layout(VIDEO.target_fps)
+    counts, _ = extract_frames([path], tmp_path / "frames", layout, num_workers=1)
+    frames = FrameListReader([layout.path("v", k) for k in range(counts["v"])], layout.fps, tmp_path / "frames")
+    seconds = (0, 1, 2, 3, 3.5)
+    clips = [keyframe_clip(round(30 * s), counts["v"], num_frames=4, stride=VIDEO.sampling_rate) for s in seconds]
+    trained = [[number_of(image) for image in frames.read(clip)] for clip in clips]
+    assert seen_around(path, seconds, backend) == trained
+
+
+def test_boxes_are_scored_in_the_frames_of_their_second(tmp_path):
+    assert seen_around(write_phone_video(tmp_path / "phone.mp4"), [1, 4]) == [[26, 28, 30, 32], [88, 89, 90, 91]]
+    late = write_late_video(tmp_path / "late.mp4")
+    assert [clip[2] for clip in seen_around(late, [0, 1, 2, 3.5])] == [0, 3, 13, 28]
+    with pytest.raises(ValueError, match="late.mp4' ends at second 3.70: it has no second 3.7"):
+        seen_around(late, [3.7])
+    joined = write_joined_video(tmp_path / "joined.ts")
+    assert [clip[2] for clip in seen_around(joined, [0.5, 1.2, 2])] == [5, 12, 20]
+
+
+IMAGE = Preprocessing((0.45,) * 3, (0.225,) * 3, num_frames=1, sampling_rate=1, target_fps=30, crop=24, resize=28)
+
+
+def test_an_image_networks_frames_are_cut_as_its_images(tmp_path):
+    """The short side to the network's own resize, then the crop; not to the crop."""
+    frame = moving_frames(1, 40, 60)[0]
+    Image.fromarray(frame).save(tmp_path / "photo.png")
+    write_video(tmp_path / "clip.mkv", [frame] * 3, codec="ffv1")
+    still, shown = (read_clips(tmp_path / name, IMAGE).clips_VCTHW for name in ("photo.png", "clip.mkv"))
+    assert still.shape == shown.shape == (1, 3, 1, 24, 24)
+    # The conversion of colours to the video's is all that differs.
+    assert (still.int() - shown.int()).abs().float().mean() < 3
+    other = read_clips(tmp_path / "clip.mkv", VIDEO).clips_VCTHW[:, :, :1]
+    assert (still.int() - other.int()).abs().float().mean() > 8
+
+
+def test_what_was_looked_at_is_told(tmp_path):
+    path = write_video(tmp_path / "long.mp4", numbered_frames(200), fps=10)
+    clips = read_clips(path, VIDEO)
+    assert clips.seconds == ((pytest.approx(9.9, abs=0.2), pytest.approx(10.1, abs=0.2)),) and clips.duration == pytest.approx(20)
+    assert 0 < clips.share < 0.02 and not clips.is_padded
+    assert clips.describe() == "looked at seconds {:.2f} to {:.2f} of 20.00".format(*clips.seconds[0])
+    many = read_clips(path, VIDEO, num_views=8)
+    assert len(many.seconds) == 8 and many.seconds[1][0] > 2 and many.describe().endswith(", ... of 20.00")
+    short = read_clips(write_video(tmp_path / "short.mp4", numbered_frames(3)), VIDEO)
+    assert short.is_padded and "it is shorter than a clip, which repeats its last frame" in short.describe()
+    exact = read_clips(write_video(tmp_path / "exact.mp4", numbered_frames(8)), VIDEO)
+    assert not exact.is_padded
+    late = read_clips(write_late_video(tmp_path / "late.mp4", count=2), VIDEO)
+    assert late.seconds[0] == (pytest.approx(0.7), pytest.approx(0.8))
+    Image.fromarray(moving_frames(1)[0]).save(tmp_path / "photo.png")
+    still = read_clips(tmp_path / "photo.png", VIDEO)
+    assert still.clips_VCTHW.shape == (1, 3, 4, 24, 24) and still.describe() == "" and still.share == 1
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
+def test_an_animation_is_a_video_as_it_is_in_a_list(tmp_path, name):
+    pictures = [Image.fromarray(frame) for frame in numbered_frames(12, 48, 64)]
+    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], **({"lossless": True} if "webp" in name else {}))
+    sample = VideoDataset([(str(tmp_path / name), 0)], num_frames=4, sampling_rate=2, crop_size=24)[0, 0]
+    clips = read_clips(tmp_path / name, VIDEO)
+    assert torch.equal(clips.clips_VCTHW, sample.clips_VCTHW) and len(clips.seconds) == 1
+    assert not torch.equal(clips.clips_VCTHW[:, :, 0], clips.clips_VCTHW[:, :, 3])
+
+
+def test_people_are_looked_for_at_the_times_of_the_video(tmp_path, monkeypatch):
+    asked = []
+
+    def detector(images):
+        asked.append(number_of((images[0] * 255).permute(1, 2, 0).numpy()))
+        box = torch.tensor([[0.0, 0.0, 32.0, 48.0]])
+        return [{"boxes": box, "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}]
+
+    detector.parameters = lambda: iter([torch.zeros(1)])
+    found = detect.detect_people(detector, write_phone_video(tmp_path / "phone.mp4"), every=1.2)
+    assert asked == [18, 54, 75, 93, 111] == [phone_index(second) for second in (0.6, 1.8, 3, 4.2, 5.4)]
+    assert list(found) == pytest.approx([0.6, 1.8, 3, 4.2, 5.4], abs=1e-3)
+    late = detect.detect_people(detector, write_late_video(tmp_path / "late.mp4"), every=2.0)
+    assert list(late) == pytest.approx([1, 3])
+    short = detect.detect_people(detector, write_video(tmp_path / "short.mp4", numbered_frames(3)), every=60)
+    assert len(short) == 1
+    for every in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="give a positive number"):
+            detect.detect_people(detector, tmp_path / "late.mp4", every=every)
+
+
 def test_an_image_is_scored_as_the_grid_saw_it(tmp_path):
     path = tmp_path / "photo.png"
     Image.fromarray(moving_frames(1, 40, 60)[0]).save(path)
     torch.manual_seed(0)
     network = create_model("wide_resnet", space=SIZES, num_classes=3, depth=10, widen_factor=1)
-    size = Preprocessing((0.45,) * 3, (0.225,) * 3, num_frames=1, sampling_rate=1, target_fps=30, crop=24, resize=28)
-    model = AdaptiveModel(network, preprocessing=size)
+    model = AdaptiveModel(network, preprocessing=IMAGE)
     scores = predict_video(model, path).scores
     image = Image.open(path).convert("RGB").resize((42, 28), Image.BILINEAR).crop((9, 2, 33, 26))
     expected = model(torch.tensor(list(image.tobytes()), dtype=torch.uint8).view(24, 24, 3).permute(2, 0, 1)[None])
