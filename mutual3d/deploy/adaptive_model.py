@@ -1,19 +1,29 @@
 """The one file that is deployed, and the model it loads to."""
 
-from dataclasses import asdict, dataclass
+import contextlib
+import math
+import numbers
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
+import numpy as np
 import torch
 import torch.nn as nn
 
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.evaluation.measure import ACTIVATIONS
-from mutual3d.evaluation.query_table import QueryTable
-from mutual3d.models import create_model
-from mutual3d.sampling import prepare_clip
-from mutual3d.utils.checkpoint import load_weights
+from mutual3d.evaluation.query_table import QueryTable, Row
+from mutual3d.models import AdaptiveNetwork, load_network
+from mutual3d.models.adaptive import ConfigurationView, Inputs
+from mutual3d.models.arguments import brief
+from mutual3d.sampling import Configuration, prepare_clip
 from mutual3d.utils.files import load_tensors, save_tensors
 
 FORMAT = "mutual3d-adaptive-1"
+ENTRIES = ("format", "model_arguments", "model_state", "statistics", "query_table", "preprocessing", "class_names")
+ENSEMBLES = ("sum", "max")
+_LARGEST_SIZE = 8192
 
 
 @dataclass(frozen=True)
@@ -21,11 +31,12 @@ class Preprocessing:
     """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels.
 
     activation: what turns logits into scores, softmax or sigmoid. ensemble: how scores of views are joined, sum or max.
-    resize: images' short side before the crop; None takes the crop's.
+    resize: images' short side before the crop; None takes the crop's. Raises ValueError, with the legal values, for a
+    value that no clip can be cut or normalised with.
     """
 
-    mean: tuple
-    std: tuple
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     num_frames: int
     sampling_rate: int
     target_fps: float
@@ -34,31 +45,87 @@ class Preprocessing:
     ensemble: str = "sum"
     resize: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            is_list = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))
+            if not is_list or (name == "std" and min(values) <= 0):
+                legal = "above 0, of pixels in [0, 1]" if name == "std" else "of pixels in [0, 1]"
+                raise ValueError(f"{name} is {brief(values)}: give three finite numbers, one a colour, {legal}")
+            object.__setattr__(self, name, tuple(values))
+        for name in ("num_frames", "sampling_rate", "crop", "resize"):
+            value = getattr(self, name)
+            is_whole = _is_number(value) and isinstance(value, numbers.Integral) and 1 <= value <= _LARGEST_SIZE
+            if not is_whole and not (name == "resize" and value is None):
+                raise ValueError(f"{name} is {brief(value)}: give a whole number from 1 to {_LARGEST_SIZE}")
+        if not _is_number(self.target_fps) or self.target_fps <= 0:
+            raise ValueError(f"target_fps is {brief(self.target_fps)}: give frames a second above 0")
+        for name, legal in (("activation", ACTIVATIONS), ("ensemble", ENSEMBLES)):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in legal:
+                raise ValueError(f"{name} is {brief(value)}: choose among {', '.join(legal)}")
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
 
 class AdaptiveModel(nn.Module):
     """Weights, statistics and query table together: a model that runs at any configuration or budget.
 
-    Takes one full-size clip tensor, B, 3, T, S, S (images: B, 3, S, S), uint8 (normalised here) or float (normalised
-    already), shrinks it to the active configuration and returns class probabilities B, K. A network that classifies
-    boxes takes whole frames, S their short side, and boxes N, 5 (position in the batch; x1, y1, x2, y2 in [0, 1]), and
-    returns N, K.
+    Takes one full-size clip tensor or array, B, 3, T, S, S (images: B, 3, S, S), uint8 (normalised here) or float
+    (normalised already), shrinks it to the active configuration and returns class probabilities B, K. A network that
+    classifies boxes takes whole frames, S their short side, and boxes N, 5 (position in the batch; x1, y1, x2, y2 in
+    [0, 1]), and returns N, K. What arrives on another device, or as another kind of float, is moved to the weights'.
+
+    Predictions compute no gradients; `network`, called itself, does, and so does a model in training mode.
+
+    Threads: a call may come from any, and each is computed whole at one configuration. `model(clip, configuration=c)` and
+    `model.at(c)(clip)` name it; `model(clip)` takes the active one. `activate` and `set_budget`, which change it for
+    everybody, belong to the first thread that calls one of them, until that thread has ended or `release` was called.
+    Raises ValueError where class names or preprocessing are not of this network.
     """
 
-    def __init__(self, network, *, preprocessing, table=None, class_names=None):
+    def __init__(
+        self,
+        network: AdaptiveNetwork,
+        *,
+        preprocessing: Preprocessing,
+        table: QueryTable | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
-        self.network = network.eval()
+        _check_class_names(class_names, network)
+        self.network = network
         self.preprocessing, self.table, self.class_names = preprocessing, table, class_names
+        self.eval()
 
     @property
-    def active(self):
+    def active(self) -> Configuration:
         return self.network.active
 
-    def activate(self, configuration):
-        """Run at `configuration` from now on; takes microseconds. ValueError outside the space; see `load`."""
+    def activate(self, configuration: Configuration | str) -> "AdaptiveModel":
+        """Run at `configuration` from now on; takes microseconds. ValueError outside the space; see `load`.
+
+        Raises OtherThreadError, a RuntimeError, when another thread activates this model: see the class.
+        """
         self.network.activate(configuration)
         return self
 
-    def set_budget(self, *, gflops=None, latency_ms=None, device=None):
+    def release(self) -> None:
+        """Let another thread call `activate` from now on: for a model that is handed over as a whole."""
+        self.network.release()
+
+    def at(self, configuration: Configuration | str) -> ConfigurationView:
+        """This model at `configuration`, whatever is active: a small module with the same weights, for any thread.
+
+        Raises ValueError outside the space.
+        """
+        return ConfigurationView(self, self.network.space.check(configuration))
+
+    def set_budget(
+        self, *, gflops: float | None = None, latency_ms: float | None = None, device: str | None = None
+    ) -> Row:
         """Activate the most accurate measured configuration within the budget; returns its row of the query table.
 
         gflops: of one view. latency_ms: median of one clip on `device`, a key of the table. Raises BudgetTooSmall,
@@ -70,32 +137,84 @@ class AdaptiveModel(nn.Module):
         self.activate(row.configuration)
         return row
 
-    def extract(self, configuration, fold_bn=False):
+    def extract(self, configuration: Configuration | str, fold_bn: bool = False) -> nn.Module:
         """A plain module: takes what `self.network.fit_clip` makes of a normalised clip, returns logits."""
         return self.network.extract(configuration, fold_bn=fold_bn)
 
-    def forward(self, clip_BCTHW, boxes=None):
-        clip_BCTHW = clip_BCTHW.unsqueeze(2) if clip_BCTHW.ndim == 4 else clip_BCTHW
-        self._check_clip(clip_BCTHW)
-        if self.network.takes_boxes and boxes is None:
-            raise ValueError("this model classifies boxes: give them as a float tensor N, 5 (see AdaptiveModel)")
-        if clip_BCTHW.dtype == torch.uint8:
-            clip_BCTHW = prepare_clip(clip_BCTHW, clip_BCTHW.device, self.preprocessing.mean, self.preprocessing.std)
-        logits = self.network(self.network.fit_clip(clip_BCTHW), *([] if boxes is None else [boxes]))
-        return ACTIVATIONS[self.preprocessing.activation](logits, 1)
+    def forward(
+        self,
+        clip_BCTHW: torch.Tensor | np.ndarray,
+        boxes_N5: torch.Tensor | np.ndarray | None = None,
+        configuration: Configuration | str | None = None,
+    ) -> torch.Tensor:
+        """Scores B, K, or N, K of the boxes, at `configuration` (a Configuration or its text), or at the active one.
 
-    def _check_clip(self, clip_BCTHW):
+        Raises ValueError for a clip, boxes or a configuration that are not this model's, and NotCalibratedError.
+        """
+        if self.training and configuration is None:
+            pathways, boxes = self._inputs(clip_BCTHW, boxes_N5, None)
+            return self._scores(self.network(pathways, boxes))
+        # Read once: another thread may activate another configuration meanwhile.
+        configuration = self.active if configuration is None else configuration
+        with torch.no_grad():
+            pathways, boxes = self._inputs(clip_BCTHW, boxes_N5, configuration)
+            return self._scores(self.network(pathways, boxes, configuration=configuration))
+
+    def _scores(self, logits):
+        return ACTIVATIONS[self.preprocessing.activation](logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
+
+    def _inputs(self, clip, boxes, configuration) -> tuple[Inputs, torch.Tensor | None]:
+        """What the network takes: the clip normalised and shrunk, and the boxes."""
+        like = next(self.parameters())
+        clip = _as_tensor(clip, "clip", "uint8 pixels, or floats that are normalised already")
+        clip_BCTHW = clip.unsqueeze(2) if clip.ndim == 4 and self.network.takes == "images" else clip
+        self._check_clip(clip, clip_BCTHW)
+        if clip_BCTHW.dtype == torch.uint8:
+            clip_BCTHW = prepare_clip(clip_BCTHW, like.device, self.preprocessing.mean, self.preprocessing.std)
+        boxes = self._checked_boxes(boxes, len(clip))
+        boxes = None if boxes is None else boxes.to(like.device)
+        return self.network.fit_clip(clip_BCTHW.to(like.device, like.dtype), configuration), boxes
+
+    def _check_clip(self, clip, clip_BCTHW):
         full = (3, self.preprocessing.num_frames, self.preprocessing.crop, self.preprocessing.crop)
         given = tuple(clip_BCTHW.shape[1:])
-        if self.network.takes_boxes and given:
+        if self.network.takes_boxes and len(given) == 4:
             given = (*given[:2], min(given[2:]), min(given[2:]))
-        if given != full:
+        if given != full or not len(clip):
+            full = (*full[:1], *full[2:]) if self.network.takes == "images" else full
             raise ValueError(
-                f"the clip is {tuple(clip_BCTHW.shape)}: give B, {', '.join(map(str, full))}, the full size that every "
+                f"the clip is {tuple(clip.shape)}: give B, {', '.join(map(str, full))}, the full size that every "
                 "configuration is cut from; the model shrinks it itself"
             )
+        if clip.dtype != torch.uint8 and not clip.is_floating_point():
+            name = str(clip.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the clip is of type {name}: give uint8 pixels from 0 to 255 (clip.to(torch.uint8), clip.astype('uint8')), "
+                "which are normalised here, or floats that are normalised already"
+            )
 
-    def save(self, path):
+    def _checked_boxes(self, boxes, num_clips):
+        """Boxes as a tensor; a position that is not in the batch would read memory that is not the clips'."""
+        if not self.network.takes_boxes:
+            if boxes is not None:
+                raise ValueError("this model classifies clips: leave the boxes out")
+            return None
+        if boxes is None:
+            raise ValueError("this model classifies boxes: give them as a float tensor N, 5 (see AdaptiveModel)")
+        boxes = _as_tensor(boxes, "boxes", "floats N, 5")
+        if boxes.ndim != 2 or boxes.shape[1] != 5 or not boxes.is_floating_point():
+            name = str(boxes.dtype).removeprefix("torch.")
+            raise ValueError(f"the boxes are {name} {tuple(boxes.shape)}: give floats N, 5: position in the batch, x1, y1, x2, y2")
+        clips, sides = boxes[:, 0], boxes[:, 1:]
+        if not bool(((clips >= 0) & (clips < num_clips) & (clips == clips.round())).all()):
+            raise ValueError(f"a box is of clip {_first_wrong(clips, num_clips):g}, and there are clips 0 to {num_clips - 1}")
+        if not bool((sides.abs() <= 2).all()):
+            raise ValueError(
+                f"the sides of the boxes reach {sides.abs().max():g}: give them in [0, 1] of the picture, not in pixels"
+            )
+        return boxes
+
+    def save(self, path: str | os.PathLike) -> None:
         """Write everything to one file of plain data and tensors."""
         save_tensors(
             path,
@@ -111,17 +230,105 @@ class AdaptiveModel(nn.Module):
         )
 
     @classmethod
-    def load(cls, path):
-        """Load what `save` wrote, onto the CPU. FileNotFoundError or ValueError that names the file and the fix."""
+    def load(cls, path: str | os.PathLike) -> "AdaptiveModel":
+        """Load what `save` wrote, onto the CPU. FileNotFoundError or ValueError that names the file and the fix.
+
+        Nothing is taken on trust: the file may be damaged, or a stranger's. Every entry must be there, no other may, and
+        each must be of the network that the file describes, in finite numbers; memory and time are bounded by its size.
+        """
         content = load_tensors(path)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        if not isinstance(content, dict) or not isinstance(content.get("format"), str) or content["format"] != FORMAT:
             raise ValueError(
                 f"'{path}' is not a deployable model: give the adaptive.pyth that tools/run_net.py writes at its end"
             )
-        network = create_model(**content["model_arguments"])
-        network.place(torch.device("cpu"))
-        load_weights(network, content["model_state"], path)
-        network.set_statistics(statistics_from_dict(content["statistics"]))
-        table = content["query_table"] and QueryTable.from_dict(content["query_table"])
-        preprocessing = Preprocessing(**content["preprocessing"])
-        return cls(network, preprocessing=preprocessing, table=table, class_names=content["class_names"])
+        _check_entries(content, path)
+        network = load_network(content["model_arguments"], content["model_state"], path)
+        with _entry(path, "statistics"):
+            network.set_statistics(_read_statistics(content["statistics"]))
+        with _entry(path, "query_table"):
+            table = _read_table(content["query_table"], network)
+        with _entry(path, "preprocessing"):
+            preprocessing = _read_preprocessing(content["preprocessing"], network)
+        with _entry(path, "class_names"):
+            return cls(network, preprocessing=preprocessing, table=table, class_names=content["class_names"])
+
+
+def _as_tensor(value, title, form):
+    """A tensor of what may be an array; ValueError for anything else."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        value = torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
+    if not isinstance(value, torch.Tensor):
+        kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        raise ValueError(f"the {title} is {kind}: give a tensor or a numpy array of {form}")
+    return value
+
+
+def _first_wrong(clips, num_clips):
+    return clips[~((clips >= 0) & (clips < num_clips) & (clips == clips.round()))][0].item()
+
+
+def _check_class_names(names, network):
+    if names is None:
+        return
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names is a {type(names).__name__}: give None or a list of text, one name a class")
+    named = network.classifier_name
+    count = len(network.get_submodule(named).weight) if named else (network.arguments or {}).get("num_classes", len(names))
+    if len(names) != count:
+        raise ValueError(f"class_names has {len(names)} names, and the network gives {count} classes: give one name a class")
+
+
+# ---- Reading a file --------------------------------------------------------------------------------------------------
+
+
+def _check_entries(content, path):
+    missing = [name for name in ENTRIES if name not in content]
+    unknown = [str(name) for name in content if name not in ENTRIES]
+    if missing or unknown:
+        problems = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has the unknown {', '.join(unknown[:4])}"] * bool(unknown)
+        raise ValueError(
+            f"'{path}' {' and '.join(problems)}: an adaptive.pyth has {', '.join(ENTRIES)}; write it again with "
+            "tools/run_net.py, TRAIN.ENABLE False"
+        )
+
+
+@contextlib.contextmanager
+def _entry(path, name):
+    """Name the file and the entry in whatever goes wrong: what a stranger's file breaks is of any kind."""
+    try:
+        yield
+    except Exception as error:
+        cause = error if isinstance(error, ValueError) else f"it is damaged or made up ({type(error).__name__}: {error})"
+        raise ValueError(
+            f"'{path}', entry {name}: {cause}. Take another copy of the file, or write it again with tools/run_net.py, "
+            "TRAIN.ENABLE False"
+        ) from error
+
+
+def _read_statistics(content):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ValueError(f"it is a {type(content).__name__}: it must be a dict of a configuration's text to its statistics")
+    return statistics_from_dict(content)
+
+
+def _read_table(content, network):
+    if content is None:
+        return None
+    table = QueryTable.from_dict(content)
+    for row in table.rows:
+        network.space.check(row.configuration)
+    return table
+
+
+def _read_preprocessing(content, network):
+    legal = [field.name for field in fields(Preprocessing)]
+    if not isinstance(content, dict):
+        raise ValueError(f"it is a {type(content).__name__}: it must be a dict of {', '.join(legal)}")
+    unknown = [str(name) for name in content if name not in legal]
+    missing = [name for name in legal[:6] if name not in content]
+    if unknown or missing:
+        raise ValueError(f"it has {', '.join(map(str, content))}: it must have {', '.join(legal)}")
+    preprocessing = Preprocessing(**content)
+    if preprocessing.num_frames != network.clip_frames:
+        raise ValueError(f"num_frames is {preprocessing.num_frames}, and the network takes {network.clip_frames} frames")
+    return preprocessing

@@ -7,6 +7,7 @@ statistics, tells them to the observer, and leaves everything else alone.
 """
 
 import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,22 +21,32 @@ from .channels import as_channels
 class BNStatistics:
     """Mean and (biased) variance of every norm of a network, by the norm's name, for one configuration."""
 
-    mean: dict
-    variance: dict
+    mean: dict[str, torch.Tensor]
+    variance: dict[str, torch.Tensor]
 
-    def map(self, function):
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "BNStatistics":
         """The same statistics with `function` applied to every tensor, for instance to move them to a device."""
         return BNStatistics(
             {name: function(mean) for name, mean in self.mean.items()},
             {name: function(variance) for name, variance in self.variance.items()},
         )
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, dict[str, torch.Tensor]]:
         return {"mean": dict(self.mean), "variance": dict(self.variance)}
 
     @classmethod
-    def from_dict(cls, state):
+    def from_dict(cls, state: Mapping[str, Mapping[str, torch.Tensor]]) -> "BNStatistics":
+        """The inverse of `to_dict`; ValueError for anything else than two dicts of floating tensors."""
+        if not isinstance(state, Mapping) or state.keys() != {"mean", "variance"}:
+            raise ValueError("statistics of a configuration must be a dict of 'mean' and 'variance'")
+        for title, values in state.items():
+            if not isinstance(values, Mapping) or not all(map(_is_statistic, values.values())):
+                raise ValueError(f"statistics of a configuration, {title}: it must be a dict of norms' names to float tensors")
         return cls(dict(state["mean"]), dict(state["variance"]))
+
+
+def _is_statistic(value):
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and value.is_floating_point()
 
 
 class _SlimmableBatchNorm:

@@ -30,7 +30,7 @@ Inputs = torch.Tensor | Sequence[torch.Tensor]
 
 # The most configurations whose plans, and whose networks for stateless calls, are kept: beyond the grids that are measured.
 _KEPT_PLANS = 512
-_KEPT_TWINS = 256
+_KEPT_TWINS = 128
 
 
 class NotCalibratedError(RuntimeError):

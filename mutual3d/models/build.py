@@ -8,7 +8,7 @@ import torch
 from fvcore.common.registry import Registry
 
 from mutual3d.sampling import SearchSpace
-from mutual3d.utils.checkpoint import check_weights, refuse_shared_memory
+from mutual3d.utils.checkpoint import check_weights
 from mutual3d.utils.words import unknown_word
 
 from .adaptive import AdaptiveNetwork
@@ -105,7 +105,6 @@ def load_network(arguments: Mapping, state: Mapping[str, torch.Tensor], source: 
     missing = [key for key in ("name", "space") if key not in arguments]
     if missing:
         raise ValueError(f"'{source}': model_arguments lacks {' and '.join(missing)}: give a checkpoint that a run wrote")
-    refuse_shared_memory(state, source)
     try:
         with torch.device("meta"):
             draft = create_model(**arguments)

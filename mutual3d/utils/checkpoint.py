@@ -78,23 +78,6 @@ def check_weights(
     return {key: theirs.get(key, tensor) for key, tensor in own.items()}
 
 
-def refuse_shared_memory(state: Mapping[str, torch.Tensor], source: str | Path) -> None:
-    """ValueError where tensors stand for more numbers than the file holds, as no checkpoint of this project's do.
-
-    A tensor is a shape over some memory, and a file may claim a shape of any size over a few bytes.
-    """
-    if not isinstance(state, Mapping):
-        raise ValueError(f"'{source}' holds no weights: the state dict is a {type(state).__name__}, not a dict of tensors")
-    tensors = [value for value in state.values() if isinstance(value, torch.Tensor) and value.layout == torch.strided]
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    memory = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    if claimed > sum(memory.values()):
-        raise ValueError(
-            f"'{source}' claims {claimed / 1e6:.0f} MB of weights and holds {sum(memory.values()) / 1e6:.0f} MB: it is damaged or "
-            "made up; give a checkpoint that a run wrote"
-        )
-
-
 def _holds_numbers(key, value, own):
     """Whether an entry is an ordinary tensor of the kind of number, real or whole, that the network has there."""
     if not isinstance(key, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:

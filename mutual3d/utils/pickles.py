@@ -1,10 +1,18 @@
 """Pickles of arrays, such as Caffe2's checkpoints, read without executing anything that the file asks for."""
 
+import io
+import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+# The most values in the containers of a file, each counted as often as it is reached: a checkpoint has some thousand.
+MOST_VALUES = 1_000_000
+# The most values in a tuple that is the key of a dict, or in a set: Python walks through all of them each time.
+_MOST_KEY_VALUES = 1000
 
 
 class _Dtype:
@@ -65,25 +73,67 @@ _ALLOWED = {
 }
 
 
-class _DataUnpickler(pickle.Unpickler):
+class _Tuple(tuple):
+    """A tuple of a file, which counts what it holds as it is made: a pair of a pair of a pair takes a byte each to write
+    and twice the time of the last one to walk through, as the hash of a dict's key does."""
+
+    def __new__(cls, items):
+        made = super().__new__(cls, items)
+        made.count = min(sum(item.count if isinstance(item, _Tuple) else 1 for item in made), 10**9)
+        return made
+
+    def __hash__(self):
+        if self.count > _MOST_KEY_VALUES:
+            raise ValueError(f"it has a key of over {_MOST_KEY_VALUES} values")
+        return super().__hash__()
+
+
+class _DataUnpickler(pickle._Unpickler):
+    """Python's own unpickler in Python, whose tuples can be counted; a checkpoint is a few thousand steps and large bytes."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
     def find_class(self, module, name):
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return _ALLOWED[module, name]
 
+    def load_build(self):
+        """State is for the stand-ins alone: nothing else that a file can name has any."""
+        if not isinstance(self.stack[-2], (_Array, _Dtype)):
+            raise pickle.UnpicklingError(f"it sets the state of a {type(self.stack[-2]).__name__}")
+        super().load_build()
 
-def load_arrays(path):
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def _counted(load):
+    def load_tuple(self):
+        load(self)
+        self.stack[-1] = _Tuple(self.stack[-1])
+
+    return load_tuple
+
+
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _DataUnpickler.dispatch[_code[0]] = _counted(pickle._Unpickler.dispatch[_code[0]])
+
+
+def load_arrays(path: str | os.PathLike) -> Any:
     """Dicts, lists, tuples, text, numbers and numpy arrays of numbers from a pickle of Python 2 or 3.
 
     Raises FileNotFoundError for a missing file, and ValueError that names the file when it is damaged or asks for
-    anything else: such a request is refused, never executed.
+    anything else: such a request is refused, never executed. Work and memory are bounded by the file's size, and by
+    MOST_VALUES for containers that stand in many places.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file '{path}': give the path of a .pkl file")
     try:
-        with open(path, "rb") as file:
-            return _resolved(_DataUnpickler(file, encoding="latin1").load())
+        # From memory: a file that announces more bytes than it has is given what there is.
+        content = _DataUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        _check_size(content)
+        return _resolved(content)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"'{path}' is not a pickle that can be opened safely: it is damaged, or it carries more than arrays and "
@@ -93,11 +143,26 @@ def load_arrays(path):
         raise ValueError(f"'{path}' is not a readable pickle of arrays; it may be cut short ({error})") from error
 
 
+def _check_size(content):
+    """ValueError where containers hold too many values, each counted as often as it is reached, or hold themselves."""
+    seen, waiting = 0, [content]
+    while waiting:
+        value = waiting.pop()
+        inside = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        if isinstance(inside, (list, tuple)):
+            seen += len(inside)
+            waiting.extend(inside)
+        if seen > MOST_VALUES:
+            raise ValueError(f"its containers hold over {MOST_VALUES:,} values, counted as often as they are reached")
+
+
 def _resolved(value):
     if isinstance(value, _Array):
         return value.resolve()
     if isinstance(value, dict):
         return {_resolved(key): _resolved(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_resolved, value))
-    return value
+        return (tuple if isinstance(value, tuple) else list)(map(_resolved, value))
+    if value is None or isinstance(value, (str, bytes, int, float, complex)):
+        return value
+    raise ValueError(f"it holds a {type(value).__name__}, and arrays, numbers, text and plain containers alone are read")

@@ -96,8 +96,3 @@ def test_shapes_are_compared_before_the_network_is_built():
     claims = arguments(num_classes=1_000_000, dim_c5=2048)
     with pytest.raises(ValueError, match="zoo.pyth' is a checkpoint of another network .*\n.*head"):
         load_network(claims, tiny_network().state_dict(), "zoo.pyth")
-    with torch.device("meta"):
-        shapes = create_model(**claims).state_dict()
-    made_up = {key: torch.zeros(()).expand(value.shape) for key, value in shapes.items()}
-    with pytest.raises(ValueError, match=r"zoo.pyth' claims 8\d\d\d MB of weights and holds 0 MB"):
-        load_network(claims, made_up, "zoo.pyth")

@@ -3,6 +3,8 @@
 import os
 import pickle
 import random
+import time
+import tracemalloc
 from collections import OrderedDict
 
 import numpy as np
@@ -105,3 +107,70 @@ def test_changed_bytes_end_in_data_or_in_a_clear_error(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file '.*zoo.pkl'"):
         load_arrays(tmp_path / "zoo.pkl")
+
+
+# ---- bounded work -----------------------------------------------------------------------------------------------------
+
+
+def pairs(depth, protocol):
+    """The bytes of a pair of twice a pair of twice ...: `depth` short steps, 2 ** depth leaves."""
+    value = 0
+    for _ in range(depth):
+        value = (value, value)
+    return pickle.dumps(value, protocol)
+
+
+def as_key(pairs):
+    """The same as the key of a dict, which has to be hashed."""
+    body = pairs.removesuffix(pickle.STOP)
+    return pickle.EMPTY_DICT + body + pickle.INT + b"1\n" + pickle.SETITEM + pickle.STOP
+
+
+SELF = pickle.EMPTY_LIST + pickle.PUT + b"0\n" + pickle.GET + b"0\n" + pickle.APPEND + pickle.STOP
+DEEP = pickle.EMPTY_LIST * 5000 + pickle.APPEND * 4999 + pickle.STOP
+ENDLESS = {
+    "tuples": pairs(40, 0), "tuples_2": pairs(40, 2), "lists": pairs(40, 0).replace(b"t", b"l"), "key": as_key(pairs(40, 0)),
+    "in_itself": SELF, "deep": DEEP, "long": pickle.BINUNICODE8 + (2**60).to_bytes(8, "little") + b"x" + pickle.STOP,
+    "long_bytes": pickle.BINBYTES8 + (2**40).to_bytes(8, "little") + b"x" + pickle.STOP,
+    "digits": pickle.LONG + b"9" * 10**6 + b"L\n" + pickle.STOP,
+    "memo": pickle.NONE + pickle.LONG_BINPUT + (2**32 - 1).to_bytes(4, "little") + pickle.STOP,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in ENDLESS if name not in ("memo",)])
+def test_a_small_file_takes_little_time_and_memory_and_is_named(tmp_path, name):
+    (tmp_path / "zoo.pkl").write_bytes(ENDLESS[name])
+    start = time.perf_counter()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="zoo.pkl' is not a readable pickle of arrays"):
+            load_arrays(tmp_path / "zoo.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 1e8
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - start < 10
+
+
+def test_a_place_far_out_in_the_memo_takes_no_memory(tmp_path):
+    (tmp_path / "zoo.pkl").write_bytes(ENDLESS["memo"])
+    assert load_arrays(tmp_path / "zoo.pkl") is None
+
+
+@pytest.mark.parametrize("content", [b"cnumpy\nndarray\n.", b"c_codecs\nencode\n.", b"ccollections\nOrderedDict\n.", b"\x8f."])
+def test_functions_classes_and_sets_are_no_values(tmp_path, content):
+    (tmp_path / "zoo.pkl").write_bytes(content)
+    with pytest.raises(ValueError, match="zoo.pkl' is not a.*it holds a (type|function|set|method)"):
+        load_arrays(tmp_path / "zoo.pkl")
+
+
+def test_a_file_sets_the_state_of_stand_ins_alone(tmp_path):
+    (tmp_path / "zoo.pkl").write_bytes(b"c_codecs\nencode\n}Vx\nI1\nsb.")
+    with pytest.raises(ValueError, match="zoo.pkl' is not a pickle that can be opened safely.*sets the state of a"):
+        load_arrays(tmp_path / "zoo.pkl")
+
+
+def test_containers_that_stand_in_several_places_come_back_in_each(tmp_path):
+    shared = (1, [2, np.ones(2)])
+    read = load_arrays(write(tmp_path / "zoo.pkl", {"a": shared, "b": [shared, shared], (1, "x"): shared}))
+    assert type(read["a"]) is tuple and read["b"][1][1][0] == 2 and read[1, "x"][1][1].tolist() == [1, 1]
+    assert all(type(key) in (str, tuple) for key in read)
