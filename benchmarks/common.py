@@ -30,7 +30,12 @@ def save_rows(name, rows):
     """Print rows (dicts with one set of keys) and write them to results/`name`.csv."""
     for row in rows:
         print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    with atomic_write(RESULTS / f"{name}.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    write_csv(RESULTS / f"{name}.csv", rows)
+
+
+def write_csv(path, rows):
+    """Write rows (dicts with one set of keys) to a csv."""
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
