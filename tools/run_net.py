@@ -5,14 +5,16 @@ torchrun --nproc_per_node 8 tools/run_net.py --cfg configs/Kinetics/MUTUAL_X3D_M
 """
 
 import argparse
+from pathlib import Path
 
 import stages
 
 from mutual3d.pipeline import load_config, prepare_machine
 from mutual3d.utils import distributed
 from mutual3d.utils.command_line import run_command
-from mutual3d.utils.files import ensure_directory
+from mutual3d.utils.files import ensure_directory, remove_leftovers
 from mutual3d.utils.logging import logger, setup_logging
+from mutual3d.utils.run_lock import run_lock
 
 
 def run_stages(cfg, device):
@@ -39,6 +41,13 @@ def run_stages(cfg, device):
     logger.info("seconds: %s", ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.seconds.items()))
 
 
+def clear_up(output):
+    """Delete the half files that killed writers left in the directories of a run."""
+    removed = [path for folder in (output, output / "checkpoints") for path in remove_leftovers(folder)] if distributed.is_main() else []
+    if removed:
+        logger.info("removed %d files that killed runs left half written, such as '%s'", len(removed), removed[0])
+
+
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", required=True, help="YAML file, for instance configs/Demo/MUTUAL_X3D.yaml")
@@ -52,8 +61,11 @@ def main(arguments=None):
     cfg = load_config(path, overrides)
     ensure_directory(cfg.OUTPUT_DIR)
     device = distributed.choose_device(cfg.NUM_GPUS)
-    with distributed.process_group(device, cfg.DIST_BACKEND):
+    with distributed.process_group(device, cfg.DIST_BACKEND), run_lock(cfg.OUTPUT_DIR) as taken_over:
         setup_logging(cfg.OUTPUT_DIR)
+        if taken_over:
+            logger.warning(taken_over)
+        clear_up(Path(cfg.OUTPUT_DIR))
         prepare_machine(cfg)
         if cfg.TRAIN.ENABLE and cfg.TEST.CHECKPOINT_FILE_PATH:
             logger.warning("TEST.CHECKPOINT_FILE_PATH is not read: this run tests what it trains (TRAIN.ENABLE True)")

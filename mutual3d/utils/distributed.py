@@ -3,15 +3,21 @@
 import contextlib
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
+from .peers import Peers, ProcessLostError
 
-# Ranks wait for each other while one of them measures latency or decodes a slow video.
-_PATIENCE = datetime.timedelta(hours=12)
+# What one exchange of tensors may take. Processes that are not at the same place yet wait before it, in `Peers.meet`: as
+# long as the others live, for instance while the first one measures latency.
+_EXCHANGE = datetime.timedelta(minutes=15)
+
+# The other processes, while a `process_group` is open.
+_peers: Peers | None = None
 
 
 Value = TypeVar("Value")
@@ -50,24 +56,59 @@ def choose_device(num_gpus):
 
 
 @contextlib.contextmanager
-def process_group(device, backend="nccl"):
-    """Join the processes that torchrun started, for the length of the block; does nothing without torchrun."""
+def process_group(device: torch.device, backend: str = "nccl", interval: float = 5.0, patience: float = 180.0) -> Iterator[None]:
+    """Join the processes that torchrun started, for the length of the block; does nothing without torchrun.
+
+    interval, patience: as of `Peers`. Raises ProcessLostError when one of the others is killed or ends with an error.
+    """
+    global _peers
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(backend if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    store, own_rank, size = next(rendezvous("env://", timeout=_EXCHANGE))
+    store.set_timeout(_EXCHANGE)
+    _peers = Peers(dist.PrefixStore("peers", store), own_rank, size, interval, patience)
     try:
+        dist.init_process_group(
+            backend if device.type == "cuda" else "gloo", timeout=_EXCHANGE, store=dist.PrefixStore("group", store),
+            rank=own_rank, world_size=size,
+        )  # fmt: skip
         yield
+        _peers.leave()
+    except BaseException as error:
+        _peers.leave(error)
+        if _broke_off(error):
+            raise ProcessLostError(
+                f"the exchange with the other processes broke off ({str(error).splitlines()[0]}): one of them was killed or ended "
+                "with an error, which it says itself; start the same command again: it goes on from what is saved"
+            ) from error
+        raise
     finally:
-        dist.destroy_process_group()
+        _peers = None
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
-def gather(value):
+def _broke_off(error):
+    """Whether torch says that another process is gone, or does not come."""
+    if isinstance(error, (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)):
+        return True
+    return type(error) is RuntimeError and any(words in str(error) for words in ("gloo", "NCCL", "Connection closed by peer"))
+
+
+def meet(what: str) -> None:
+    """Wait until every process is here, for as long as all of them live; see `Peers.meet`."""
+    if _peers is not None:
+        _peers.meet(what)
+
+
+def gather(value, what="results"):
     """`value` of every process, in order of rank, on every process. Any object that pickles."""
     if not is_distributed():
         return [value]
+    meet(what)
     values = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
@@ -84,7 +125,7 @@ def any_process(condition, device):
 
 def agree(value, what):
     """`value`, if it is the same on every process; RuntimeError on all of them otherwise."""
-    values = gather(value)
+    values = gather(value, what)
     if any(other != value for other in values):
         raise ProcessesDisagreeError(f"{what} differs between processes ({values}): OUTPUT_DIR must be one shared directory")
     return value
@@ -103,6 +144,7 @@ def from_main(function: Callable[[], Value]) -> Value:
             outcome = [function(), None]
         except Exception as raised:
             error, outcome = raised, [None, f"{type(raised).__name__}: {raised}"]
+    meet("what the main process does for all")
     dist.broadcast_object_list(outcome, src=0)
     value, words = outcome
     if words is not None:
@@ -117,14 +159,16 @@ def average_gradients(module):
         parameter.grad /= world_size()
 
 
-def barrier():
-    """Wait until every process is here."""
+def barrier(what: str = "the others") -> None:
+    """Wait until every process is here; `what` says for what."""
     if is_distributed():
+        meet(what)
         dist.barrier()
 
 
 def broadcast_buffers(module):
     """Give every process the main process's buffers (running statistics drift apart in training)."""
     if is_distributed():
+        meet("the network's buffers")
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)

@@ -27,10 +27,9 @@ class ProcessName:
         """Whether it runs; None when that cannot be seen from here, because it belongs to another machine or container."""
         if self.place != _place():
             return None
-        return _started(self.pid) == self.started if _PROC.is_dir() else _answers(self.pid)
-
-
-_PROC = Path("/proc/self")
+        started = _started(self.pid)
+        # A system may hide other users' processes in /proc; their numbers answer all the same.
+        return _answers(self.pid) if started is None else started == self.started
 
 
 def this_process() -> ProcessName:
@@ -50,13 +49,13 @@ def _place() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Ticks since the machine's start at which a process began; None when there is none, or only its corpse."""
+    """Ticks since the machine's start at which a process began; None when there is none to be seen, -1 for a corpse."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
     state, *fields = text.rpartition(")")[2].split()  # the name before may hold anything
-    return None if state in "ZX" else int(fields[18])
+    return -1 if state in "ZX" else int(fields[18])
 
 
 def _answers(pid: int) -> bool | None:

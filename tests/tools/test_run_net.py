@@ -16,6 +16,8 @@ import mutual3d
 from mutual3d.evaluation import PartialResult, QueryTable
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.logging import read_json_stats
+from mutual3d.utils.processes import this_process
+from mutual3d.utils.run_lock import DirectoryInUseError, run_lock
 
 run_net, predict = load_tool("run_net"), load_tool("predict")
 from stages import grid  # noqa: E402
@@ -182,6 +184,8 @@ def calls(monkeypatch, stage, name):
 def test_outputs_that_a_killed_run_left_out_or_behind_are_made_from_the_table(finished, data, config, monkeypatch):
     shown = [finished / name for name in ("report.html", "query_table.csv", "accuracy_vs_gflops.png")]
     (finished / ".grid.rank0of1").write_text("left by a run that was killed after the table was written")
+    half = finished / "checkpoints" / f".checkpoint_epoch_00009.pyth.{this_process().place}+{2**22 + 1}+1.abcd_123.tmp"
+    half.write_text("a checkpoint that was being written")
     whole = shown[1].read_bytes()
     shown[0].unlink()
     shown[1].write_text("an earlier table's")
@@ -191,6 +195,14 @@ def test_outputs_that_a_killed_run_left_out_or_behind_are_made_from_the_table(fi
     run_net.main(["--cfg", str(config), *overrides(data, finished, **{"TEST.ENABLE": False})])
     assert shown[1].read_bytes() == whole and "Best configuration for each budget" in shown[0].read_text()
     assert shown[2].stat().st_mtime_ns == kept and not measured and not (finished / ".grid.rank0of1").exists()
+    assert not half.exists() and "removed 1 files that killed runs left half written" in (finished / "stdout.log").read_text()
+
+
+def test_a_second_run_in_the_directory_is_refused_before_it_writes_anything(finished, data, config):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    with run_lock(finished), pytest.raises(DirectoryInUseError, match=f"is in use by process {os.getpid()} on .*choose another OUTPUT_DIR"):
+        run_net.main(["--cfg", str(config), *overrides(data, finished)])
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
 
 
 def replace_by(value):

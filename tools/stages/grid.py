@@ -44,7 +44,7 @@ def calibrate(run):
         statistics = statistics_to_dict(run.model.statistics)
         content = {"fingerprint": calibrated_under, "weights": fingerprint(run.model.state_dict()), "statistics": statistics}
         save_tensors(run.output / "statistics.pyth", content)
-    distributed.barrier()
+    distributed.barrier("the main process to save the statistics")
     partial.remove()
 
 
@@ -103,7 +103,7 @@ def measure_grid(run):
         table.save_json(path)
         _write_what_shows(table, run.output)
         logger.info("the best configuration for each budget:\n%s", table.format(table.frontier()))
-    distributed.barrier()
+    distributed.barrier("the main process to measure latency and write the table")
     partial.remove()
     return table
 

@@ -25,7 +25,7 @@ def multi_view_test(run):
         if records:
             scores = {str(c): metric.record.by_video(cfg.DETECTION.ENABLE) for c, metric in metrics.items()}
             save_tensors(run.output / cfg.TEST.SAVE_RESULTS_PATH, scores)
-    distributed.barrier()
+    distributed.barrier("the main process to write the results")
     partial.remove()
 
 

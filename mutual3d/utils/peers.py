@@ -1,0 +1,115 @@
+"""Waiting for the other processes of a run: for as long as they live, and minutes when one does not."""
+
+import logging
+import threading
+import time
+
+from .processes import this_process
+
+logger = logging.getLogger("mutual3d")
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the run was killed, or ended with an error."""
+
+
+# How often the log says who is waited for.
+SECONDS_BETWEEN_WORDS = 60.0
+
+_GO_ON = "start the same command again: it goes on from what is saved"
+
+
+class Peers:
+    """The processes of a run, each of which says through a shared store that it lives.
+
+    store: of torch.distributed. interval: seconds between two signs of life. patience: seconds without one after which a
+    process is given up.
+    """
+
+    def __init__(self, store, rank: int, world_size: int, interval: float = 5.0, patience: float = 180.0):
+        self.store, self.rank, self.others = store, rank, [r for r in range(world_size) if r != rank]
+        self.interval, self.patience = interval, patience
+        self._meetings, self._ended = 0, threading.Event()
+        store.set(f"name/{rank}", str(this_process()))
+        threading.Thread(target=self._show_life, daemon=True).start()
+
+    def _show_life(self):
+        while not self._ended.is_set():
+            try:
+                self.store.add(f"alive/{self.rank}", 1)
+            except Exception:  # the store is gone: whoever waits for it says so
+                return
+            self._ended.wait(self.interval)
+
+    def meet(self, what: str) -> None:
+        """Return when every process has called this as often; `what` says what is waited for, in the log and in errors.
+
+        Raises ProcessLostError when one of them shows no life for `patience` seconds, or has ended.
+        """
+        try:
+            self._meet(what)
+        except ProcessLostError:
+            raise
+        except RuntimeError as error:  # torch's store, in its own words
+            raise ProcessLostError(
+                f"waiting for {what}: the process that joins the others no longer answers, it was killed or has "
+                f"ended ({_first_line(error)}); {_GO_ON}"
+            ) from error
+
+    def _meet(self, what):
+        self._meetings += 1
+        place = f"met/{self._meetings}"
+        self.store.add(f"{place}/{self.rank}", 1)
+        start = told = time.monotonic()
+        missing, signs, pause = list(self.others), {}, 0.001
+        while missing := [other for other in missing if not self.store.check([f"{place}/{other}"])]:
+            now = time.monotonic()
+            for other in missing:
+                self._check_alive(other, signs, now, what)
+            if now - told > SECONDS_BETWEEN_WORDS:
+                told = now
+                logger.info("waiting for %s for %.0f s: %s", self._names(missing), now - start, what)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)
+
+    def _check_alive(self, other, signs, now, what):
+        if self.store.check([f"failed/{other}"]):
+            cause = self.store.get(f"failed/{other}").decode(errors="replace")
+            raise ProcessLostError(f"waiting for {what}: {self._names([other])} ended with an error ({cause}); {_GO_ON}")
+        count = self.store.add(f"alive/{other}", 0)
+        if signs.get(other, (None,))[0] != count:
+            signs[other] = count, now
+        elif now - signs[other][1] > self.patience:
+            raise ProcessLostError(
+                f"waiting for {what}: {self._names([other])} has shown no life for {self.patience:g} s, it was killed or its "
+                f"machine is gone; {_GO_ON}"
+            )
+
+    def _names(self, ranks):
+        names = [self.store.get(f"name/{r}").decode() if self.store.check([f"name/{r}"]) else "a process" for r in ranks]
+        return ", ".join(f"{name} (rank {rank})" for name, rank in zip(names, ranks))
+
+    def leave(self, error: BaseException | None = None) -> None:
+        """Say that this process ends; without an error, when all others are here too."""
+        try:
+            if error is not None:
+                self.store.set(f"failed/{self.rank}", f"{type(error).__name__}: {_first_line(error)}")
+                return
+            self.meet("the end of the run")
+            self.store.add(f"left/{self.rank}", 1)
+            self._wait_for_readers()
+        except RuntimeError:
+            if error is None:
+                raise
+        finally:
+            self._ended.set()
+
+    def _wait_for_readers(self, seconds=10.0):
+        """The first process may hold the store: it goes when the others have read that all were here."""
+        end = time.monotonic() + seconds
+        while self.rank == 0 and time.monotonic() < end and not self.store.check([f"left/{other}" for other in self.others]):
+            time.sleep(0.01)
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [""])[0][:300]
