@@ -13,7 +13,7 @@ from pathlib import Path
 from mutual3d.data.extraction import PATIENCE, Layout, extract_frames, list_videos, write_frame_list
 from mutual3d.data.lists import existing_file, read_table
 from mutual3d.data.workers import WorkerError
-from mutual3d.utils.command_line import print_error
+from mutual3d.utils.command_line import check_output_argument, count_argument, path_argument, positive_argument, print_error
 from mutual3d.utils.files import ensure_directory
 from mutual3d.utils.text import printable
 
@@ -64,22 +64,25 @@ def select_videos(videos, list_path):
 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", required=True, help="folder of the videos")
-    parser.add_argument("--output", required=True, help="folder of the frames")
+    parser.add_argument("--videos", required=True, type=path_argument, help="folder of the videos")
+    parser.add_argument("--output", required=True, type=path_argument, help="folder of the frames")
     parser.add_argument("--fps", type=float, required=True, help="frames a second: 30 for AVA, 24 for Charades")
     parser.add_argument("--start", type=float, default=0.0, help="second of the first frame; AVA: 900")
     parser.add_argument("--end", type=float, help="second to stop before; AVA: 1800; default: the video's end")
     parser.add_argument("--first-number", type=int, default=0, choices=(0, 1), help="of the first frame in file names")
     parser.add_argument("--pattern", default=Layout._field_defaults["pattern"], help="file names; default: %(default)s")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEGs, 1 to 100; default: %(default)s")
-    parser.add_argument("--only", help="extract the videos named in the first column of this file alone")
-    parser.add_argument("--frame-list", help="write a csv of the frames here, in AVA's form, paths relative to --output")
-    parser.add_argument("--num-workers", type=int, help="processes; default: one a core")
+    parser.add_argument("--only", type=path_argument, help="extract the videos named in the first column of this file alone")
+    parser.add_argument("--frame-list", type=path_argument,
+                        help="write a csv of the frames here, in AVA's form, paths relative to --output")  # fmt: skip
+    parser.add_argument("--num-workers", type=count_argument, help="processes; default: one a core")
     parser.add_argument(
-        "--timeout", type=float, default=PATIENCE,
+        "--timeout", type=positive_argument, default=PATIENCE,
         help="seconds without a new frame after which a video is given up; default: %(default)g",
     )  # fmt: skip
-    return parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
+    check_output_argument(parser, "--frame-list", parsed.frame_list, [parsed.only])
+    return parsed
 
 
 if __name__ == "__main__":

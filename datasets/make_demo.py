@@ -8,6 +8,7 @@ import argparse
 import sys
 
 from mutual3d.data.demo import CLASS_NAMES, make_demo
+from mutual3d.utils.command_line import path_argument, print_error
 
 
 def main(arguments=None):
@@ -21,7 +22,7 @@ def run(make, description, arguments=None):
     try:
         make(output, **options)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     counts = (f"{options[name]} {name.removeprefix('num_')}" for name in ("num_train", "num_val", "num_test") if name in options)
     print(f"{output}: {', '.join(counts)} videos, {len(CLASS_NAMES)} classes")
@@ -30,7 +31,7 @@ def run(make, description, arguments=None):
 
 def parse_arguments(make, description, arguments):
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--output", required=True, help="the folder to write")
+    parser.add_argument("--output", required=True, type=path_argument, help="the folder to write")
     for name, default in make.__kwdefaults__.items():
         shown = "default: one a core" if name == "num_workers" else "default: %(default)s"
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=shown)

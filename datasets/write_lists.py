@@ -16,6 +16,7 @@ from pathlib import Path
 from mutual3d.data import official_lists
 from mutual3d.data.kinetics import write_lines
 from mutual3d.data.labels import read_class_names
+from mutual3d.utils.command_line import check_output_argument, path_argument, print_error
 
 
 def main(arguments=None):
@@ -26,7 +27,7 @@ def main(arguments=None):
             if missing:
                 write_lines(Path(args.output) / f"{split}_missing.txt", missing)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     return 0
 
@@ -60,21 +61,25 @@ def parse_arguments(arguments=None):
     datasets = parser.add_subparsers(dest="dataset", required=True)
     for name, write in (("kinetics", write_kinetics), ("charades", write_charades)):
         own = datasets.add_parser(name)
-        own.add_argument("--train", required=True, help="published csv of the training set")
-        own.add_argument("--val", required=True, help="published csv of the validation set")
-        own.add_argument("--test", help="published csv of the test set, if it has labels")
+        own.add_argument("--train", required=True, type=path_argument, help="published csv of the training set")
+        own.add_argument("--val", required=True, type=path_argument, help="published csv of the validation set")
+        own.add_argument("--test", type=path_argument, help="published csv of the test set, if it has labels")
         own.set_defaults(write=write)
-    datasets.choices["kinetics"].add_argument("--classes", help="class names in label order; default: sorted")
+    datasets.choices["kinetics"].add_argument("--classes", type=path_argument, help="class names in label order; default: sorted")
     datasets.choices["charades"].add_argument("--fps", type=float, default=24, help="of the frames; default: %(default)s")
     for name in ("ucf101", "hmdb51"):
         own = datasets.add_parser(name)
-        own.add_argument("--lists", required=True, help="published folder of the lists")
+        own.add_argument("--lists", required=True, type=path_argument, help="published folder of the lists")
         own.add_argument("--split", type=int, default=1, choices=(1, 2, 3), help="default: %(default)s")
         own.set_defaults(write=write_folds)
     for own in datasets.choices.values():
-        own.add_argument("--videos", required=True, help="folder of the videos (Charades: of the frames)")
-        own.add_argument("--output", required=True, help="folder of the lists")
-    return parser.parse_args(arguments)
+        own.add_argument("--videos", required=True, type=path_argument, help="folder of the videos (Charades: of the frames)")
+        own.add_argument("--output", required=True, type=path_argument, help="folder of the lists")
+    parsed = parser.parse_args(arguments)
+    given = list(_splits(parsed).values()) if parsed.dataset in ("kinetics", "charades") else []
+    for split in ("train", "val", "test"):
+        check_output_argument(parser, f"--output: {split}.csv", str(Path(parsed.output) / f"{split}.csv"), given)
+    return parsed
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from mutual3d.data.decode import BACKENDS
 from mutual3d.data.frame_list_reader import is_frame_list
 from mutual3d.data.kinetics import read_video_list, write_table
 from mutual3d.data.workers import WorkerError
-from mutual3d.utils.command_line import print_error, run_command
+from mutual3d.utils.command_line import check_output_argument, path_argument, print_error, run_command
 from mutual3d.utils.text import printable
 
 FORMATS = ("kinetics", "charades", "ava")
@@ -35,15 +35,15 @@ _CHARADES_CLASSES = 157
 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--csv", required=True, help="list of videos, or of their frames")
+    parser.add_argument("--csv", required=True, type=path_argument, help="list of videos, or of their frames")
     parser.add_argument("--format", choices=FORMATS, help="default: what the csv's first line looks like")
-    parser.add_argument("--path-prefix", default="", help="folder of the relative paths; default: the csv's own folder")
+    parser.add_argument("--path-prefix", type=path_argument, help="folder of the relative paths; default: the csv's own folder")
     parser.add_argument("--separator", default=" ", help="what separates path and label; default: a space")
     parser.add_argument("--num-classes", type=_whole_from(1), help="check that labels are below this number")
     parser.add_argument("--backend", default="pyav", choices=BACKENDS, help="decoder")
     parser.add_argument("--full", action="store_true", help="decode every frame, not only first, middle and last")
     parser.add_argument(
-        "--output",
+        "--output", type=path_argument,
         help="write what is wrong to this csv (index, path, cause; AVA: place, cause); an apostrophe stands before what a "
         "spreadsheet would take for a formula",
     )
@@ -56,13 +56,16 @@ def parse_arguments(arguments=None):
         help="seconds for one video (AVA: one image) until it counts as bad; 0 waits for ever; default: %(default)s",
     )  # fmt: skip
     ava = parser.add_argument_group("AVA")
-    ava.add_argument("--ground-truth", nargs="*", default=[], help="csv files of boxes that people drew")
-    ava.add_argument("--detected", nargs="*", default=[], help="csv files of boxes that a detector found")
-    ava.add_argument("--label-map", help="pbtxt of the evaluated classes")
-    ava.add_argument("--excluded", help="csv of the timestamps that do not count")
+    ava.add_argument("--ground-truth", nargs="*", type=path_argument, default=[], help="csv files of boxes that people drew")
+    ava.add_argument("--detected", nargs="*", type=path_argument, default=[], help="csv files of boxes that a detector found")
+    ava.add_argument("--label-map", type=path_argument, help="pbtxt of the evaluated classes")
+    ava.add_argument("--excluded", type=path_argument, help="csv of the timestamps that do not count")
     ava.add_argument("--fps", type=_number_from(0, above=True), default=30, help="frames a second; default: %(default)s")
     ava.add_argument("--first-second", type=int, default=900, help="what frame 0 shows; default: %(default)s")
-    return parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
+    inputs = [parsed.csv, *parsed.ground_truth, *parsed.detected, parsed.label_map, parsed.excluded]
+    check_output_argument(parser, "--output", parsed.output, inputs)
+    return parsed
 
 
 def _whole_from(low):

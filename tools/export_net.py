@@ -14,15 +14,15 @@ import torch
 
 import mutual3d
 from mutual3d.deploy.export import FORMATS, export_network
-from mutual3d.utils.command_line import file_name, run_command
+from mutual3d.utils.command_line import path_argument, run_command
 
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, type=file_name, help="the adaptive.pyth of a run")
+    parser.add_argument("--model", required=True, type=path_argument, help="the adaptive.pyth of a run")
     parser.add_argument("--config", required=True, help="width-pixels-frames, for example 0.8-160-9")
     parser.add_argument("--format", choices=list(FORMATS), default="onnx", help="default onnx")
-    parser.add_argument("--output", type=file_name, help="the file to write (default: the configuration, beside the model)")
+    parser.add_argument("--output", type=path_argument, help="the file to write (default: the configuration, beside the model)")
     parser.add_argument(
         "--frame", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
         help="of the whole frames that a model of boxes sees, before they are shrunk (default: a square)",

@@ -34,7 +34,7 @@ from mutual3d.deploy.detect import detect_people, load_detector
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
 from mutual3d.deploy.predict import Clips, Prediction, read_clips, score_clips
 from mutual3d.evaluation.grid import count_costs
-from mutual3d.utils.command_line import file_name, fraction, positive, run_command
+from mutual3d.utils.command_line import check_output_argument, count_argument, fraction_argument, path_argument, positive_argument, run_command
 from mutual3d.utils.text import printable
 
 # Seconds that reading one video may take.
@@ -45,28 +45,28 @@ _SMALL_SHARE = 0.5
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, type=file_name, help="the adaptive.pyth of a run")
+    parser.add_argument("--model", required=True, type=path_argument, help="the adaptive.pyth of a run")
     parser.add_argument(
-        "--video", required=True, nargs="+", type=file_name, help="videos, images, and folders of them"
+        "--video", required=True, nargs="+", type=path_argument, help="videos, images, and folders of them"
     )
     parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9")
-    parser.add_argument("--gflops", type=positive, help="most GFLOPs a view may cost")
-    parser.add_argument("--latency-ms", type=positive, help="most milliseconds a clip may take")
+    parser.add_argument("--gflops", type=positive_argument, help="most GFLOPs a view may cost")
+    parser.add_argument("--latency-ms", type=positive_argument, help="most milliseconds a clip may take")
     parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
-    parser.add_argument("--views", type=int, default=1, help="clips spread over the video, averaged (default 1)")
-    parser.add_argument("--top", type=int, default=5, help="classes to print (default 5)")
+    parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
+    parser.add_argument("--top", type=count_argument, default=5, help="classes to print (default 5)")
     parser.add_argument("--backend", default="pyav", choices=BACKENDS, help="decoder (default pyav)")
-    parser.add_argument("--boxes", type=file_name, help="csv of boxes to classify, for a model of AVA's kind")
+    parser.add_argument("--boxes", type=path_argument, help="csv of boxes to classify, for a model of AVA's kind")
     parser.add_argument(
-        "--detector", type=file_name, help="weights of torchvision's fasterrcnn_resnet50_fpn, to find people instead"
+        "--detector", type=path_argument, help="weights of torchvision's fasterrcnn_resnet50_fpn, to find people instead"
     )
     parser.add_argument(
-        "--threshold", type=fraction, default=0.3, help="least score, in [0, 1], of a label that is shown (default 0.3)"
+        "--threshold", type=fraction_argument, default=0.3, help="least score, in [0, 1], of a label that is shown (default 0.3)"
     )
-    parser.add_argument("--output", type=file_name, help="mp4 to draw boxes and labels into")
+    parser.add_argument("--output", type=path_argument, help="mp4 to draw boxes and labels into")
     parser.add_argument(
-        "--timeout", type=positive, default=_TIMEOUT,
+        "--timeout", type=positive_argument, default=_TIMEOUT,
         help="seconds after which a video that is not read is given up (default %(default)g)",
     )  # fmt: skip
     parsed = parser.parse_args(arguments)
@@ -75,9 +75,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("give --config or a budget, not both")
     if parsed.device_key and parsed.latency_ms is None:
         parser.error("--device-key says whose latency --latency-ms means: give that too")
-    for option in ("top", "views"):
-        if getattr(parsed, option) < 1:
-            parser.error(f"--{option} is {getattr(parsed, option)}: give 1 or more")
     if parsed.boxes and parsed.detector:
         parser.error("give --boxes or --detector, not both")
     if parsed.output:
@@ -92,10 +89,7 @@ def _check_output(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -
         parser.error("--output is one file: give one --video")
     if output.is_dir():
         parser.error(f"--output '{output}' is a directory: name an mp4 in it")
-    for name in ("video", "boxes", "model", "detector"):
-        value = parsed.video[0] if name == "video" else getattr(parsed, name)
-        if value and output.exists() and Path(value).exists() and output.samefile(value):
-            parser.error(f"--output '{output}' is the file of --{name}, which it would overwrite: name another one")
+    check_output_argument(parser, "--output", parsed.output, [*parsed.video, parsed.boxes, parsed.model, parsed.detector])
 
 
 def list_inputs(names: Sequence[str]) -> list[Path]:

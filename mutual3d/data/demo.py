@@ -235,12 +235,18 @@ def encode_video(path, frames_THWC, gop_size=12):
         container.mux(stream.encode())
 
 
+# As many as the names of the files have digits for, and then some: more would fill any disk.
+_MAX_VIDEOS = 10**6
+
+
 def check_arguments(counts, seed, num_workers):
     """Raise ValueError, naming the argument, unless the {split: count} are 1 or more and the rest makes sense."""
-    least = {**{f"num_{split}": (count, 1) for split, count in counts.items()}, "seed": (seed, 0)}
-    for name, (value, smallest) in {**least, "num_workers": (num_workers, 1)}.items():
-        if not isinstance(value, int) or value < smallest:
+    legal = {**{f"num_{split}": (count, 1, _MAX_VIDEOS) for split, count in counts.items()}, "seed": (seed, 0, 2**63)}
+    for name, (value, smallest, largest) in {**legal, "num_workers": (num_workers, 1, 2**63)}.items():
+        if type(value) is not int or value < smallest:
             raise ValueError(f"{name}={value!r} of the demo set: give a whole number of at least {smallest}")
+        if value > largest:
+            raise ValueError(f"{name}={value} of the demo set: give a whole number of at most {largest}")
 
 
 def _video_path(directory, split, index):

@@ -6,7 +6,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from mutual3d.data.lists import existing_file, parse_whole, place_of, read_lines, shown
+from mutual3d.data.lists import check_path, existing_file, parse_whole, place_of, read_lines, shown
 from mutual3d.utils.files import read_json
 
 _BLANKS = " \t"
@@ -41,6 +41,8 @@ def split_row(row: str, place: str, separator: str, last: str, labels: "LabelRea
     row that has no separator, another one, or more columns.
     """
     name, found, rest = row.rpartition(separator)
+    # Before all else, because what follows looks at every separator of the row.
+    check_path(name, place)
     name, rest = name.strip(_BLANKS), rest.strip(_BLANKS)
     if labels is not None and parse_whole(_unquote(rest)) is None:
         name, rest = labels.split_at_name(row, place, separator) or (name, rest)
@@ -157,7 +159,7 @@ class LabelReader:
             return _other_separator(row, "")
         if not self._has_names:
             return f"; for names of classes instead of numbers, write the names, one a line, to '{self._names_path}'"
-        close = difflib.get_close_matches(text, self._names, n=1)
+        close = difflib.get_close_matches(text[:100], self._names, n=1)
         return f", and no name in '{self._names_path}'" + (f": did you mean {close[0]!r}?" if close else "")
 
     def _note(self, label, text, row, place):

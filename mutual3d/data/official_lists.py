@@ -60,7 +60,7 @@ def read_ucf101(directory, split):
     names = []
     for place, words in _word_rows(directory / "classInd.txt"):
         if len(words) != 2 or words[0] != str(len(names) + 1):
-            raise ValueError(f"{place}: {' '.join(words)!r} is not '{len(names) + 1} ClassName'")
+            raise ValueError(f"{place}: {shown(' '.join(words))} is not '{len(names) + 1} ClassName'")
         names.append(words[1])
     lists = {}
     for part in ("train", "test"):
@@ -68,7 +68,7 @@ def read_ucf101(directory, split):
         for place, words in _word_rows(directory / f"{part}list{split:02d}.txt"):
             path = Path(words[0])
             if path.parent.name not in names:
-                raise ValueError(f"{place}: {words[0]!r} is in no folder of classInd.txt")
+                raise ValueError(f"{place}: {shown(words[0])} is in no folder of classInd.txt")
             lists[part].append(Entry(path.parent.name, path.stem, path.parent.name))
     return lists, names
 
@@ -84,7 +84,7 @@ def read_hmdb51(directory, split):
         class_name = file.name.removesuffix(suffix)
         for place, words in _word_rows(file):
             if len(words) != 2 or words[1] not in _HMDB51_SPLITS:
-                raise ValueError(f"{place}: {' '.join(words)!r} is not 'video.avi 0', 1 (train) or 2 (test)")
+                raise ValueError(f"{place}: {shown(' '.join(words))} is not 'video.avi 0', 1 (train) or 2 (test)")
             if _HMDB51_SPLITS[words[1]]:
                 lists[_HMDB51_SPLITS[words[1]]].append(Entry(class_name, Path(words[0]).stem, class_name))
     return lists, [file.name.removesuffix(suffix) for file in files]
@@ -125,8 +125,10 @@ def write_charades_frames(csv_path, annotations, frames, fps=24, num_classes=157
     videos, ids of those without frames). Raises FileNotFoundError where there are no frames at all.
     """
     annotations = _existing(annotations)
-    if not 0 < fps < float("inf") or not is_official_csv(annotations):
-        raise ValueError(f"'{annotations}' must be one of Charades' own csv files, and --fps ({fps}) above 0")
+    if not 1e-3 <= fps <= 1e3:
+        raise ValueError(f"--fps is {fps}: give the rate of the frames, 0.001 to 1000 a second, 24 for Charades")
+    if not is_official_csv(annotations):
+        raise ValueError(f"'{annotations}' must be one of Charades' own csv files, with the columns id, script, actions")
     videos = read_charades(annotations, num_classes=num_classes)
     images = {Path(video.path).stem: _images(Path(frames) / Path(video.path).stem) for video in videos}
     missing = [name for name, paths in images.items() if not paths]
@@ -179,6 +181,9 @@ def _existing(path):
 
 
 def _word_rows(path):
-    """(place, words) of each line that is not blank."""
-    return [(place_of(path, line), text.split()) for line, text in read_lines(_existing(path)) if text.strip()]
+    """(place, words) of each line that is not blank; ValueError for a file without any."""
+    rows = [(place_of(path, line), text.split()) for line, text in read_lines(_existing(path)) if text.strip()]
+    if not rows:
+        raise ValueError(f"'{path}' is empty: download it again")
+    return rows
 

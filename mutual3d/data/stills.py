@@ -65,7 +65,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     except VideoError:
         raise
     except UnidentifiedImageError:
-        raise VideoError(path, "it is not an image of a kind that is read: " + ", ".join(FORMATS)) from None
+        raise VideoError(path, "it is not an image") from None
     except _UnknownRange as error:
         raise VideoError(path, str(error)) from None
     except Exception as error:  # what Pillow raises on a damaged file is of any kind: OSError, SyntaxError, struct.error

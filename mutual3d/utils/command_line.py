@@ -2,7 +2,9 @@
 
 import argparse
 import math
+import os
 import sys
+from pathlib import Path
 
 from mutual3d.utils.streams import forgiving_streams
 from mutual3d.utils.text import printable
@@ -36,20 +38,33 @@ def print_error(error: object) -> None:
     print("error: " + printable(error, keep="\n"), file=sys.stderr)
 
 
-def file_name(text: str) -> str:
-    """For argparse: the name of a file or folder; an empty one, as an unset variable of a shell gives, is refused."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty: give the name of a file")
-    return text
+def path_argument(text: str) -> str:
+    """The type of an argument that names a file or a folder: `~` is the home folder; an empty name is refused."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a file or folder")
+    return os.path.expanduser(text)
 
 
-def positive(text: str) -> float:
-    """For argparse: a finite number above 0."""
+def count_argument(text: str) -> int:
+    """The type of an argument that counts something: a whole number, 1 or more."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
+
+
+def check_output_argument(parser: argparse.ArgumentParser, option: str, output: str | None, inputs: list[str | None]) -> None:
+    """End the program, status 2, where an output file would replace one of its inputs."""
+    if output is not None and Path(output).resolve() in {Path(path).resolve() for path in inputs if path}:
+        parser.error(f"{option} is '{output}', which is read: it would be replaced; name another file")
+
+
+def positive_argument(text: str) -> float:
+    """The type of an argument that is a finite number above 0."""
     return _number(text, lambda value: 0 < value < math.inf, "a number above 0")
 
 
-def fraction(text: str) -> float:
-    """For argparse: a number in [0, 1]."""
+def fraction_argument(text: str) -> float:
+    """The type of an argument that is a number in [0, 1]."""
     return _number(text, lambda value: 0 <= value <= 1, "a number in [0, 1]")
 
 

@@ -191,7 +191,7 @@ def read_text(path: str | os.PathLike) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"'{path}', line {line}: it is not {encoding[:6].upper()} text: save the file as UTF-8") from error
+        raise ValueError(f"'{path}', line {line}: it is not {encoding.upper().removesuffix('-SIG')} text: save the file as UTF-8") from error
     if "\0" in text:
         raise ValueError(f"'{path}' holds NUL characters: it is no text file; save it as UTF-8")
     return text.replace("\r\n", "\n")

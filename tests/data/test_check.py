@@ -91,6 +91,36 @@ def test_tool_tells_the_format_by_the_first_line(frame_list, tmp_path, capsys):
     assert run_tool("--csv", rows) == 2 and run_tool("--csv", rows, "--format", "charades") == 0
 
 
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--num-classes", "0"], "'0' is not a whole number, 1 or more"),
+        (["--num-classes", "1_0"], "'1_0' is not a whole number"),
+        (["--num-workers", "-1"], "'-1' is not a whole number, 0 or more"),
+        (["--output", ""], "'' is no name of a file"),
+        (["--path-prefix", " "], "' ' is no name of a file"),
+        (["--output", "list.csv"], "is 'list.csv', which is read: it would be replaced"),
+    ],
+)
+def test_tool_refuses_arguments(listing, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(listing.parent)
+    before = listing.read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        run_tool("--csv", listing, *arguments)
+    assert ended.value.code == 2 and words in capsys.readouterr().err and listing.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["--format", "charades"], ["--detected", "boxes.csv"]])
+def test_tool_tells_frames_that_are_out_of_order(frame_list, capsys, arguments):
+    lines = frame_list.read_text().splitlines()
+    frame_list.write_text("\n".join([lines[0], *lines[:0:-1]]))
+    (frame_list.parent / "boxes.csv").write_text("a,900,0.1,0.1,0.5,0.5,,1\n")
+    arguments = [frame_list.parent / word if word.endswith(".csv") else word for word in arguments]
+    assert run_tool("--csv", frame_list, "--path-prefix", frame_list.parent / "frames", *arguments) in (1, 2)
+    told = capsys.readouterr()
+    assert "list.csv', line" in told.out + told.err and "14 out of order" in told.out + told.err
+
+
 def test_tool_checks_ava(frame_list, tmp_path, capsys):
     boxes, output = tmp_path / "boxes.csv", tmp_path / "bad.csv"
     boxes.write_text("a,900,0.1,0.1,0.5,0.5,12,0\na,900,0.1,0.1,1.5,0.5,12,0\n")

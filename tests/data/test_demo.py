@@ -155,3 +155,19 @@ def test_the_tool_writes_the_set_and_reports_a_refusal(tmp_path, capsys):
     assert len((tmp_path / "data" / "train.csv").read_text().splitlines()) == 2
     assert tool.main([*command, "--seed", "3"]) == 1
     assert "other arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes, words", [({"num_val": 10**30}, "num_val=1000.* at most 1000000"), ({"seed": 10**30}, "at most"),
+                                            ({"num_train": True}, "num_train=True")])  # fmt: skip
+def test_absurd_counts(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        demo.make_demo(tmp_path / "demo", **{"num_train": 1, "num_val": 1, "num_test": 1, **changes})
+    assert not (tmp_path / "demo").exists()
+
+
+def test_names_that_no_folder_has(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("", "a\0b"):
+        with pytest.raises(ValueError, match="is no folder: name the one that a demo set"):
+            demo.make_demo(name, num_train=1, num_val=1, num_test=1)
+    assert not list(tmp_path.iterdir())

@@ -93,6 +93,8 @@ def test_charades_frames_have_the_labels_of_their_time(tool, tmp_path):
         ("classInd.txt", "1 A\n3 B\n", "line 2: '3 B' is not '2 ClassName'"),
         ("trainlist01.txt", "Yo/v.avi 1\n", "line 1: 'Yo/v.avi' is in no folder of classInd.txt"),
         ("testlist01.txt", None, "there is no file .*testlist01.txt"),
+        ("testlist01.txt", "\n", "testlist01.txt' is empty"),
+        ("trainlist01.txt", "YoYo/v\x00.avi 1\n", "line 1: .*NUL"),
     ],
 )
 def test_wrong_files_are_named(tool, tmp_path, capsys, file, text, words):
@@ -163,6 +165,20 @@ def test_names_of_videos_come_back_from_the_lists(tool, tmp_path):
     assert tool.main([*arguments, "--output", f"{tmp_path}/out"]) == 0
     paths = [video.path for video in read_video_list(tmp_path / "out/train.csv")]
     assert paths == [f"{tmp_path}/videos/{name}_000000_000010.mp4" for name in names]
+
+
+def test_published_files_are_not_replaced(tool, tmp_path, capsys):
+    published.write_kinetics(tmp_path)
+    annotations = tmp_path / "annotations"
+    before = (annotations / "train.csv").read_bytes()
+    arguments = ["kinetics", "--train", f"{annotations}/train.csv", "--val", f"{annotations}/validate.csv"]
+    with pytest.raises(SystemExit):
+        tool.main([*arguments, "--videos", f"{tmp_path}/videos", "--output", f"{annotations}"])
+    assert "which is read: it would be replaced" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tool.main([*arguments, "--videos", "", "--output", f"{tmp_path}"])
+    assert "--videos: '' is no name of a file or folder" in capsys.readouterr().err
+    assert (annotations / "train.csv").read_bytes() == before
 
 
 def test_classes_of_one_name_are_refused(tool, tmp_path, capsys):
