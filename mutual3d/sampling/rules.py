@@ -58,7 +58,7 @@ def get_rule(name):
 
 
 def step_generator(seed, step):
-    """The generator of training step `step`: the same on every rank and after a resume (DESIGN: rule 9)."""
+    """The generator of training step `step`: the same on every rank and after a resume."""
     sequence = np.random.SeedSequence([seed, step])
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
