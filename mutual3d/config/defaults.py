@@ -225,7 +225,7 @@ _C.DATA.MULTI_LABEL = Key(False, Flag(), IS_REFUSED)
 _C.DATA.REVERSE_INPUT_CHANNEL = Key(False, Only(False), IS_REFUSED)
 
 _C.DATA_LOADER = Group()
-# Worker processes of each process.
+# Worker processes of each process. With 0 it decodes itself, and a decoder's crash is its own.
 _C.DATA_LOADER.NUM_WORKERS = Key(8, Integer(0, 1024), TAKES_EFFECT)
 # (new) Seconds that a worker may take for one video before the video counts as unreadable and the worker is started again;
 # 0 waits for ever. With 0 workers nothing is timed out.

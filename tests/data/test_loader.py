@@ -115,6 +115,20 @@ def test_workers_change_nothing(tmp_path):
             assert torch.equal(ours.labels, theirs.labels) and torch.equal(ours.indices, theirs.indices)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_are_pinned_where_there_is_a_gpu_to_copy_to(num_workers, monkeypatch):
+    """Every tensor of a batch, in its order of memory; without a GPU it is seen by its copies."""
+    pinned = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.shape) or tensor.clone())
+    loader = ClipLoader(Numbers(6, bad=(1,)), 3, shuffle=False, num_workers=num_workers, pin_memory=True)
+    plain = ClipLoader(Numbers(6, bad=(1,)), 3, shuffle=False)
+    for ours, theirs in zip(loader, plain, strict=True):
+        assert torch.equal(ours.clips_BVCTHW, theirs.clips_BVCTHW) and ours.bad == theirs.bad and ours.boxes is None
+        assert ours.clips_BVCTHW[:, 0].is_contiguous(memory_format=torch.channels_last_3d)
+    assert len(pinned) == 2 * 3
+
+
 def test_clips_are_channels_last_in_memory():
     batch = next(ClipLoader(Numbers(4), 4, shuffle=False).batches())
     assert batch.clips_BVCTHW[:, 0].is_contiguous(memory_format=torch.channels_last_3d)

@@ -66,7 +66,7 @@ def test_results_of_replaced_videos_are_all_new(arguments, tmp_path):
     write_set(data, num_videos=8, num_frames=7)
     log = run_and_read_log(command_line, output)
     assert "statistics.pyth' belongs to other weights, data or settings: it is computed again" in log
-    assert ".grid.rank0of1' belongs to other weights, data or settings: starting over" in log
+    assert ".grid.rank0of1' belongs to other data, weights or settings: starting over" in log
     run_net.main(command_line(tmp_path / "fresh"))
     replaced = results(output)
     assert replaced == results(tmp_path / "fresh")
