@@ -97,7 +97,7 @@ class Layout(NamedTuple):
         end = (last + reader.duration) / 2
         end = end if self.end is None else min(end, self.end)
         count = max(math.ceil((end - self.start) * self.fps - 1e-6), 0)
-        return [reader.index_at(self.start + frame / self.fps) for frame in range(count)]
+        return reader.indices_at([self.start + frame / self.fps for frame in range(count)])
 
 
 def list_videos(directory: str | Path) -> list[Path]:

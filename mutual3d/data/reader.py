@@ -49,7 +49,11 @@ class VideoReader:
 
         Whoever must refuse a second after the end compares it with `duration`.
         """
-        return int(nearest(self.frame_times(), [second])[0])
+        return self.indices_at([second])[0]
+
+    def indices_at(self, seconds: Sequence[float]) -> list[int]:
+        """`index_at` of each of many seconds, at once."""
+        return nearest(self.frame_times(), seconds).tolist()
 
     @property
     def duration(self) -> float:

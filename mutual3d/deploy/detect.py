@@ -44,8 +44,8 @@ def detect_people(
     found = {}
     device = next(detector.parameters()).device
     with open_video(video_path, backend) as reader, torch.no_grad():
-        moments = (every * (span + 0.5) for span in range(math.ceil(reader.duration / every - 0.5)))
-        wanted = sorted({reader.index_at(moment) for moment in moments} or {reader.index_at(reader.duration / 2)})
+        moments = [every * (span + 0.5) for span in range(math.ceil(reader.duration / every - 0.5))]
+        wanted = sorted(set(reader.indices_at(moments or [reader.duration / 2])))
         for index, frame_HWC in progress_bar(reader.frames(wanted), "detecting people", len(wanted), unit="frame"):
             image = torch.tensor(frame_HWC).permute(2, 0, 1).to(device) / 255
             boxes, scores = _people(detector([image])[0], threshold)

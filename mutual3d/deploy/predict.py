@@ -170,7 +170,7 @@ def frames_around(reader: VideoReader, second: float, preprocessing: Preprocessi
         round(second * fps), math.ceil(reader.duration * fps), num_frames=preprocessing.num_frames,
         stride=preprocessing.sampling_rate,
     )  # fmt: skip
-    return [reader.index_at(frame / fps) for frame in frames]
+    return reader.indices_at([frame / fps for frame in frames])
 
 
 def _device(model: AdaptiveModel) -> torch.device:
