@@ -20,6 +20,7 @@ channels of every layer, GFLOPs of one view at the stated crop, parameters, prep
 """
 
 import argparse
+import os
 from dataclasses import asdict
 
 import torch
@@ -29,9 +30,9 @@ import mutual3d
 from mutual3d.pipeline import load_config
 from mutual3d.deploy.adaptive_model import FORMAT as ADAPTIVE_FORMAT
 from mutual3d.evaluation.grid import count_costs
-from mutual3d.models import build_model, create_model
+from mutual3d.models import build_model, load_network
 from mutual3d.models.interop import FORMATS, convert_state, export_state, read_source
-from mutual3d.utils.checkpoint import load_weights, read_weights
+from mutual3d.utils.checkpoint import read_weights
 from mutual3d.utils.command_line import run_command
 from mutual3d.utils.files import load_tensors, save_tensors
 
@@ -54,6 +55,12 @@ def parse(arguments=None):
     if options.reset_head and not options.format:
         parser.error("--reset-head goes with --format")
     return options
+
+
+def _check_files(options):
+    """The file that is read must not be the one that is written: it would be lost."""
+    if os.path.exists(options.output) and os.path.exists(options.source) and os.path.samefile(options.output, options.source):
+        raise ValueError(f"--output is '{options.output}', the file that --from reads: choose another name for what is written")
 
 
 def import_checkpoint(options):
@@ -84,16 +91,15 @@ def export_checkpoint(options):
 def read_network(path):
     """The network in a checkpoint or an adaptive.pyth; ValueError when the file does not say which network it is."""
     content = load_tensors(path)
-    if isinstance(content, dict) and content.get("format") == ADAPTIVE_FORMAT:
+    form = content.get("format") if isinstance(content, dict) else None
+    if isinstance(form, str) and form == ADAPTIVE_FORMAT:
         return mutual3d.load(path).network
-    if not isinstance(content, dict) or "model_arguments" not in content or content.get("format") == STATIC_FORMAT:
+    if not isinstance(content, dict) or "model_arguments" not in content or form == STATIC_FORMAT:
         raise ValueError(
             f"'{path}' is no full-width checkpoint of this project: give a checkpoint or adaptive.pyth of a run, or "
             "what --format wrote"
         )
-    network = create_model(**content["model_arguments"])
-    load_weights(network, read_weights(path), path)
-    return network
+    return load_network(content["model_arguments"], read_weights(path), path)
 
 
 def extract_checkpoint(options):
@@ -134,6 +140,7 @@ def output_channels(network):
 
 def main(arguments=None):
     options = parse(arguments)
+    _check_files(options)
     if options.format:
         import_checkpoint(options)
     elif options.to:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 
-from mutual3d.utils.checkpoint import list_some
+from mutual3d.utils.checkpoint import check_weights, list_some
 from mutual3d.utils.files import load_tensors
 from mutual3d.utils.pickles import load_arrays
 
@@ -120,7 +120,8 @@ _TORCHVISION = (
     *((rf"\.branch2\.{letter}_bn\.", f".bn{i}.") for i, letter in enumerate("abc", start=1)),
 )
 
-_MODULE = (r"^module\.", "")
+# What DataParallel and torch.compile put before names.
+_MODULE = (r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.", "")
 FORMATS = {
     "pyslowfast": Format(
         {"slow": (), "slowfast": (), "x3d": ()},
@@ -232,7 +233,7 @@ def convert_state(state, source_format, model_or_arguments, *, reset_head=False,
     repeated over time and divided by its length (inflation; Carreira and Zisserman, CVPR 2017).
     PyTorchVideo's X3D has one norm less. Here it becomes one that changes nothing with its running statistics, but
     normalises once training or calibration gives it others.
-    Raises ValueError, naming `source`, when any weight is left over, missing or of another shape.
+    Raises ValueError, naming `source`, when any weight is left over, missing, not finite or of another shape.
     """
     network = model_or_arguments if isinstance(model_or_arguments, nn.Module) else create_model(**model_or_arguments)
     own, architecture = network.state_dict(), network.arguments["name"]
@@ -242,7 +243,7 @@ def convert_state(state, source_format, model_or_arguments, *, reset_head=False,
     match = _Match(own, names, theirs, report, optional=HEAD if reset_head else ())
     if match.unfit or match.lost or match.unknown:
         raise ValueError(match.describe_misfit(source, source_format, architecture))
-    return match.fill(), report
+    return check_weights(network, match.fill(), source), report
 
 
 def _weights(state, source_format, report, source):

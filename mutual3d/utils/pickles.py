@@ -88,10 +88,17 @@ class _Tuple(tuple):
         return super().__hash__()
 
 
+class _Steps(dict):
+    """What an unpickler does for each code of a pickle."""
+
+    def __missing__(self, code):
+        raise pickle.UnpicklingError(f"it has the step {code}, which no pickle has")
+
+
 class _DataUnpickler(pickle._Unpickler):
     """Python's own unpickler in Python, whose tuples can be counted; a checkpoint is a few thousand steps and large bytes."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch = _Steps(pickle._Unpickler.dispatch)
 
     def find_class(self, module, name):
         if (module, name) not in _ALLOWED:

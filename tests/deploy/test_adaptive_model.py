@@ -28,6 +28,15 @@ from test_calibration import MEAN, STD, batches_from, prepare  # noqa: E402 isor
 PREPROCESSING = Preprocessing(mean=MEAN, std=STD, num_frames=4, sampling_rate=2, target_fps=30, crop=24)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_tensors():
+    """One thread of torch's for each of ours: with tensors so small a second would only be waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     """An adaptive.pyth of a tiny network whose accuracy grows with its cost."""

@@ -245,3 +245,46 @@ def test_words_that_do_not_go_together(convert, capsys, words, message):
     with pytest.raises(SystemExit) as stopped:
         convert("zoo.pyth", *words)
     assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda c: c.update(model_arguments=[1]), r"model_arguments is \[1\]: it must be the dict of create_model's arguments"),
+    (lambda c: c["model_arguments"].pop("name"), "model_arguments lacks name"),
+    (lambda c: c["model_arguments"].pop("num_classes"), "missing a required argument: 'num_classes'"),
+    (lambda c: c["model_arguments"].update(depth_factor=1e6), "depth_factor is 1000000.0: give a number above 0 and at most 50"),
+    (lambda c: c["model_arguments"].update(num_classes=10**10), "num_classes is 10000000000: give a whole number"),
+    (lambda c: c["model_state"]["head.projection.bias"].fill_(float("nan")), "cannot be right.*\n.*head.projection.bias"),
+    (lambda c: c.update(format=[1], model_arguments={}), "model_arguments lacks name and space"),
+])  # fmt: skip
+def test_a_checkpoint_that_cannot_be_right_is_named(tmp_path, convert, change, words):
+    network = tiny_network()
+    content = {"model_state": network.state_dict(), "model_arguments": network.arguments}
+    change(content)
+    save_tensors(tmp_path / "odd.pyth", content)
+    with pytest.raises(ValueError, match=f"odd.pyth'.*{words}"):
+        convert(tmp_path / "odd.pyth", "--to", "pyslowfast")
+
+
+def test_names_of_wrappers_and_numbers_that_are_none_in_another_projects_file(tmp_path, config, convert):
+    source = fill_by_rule(network_of(config("slow")))
+    state = {f"module._orig_mod.{key}": value for key, value in source.state_dict().items()}
+    save_tensors(tmp_path / "zoo.pyth", {"model_state": state})
+    words = "--format", "pyslowfast", "--cfg", config("slow")
+    back = read_weights(convert(tmp_path / "zoo.pyth", *words))
+    assert all(torch.equal(back[key], tensor) for key, tensor in source.state_dict().items())
+    state["module._orig_mod.head.projection.bias"][0] = float("inf")
+    save_tensors(tmp_path / "zoo.pyth", {"model_state": state})
+    with pytest.raises(ValueError, match="zoo.pyth' holds weights that cannot be right.*\n.*head.projection.bias"):
+        convert(tmp_path / "zoo.pyth", *words)
+
+
+def test_the_file_that_is_read_is_never_written(tmp_path, convert):
+    network = tiny_network()
+    path = tmp_path / "converted.pyth"
+    save_tensors(path, {"model_state": network.state_dict(), "model_arguments": network.arguments})
+    before = path.read_bytes()
+    (tmp_path / "link.pyth").symlink_to(path)
+    for source in (path, tmp_path / "link.pyth"):
+        with pytest.raises(ValueError, match="converted.pyth', the file that --from reads: choose another name"):
+            convert(source, "--to", "pyslowfast")
+    assert path.read_bytes() == before
