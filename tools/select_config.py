@@ -14,6 +14,7 @@ import sys
 import simplejson
 
 from mutual3d.evaluation.query_table import BudgetTooSmall, QueryTable
+from mutual3d.utils.command_line import print_error, run_command
 
 
 def main(arguments=None):
@@ -30,7 +31,7 @@ def main(arguments=None):
         print_row(table, error.nearest, options, fits=False)
         return 2
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print_error(error)
         return 1
 
 
@@ -66,4 +67,4 @@ def print_frontier(table, options):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -3,6 +3,7 @@
 The paper's complexity-configuration table (3.4, 4.3), with measured latency beside the arithmetic.
 """
 
+import contextlib
 import csv
 import decimal
 import math
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 import simplejson
 
 from mutual3d.sampling import Configuration
-from mutual3d.utils.files import atomic_write, read_json, write_json
+from mutual3d.utils.files import DamagedFileError, atomic_write, read_json, write_json
+from mutual3d.utils.fingerprint import fingerprint
 
 FORMAT = "mutual3d.query_table"
 VERSION = 1
@@ -44,7 +46,8 @@ class Row:
     signature: the channel counts that its width rounds to. gflops: multiply-adds of convolutions and linears for one
     view, in units of 1e9, at the crop that was measured. parameters: of this sub-network. accuracy: metric name to
     per cent. latency_ms: device key, such as `cpu-fp32-b1-t2` (device, dtype, batch, threads), to median milliseconds.
-    Raises ValueError for a value that is no number, not finite, or not above 0 where it is a cost.
+    Raises ValueError for a value that is no number, not finite, not above 0 where it is a cost, or not from 0 to 100 where
+    it is an accuracy.
     """
 
     configuration: Configuration
@@ -61,7 +64,7 @@ class Row:
             "signature": tuple(_count(channels, f"{configuration}: signature") for channels in self.signature),
             "gflops": _cost(self.gflops, f"{configuration}: gflops"),
             "parameters": _count(self.parameters, f"{configuration}: parameters"),
-            "accuracy": _numbers(self.accuracy, f"{configuration}: accuracy", _number),
+            "accuracy": _numbers(self.accuracy, f"{configuration}: accuracy", _percent),
             "latency_ms": _numbers(self.latency_ms, f"{configuration}: latency_ms", _cost),
         }
         for name, value in plain.items():
@@ -82,12 +85,12 @@ class Row:
     def from_dict(cls, entry):
         """The inverse of `to_dict`; raises ValueError that names the missing or wrong key."""
         if not isinstance(entry, dict):
-            raise ValueError(f"a row is {entry!r}: it must have the keys {', '.join(ROW_FIELDS)}")
+            raise ValueError(f"a row is {entry!r:.80}: it must have the keys {', '.join(ROW_FIELDS)}")
         missing = [name for name in ROW_FIELDS if name not in entry]
         if missing:
-            raise ValueError(f"the row {entry.get('configuration', entry)} lacks {', '.join(missing)}")
+            raise ValueError(f"the row {entry.get('configuration', entry)!s:.80} lacks {', '.join(missing)}")
         if not isinstance(entry["signature"], (list, tuple)):
-            raise ValueError(f"{entry['configuration']}: signature is {entry['signature']!r}: a list is needed")
+            raise ValueError(f"{entry['configuration']}: signature is {entry['signature']!r:.80}: a list is needed")
         return cls(**{name: entry[name] for name in ROW_FIELDS})
 
 
@@ -289,7 +292,9 @@ class QueryTable:
         return cls([Row.from_dict(entry) for entry in data["rows"]], data["provenance"])
 
     def save_json(self, path):
-        write_json(path, self.to_dict())
+        """Write the table with a fingerprint of itself, by which `load` knows that nothing in it has changed."""
+        data = self.to_dict()
+        write_json(path, {**data, "fingerprint": fingerprint(data)})
 
     @classmethod
     def load(cls, path):
@@ -299,12 +304,18 @@ class QueryTable:
         the fix.
         """
         try:
-            return cls.from_dict(read_json(path))
+            data = read_json(path)
+            _check_unchanged(data)
+            return cls.from_dict(data)
         except FileNotFoundError:
             raise FileNotFoundError(f"there is no query table '{path}': give its path, or {MEASURE_AGAIN}") from None
+        except RecursionError as error:
+            raise ValueError(f"the query table '{path}' cannot be used: it is nested too deeply; {MEASURE_AGAIN}") from error
         except ValueError as error:
-            fix = "" if MEASURE_AGAIN in str(error) else f"; {MEASURE_AGAIN}"
-            raise ValueError(f"the query table '{path}' cannot be used: {error}{fix}") from error
+            words = str(error).removesuffix(f"; {MEASURE_AGAIN}")
+            words = words if len(words) <= 500 else f"{words[:500]}..."  # a file may hold texts of any length
+            kind = DamagedFileError if isinstance(error, DamagedFileError) else ValueError
+            raise kind(f"the query table '{path}' cannot be used: {words}; {MEASURE_AGAIN}") from error
 
     def save_csv(self, path):
         """One line a row; a column for every metric (per cent), latency device (ms) and condition."""
@@ -364,20 +375,45 @@ def _too_small(budgets, nearest, needed, device):
     )
 
 
+def _check_unchanged(data):
+    """DamagedFileError when a table that has a fingerprint does not have it any more; a table without one is a user's own."""
+    told = data.get("fingerprint") if isinstance(data, dict) else None
+    if told is not None and told != fingerprint({key: value for key, value in data.items() if key != "fingerprint"}):
+        raise DamagedFileError(
+            "it is damaged, or was changed after it was written (if that is meant, remove its entry 'fingerprint'); "
+            f"{MEASURE_AGAIN}"
+        )
+
+
 def _checked_provenance(provenance):
     missing = [name for name in REQUIRED_PROVENANCE if provenance.get(name) is None]
     if missing:
         raise ValueError(f"the provenance lacks {', '.join(missing)}: accuracies mean nothing without")
     try:
-        return simplejson.loads(simplejson.dumps(provenance, allow_nan=False))
-    except (TypeError, ValueError) as error:
+        plain = simplejson.loads(simplejson.dumps(provenance, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the provenance must be plain strings, numbers, lists and dictionaries: {error}") from error
+    for name in ("metric", "split"):
+        if not isinstance(plain[name], str):
+            raise ValueError(f"the provenance's {name} is {plain[name]!r:.80}: a text is needed")
+    for name in ("num_views", "crop"):
+        _cost(plain[name], f"the provenance's {name}")
+    return plain
 
 
 def _number(value, name):
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}: a finite number is needed")
-    return float(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # whole numbers of JSON know no end
+            if math.isfinite(value):
+                return float(value)
+    raise ValueError(f"{name} is {value!r:.80}: a finite number is needed")
+
+
+def _percent(value, name):
+    value = _number(value, name)
+    if not 0 <= value <= 100:
+        raise ValueError(f"{name} is {value:g}: it must be from 0 to 100 per cent")
+    return value
 
 
 def _cost(value, name):
@@ -390,11 +426,11 @@ def _cost(value, name):
 def _count(value, name):
     number = _number(value, name)
     if number != int(number) or number < 0:
-        raise ValueError(f"{name} is {value!r}: a whole number, 0 or more, is needed")
+        raise ValueError(f"{name} is {value!r:.80}: a whole number, 0 or more, is needed")
     return int(number)
 
 
 def _numbers(values, name, check):
     if not isinstance(values, dict):
-        raise ValueError(f"{name} is {values!r}: a dictionary of numbers is needed")
+        raise ValueError(f"{name} is {values!r:.80}: a dictionary of numbers is needed")
     return {str(key): check(value, f"{name}['{key}']") for key, value in values.items()}

@@ -1,6 +1,10 @@
+import copy
 import csv
+import functools
 import itertools
 import json
+import math
+import operator
 import random
 
 import numpy as np
@@ -8,6 +12,7 @@ import pytest
 
 from mutual3d.evaluation.query_table import BudgetTooSmall, QueryTable, Row, paid_dimension, round_up
 from mutual3d.sampling import Configuration
+from mutual3d.utils.files import DamagedFileError
 
 PROVENANCE = {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 224, "versions": {"torch": "2.0"}}
 CPU, GPU = "cpu-fp32-b1-t2", "cuda-fp16-b8-t2"
@@ -182,6 +187,13 @@ MALFORMED = [
     (lambda data: data["rows"][0].update(latency_ms={"cpu": 0}), r"latency_ms\['cpu'\] is 0"),
     (lambda data: data["rows"].append(data["rows"][0]), "measured twice"),
     (lambda data: data["provenance"].pop("crop"), "provenance lacks crop"),
+    (lambda data: data["provenance"].update(metric=["top1_acc"]), "provenance's metric is .'top1_acc'.: a text is needed"),
+    (lambda data: data["provenance"].update(split=3), "provenance's split is 3: a text is needed"),
+    (lambda data: data["provenance"].update(num_views="10"), "provenance's num_views is '10': a finite number"),
+    (lambda data: data["provenance"].update(crop=0), "provenance's crop is 0: it must be above 0"),
+    (lambda data: data["rows"][0]["accuracy"].update(top1_acc=250), "is 250: it must be from 0 to 100 per cent"),
+    (lambda data: data["rows"][0]["accuracy"].update(top1_acc=-5), "is -5: it must be from 0 to 100 per cent"),
+    (lambda data: data["rows"][0].update(gflops=10**400), "gflops is 1000.*: a finite number is needed"),
 ]
 
 
@@ -194,6 +206,68 @@ def test_a_malformed_table_names_the_file_the_fault_and_the_fix(tmp_path, damage
     with pytest.raises(ValueError, match=message) as error:
         QueryTable.load(path)
     assert str(path) in str(error.value) and "GRID.ENABLE" in str(error.value)
+
+
+ODD = [None, True, -1, 0, 1.5, 1e308, 10**400, float("nan"), float("inf"), "", "x", "nan-48-4", "1e9-48-4", "\ud800", [], [[]], {}, {"a": []}, "A" * 5000]
+
+
+def places(value, path=()):
+    """The place of every value in nested containers."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in items for place in places(item, (*path, key)))]
+
+
+def test_any_value_in_any_place_is_used_or_refused_with_the_file(tmp_path):
+    """No wrong type, sign, size or shape ends in anything but a sentence that names the file."""
+    path = tmp_path / "query_table.json"
+    data = random_table(2, count=2).to_dict()
+    for place in places(data)[1:]:
+        for odd in ODD:
+            changed = copy.deepcopy(data)
+            functools.reduce(operator.getitem, place[:-1], changed)[place[-1]] = odd
+            path.write_text(json.dumps(changed))
+            try:
+                table = QueryTable.load(path)
+            except ValueError as error:
+                assert str(path) in str(error) and len(str(error)) < 1000
+                continue
+            table.format(table.frontier())
+            assert all(0 <= table.accuracy(row) <= 100 and 0 < row.gflops < math.inf for row in table.rows)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"rows":' * 100_000, "[" * 900 + "]" * 900, '{"format": "mutual3d.query_table", "fingerprint": "x", "a": ' + "[" * 900 + "]" * 900 + "}"])
+def test_deep_nesting_is_a_sentence(tmp_path, text):
+    (tmp_path / "query_table.json").write_text(text)
+    with pytest.raises(ValueError, match="query_table.json"):
+        QueryTable.load(tmp_path / "query_table.json")
+
+
+def test_a_bit_that_flips_in_a_saved_table_is_refused_or_harmless(tmp_path):
+    path, table, bits = tmp_path / "query_table.json", random_table(2, count=3), random.Random(0)
+    table.save_json(path)
+    whole, refused = path.read_bytes(), 0
+    for place in bits.sample(range(len(whole)), 300):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << bits.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            assert QueryTable.load(path) == table, place
+        except ValueError as error:
+            refused += "query_table.json" in str(error)
+    assert refused > 150
+
+
+def test_a_changed_table_says_how_a_change_that_is_meant_is_kept(tmp_path):
+    path, table = tmp_path / "query_table.json", random_table(2)
+    table.save_json(path)
+    data = json.loads(path.read_text())
+    data["rows"][0]["gflops"] += 1
+    path.write_text(json.dumps(data))
+    with pytest.raises(DamagedFileError, match="query_table.json.*changed after it was written .if that is meant, remove its entry 'fingerprint'"):
+        QueryTable.load(path)
+    del data["fingerprint"]
+    path.write_text(json.dumps(data))
+    assert QueryTable.load(path).rows[0].gflops == data["rows"][0]["gflops"]
 
 
 def test_a_missing_or_cut_file_is_named(tmp_path):

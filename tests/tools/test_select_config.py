@@ -92,3 +92,12 @@ def test_contradictory_options_are_refused(main, path, arguments):
     with pytest.raises(SystemExit) as stopped:
         main(["--table", path, *arguments])
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "null", "[]", "\x00", '{"format": "mutual3d.query_table", "version": 1, "rows": [], "provenance": {"metric": []}}'])
+def test_a_table_of_nonsense_is_one_line_that_names_it(main, tmp_path, capsys, content):
+    path = tmp_path / "t\x1b[2Jable.json"
+    path.write_text(content)
+    assert main(["--table", str(path), "--gflops", "1"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "t\\x1b[2Jable.json" in error
