@@ -14,6 +14,8 @@ from pathlib import Path
 from common import ROOT, save_rows
 from run_net import main as run_net
 
+from mutual3d.data.kinetics import read_video_list
+from mutual3d.data.labels import list_row
 from mutual3d.evaluation import QueryTable
 
 CONFIG = ROOT / "configs" / "Weizmann" / "MUTUAL_X3D.yaml"
@@ -22,9 +24,9 @@ CONFIG = ROOT / "configs" / "Weizmann" / "MUTUAL_X3D.yaml"
 def read_people(data):
     """{person: csv lines of that person's videos, with absolute paths}."""
     people = {}
-    for line in (data / "train.csv").read_text().splitlines() + (data / "val.csv").read_text().splitlines():
-        path, label = line.rsplit(" ", 1)
-        people.setdefault(Path(path).stem.split("_")[0], []).append(f"{(data / path).resolve()} {label}\n")
+    for video in read_video_list(data / "train.csv") + read_video_list(data / "val.csv"):
+        path = Path(video.path).resolve()
+        people.setdefault(path.stem.split("_")[0], []).append(f"{list_row(str(path), video.label)}\n")
     return people
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mutual3d.data.lists import check_path, existing_file, first_line, parse_whole, place_of, read_table, shown, tell
+from mutual3d.data.lists import check_path, existing_file, first_line, parse_whole, place_of, read_table, shown, tell, user_path
 from mutual3d.data.reader import VideoError, VideoReader, check_file
 from mutual3d.data.stills import read_image
 
@@ -138,7 +138,7 @@ def read_frame_list(
             label_texts.append((labels, line))
         rows = videos.setdefault(video, _Rows())
         order.check(line, video, rows, frame_id, path)
-        rows.paths.append(os.fsencode(path))
+        rows.paths.append(os.fsencode(path if path[0] != "~" else user_path(path)))
         rows.labels.append(codes[labels])
         rows.lines.append(line)
     if not videos:
@@ -253,7 +253,7 @@ def _rows(csv_path) -> Iterator[tuple[int, list[str]]]:
 
 def is_frame_list(csv_path: str | os.PathLike) -> bool:
     """Whether a csv begins with the header of a frame list, or with one that was meant to be."""
-    return bool({*_FIRST_COLUMNS, "frame_id"} & set(first_line(csv_path).split()))
+    return bool({*_FIRST_COLUMNS, "frame_id"} & set(re.split(r'[\s,;"]+', first_line(csv_path))))
 
 
 def _check_header(csv_path, line, header):
@@ -261,5 +261,5 @@ def _check_header(csv_path, line, header):
         missing = [name for name in COLUMNS[1:] if name not in header]
         raise ValueError(
             f"{place_of(csv_path, line)}: {shown(' '.join(header))} is not the header of a frame list: "
-            f"write '{' '.join(COLUMNS)}'" + (f"; {', '.join(missing)} is missing" if missing else "")
+            f"write '{' '.join(COLUMNS)}', separated by spaces" + (f"; {', '.join(missing)} is missing" if missing else "")
         )

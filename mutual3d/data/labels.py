@@ -49,7 +49,7 @@ def split_row(row: str, place: str, separator: str, last: str, labels: "LabelRea
     if not found or not name:
         raise ValueError(
             f"{place}: {shown(row)} is not 'path{separator}{last}'; {_SEPARATOR.partition(' ')[0]} is {separator!r}"
-            f"{_other_separator(row, separator)}"
+            f"{_other_separator(row, separator, labels)}"
         )
     if not _QUOTED.fullmatch(name):
         _check_columns(name, row, place, separator, last)
@@ -70,13 +70,15 @@ def _check_columns(name, row, place, separator, last):
             )
 
 
-def _other_separator(row, separator):
+def _other_separator(row, separator, labels=None):
     """What to do, in words, about a row that is `path<other separator>label`, or a header; "" for others."""
     if {word.strip('"').lower() for word in re.split(r"[\s,;|]+", row)} <= _HEADER_WORDS:
         return "; it looks like a header, which lists of videos have not: leave the line out"
     for other in (",", "\t", ";", "|", " "):
         name, _, label = row.rpartition(other)
-        if other != separator and name.strip(_BLANKS) and parse_whole(_unquote(label.strip(_BLANKS))) is not None:
+        label = _unquote(label.strip(_BLANKS))
+        is_label = parse_whole(label) is not None or labels is not None and labels.is_name(label)
+        if other != separator and name.strip(_BLANKS) and is_label:
             return f"; it looks like {f'path{other}label'!r}: set {_SEPARATOR} to {other!r}"
     return ""
 
@@ -119,6 +121,10 @@ class LabelReader:
         names = read_class_names(self._names_path) if self._has_names else []
         return {name: None if names.count(name) > 1 else label for label, name in enumerate(names)}
 
+    def is_name(self, text: str) -> bool:
+        """Whether a text is the name of a class."""
+        return self._has_names and text in self._names
+
     def split_at_name(self, row: str, place: str, separator: str) -> tuple[str, str] | None:
         """(path, name of a class) of a row that ends in one, which may hold the separator; None for other rows."""
         if not self._has_names:
@@ -155,8 +161,9 @@ class LabelReader:
             return f": write {text.partition('.')[0]}"
         if parse_whole(re.split(r"[\s,;|]", row, maxsplit=1)[0]) is not None and _FILE_ENDING.search(text):
             return ": the path comes first and the label last"
-        if _other_separator(row, ""):
-            return _other_separator(row, "")
+        other = _other_separator(row, "", self)
+        if other:
+            return other
         if not self._has_names:
             return f"; for names of classes instead of numbers, write the names, one a line, to '{self._names_path}'"
         close = difflib.get_close_matches(text[:100], self._names, n=1)

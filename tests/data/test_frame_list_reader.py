@@ -93,6 +93,8 @@ def test_list(tmp_path, first_column):
         ("original_vido_id video_id frame_id labels\n", "line 1: .*path is missing"),
         ("video_id frame_id path labels\n", "line 1: .*write 'original_vido_id video_id"),
         ("original_vido_id video_id path frame_id labels\n", "line 1: .* is not the header"),
+        (HEADER.replace(" ", ","), "line 1: .* is not the header of a frame list: .*separated by spaces"),
+        (HEADER.replace(" ", "\t"), "line 1: .* is not the header of a frame list: .*separated by spaces"),
     ],
 )
 def test_bad_lists_name_file_line_and_row(tmp_path, text, words):
@@ -100,7 +102,7 @@ def test_bad_lists_name_file_line_and_row(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(ValueError, match=words) as caught:
         read_frame_list(path)
-    assert str(path) in str(caught.value)
+    assert str(path) in str(caught.value) and is_frame_list(path) == ("_id" in text)
 
 
 def frame_rows(*numbers, video="A"):
@@ -163,6 +165,11 @@ def test_images_that_are_numbered_against_the_rows_are_refused(tmp_path):
 def test_an_image_listed_twice_is_told(tmp_path, caplog):
     read(tmp_path, 'A 0 0 a1.jpg ""\nA 0 1 a1.jpg ""\nA 0 2 a1.jpg ""\n')
     assert "line 3: the image is that of the frame before, and so in 2 rows" in caplog.text
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert read(tmp_path, 'A 0 0 ~/a.jpg ""\nA 0 1 ~b.jpg ""\n')["A"].paths.tolist() == [b"/home/me/a.jpg", b"~b.jpg"]
 
 
 def test_an_open_quote_swallows_no_rows(tmp_path):

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from mutual3d.data.build import build_dataset, find_class_names
 from mutual3d.data.charades import read_charades
 from mutual3d.data.kinetics import read_video_list, write_lines
 from mutual3d.data.labels import list_row, parse_separator, read_class_names
+from mutual3d.pipeline import load_config
 
 
 def read(directory, text, separator=" ", num_classes=10):
@@ -90,6 +92,8 @@ def test_names_of_classes_are_labels(tmp_path):
     assert read(tmp_path, text.replace(".mp4 ", ".mp4,").replace("e.mp4,2", "e.mp4,drumming"), ",") == videos
     for text, words in (
         ("a.mp4 yga\n", "no name in '.*classes.txt': did you mean 'yoga'"),
+        ("a b.mp4\tyoga\n", r"looks like 'path\\tlabel': set DATA.PATH_LABEL_SEPARATOR"),
+        ("a.mp4,yoga\n", "looks like 'path,label': set DATA.PATH_LABEL_SEPARATOR"),
         ("a.mp4 playing\n", "has this name more than once: write numbers"),
         ("a air drumming\n", "ends in several names of '.*classes.txt': put the path in quotes"),
     ):
@@ -102,6 +106,21 @@ def test_names_of_classes_are_labels(tmp_path):
     assert read_video_list(tmp_path / "train.csv", num_classes=2, class_names_path=names)[0].label == 1
     (tmp_path / "train.csv").write_text("a.mp4;yoga,air drumming\n")
     assert [label for label, *_ in read_charades(tmp_path / "train.csv", num_classes=5, separator=";")[0].actions] == [0, 1]
+
+
+@pytest.mark.parametrize("written", ["\\t", '"\\t"', "','"])
+def test_a_separator_of_the_config(tmp_path, written):
+    """As YAML hands it over, and as the command line does."""
+    separator = "," if "," in written else "\t"
+    (tmp_path / "train.csv").write_text(f"a b.mp4{separator}right\nc.mp4{separator}1\n")
+    (tmp_path / "names.txt").write_text("0,left\n1,right\n")
+    (tmp_path / "run.yaml").write_text(f"DATA:\n  PATH_LABEL_SEPARATOR: {written}\n")
+    words = ["DATA.PATH_TO_DATA_DIR", str(tmp_path), "DATA.CLASS_NAMES_PATH", f"{tmp_path}/names.txt", "MODEL.NUM_CLASSES", "2"]
+    given = ["DATA.PATH_LABEL_SEPARATOR", "," if "," in written else "\\t"]
+    for overrides in (words, [*words, *given]):
+        cfg = load_config(tmp_path / "run.yaml", overrides)
+        assert [video.label for video in build_dataset(cfg, "train", "single_view").videos] == [1, 1]
+        assert find_class_names(cfg) == ["left", "right"]
 
 
 def test_what_is_listed_twice_is_told_once(tmp_path, caplog):
