@@ -303,3 +303,16 @@ def test_names_of_videos_cannot_command_the_terminal(tool, videos, tmp_path, cap
     assert tool.main(["--videos", str(videos), "--output", str(tmp_path / "frames"), "--fps", "5", "--num-workers", "1"]) == 1
     told = capsys.readouterr()
     assert "\x1b" not in told.err + told.out and "\\x1b[2J.mp4': it is not a video" in told.err
+
+
+def test_the_names_of_only_are_read_as_lists_are(tool, tmp_path, capsys):
+    videos = [tmp_path / f"{name}.mp4" for name in ("a\u2028b", "c d", "e")]
+    listing = tmp_path / "names.csv"
+    listing.write_bytes('a\u2028b,902\r\n"c d.mp4",903\r\n'.encode("utf-16"))
+    assert tool.select_videos(videos, listing) == videos[:2]
+    for data, words in (("vidé,1\n".encode("latin-1"), "not UTF-8"), (b'"e,1\nc d,2\n', "never closed"), (b"e,1\rc d,2\r", "carriage")):
+        listing.write_bytes(data)
+        with pytest.raises(ValueError, match=f"names.csv', line 1: .*{words}"):
+            tool.select_videos(videos, listing)
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        tool.select_videos(videos, tmp_path)
