@@ -20,11 +20,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mutual3d.data.charades import is_official_csv, read_charades
-from mutual3d.data.check import check_videos
+from mutual3d.data.check import check_videos, find_contradictions
 from mutual3d.data.dataset import BadVideo
 from mutual3d.data.decode import BACKENDS
 from mutual3d.data.frame_list_reader import is_frame_list
 from mutual3d.data.kinetics import read_video_list, write_table
+from mutual3d.data.lists import user_path
 from mutual3d.data.workers import WorkerError
 from mutual3d.utils.command_line import check_output_argument, path_argument, print_error, run_command
 from mutual3d.utils.text import printable
@@ -117,10 +118,9 @@ def guess_format(args):
     """By the csv's first line; a frame list is AVA's when a file of boxes is named beside it."""
     if args.ground_truth or args.detected or args.label_map or args.excluded:
         return "ava"
-    try:
-        return "charades" if is_frame_list(args.csv) or is_official_csv(args.csv) else "kinetics"
-    except FileNotFoundError:
-        return "kinetics"  # whose reader says what is missing
+    if not user_path(args.csv).is_file():
+        return "kinetics"  # whose reader says what is missing; opening a pipe would wait for ever
+    return "charades" if is_frame_list(args.csv) or is_official_csv(args.csv) else "kinetics"
 
 
 def read_list(args, form):
@@ -135,7 +135,9 @@ def read_list(args, form):
 
 
 def check_video_list(args, videos):
-    bad_videos = []
+    bad_videos = find_contradictions(videos)
+    for bad in bad_videos:
+        tell(bad.path, bad.cause)
     checked = check_videos(videos, args.backend, args.num_workers, args.full, args.timeout)
     with table_of(args.output, BadVideo._fields, bad_videos):
         for bad in filter(None, tqdm(checked, total=len(videos), unit="video")):

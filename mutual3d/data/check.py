@@ -7,6 +7,7 @@ from mutual3d.data.decode import VideoError, check_backend
 from mutual3d.data.frame_list_reader import FrameListReader
 from mutual3d.data.kinetics import as_videos
 from mutual3d.data.workers import WorkerPool
+from mutual3d.utils.fingerprint import fingerprint
 
 
 def check_videos(
@@ -24,6 +25,17 @@ def check_videos(
         yield from pool.map([index] for index in range(len(videos)))
     finally:
         pool.close()
+
+
+def find_contradictions(videos: Sequence) -> list[BadVideo]:
+    """The videos of a list that stand in it again with other labels, each time but the first."""
+    first, found = {}, []
+    for index, video in enumerate(as_videos(videos)):
+        before, other = first.setdefault(str(video.path), (index, video))
+        if before != index and fingerprint(other.content()) != fingerprint(video.content()):
+            cause = f"the list has it with other labels too, as video {before}: one of them is wrong"
+            found.append(BadVideo(index, str(video.path), cause))
+    return found
 
 
 class _Checker:

@@ -250,3 +250,22 @@ def test_where_nothing_can_be_written_is_said_before_the_check(listing, capsys):
     assert run_tool("--csv", listing, "--output", listing.parent / "none" / "bad.csv") == 2
     told = capsys.readouterr()
     assert "there is no folder" in told.err and not told.out
+
+
+def test_a_video_with_two_labels_is_bad(tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", moving_frames(4))
+    (tmp_path / "list.csv").write_text("a.mp4 0\na.mp4 0\na.mp4 1\n")
+    output = tmp_path / "bad.csv"
+    assert run_tool("--csv", tmp_path / "list.csv", "--output", output) == 1
+    assert "3 videos checked, 1 bad" in capsys.readouterr().out
+    (row,) = csv.DictReader(output.read_text().splitlines())
+    assert row["index"] == "2" and "other labels too, as video 0" in row["cause"]
+    (tmp_path / "list.csv").write_text('a.mp4 0,1\na.mp4 1,2\n')
+    assert run_tool("--csv", tmp_path / "list.csv", "--format", "charades") == 1
+
+
+def test_a_list_that_is_no_file_is_named(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero", "/dev/null"):
+        assert run_tool("--csv", path) == 2
+        assert f"video list '{path}'" in capsys.readouterr().err
