@@ -1,6 +1,7 @@
 """Videos to image files, one a frame, at a frame rate of one's choice; an interrupted extraction goes on where it was."""
 
 import contextlib
+import itertools
 import math
 import os
 import re
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from mutual3d.data.claim import claim_directory
-from mutual3d.data.dataset import describe_failure
+from mutual3d.data.dataset import describe_failure, stat_files
 from mutual3d.data.decode import open_video
 from mutual3d.data.frame_list_reader import COLUMNS
 from mutual3d.data.lists import check_line
@@ -38,6 +39,8 @@ _ARGUMENTS_FILE = "extraction.json"
 _FIELD_FORMS = {"video": r"", "frame": r"(0?[1-9]\d?)?d?"}
 # A hidden folder with a file for each finished video that says how many frames it has.
 _FINISHED = ".finished"
+# And one with a file for each video that was begun, which tells it from another one of its name.
+_SOURCES = ".sources"
 
 
 class Layout(NamedTuple):
@@ -83,8 +86,8 @@ class Layout(NamedTuple):
         example = self.path("video", 0)
         if os.path.isabs(example) or ".." in Path(example).parts or example.endswith("/") or "\0" in example:
             raise ValueError(f"the pattern {self.pattern!r} must name files in the output folder: '{example}' is none")
-        if Path(example).parts[0] == _FINISHED:
-            raise ValueError(f"the pattern {self.pattern!r} names files in '{_FINISHED}', which is kept for what is finished")
+        if Path(example).parts[0] in (_FINISHED, _SOURCES):
+            raise ValueError(f"the pattern {self.pattern!r} names files in a folder that is kept for what is finished")
 
     def path(self, video: str, frame: int) -> str:
         """File of frame `frame` (from 0) of a video, relative to the output folder."""
@@ -119,7 +122,8 @@ def extract_frames(
     """Write the frames of `videos` (paths; a video's name is its file's name without the ending) as JPEGs into `output`.
 
     Returns ({video: number of frames}, [VideoError of each video that cannot be read, or that killed or hung the process
-    that read it]). A killed extraction goes on from the frames that it wrote; finished videos are not opened again.
+    that read it]). A killed extraction goes on from the frames that it wrote; finished videos are not opened again, unless
+    another file (by size and time of modification) has taken their place.
     `num_workers`: processes, one a core by default. `patience`: seconds without a new frame after which a process hangs.
     Raises ValueError for two videos of one name, a layout that cannot work, and a folder that was made with another one;
     OSError where frames cannot be written.
@@ -223,7 +227,11 @@ def _quoted(text):
 
 def _extract_one(output: Path, layout: Layout, video: Path) -> int:
     """Number of frames of one video. Raises VideoError, and OSError where frames cannot be written."""
-    marker = output / _FINISHED / video.stem
+    marker, known = output / _FINISHED / video.stem, output / _SOURCES / video.stem
+    source = _source_of(video)
+    if source is not None and known.is_file() and known.read_text() != source:
+        _delete_frames(output, layout, video.stem)
+        marker.unlink(missing_ok=True)
     if marker.is_file() and marker.read_text().strip().isdigit():
         return int(marker.read_text())
     count = _write_frames(output, layout, video)
@@ -234,12 +242,29 @@ def _extract_one(output: Path, layout: Layout, video: Path) -> int:
     return count
 
 
+def _source_of(video: Path) -> str | None:
+    """What a video's frames are known by: its size and time of modification. None when it is not there."""
+    size, time_ns = stat_files([str(video)])[0].tolist()
+    return None if size < 0 else f"{size} bytes, {time_ns} ns\n"
+
+
+def _delete_frames(output: Path, layout: Layout, name: str) -> None:
+    """Delete the frames of another video that had this name; they were written one after the other."""
+    for frame in itertools.count():
+        path = output / layout.path(name, frame)
+        if not path.exists():
+            return
+        path.unlink()
+
+
 def _write_frames(output: Path, layout: Layout, video: Path) -> int:
     with open_video(video) as reader:
         sources = layout.source_frames(reader)
         show_life()
         if not sources:
             raise VideoError(video, f"it ends before second {layout.start:g}, where the frames begin")
+        with atomic_write(output / _SOURCES / video.stem) as temporary:
+            temporary.write_text(_source_of(video) or "")
         targets = defaultdict(list)
         for frame, source in enumerate(sources):
             path = output / layout.path(video.stem, frame)

@@ -15,6 +15,7 @@ from videos import (
     decode_all,
     moving_frames,
     number_of,
+    numbered_frames,
     phone_index,
     write_joined_video,
     write_late_video,
@@ -189,7 +190,6 @@ def test_a_killed_extraction_goes_on(videos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(extraction, "write_image", die_on_the_tenth)
     output.mkdir()
-    (output / ".finished").mkdir()
     with pytest.raises(KeyboardInterrupt):
         extraction._extract_one(output, layout, videos / "a.mp4")
     assert len(images(output)) == 10 and not (output / ".finished/a").exists()
@@ -200,6 +200,31 @@ def test_a_killed_extraction_goes_on(videos, tmp_path, monkeypatch):
     assert len(written) == 10 + 21 and len(images(output)) == 30
     shutil.rmtree(videos)
     assert extraction._extract_one(output, layout, videos / "a.mp4") == 30
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_video_that_was_replaced_is_extracted_anew(videos, tmp_path, monkeypatch, is_finished):
+    output, layout, path = tmp_path / "frames", Layout(30), videos / "a.mp4"
+    written = []
+    write = extraction.write_image
+
+    def stop_on_the_twentieth(target, image, quality):
+        if len(written) == 20:
+            raise KeyboardInterrupt
+        written.append(target)
+        write(target, image, quality)
+
+    if is_finished:
+        assert extraction._extract_one(output, layout, path) == 30
+    else:
+        monkeypatch.setattr(extraction, "write_image", stop_on_the_twentieth)
+        with pytest.raises(KeyboardInterrupt):
+            extraction._extract_one(output, layout, path)
+        monkeypatch.undo()
+    os.utime(path, ns=(0, 0))
+    write_video(path, numbered_frames(12))
+    assert extraction._extract_one(output, layout, path) == 12
+    assert numbers(output) == list(range(12))
 
 
 def test_unreadable_videos_are_told_and_the_others_extracted(videos, tmp_path):
