@@ -19,7 +19,7 @@ from check_data import main as check_data
 from common import ROOT
 
 from . import patches
-from .runs import NotSurvived, Outcome, Workshop
+from .runs import NotSurvived, Outcome, Workshop, fresh_environment
 
 Injection = tuple[str, Callable[[], str]]
 
@@ -329,7 +329,12 @@ def _accents(shop: Workshop, env: dict[str, str], name: str) -> str:
     output, settings = shop.new("locale"), {**TOLERANT, "DATA.PATH_TO_DATA_DIR": data}
     whole = shop.whole(settings)
     outcome = shop.fresh(output, settings, env=env)
-    return shop.finished(outcome, output, whole)
+    try:
+        return shop.finished(outcome, output, whole)
+    except NotSurvived:
+        # A file system that is said to know ASCII alone cannot be asked for such a name.
+        without = shop.whole(settings, patches.on_opening(f"{name}.mp4", patches.as_unreadable))
+        return f"{shop.finished(outcome, output, without)}, the video named"
 
 
 # ---- Pipes -----------------------------------------------------------------------------------------------------------
@@ -347,7 +352,7 @@ def pipes(shop: Workshop) -> Iterator[Injection]:
 def _into(shop: Workshop, form: str) -> str:
     whole, output = shop.whole(), shop.new("pipe")
     quoted = " ".join(f"'{word}'" for word in [sys.executable, str(ROOT / "tools" / "run_net.py"), *shop.words(output)])
-    done = subprocess.run(["bash", "-c", form.format(quoted)], capture_output=True, timeout=180)
+    done = subprocess.run(["bash", "-c", form.format(quoted)], capture_output=True, timeout=180, env=fresh_environment())
     return shop.finished(Outcome(done.returncode, done.stderr.decode(errors="replace")), output, whole)
 
 
@@ -541,7 +546,8 @@ def _torchrun(shop: Workshop, output: Path, marker: str, rank: int, restarts: in
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     words += ["--max-restarts", str(restarts), str(script), marker, str(rank), str(ROOT / "tools" / "run_net.py")]
     words += shop.words(output, {"SOLVER.MAX_EPOCH": 3})
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(words, start_new_session=True, env=fresh_environment(), **streams)
     try:
         text, _ = process.communicate(timeout=seconds)
         return Outcome(process.returncode, text.decode(errors="replace"))

@@ -25,11 +25,16 @@ SETTINGS = {
     "MODEL.DROPOUT_RATE": 0.1, "X3D.WIDTH_FACTOR": 1.0, "X3D.DEPTH_FACTOR": 0.5, "X3D.BOTTLENECK_FACTOR": 2.25,
     "X3D.DIM_C5": 32, "DATA.NUM_FRAMES": 4, "DATA.SAMPLING_RATE": 2, "DATA.TRAIN_JITTER_SCALES": [24, 28],
     "DATA.TRAIN_CROP_SIZE": 24, "DATA.TEST_CROP_SIZE": 24, "MUTUAL.ENABLE": True, "MUTUAL.WIDTH_RANGE": [0.5, 1.0],
-    "MUTUAL.SPATIAL_SIZES": [16, 24], "MUTUAL.TEMPORAL_SIZES": [2, 4], "TRAIN.BATCH_SIZE": 4, "TRAIN.CHECKPOINT_PERIOD": 1,
+    "MUTUAL.SPATIAL_SIZES": [16, 24], "MUTUAL.TEMPORAL_SIZES": [4], "TRAIN.BATCH_SIZE": 4, "TRAIN.CHECKPOINT_PERIOD": 1,
     "TEST.BATCH_SIZE": 4, "TEST.NUM_ENSEMBLE_VIEWS": 2, "TEST.NUM_SPATIAL_CROPS": 1, "SOLVER.MAX_EPOCH": 2,
     "SOLVER.BASE_LR": 0.05, "CALIBRATION.NUM_CLIPS": 8, "CALIBRATION.BATCH_SIZE": 4, "GRID.WIDTH_STEP": 0.5,
     "GRID.LATENCY_DEVICES": [], "PARTIAL_SAVE_SECONDS": 0,
 }  # fmt: skip
+
+
+def fresh_environment(changes: dict[str, str] | None = None) -> dict[str, str]:
+    """Of a new interpreter: this copy of the project, and one thread, for small networks on a busy machine."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(changes or {})}
 
 
 class NotSurvived(Exception):
@@ -104,7 +109,7 @@ class Workshop:
         """A run in a new interpreter; `streams` as subprocess.Popen takes them (by default joined and kept)."""
         command = [sys.executable, str(ROOT / "tools" / "run_net.py"), *self.words(output, settings)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **streams}
-        process = subprocess.Popen(command, env={**os.environ, **(env or {})}, **streams)
+        process = subprocess.Popen(command, env=fresh_environment(env), **streams)
         try:
             text = process.communicate(timeout=seconds)[0] or b""
         except subprocess.TimeoutExpired:
