@@ -40,11 +40,18 @@ class Injected(NamedTuple):
     seconds: float
 
 
-def inject(kinds: list[str], directory: Path, seed: int = 0, limit: int | None = None, share: tuple[int, int] = (0, 1)) -> list[Injected]:
-    """Inject the faults of `kinds`, or a seeded choice of `limit` of each kind; of these, every `share[1]`-th from `share[0]` on."""
+def inject(
+    kinds: list[str], directory: Path, *, seed: int = 0, limit: int | None = None, only: list[str] | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> list[Injected]:  # fmt: skip
+    """Inject the faults of `kinds` into runs in `directory`.
+
+    `only`: those whose names hold one of these texts. `limit`: a seeded choice of so many of each kind. `share` (k, n): of
+    these, every n-th from the k-th on.
+    """
     shop, results = Workshop(directory, seed), []
     for kind in kinds:
-        injections = list(KINDS[kind](shop))
+        injections = [each for each in KINDS[kind](shop) if only is None or any(text in each[0] for text in only)]
         if limit is not None and limit < len(injections):
             injections = random.Random(seed).sample(injections, limit)
         for fault, act in injections[share[0] :: share[1]]:
@@ -101,6 +108,7 @@ def report(results: list[Injected]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="faults whose names hold one of these texts")
     parser.add_argument("--limit", type=int, help="at most so many of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
@@ -111,7 +119,10 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         directory = options.keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        results = inject_in_processes(options.processes, options.kinds, directory, seed=options.seed, limit=options.limit)
+        chosen = {"seed": options.seed, "limit": options.limit, "only": options.only}
+        results = inject_in_processes(options.processes, options.kinds, directory, **chosen)
+    if not results:
+        sys.exit("no fault has such a name")
     write_csv(options.csv, [result._asdict() for result in results])
     return 1 if report(results) else 0
 

@@ -29,7 +29,6 @@ TOLERANT = {"DATA_LOADER.MAX_UNREADABLE_TRAIN": 0.4, "DATA_LOADER.MAX_UNREADABLE
 
 # ---- Signals ---------------------------------------------------------------------------------------------------------
 
-
 def signals(shop: Workshop) -> Iterator[Injection]:
     """Decoders that kill, stall or surprise their process; killed workers; a killed main process."""
     with_worker = {**TOLERANT, "DATA_LOADER.NUM_WORKERS": 1, "DATA_LOADER.TIMEOUT": 5}
@@ -109,7 +108,6 @@ def _killed_main(shop: Workshop, name: str, share: float) -> str:
 
 # ---- Kills at every file replacement ---------------------------------------------------------------------------------
 
-
 def replacements(shop: Workshop) -> Iterator[Injection]:
     """SIGKILL just before and just after each file is moved to its place; the same command then finishes."""
     outcome = shop.run(shop.new("count"), fault=patches.print_replacements)
@@ -130,37 +128,35 @@ def _killed_at_replacement(shop: Workshop, number: int, when: str) -> str:
 
 # ---- Damaged files ---------------------------------------------------------------------------------------------------
 
-
 def damage(shop: Workshop) -> Iterator[Injection]:
     """Every file that a run leaves, and every one that a killed run leaves, damaged in each way; then the same command."""
-    states = {
-        "a finished run": None,
-        "a run killed after an epoch": patches.kill_when_written("checkpoint_epoch_00001"),
-        "a run killed in calibration": patches.kill_when_written(".calibration"),
-        "a run killed in the grid": patches.kill_when_written(".grid"),
-    }
-    for state, fault in states.items():
-        whole = shop.whole()
-        source = whole
-        if fault is not None:
-            source = shop.new("state")
-            shop.run(source, fault=fault)
-        # What the finished run has too is damaged there.
-        earlier = {path.relative_to(whole) for path in whole.rglob("*")} if fault is not None else set()
-        names = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
-        last = max(source.glob("checkpoints/*"))
-        for name in names:
-            if name in earlier and source / name != last:
-                continue
-            for how, act in _DAMAGES.items():
-                yield f"{name}, {how}, of {state}", partial(_damaged, shop, source, name, act, f"{name}{how}")
+    whole = shop.whole()
+    for path in sorted(path for path in whole.rglob("*") if path.is_file()):
+        for how in _DAMAGES:
+            name = path.relative_to(whole)
+            yield f"{name}, {how}, of a finished run", partial(_damaged, shop, "", name, how)
+    for state, (written, name) in _STATES.items():
+        for how in _DAMAGES:
+            yield f"{name}, {how}, of a run killed {state}", partial(_damaged, shop, written, Path(name), how)
 
 
-def _damaged(shop: Workshop, source: Path, name: Path, act: Callable, key: str) -> str:
-    output = shop.copy(source)
-    act(output / name, torch.Generator().manual_seed(sum(key.encode()) + shop.seed))
-    outcome = shop.run(output)
-    return shop.finished_or_refused(outcome, output, shop.whole(), name.name)
+# What a run that is killed there leaves and a finished one does not: the file that it has just written.
+_STATES = {
+    "after an epoch": ("checkpoint_epoch_00001", "checkpoints/checkpoint_epoch_00001.pyth"),
+    "in calibration": (".calibration", ".calibration.rank0of1"),
+    "in the grid": (".grid", ".grid.rank0of1"),
+    "in the test": (".test", ".test.rank0of1"),
+}
+
+
+def _damaged(shop: Workshop, written: str, name: Path, how: str) -> str:
+    whole = shop.whole()
+    output = shop.copy(shop.killed_when_written(written) if written else whole)
+    if not (output / name).is_file():
+        raise NotSurvived("there is no such file to damage")
+    seed = shop.seed + sum(f"{written}{name}{how}".encode())
+    _DAMAGES[how](output / name, torch.Generator().manual_seed(seed))
+    return shop.finished_or_refused(shop.run(output), output, whole, name.name)
 
 
 def _flip(path: Path, generator: torch.Generator, count: int = 1) -> None:
@@ -196,7 +192,6 @@ _DAMAGES: dict[str, Callable[[Path, torch.Generator], None]] = {
 
 
 # ---- Disk ------------------------------------------------------------------------------------------------------------
-
 
 def disk(shop: Workshop) -> Iterator[Injection]:
     """A disk that is full after ever more kilobytes (a small tmpfs; without root, a limit on the size of files)."""
@@ -273,7 +268,6 @@ def _full_log(shop: Workshop, name: str) -> str:
 
 # ---- Shared memory ---------------------------------------------------------------------------------------------------
 
-
 def shared_memory(shop: Workshop) -> Iterator[Injection]:
     """A /dev/shm that holds no clip, and one that holds few: Docker's default is 64 MB."""
     if not can_mount():
@@ -301,7 +295,6 @@ def _small_shm(shop: Workshop, size: int, workers: int) -> str:
 
 
 # ---- Locale ----------------------------------------------------------------------------------------------------------
-
 
 def locale(shop: Workshop) -> Iterator[Injection]:
     """Terminals and file systems that know ASCII alone, with a set whose videos have other names and one bad video."""
@@ -339,7 +332,6 @@ def _accents(shop: Workshop, env: dict[str, str], name: str) -> str:
 
 # ---- Pipes -----------------------------------------------------------------------------------------------------------
 
-
 def pipes(shop: Workshop) -> Iterator[Injection]:
     """Standard output and error that end before the run does."""
     yield "| head -1", partial(_into, shop, "{} 2>/dev/null | head -1 > /dev/null; exit ${{PIPESTATUS[0]}}")
@@ -357,7 +349,6 @@ def _into(shop: Workshop, form: str) -> str:
 
 
 # ---- Two runs in one directory ---------------------------------------------------------------------------------------
-
 
 def two_runs(shop: Workshop) -> Iterator[Injection]:
     """One run is refused, the other ends as if it were alone; what a killed one leaves is taken over."""
@@ -424,7 +415,6 @@ def _stale_lock(shop: Workshop) -> str:
 
 # ---- Replaced data ---------------------------------------------------------------------------------------------------
 
-
 def replaced_data(shop: Workshop) -> Iterator[Injection]:
     """Videos or labels are replaced between a kill and the same command: as a fresh run on the new ones, or refused."""
     whens = {
@@ -467,7 +457,6 @@ def _replaced(shop: Workshop, name: str, split: str, what: str) -> str:
 
 # ---- Changed settings ------------------------------------------------------------------------------------------------
 
-
 def settings(shop: Workshop) -> Iterator[Injection]:
     """A setting is changed between a kill and the next command: refused by its name, or told and in effect; never unsaid."""
     for key, value in {
@@ -480,13 +469,13 @@ def settings(shop: Workshop) -> Iterator[Injection]:
         "MODEL.LOSS_FUNC": "bce_logit", "X3D.DIM_C5": 40,
     }.items():  # fmt: skip
         yield f"{key} {value}, after an epoch", partial(_changed, shop, key, value)
+    # What changes nothing that a run computes.
     for key, value in {"LOG_PERIOD": 3, "DATA_LOADER.NUM_WORKERS": 1, "PARTIAL_SAVE_SECONDS": 5}.items():
         yield f"{key} {value}, which changes nothing, after an epoch", partial(_harmless, shop, key, value)
 
 
 def _changed(shop: Workshop, key: str, value: object) -> str:
-    changed, output = {key: value}, shop.new("changed")
-    shop.run(output, fault=patches.kill_when_written("checkpoint_epoch_00001"))
+    changed, output = {key: value}, shop.copy(shop.killed_when_written("checkpoint_epoch_00001"))
     outcome = shop.run(output, changed)
     if outcome.status != 0:
         shop.refused(outcome, key)
@@ -503,13 +492,11 @@ def _changed(shop: Workshop, key: str, value: object) -> str:
 
 
 def _harmless(shop: Workshop, key: str, value: object) -> str:
-    output = shop.new("harmless")
-    shop.run(output, fault=patches.kill_when_written("checkpoint_epoch_00001"))
+    output = shop.copy(shop.killed_when_written("checkpoint_epoch_00001"))
     return shop.goes_on(output, shop.whole(), {key: value})
 
 
 # ---- Ranks -----------------------------------------------------------------------------------------------------------
-
 
 def ranks(shop: Workshop) -> Iterator[Injection]:
     """A rank is killed under torchrun, two gloo processes: the others do not wait for it, and the run can go on."""

@@ -20,6 +20,8 @@ from mutual3d.data.demo import make_demo
 from mutual3d.utils.command_line import run_command
 from mutual3d.utils.files import load_tensors
 
+from .patches import kill_when_written
+
 SETTINGS = {
     "RNG_SEED": 3, "NUM_GPUS": 0, "DATA_LOADER.NUM_WORKERS": 0, "MODEL.MODEL_NAME": "X3D", "MODEL.NUM_CLASSES": 8,
     "MODEL.DROPOUT_RATE": 0.1, "X3D.WIDTH_FACTOR": 1.0, "X3D.DEPTH_FACTOR": 0.5, "X3D.BOTTLENECK_FACTOR": 2.25,
@@ -128,6 +130,14 @@ class Workshop:
                 raise NotSurvived(f"the run to compare with ends with {outcome.status}: {outcome.last_lines}")
             self._whole[key] = output
         return self._whole[key]
+
+    def killed_when_written(self, name: str) -> Path:
+        """What a run leaves that is killed just after the first file whose name begins with `name` is in its place."""
+        if name not in self._whole:
+            output = self.new("killed")
+            self.run(output, fault=kill_when_written(name))
+            self._whole[name] = output
+        return self._whole[name]
 
     # ---- What is expected ----
 
