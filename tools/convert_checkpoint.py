@@ -21,6 +21,7 @@ channels of every layer, GFLOPs of one view at the stated crop, parameters, prep
 
 import argparse
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -30,7 +31,7 @@ import mutual3d
 from mutual3d.pipeline import load_config
 from mutual3d.deploy.adaptive_model import FORMAT as ADAPTIVE_FORMAT
 from mutual3d.evaluation.grid import count_costs
-from mutual3d.models import build_model, load_network
+from mutual3d.models import AdaptiveNetwork, build_model, load_network
 from mutual3d.models.interop import FORMATS, convert_state, export_state, read_source
 from mutual3d.utils.checkpoint import read_weights
 from mutual3d.utils.command_line import run_command
@@ -39,7 +40,7 @@ from mutual3d.utils.files import load_tensors, save_tensors
 STATIC_FORMAT = "mutual3d-static-1"
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", required=True, metavar="FILE", help="the checkpoint to read")
     parser.add_argument("--output", required=True, help="the checkpoint to write")
@@ -59,11 +60,12 @@ def parse(arguments=None):
 
 def _check_files(options):
     """The file that is read must not be the one that is written: it would be lost."""
-    if os.path.exists(options.output) and os.path.exists(options.source) and os.path.samefile(options.output, options.source):
-        raise ValueError(f"--output is '{options.output}', the file that --from reads: choose another name for what is written")
+    names = options.output, options.source
+    if all(map(os.path.exists, names)) and os.path.samefile(*names):
+        raise ValueError(f"--output is '{options.output}', the file that --from reads: choose another name for the new one")
 
 
-def import_checkpoint(options):
+def import_checkpoint(options: argparse.Namespace) -> None:
     """Another project's weights as a checkpoint of the config's network."""
     cfg = load_config(options.cfg)
     torch.manual_seed(cfg.RNG_SEED)
@@ -76,7 +78,7 @@ def import_checkpoint(options):
     print(report)
 
 
-def export_checkpoint(options):
+def export_checkpoint(options: argparse.Namespace) -> None:
     """The full network of a checkpoint or of an adaptive.pyth under another project's names."""
     network = read_network(options.source)
     widest = network.space.largest.width
@@ -88,7 +90,7 @@ def export_checkpoint(options):
     print(report)
 
 
-def read_network(path):
+def read_network(path: str | os.PathLike) -> AdaptiveNetwork:
     """The network in a checkpoint or an adaptive.pyth; ValueError when the file does not say which network it is."""
     content = load_tensors(path)
     form = content.get("format") if isinstance(content, dict) else None
@@ -102,7 +104,7 @@ def read_network(path):
     return load_network(content["model_arguments"], read_weights(path), path)
 
 
-def extract_checkpoint(options):
+def extract_checkpoint(options: argparse.Namespace) -> None:
     """One calibrated configuration of an adaptive model with everything that describes it."""
     model = mutual3d.load(options.source)
     configuration = model.network.space.check(options.extract)
@@ -125,20 +127,20 @@ def extract_checkpoint(options):
     print("\n".join(f"  {name}: {count}" for name, count in content["channels"].items()))
 
 
-def describe(content):
+def describe(content: Mapping) -> str:
     return (
         f"configuration {content['configuration']}, {content['gflops']:.4g} GFLOPs a view at crop {content['crop']}, "
         f"{content['parameters']:,} parameters"
     )
 
 
-def output_channels(network):
+def output_channels(network: nn.Module) -> dict[str, int]:
     """{name: output channels} of every convolution and linear layer."""
     weighted = (nn.modules.conv._ConvNd, nn.Linear)
     return {name: len(layer.weight) for name, layer in network.named_modules() if isinstance(layer, weighted)}
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     _check_files(options)
     if options.format:

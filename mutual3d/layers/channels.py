@@ -1,11 +1,15 @@
 """Channel arithmetic: how many channels a layer has at a width multiplier. All rounding happens in this file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
+# A width multiplier, one for the whole network or one for each ScaledChannels.
+Width = float | Mapping["ScaledChannels", float]
 
-def make_divisible(value, divisor=8):
+
+def make_divisible(value: float, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to `value`, at least one divisor and at least 90 % of `value`."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded if rounded >= 0.9 * value else rounded + divisor
@@ -14,19 +18,19 @@ def make_divisible(value, divisor=8):
 class Channels:
     """A channel count as a function of the width. `at(width)` gives it; `full` is what the layer's tensors hold."""
 
-    def at(self, width):
+    def at(self, width: Width) -> int:
         raise TypeError(f"{type(self).__name__} must say how many channels it has at width {width}")
 
     @property
-    def full(self):
+    def full(self) -> int:
         raise TypeError(f"{type(self).__name__} must say how many channels it has at most")
 
-    def select(self, tensor, count, dimension):
+    def select(self, tensor: torch.Tensor, count: int, dimension: int) -> torch.Tensor:
         """The part of a tensor that a layer with `count` active channels uses: the first ones."""
         return tensor.narrow(dimension, 0, count)
 
     @property
-    def root(self):
+    def root(self) -> "ScaledChannels | None":
         """The ScaledChannels that this count derives from; None when it does not depend on the width."""
         return None
 
@@ -37,11 +41,11 @@ class FixedChannels(Channels):
 
     count: int
 
-    def at(self, width):
+    def at(self, width: Width) -> int:
         return self.count
 
     @property
-    def full(self):
+    def full(self) -> int:
         return self.count
 
 
@@ -58,15 +62,15 @@ class ScaledChannels(Channels):
     max_width: float = 1.0
     layer: int = 0
 
-    def at(self, width):
+    def at(self, width: Width) -> int:
         return min(self._rounded(width[self] if isinstance(width, dict) else width), self.full)
 
     @property
-    def full(self):
+    def full(self) -> int:
         return self._rounded(self.max_width)
 
     @property
-    def root(self):
+    def root(self) -> "ScaledChannels | None":
         return self
 
     def _rounded(self, width):
@@ -83,15 +87,15 @@ class ExpandedChannels(Channels):
     of: Channels
     ratio: float
 
-    def at(self, width):
+    def at(self, width: Width) -> int:
         return int(self.of.at(width) * self.ratio)
 
     @property
-    def full(self):
+    def full(self) -> int:
         return int(self.of.full * self.ratio)
 
     @property
-    def root(self):
+    def root(self) -> "ScaledChannels | None":
         return self.of.root
 
 
@@ -103,15 +107,15 @@ class SqueezedChannels(Channels):
     ratio: float
     divisor: int = 8
 
-    def at(self, width):
+    def at(self, width: Width) -> int:
         return min(make_divisible(self.of.at(width) * self.ratio, self.divisor), self.full)
 
     @property
-    def full(self):
+    def full(self) -> int:
         return make_divisible(self.of.full * self.ratio, self.divisor)
 
     @property
-    def root(self):
+    def root(self) -> "ScaledChannels | None":
         return self.of.root
 
 
@@ -122,23 +126,23 @@ class JoinedChannels(Channels):
     adaptive: Channels
     tail: int
 
-    def at(self, width):
+    def at(self, width: Width) -> int:
         return self.adaptive.at(width) + self.tail
 
     @property
-    def full(self):
+    def full(self) -> int:
         return self.adaptive.full + self.tail
 
-    def select(self, tensor, count, dimension):
+    def select(self, tensor: torch.Tensor, count: int, dimension: int) -> torch.Tensor:
         first = tensor.narrow(dimension, 0, count - self.tail)
         last = tensor.narrow(dimension, tensor.shape[dimension] - self.tail, self.tail)
         return torch.cat([first, last], dimension)
 
     @property
-    def root(self):
+    def root(self) -> "ScaledChannels | None":
         return self.adaptive.root
 
 
-def as_channels(channels):
+def as_channels(channels: Channels | int) -> Channels:
     """An int becomes a count that does not depend on the width."""
     return channels if isinstance(channels, Channels) else FixedChannels(int(channels))

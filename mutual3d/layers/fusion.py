@@ -1,5 +1,7 @@
 """Adaptive fusion of a whole Fast pathway into a Slow one of any size (paper, 4.2.2, Fig. 5 and 6)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn as nn
 
@@ -18,7 +20,9 @@ class AdaptiveFusion(NormPairs):
 
     norm_pairs = (("conv_f2s", "bn"),)
 
-    def __init__(self, fast_channels, *, ratio, kernel_size, alpha, shrink):
+    def __init__(
+        self, fast_channels: int, *, ratio: int, kernel_size: int, alpha: int, shrink: Callable[..., torch.Tensor]
+    ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"the fusion kernel is {kernel_size} (SLOWFAST.FUSION_KERNEL_SZ): it must be odd")
@@ -30,7 +34,7 @@ class AdaptiveFusion(NormPairs):
         self.relu = nn.ReLU(inplace=True)
         self.shrink = shrink
 
-    def forward(self, pathways):
+    def forward(self, pathways: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         slow, fast = pathways
         features = self.relu(self.bn(self.conv_f2s(fast)))
         features = self.shrink(features, size=slow.shape[3:], temporal=slow.shape[2])

@@ -7,7 +7,7 @@ statistics, tells them to the observer, and leaves everything else alone.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +41,7 @@ class BNStatistics:
             raise ValueError("statistics of a configuration must be a dict of 'mean' and 'variance'")
         for title, values in state.items():
             if not isinstance(values, Mapping) or not all(map(_is_statistic, values.values())):
-                raise ValueError(f"statistics of a configuration, {title}: it must be a dict of norms' names to float tensors")
+                raise ValueError(f"statistics of a configuration, {title}: give a dict of norms' names to float tensors")
         return cls(dict(state["mean"]), dict(state["variance"]))
 
 
@@ -122,26 +122,26 @@ class PrivateNorms(nn.Module):
     Every norm has its own scale, shift and running statistics, and all the channels that it is ever used with.
     """
 
-    def __init__(self, norms):
+    def __init__(self, norms: Iterable[nn.Module]) -> None:
         super().__init__()
         self.norms = nn.ModuleList(norms)
         self.active_norm = 0
 
     @staticmethod
-    def settings(index):
+    def settings(index: int) -> dict:
         """The attributes that make norm number `index` run."""
         return {"active_norm": index}
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.norms[self.active_norm](x)
 
 
-def slimmable_norms(module):
+def slimmable_norms(module: nn.Module) -> dict[str, nn.Module]:
     """The slimmable norms of a module by name, in order."""
     return {name: part for name, part in module.named_modules() if isinstance(part, _SlimmableBatchNorm)}
 
 
-def make_private(module, make_norms):
+def make_private(module: nn.Module, make_norms: Callable[[nn.Module], list[nn.Module]]) -> None:
     """Put PrivateNorms in the place of every slimmable norm; make_norms(norm) gives the list that stands for one."""
     for name, child in list(module.named_children()):
         if isinstance(child, _SlimmableBatchNorm):
@@ -150,7 +150,7 @@ def make_private(module, make_norms):
             make_private(child, make_norms)
 
 
-def interpolated_norm(lower, upper, share):
+def interpolated_norm(lower: nn.Module, upper: nn.Module, share: float) -> nn.Module:
     """A norm between two others: every parameter and statistic `share` of the way to `upper` (RS-Net, 4.3)."""
     norm = copy.deepcopy(lower)
     states = zip(lower.state_dict().items(), upper.state_dict().values())

@@ -9,17 +9,17 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .channels import as_channels
+from .channels import Channels, Width, as_channels
 
 
 class SlimmableLayer:
     """What the slimmable layers share: `in_rule` and `out_rule` (Channels), `settings(width)`, `plain(width)`."""
 
-    def settings(self, width):
+    def settings(self, width: Width) -> dict:
         """The attributes that make the layer run at `width`."""
         return {"active_out_channels": self.out_rule.at(width)}
 
-    def plain(self, width):
+    def plain(self, width: Width) -> nn.Module:
         """An ordinary PyTorch layer with a copy of this layer's parameters at `width`."""
         raise TypeError(f"{type(self).__name__} cannot be turned into a plain layer")
 
@@ -86,16 +86,16 @@ class SlimmableConv3d(_SlimmableConv, nn.Conv3d):
 class SlimmableLinear(SlimmableLayer, nn.Linear):
     """`nn.Linear` whose feature counts may be `Channels`; x is ..., C."""
 
-    def __init__(self, in_features, out_features, bias=True):
+    def __init__(self, in_features: Channels | int, out_features: Channels | int, bias: bool = True) -> None:
         in_rule, out_rule = as_channels(in_features), as_channels(out_features)
         super().__init__(in_rule.full, out_rule.full, bias)
         self.in_rule, self.out_rule = in_rule, out_rule
         self.active_out_channels = out_rule.full
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, *self.slice(x.shape[-1], self.active_out_channels))
 
-    def slice(self, in_features, out_features):
+    def slice(self, in_features: int, out_features: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias for the first features."""
         if in_features > self.in_features:
             raise ValueError(f"the input has {in_features} features; this layer has {self.in_features}")
@@ -104,7 +104,7 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         weight = self.in_rule.select(self.weight[:out_features], in_features, 1)
         return weight, None if self.bias is None else self.bias[:out_features]
 
-    def plain(self, width):
+    def plain(self, width: Width) -> nn.Module:
         in_features, out_features = self.in_rule.at(width), self.out_rule.at(width)
         weight, bias = self.slice(in_features, out_features)
         plain = nn.Linear(in_features, out_features, bias=bias is not None, device="meta")

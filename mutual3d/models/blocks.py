@@ -4,11 +4,12 @@ Names of children are PySlowFast's, so that its checkpoints load: `pathway0_res1
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 import torch.nn as nn
 
-from mutual3d.layers import NormPairs, PairedSequential, SlimmableBatchNorm3d, SlimmableConv3d
+from mutual3d.layers import Channels, NormPairs, PairedSequential, SlimmableBatchNorm3d, SlimmableConv3d
 
 
 class PathwayStage(nn.Module):
@@ -17,14 +18,14 @@ class PathwayStage(nn.Module):
     pathways: for each pathway a dict of modules, run in order and registered as `pathway{i}_{name}`.
     """
 
-    def __init__(self, pathways):
+    def __init__(self, pathways: Sequence[Mapping[str, nn.Module]]) -> None:
         super().__init__()
         self.names = [[f"pathway{i}_{name}" for name in modules] for i, modules in enumerate(pathways)]
         for names, modules in zip(self.names, pathways):
             for name, module in zip(names, modules.values()):
                 self.add_module(name, module)
 
-    def forward(self, pathways):
+    def forward(self, pathways: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [self._run(names, x) for names, x in zip(self.names, pathways)]
 
     def _run(self, names, x):
@@ -36,7 +37,7 @@ class PathwayStage(nn.Module):
 class ResidualBlock(NormPairs):
     """relu(shortcut(x) + branch2(x)); the shortcut is `branch1`, `branch1_bn` where shapes change, else x itself."""
 
-    def __init__(self, branch2, in_channels, out_channels, stride=1):
+    def __init__(self, branch2: nn.Sequential, in_channels: Channels, out_channels: Channels, stride: int = 1) -> None:
         super().__init__()
         self.has_projection = in_channels.full != out_channels.full or stride != 1
         if self.has_projection:
@@ -46,12 +47,19 @@ class ResidualBlock(NormPairs):
         self.branch2 = branch2
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = self.branch1_bn(self.branch1(x)) if self.has_projection else x
         return self.relu(shortcut + self.branch2(x))
 
 
-def conv3d(in_channels, out_channels, kernel_size, stride=1, dilation=(1, 1, 1), groups=1):
+def conv3d(
+    in_channels: Channels,
+    out_channels: Channels,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    dilation: Sequence[int] = (1, 1, 1),
+    groups: int = 1,
+) -> SlimmableConv3d:
     """A slimmable 3D convolution without bias, padded to keep sizes at stride 1 (odd kernels)."""
     kernel_size = (kernel_size,) * 3 if isinstance(kernel_size, int) else tuple(kernel_size)
     padding = tuple(size // 2 * gap for size, gap in zip(kernel_size, dilation))
@@ -64,7 +72,7 @@ def chain(norm_pairs: Iterable[tuple[str, str]] = (), **parts: nn.Module | None)
     return PairedSequential(present, norm_pairs=norm_pairs)
 
 
-def initialize(network, *, fc_std=0.01, zero_init_final_bn=False):
+def initialize(network: nn.Module, *, fc_std: float = 0.01, zero_init_final_bn: bool = False) -> None:
     """MSRA fan-out for convolutions, N(0, fc_std) for linears, 0 for biases; if asked, 0 for each branch's last norm."""
     for module in network.modules():
         if isinstance(module, nn.modules.conv._ConvNd):

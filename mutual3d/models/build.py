@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
+from fvcore.common.config import CfgNode
 from fvcore.common.registry import Registry
 
 from mutual3d.sampling import SearchSpace
@@ -26,7 +27,7 @@ MODEL_REGISTRY.__doc__ = "Functions from a config to the name and the arguments 
 _TAKE_IMAGES = set()
 
 
-def takes_images(function):
+def takes_images(function: Callable[[CfgNode], dict]) -> Callable[[CfgNode], dict]:
     """Register, beside MODEL_REGISTRY, that the network of this function takes images."""
     _TAKE_IMAGES.add(function.__name__)
     return function
@@ -126,7 +127,7 @@ def _plain_space(space):
     }
 
 
-def build_model(cfg):
+def build_model(cfg: CfgNode) -> AdaptiveNetwork:
     """The network that a config describes (`MODEL.MODEL_NAME`), as PySlowFast's users know it. Checks the config."""
     mistakes = [text for _, text in check_network(cfg.check())]
     if mistakes:
@@ -134,7 +135,7 @@ def build_model(cfg):
     return create_model(**model_arguments(cfg))
 
 
-def model_arguments(cfg):
+def model_arguments(cfg: CfgNode) -> dict:
     """Arguments of `create_model` for a config: plain values that a checkpoint can carry."""
     name = cfg.MODEL.MODEL_NAME
     unknown = unknown_word("MODEL.MODEL_NAME", name, (key for key, _ in MODEL_REGISTRY))
@@ -144,7 +145,7 @@ def model_arguments(cfg):
     return {**MODEL_REGISTRY.get(name)(cfg), "batchnorm": batchnorm, "own_statistics": own_statistics(cfg)}
 
 
-def check_network(cfg) -> Iterator[tuple[tuple[str, ...], str]]:
+def check_network(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
     """(keys, sentence) of whatever no network can be built of."""
     unknown = [
         ("MODEL.MODEL_NAME", unknown_word("MODEL.MODEL_NAME", cfg.MODEL.MODEL_NAME, (key for key, _ in MODEL_REGISTRY))),
@@ -208,7 +209,7 @@ def _check_norms(cfg):
         )
 
 
-def own_statistics(cfg):
+def own_statistics(cfg: CfgNode) -> str:
     """Whose running statistics a run keeps: of what runs in every step with norms that nothing else uses."""
     always = {"private_width": "each_width", "private_size": "each_size"}.get(cfg.MUTUAL.BATCHNORM)
     if not cfg.MUTUAL.ENABLE:
@@ -218,7 +219,7 @@ def own_statistics(cfg):
     return "largest" if cfg.MUTUAL.LARGEST or {"each_width", "each_size"} & set(cfg.MUTUAL.SUBNETS) else "none"
 
 
-def search_space(cfg):
+def search_space(cfg: CfgNode) -> dict:
     """The config's SearchSpace as plain values; a static network's has one configuration."""
     frames = adaptive_frames(cfg)
     if not cfg.MUTUAL.ENABLE:
@@ -232,7 +233,7 @@ def search_space(cfg):
     }
 
 
-def adaptive_frames(cfg):
+def adaptive_frames(cfg: CfgNode) -> int:
     """Frames of the pathway that has configurations: the clip's, or SlowFast's Slow ones."""
     if cfg.MODEL.MODEL_NAME != "SlowFast":
         return cfg.DATA.NUM_FRAMES
@@ -243,14 +244,14 @@ def adaptive_frames(cfg):
 
 
 @MODEL_REGISTRY.register()
-def ResNet(cfg):
+def ResNet(cfg: CfgNode) -> dict:
     if cfg.MODEL.ARCH != "slow":
         raise ValueError(f"MODEL.ARCH is '{cfg.MODEL.ARCH}': mutual3d's ResNet is slow")
     return {"name": "slow", **_resnet_arguments(cfg, pathways=1)}
 
 
 @MODEL_REGISTRY.register()
-def SlowFast(cfg):
+def SlowFast(cfg: CfgNode) -> dict:
     if cfg.MODEL.ARCH != "slowfast":
         raise ValueError(f"MODEL.ARCH is '{cfg.MODEL.ARCH}': mutual3d's SlowFast is slowfast")
     return {
@@ -295,7 +296,7 @@ def _of_all_pathways(cfg, key, pathways):
 
 
 @MODEL_REGISTRY.register()
-def X3D(cfg):
+def X3D(cfg: CfgNode) -> dict:
     # RESNET.SPATIAL_STRIDES is a ResNet's by default: 1, 2, 2, 2. X3D has no max-pool, and its first stage always strides.
     strides = [2, *_of_all_pathways(cfg, "SPATIAL_STRIDES", pathways=1)[1:]]
     return {
@@ -319,25 +320,25 @@ def X3D(cfg):
 
 @MODEL_REGISTRY.register()
 @takes_images
-def MobileNetV1(cfg):
+def MobileNetV1(cfg: CfgNode) -> dict:
     return {"name": "mobilenet_v1", **_imagenet_arguments(cfg)}
 
 
 @MODEL_REGISTRY.register()
 @takes_images
-def MobileNetV2(cfg):
+def MobileNetV2(cfg: CfgNode) -> dict:
     return {"name": "mobilenet_v2", **_imagenet_arguments(cfg)}
 
 
 @MODEL_REGISTRY.register()
 @takes_images
-def MobileNetV3(cfg):
+def MobileNetV3(cfg: CfgNode) -> dict:
     return {"name": "mobilenet_v3", **_imagenet_arguments(cfg)}
 
 
 @MODEL_REGISTRY.register()
 @takes_images
-def ImageResNet(cfg):
+def ImageResNet(cfg: CfgNode) -> dict:
     return {
         "name": "resnet2d",
         **_imagenet_arguments(cfg),
@@ -349,7 +350,7 @@ def ImageResNet(cfg):
 
 @MODEL_REGISTRY.register()
 @takes_images
-def WideResNet(cfg):
+def WideResNet(cfg: CfgNode) -> dict:
     return {
         "name": "wide_resnet",
         **_image_arguments(cfg),

@@ -1,10 +1,12 @@
 """Heads of the video networks: from the last features of all pathways to logits of clips, or of boxes in them."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn as nn
 from torchvision.ops import RoIAlign
 
-from mutual3d.layers import FixedChannels, NormPairs, SlimmableBatchNorm3d, SlimmableLinear
+from mutual3d.layers import Channels, FixedChannels, NormPairs, SlimmableBatchNorm3d, SlimmableLinear
 
 from .blocks import conv3d
 
@@ -17,13 +19,13 @@ class BoxPool(nn.Module):
     stride (142 pixels give 9 cells), and pathways of different sizes look at the same place.
     """
 
-    def __init__(self, resolution=7, aligned=True):
+    def __init__(self, resolution: int = 7, aligned: bool = True) -> None:
         super().__init__()
         if resolution < 1:
             raise ValueError(f"DETECTION.ROI_XFORM_RESOLUTION is {resolution}: boxes are pooled to a grid of 1 or more")
         self.align = RoIAlign(resolution, spatial_scale=1.0, sampling_ratio=-1, aligned=aligned)
 
-    def forward(self, x_BCTHW, boxes_N5):
+    def forward(self, x_BCTHW: torch.Tensor, boxes_N5: torch.Tensor) -> torch.Tensor:
         # RoIAlign has no bf16 kernel, and half precision cannot tell neighbouring places apart.
         dtype = torch.promote_types(x_BCTHW.dtype, torch.float32)
         features = x_BCTHW.mean(2, dtype=dtype)
@@ -33,7 +35,7 @@ class BoxPool(nn.Module):
         return grids.amax((2, 3))[:, :, None, None, None].to(x_BCTHW.dtype)
 
 
-def make_pool(detection):
+def make_pool(detection: dict | None) -> nn.Module:
     """The pool of a head. detection: None for the mean of a whole clip, or a dict of BoxPool's arguments."""
     return nn.AdaptiveAvgPool3d(1) if detection is None else BoxPool(**detection)
 
@@ -44,14 +46,14 @@ class ResNetHead(nn.Module):
     The logits are B, K of the clips; with `detection` (see `make_pool`), N, K of the boxes N, 5 given beside the pathways.
     """
 
-    def __init__(self, in_channels, num_classes, dropout_rate, detection=None):
+    def __init__(self, in_channels: Channels, num_classes: int, dropout_rate: float, detection: dict | None = None) -> None:
         super().__init__()
         self.pool = make_pool(detection)
         self.takes_boxes = detection is not None
         self.dropout = nn.Dropout(dropout_rate)
         self.projection = SlimmableLinear(in_channels, num_classes)
 
-    def forward(self, pathways, *boxes_N5):
+    def forward(self, pathways: Sequence[torch.Tensor], *boxes_N5: torch.Tensor) -> torch.Tensor:
         pooled = torch.cat([self.pool(x, *boxes_N5) for x in pathways], 1).flatten(1)
         return self.projection(self.dropout(pooled))
 
@@ -65,7 +67,15 @@ class X3DHead(NormPairs):
 
     norm_pairs = (("conv_5", "conv_5_bn"),)
 
-    def __init__(self, in_channels, inner_channels, features, num_classes, dropout_rate, detection=None):
+    def __init__(
+        self,
+        in_channels: Channels,
+        inner_channels: Channels,
+        features: int,
+        num_classes: int,
+        dropout_rate: float,
+        detection: dict | None = None,
+    ) -> None:
         super().__init__()
         self.conv_5 = conv3d(in_channels, inner_channels, 1)
         self.conv_5_bn = SlimmableBatchNorm3d(inner_channels)
@@ -76,7 +86,7 @@ class X3DHead(NormPairs):
         self.dropout = nn.Dropout(dropout_rate)
         self.projection = SlimmableLinear(features, num_classes)
 
-    def forward(self, pathways, *boxes_N5):
+    def forward(self, pathways: Sequence[torch.Tensor], *boxes_N5: torch.Tensor) -> torch.Tensor:
         (x,) = pathways
         x = self.pool(self.relu(self.conv_5_bn(self.conv_5(x))), *boxes_N5)
         x = self.relu(self.lin_5(x)).flatten(1)

@@ -1,12 +1,12 @@
 """Networks of images (paper, 3 and 6.1): an adaptive network of one frame, and the parts that its backbones share."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn as nn
 
-from mutual3d.layers import PairedSequential, ScaledChannels, SlimmableBatchNorm2d, SlimmableConv2d
+from mutual3d.layers import Channels, PairedSequential, ScaledChannels, SlimmableBatchNorm2d, SlimmableConv2d
 from mutual3d.sampling import Configuration, SearchSpace, fit_clips
 
 from .adaptive import AdaptiveNetwork
@@ -44,17 +44,28 @@ class AdaptiveImageNetwork(AdaptiveNetwork):
             yield configuration, fitted.squeeze(2)
 
 
-def scaled_channels(space):
+def scaled_channels(space: SearchSpace) -> Callable[..., ScaledChannels]:
     """Function of a channel count at width 1.0 (and `layer`) -> ScaledChannels with the space's divisor and widths."""
     return functools.partial(ScaledChannels, divisor=space.divisor, max_width=space.width_range[1])
 
 
-def conv2d(in_channels, out_channels, kernel_size=1, stride=1, groups=1):
+def conv2d(
+    in_channels: Channels, out_channels: Channels, kernel_size: int = 1, stride: int = 1, groups: int = 1
+) -> SlimmableConv2d:
     """A slimmable 2D convolution without bias, padded to keep sizes at stride 1 (odd kernels)."""
     return SlimmableConv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
 
 
-def conv_norm(in_channels, out_channels, kernel_size=1, stride=1, *, depthwise=False, activation=None, **norm):
+def conv_norm(
+    in_channels: Channels,
+    out_channels: Channels,
+    kernel_size: int = 1,
+    stride: int = 1,
+    *,
+    depthwise: bool = False,
+    activation: Callable[[], nn.Module] | None = None,
+    **norm,
+) -> PairedSequential:
     """Convolution, norm and, if given, activation (a function that makes one): children 0, 1, 2, as in torchvision.
 
     norm: what the norm has beside its channels.
@@ -64,12 +75,12 @@ def conv_norm(in_channels, out_channels, kernel_size=1, stride=1, *, depthwise=F
     return PairedSequential(*parts, *([activation()] if activation else []), norm_pairs=[("0", "1")])
 
 
-def global_pool():
+def global_pool() -> nn.Sequential:
     """B, C, H, W -> mean B, C, at every size."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
 
 
-def gentle_strides(strides, small_images):
+def gentle_strides(strides: Sequence[int], small_images: bool) -> list[int]:
     """The strides, or, for small images (CIFAR's 32 pixels), the same without the first two halvings."""
     halvings = [i for i, stride in enumerate(strides) if stride == 2]
     return [1 if small_images and i in halvings[:2] else stride for i, stride in enumerate(strides)]

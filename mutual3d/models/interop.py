@@ -5,9 +5,11 @@ names brings a checkpoint here, so that both directions cannot disagree. Nothing
 conversion comes with a Report, and what fits only in part is refused.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,7 +169,7 @@ class Report:
         return {"used": used, "skipped": self.skipped, "reshaped": self.reshaped, "missing": self.missing}
 
 
-def key_map(own, format_name, architecture):
+def key_map(own: Mapping[str, torch.Tensor], format_name: str, architecture: str) -> dict[str, str | None]:
     """{own key: its name in the format, None where the format has no such entry}, a bijection of the named ones.
 
     own: state dict, or any mapping of all keys of a network to tensors. Raises ValueError for an unknown format or an
@@ -219,12 +221,19 @@ def _norms_without_counterpart(own, format_name, architecture):
 # ---- From another project --------------------------------------------------------------------------------------------
 
 
-def read_source(path, source_format):
+def read_source(path: str | os.PathLike, source_format: str) -> Any:
     """The content of a checkpoint file of that format, without executing anything in it; ValueError as its readers."""
     return load_arrays(path) if source_format == "caffe2" else load_tensors(path)
 
 
-def convert_state(state, source_format, model_or_arguments, *, reset_head=False, source="checkpoint"):
+def convert_state(
+    state: Mapping,
+    source_format: str,
+    model_or_arguments: nn.Module | Mapping,
+    *,
+    reset_head: bool = False,
+    source: str | os.PathLike = "checkpoint",
+) -> tuple[dict[str, torch.Tensor], Report]:
     """(state dict that loads into the network, Report) of another project's weights.
 
     state: {name: tensor or array}, or a checkpoint's content that holds it (`model_state`, `state_dict`, `blobs`).
@@ -376,7 +385,9 @@ def _filler(key, like):
 # ---- To another project ----------------------------------------------------------------------------------------------
 
 
-def export_state(state, target_format, architecture):
+def export_state(
+    state: Mapping[str, torch.Tensor], target_format: str, architecture: str
+) -> tuple[dict[str, torch.Tensor], Report]:
     """(state dict under the other project's names, Report) of a full-width network's state dict.
 
     architecture: slow, slowfast or x3d. A norm that the other project lacks (PyTorchVideo's X3D) is folded into the

@@ -7,10 +7,12 @@ v1: Howard et al., arXiv:1704.04861. v2: Sandler et al., CVPR 2018. v3: Howard e
 import functools
 from typing import NamedTuple
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from mutual3d.layers import (
+    Channels,
     ExpandedChannels,
     FixedChannels,
     PairedSequential,
@@ -19,6 +21,8 @@ from mutual3d.layers import (
     SqueezedChannels,
     SqueezeExcite,
 )
+
+from mutual3d.sampling import SearchSpace
 
 from .blocks import initialize
 from .images import AdaptiveImageNetwork, conv2d, conv_norm, gentle_strides, global_pool, scaled_channels
@@ -34,13 +38,20 @@ hardswish = functools.partial(nn.Hardswish, inplace=True)
 V1_LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
 
-def separable(in_channels, out_channels, stride):
+def separable(in_channels: Channels, out_channels: Channels, stride: int) -> nn.Sequential:
     """Depthwise 3x3 (stride), norm, ReLU, 1x1, norm, ReLU."""
     depthwise = conv_norm(in_channels, in_channels, 3, stride, depthwise=True, activation=relu)
     return nn.Sequential(depthwise, conv_norm(in_channels, out_channels, activation=relu))
 
 
-def build_mobilenet_v1(*, space, num_classes, dropout_rate=0.0, fc_init_std=0.01, small_images=False):
+def build_mobilenet_v1(
+    *,
+    space: SearchSpace,
+    num_classes: int,
+    dropout_rate: float = 0.0,
+    fc_init_std: float = 0.01,
+    small_images: bool = False,
+) -> AdaptiveImageNetwork:
     """An adaptive MobileNet v1; `small_images` leaves out the first two halvings."""
     scaled = scaled_channels(space)
     strides = gentle_strides([2, *(stride for _, stride in V1_LAYERS)], small_images)
@@ -61,17 +72,19 @@ V2_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96,
 class InvertedResidual(nn.Module):
     """x -> branch(x), plus x where nothing changes its shape. name: what torchvision calls the branch."""
 
-    def __init__(self, name, branch, in_channels, out_channels, stride):
+    def __init__(
+        self, name: str, branch: nn.Sequential, in_channels: Channels, out_channels: Channels, stride: int
+    ) -> None:
         super().__init__()
         self.name, self.has_shortcut = name, stride == 1 and in_channels == out_channels
         self.add_module(name, branch)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = getattr(self, self.name)(x)
         return x + y if self.has_shortcut else y
 
 
-def v2_block(in_channels, out_channels, expansion, stride):
+def v2_block(in_channels: Channels, out_channels: Channels, expansion: int, stride: int) -> InvertedResidual:
     """1x1 to `expansion` times the inputs, depthwise 3x3 (stride), 1x1 without activation; a norm follows each."""
     inner = ExpandedChannels(in_channels, expansion)
     expand = [] if expansion == 1 else [conv_norm(in_channels, inner, activation=relu6)]
@@ -81,7 +94,14 @@ def v2_block(in_channels, out_channels, expansion, stride):
     return InvertedResidual("conv", branch, in_channels, out_channels, stride)
 
 
-def build_mobilenet_v2(*, space, num_classes, dropout_rate=0.2, fc_init_std=0.01, small_images=False):
+def build_mobilenet_v2(
+    *,
+    space: SearchSpace,
+    num_classes: int,
+    dropout_rate: float = 0.2,
+    fc_init_std: float = 0.01,
+    small_images: bool = False,
+) -> AdaptiveImageNetwork:
     """An adaptive MobileNet v2; `small_images` leaves out the first two halvings."""
     scaled = scaled_channels(space)
     stem_stride, *strides = gentle_strides([2, *(stride for *_, stride in V2_STAGES)], small_images)
@@ -139,12 +159,14 @@ v3_conv_norm = functools.partial(conv_norm, **V3_NORM)
 class HardSqueezeExcite(SqueezeExcite):
     """Squeeze-excite with a piecewise linear gate in the place of the sigmoid."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         pooled = x.mean(self.pooled_dimensions, keepdim=True)
         return x * F.hardsigmoid(self.fc2(F.relu(self.fc1(pooled))))
 
 
-def v3_block(in_channels, inner, out_channels, block, stride):
+def v3_block(
+    in_channels: Channels, inner: Channels, out_channels: Channels, block: V3Block, stride: int
+) -> InvertedResidual:
     """1x1, depthwise kxk (stride), squeeze-excite with a quarter of the channels, 1x1 without activation."""
     expand = [] if inner == in_channels else [v3_conv_norm(in_channels, inner, activation=block.activation)]
     depthwise = v3_conv_norm(inner, inner, block.kernel, stride, depthwise=True, activation=block.activation)
@@ -153,7 +175,14 @@ def v3_block(in_channels, inner, out_channels, block, stride):
     return InvertedResidual("block", branch, in_channels, out_channels, stride)
 
 
-def build_mobilenet_v3(*, space, num_classes, dropout_rate=0.2, fc_init_std=0.01, small_images=False):
+def build_mobilenet_v3(
+    *,
+    space: SearchSpace,
+    num_classes: int,
+    dropout_rate: float = 0.2,
+    fc_init_std: float = 0.01,
+    small_images: bool = False,
+) -> AdaptiveImageNetwork:
     """An adaptive MobileNet v3-Large; `small_images` leaves out the first two halvings.
 
     The hidden width of each squeeze-excite is a quarter of its block's at every width (paper, 6.1).

@@ -1,8 +1,12 @@
 """ResNets of images (He et al., CVPR 2016) with slimmable layers; children named as in torchvision."""
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn as nn
 
-from mutual3d.layers import ExpandedChannels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
+from mutual3d.layers import Channels, ExpandedChannels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
+from mutual3d.sampling import SearchSpace
 
 from .blocks import initialize
 from .images import AdaptiveImageNetwork, conv2d, conv_norm, gentle_strides, global_pool, scaled_channels
@@ -17,7 +21,9 @@ class ImageResidualBlock(NormPairs):
     The shortcut is `downsample` (1x1, norm) where shapes change, else x itself.
     """
 
-    def __init__(self, convolutions, in_channels, out_channels, stride):
+    def __init__(
+        self, convolutions: Sequence[nn.Module], in_channels: Channels, out_channels: Channels, stride: int
+    ) -> None:
         super().__init__()
         self.depth = len(convolutions)
         for i, convolution in enumerate(convolutions, start=1):
@@ -28,7 +34,7 @@ class ImageResidualBlock(NormPairs):
         is_same = stride == 1 and in_channels == out_channels
         self.downsample = None if is_same else conv_norm(in_channels, out_channels, stride=stride)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         for i in range(1, self.depth):
             x = self.relu(self._convolve(i, x))
@@ -37,24 +43,26 @@ class ImageResidualBlock(NormPairs):
     def _convolve(self, i, x):
         return getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x))
 
-    def start_at_zero(self):
+    def start_at_zero(self) -> None:
         """Make the block its shortcut, until training changes it (Goyal et al., arXiv:1706.02677)."""
         nn.init.zeros_(getattr(self, f"bn{self.depth}").weight)
 
 
-def basic_block(in_channels, inner, out_channels, stride):
+def basic_block(in_channels: Channels, inner: Channels, out_channels: Channels, stride: int) -> ImageResidualBlock:
     """3x3 (stride), 3x3."""
     convolutions = [conv2d(in_channels, inner, 3, stride), conv2d(inner, out_channels, 3)]
     return ImageResidualBlock(convolutions, in_channels, out_channels, stride)
 
 
-def bottleneck(in_channels, inner, out_channels, stride):
+def bottleneck(in_channels: Channels, inner: Channels, out_channels: Channels, stride: int) -> ImageResidualBlock:
     """1x1, 3x3 (stride), 1x1."""
     convolutions = [conv2d(in_channels, inner), conv2d(inner, inner, 3, stride), conv2d(inner, out_channels)]
     return ImageResidualBlock(convolutions, in_channels, out_channels, stride)
 
 
-def resnet2d_stages(inputs, channels, depths, expansion, strides):
+def resnet2d_stages(
+    inputs: Channels, channels: Sequence[Channels], depths: Sequence[int], expansion: int, strides: Sequence[int]
+) -> dict[str, nn.Sequential]:
     """{layer1: blocks, ...}; the first block of a stage takes the stage's inputs and stride."""
     make_block, stages = basic_block if expansion == 1 else bottleneck, {}
     for i, (outputs, depth, stride) in enumerate(zip(channels, depths, strides), start=1):
@@ -72,15 +80,15 @@ def _inside(outputs, expansion):
 
 def build_resnet2d(
     *,
-    space,
-    num_classes,
-    depth=50,
-    width_per_group=64,
-    dropout_rate=0.0,
-    fc_init_std=0.01,
-    zero_init_final_bn=False,
-    small_images=False,
-):
+    space: SearchSpace,
+    num_classes: int,
+    depth: int = 50,
+    width_per_group: int = 64,
+    dropout_rate: float = 0.0,
+    fc_init_std: float = 0.01,
+    zero_init_final_bn: bool = False,
+    small_images: bool = False,
+) -> AdaptiveImageNetwork:
     """An adaptive ResNet of images, of 18, 34, 50 or 101 layers; the stride of a bottleneck is its 3x3 convolution's.
 
     The stem is as wide as the inside of the first stage. small_images: a stem of 3x3 without stride and pooling. Raises

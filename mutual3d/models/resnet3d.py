@@ -1,20 +1,23 @@
 """Slow and SlowFast (Feichtenhofer et al., ICCV 2019) with slimmable layers; children named as in PySlowFast."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+import torch
 import torch.nn as nn
 
 from mutual3d.layers import (
     AdaptiveFusion,
+    Channels,
     ExpandedChannels,
     FixedChannels,
     JoinedChannels,
+    PairedSequential,
     ScaledChannels,
     SlimmableBatchNorm3d,
 )
-from mutual3d.sampling import shrink_clip, temporal_indices
+from mutual3d.sampling import SearchSpace, shrink_clip, temporal_indices
 
 from .adaptive import AdaptiveNetwork
 from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
@@ -26,7 +29,7 @@ SLOW_KERNELS = (1, 1, 1, 3, 3)
 FAST_KERNELS = (5, 3, 3, 3, 3)
 
 
-def resnet_stem(out_channels, temporal_kernel):
+def resnet_stem(out_channels: Channels, temporal_kernel: int) -> PairedSequential:
     """kx7x7 convolution with stride 2 in space, norm, ReLU, 1x3x3 max-pool with stride 2 in space."""
     return chain(
         norm_pairs=[("conv", "bn")],
@@ -37,7 +40,9 @@ def resnet_stem(out_channels, temporal_kernel):
     )
 
 
-def bottleneck(in_channels, out_channels, temporal_kernel, stride, dilation):
+def bottleneck(
+    in_channels: Channels, out_channels: Channels, temporal_kernel: int, stride: int, dilation: int
+) -> ResidualBlock:
     """kx1x1 -> 1x3x3 (stride, dilation) -> 1x1x1, a quarter of the channels inside, each followed by a norm."""
     inner = ExpandedChannels(out_channels, 1 / 4)
     branch2 = chain(
@@ -54,7 +59,15 @@ def bottleneck(in_channels, out_channels, temporal_kernel, stride, dilation):
     return ResidualBlock(branch2, in_channels, out_channels, stride)
 
 
-def resnet_stage(in_channels, out_channels, depth, temporal_kernel, temporal_blocks, stride, dilation):
+def resnet_stage(
+    in_channels: Channels,
+    out_channels: Channels,
+    depth: int,
+    temporal_kernel: int,
+    temporal_blocks: int,
+    stride: int,
+    dilation: int,
+) -> dict[str, ResidualBlock]:
     """{name: block}; the first takes channels and stride, the first `temporal_blocks` the temporal kernel, others 1."""
     blocks = {}
     for i in range(depth):
@@ -83,7 +96,9 @@ class ResNetShape:
             raise ValueError(f"RESNET.DEPTH is {self.depth}: choose among {', '.join(map(str, STAGE_DEPTHS))}")
         check_stages(self.strides, self.dilations)
 
-    def stage(self, i, in_channels, out_channels, kernels):
+    def stage(
+        self, i: int, in_channels: Channels, out_channels: Channels, kernels: Sequence[int]
+    ) -> dict[str, ResidualBlock]:
         """{name: block} of res2 (i = 0) to res5 (i = 3). kernels: temporal ones of the pathway, the stem's first."""
         blocks, temporal_blocks = STAGE_DEPTHS[self.depth][i], self.temporal_blocks[i]
         options = blocks, kernels[i + 1], temporal_blocks, self.strides[i], self.dilations[i]
@@ -99,22 +114,23 @@ def read_shape(arguments: Mapping) -> ResNetShape:
     return ResNetShape(**arguments)
 
 
-def check_stages(strides, dilations):
+def check_stages(strides: Sequence[int], dilations: Sequence[int]) -> None:
     """Raises ValueError unless both give the four stages values of 1 or more."""
     for key, values in (("SPATIAL_STRIDES", strides), ("SPATIAL_DILATIONS", dilations)):
         if len(values) != 4 or min(values) < 1:
             raise ValueError(f"RESNET.{key} are {list(values)} for the stages res2 to res5: give four numbers, 1 or more")
 
 
-def slow_channels(space, width_per_group):
+def slow_channels(space: SearchSpace, width_per_group: int) -> tuple[Channels, list[ScaledChannels]]:
     """(stem, [res2, res3, res4, res5]) of the adaptive pathway; the stem is as wide as the inside of res2."""
     stages = [ScaledChannels(4 * width_per_group * 2**i, space.divisor, space.width_range[1]) for i in range(4)]
     return ExpandedChannels(stages[0], 1 / 4), stages
 
 
 def build_slow(
-    *, space, num_classes, dropout_rate=0.5, fc_init_std=0.01, zero_init_final_bn=True, detection=None, **shape
-):
+    *, space: SearchSpace, num_classes: int, dropout_rate: float = 0.5, fc_init_std: float = 0.01,
+    zero_init_final_bn: bool = True, detection: dict | None = None, **shape,
+) -> AdaptiveNetwork:  # fmt: skip
     """An adaptive Slow network: one pathway, no stride in time.
 
     detection: None, or arguments of BoxPool: the network then classifies boxes. Other arguments are of ResNetShape.
@@ -130,9 +146,11 @@ def build_slow(
 
 
 def build_slowfast(
-    *, space, num_classes, alpha=8, beta_inv=8, fusion_ratio=2, fusion_kernel=5,
-    dropout_rate=0.5, fc_init_std=0.01, zero_init_final_bn=True, detection=None, **shape,
-):  # fmt: skip
+    *, space: SearchSpace, num_classes: int, alpha: int = 8, beta_inv: int = 8, fusion_ratio: int = 2,
+    fusion_kernel: int = 5,
+    dropout_rate: float = 0.5, fc_init_std: float = 0.01, zero_init_final_bn: bool = True,
+    detection: dict | None = None, **shape,
+) -> AdaptiveNetwork:  # fmt: skip
     """An adaptive SlowFast network: only the Slow pathway has configurations, the Fast one always runs whole.
 
     Takes [slow B, 3, t, s, s; fast B, 3, alpha T, S, S], which `fit_clip` makes of one clip at the Fast rate. The
@@ -160,7 +178,7 @@ def build_slowfast(
     return _finished(network, fc_init_std, zero_init_final_bn)
 
 
-def fast_channels(slow, beta_inv):
+def fast_channels(slow: Sequence[Channels], beta_inv: int) -> list[FixedChannels]:
     """Channels of the Fast pathway: a share 1 / beta_inv of the whole Slow one's, at every width."""
     least = min(channels.at(1.0) for channels in slow)
     if not 1 <= beta_inv <= least:
@@ -171,7 +189,7 @@ def fast_channels(slow, beta_inv):
     return [FixedChannels(channels.at(1.0) // beta_inv) for channels in slow]
 
 
-def slow_and_fast(clip_BCTHW, alpha):
+def slow_and_fast(clip_BCTHW: torch.Tensor, alpha: int) -> list[torch.Tensor]:
     """[Slow, Fast] of a clip at the Fast rate: every alpha-th frame, spread from the first to the last, and all."""
     frames = clip_BCTHW.shape[2]
     if frames % alpha:

@@ -1,8 +1,10 @@
 """Wide ResNets for images of about 32 pixels (Zagoruyko and Komodakis, BMVC 2016) with slimmable layers."""
 
+import torch
 import torch.nn as nn
 
-from mutual3d.layers import FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
+from mutual3d.layers import Channels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
+from mutual3d.sampling import SearchSpace
 
 from .blocks import initialize
 from .images import AdaptiveImageNetwork, conv2d, global_pool, scaled_channels
@@ -17,7 +19,7 @@ class PreactivationBlock(NormPairs):
 
     norm_pairs = (("conv1", "bn2"),)
 
-    def __init__(self, in_channels, out_channels, stride, dropout_rate):
+    def __init__(self, in_channels: Channels, out_channels: Channels, stride: int, dropout_rate: float) -> None:
         super().__init__()
         self.bn1 = SlimmableBatchNorm2d(in_channels)
         self.conv1 = conv2d(in_channels, out_channels, 3, stride)
@@ -28,13 +30,21 @@ class PreactivationBlock(NormPairs):
         self.shortcut = None if is_same else conv2d(in_channels, out_channels, stride=stride)
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         inputs = self.relu(self.bn1(x))
         y = self.dropout(self.relu(self.bn2(self.conv1(inputs))))
         return self.conv2(y) + (x if self.shortcut is None else self.shortcut(inputs))
 
 
-def build_wide_resnet(*, space, num_classes, depth=28, widen_factor=10, dropout_rate=0.0, fc_init_std=0.01):
+def build_wide_resnet(
+    *,
+    space: SearchSpace,
+    num_classes: int,
+    depth: int = 28,
+    widen_factor: int = 10,
+    dropout_rate: float = 0.0,
+    fc_init_std: float = 0.01,
+) -> AdaptiveImageNetwork:
     """An adaptive Wide ResNet: three stages of (depth - 4) / 6 blocks, `widen_factor` times 16, 32 and 64 channels.
 
     dropout_rate: inside the blocks. Raises ValueError for a depth that does not divide so.

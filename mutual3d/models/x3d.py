@@ -1,18 +1,22 @@
 """X3D (Feichtenhofer, CVPR 2020) with slimmable layers; children named as in PySlowFast."""
 
 import math
+from collections.abc import Sequence
 
 import torch.nn as nn
 
 from mutual3d.layers import (
+    Channels,
     ExpandedChannels,
     FixedChannels,
+    PairedSequential,
     ScaledChannels,
     SlimmableBatchNorm3d,
     SqueezedChannels,
     SqueezeExcite,
     make_divisible,
 )
+from mutual3d.sampling import SearchSpace
 
 from .adaptive import AdaptiveNetwork
 from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
@@ -22,7 +26,7 @@ from .resnet3d import check_stages
 BASE_DEPTHS = (1, 2, 5, 3)
 
 
-def x3d_stem(out_channels):
+def x3d_stem(out_channels: Channels) -> PairedSequential:
     """Spatial 1x3x3 with stride 2, then depthwise in time 5x1x1, norm, ReLU."""
     return chain(
         norm_pairs=[("conv", "bn")],
@@ -33,7 +37,9 @@ def x3d_stem(out_channels):
     )
 
 
-def x3d_block(in_channels, out_channels, bottleneck_factor, stride, dilation, with_se):
+def x3d_block(
+    in_channels: Channels, out_channels: Channels, bottleneck_factor: float, stride: int, dilation: int, with_se: bool
+) -> ResidualBlock:
     """1x1x1 -> depthwise 3x3x3 (stride, dilation) -> squeeze-excite -> Swish -> 1x1x1, each followed by a norm."""
     inner = ExpandedChannels(out_channels, bottleneck_factor)
     branch2 = chain(
@@ -51,7 +57,9 @@ def x3d_block(in_channels, out_channels, bottleneck_factor, stride, dilation, wi
     return ResidualBlock(branch2, in_channels, out_channels, stride)
 
 
-def x3d_stage(in_channels, out_channels, depth, bottleneck_factor, stride, dilation):
+def x3d_stage(
+    in_channels: Channels, out_channels: Channels, depth: int, bottleneck_factor: float, stride: int, dilation: int
+) -> PathwayStage:
     """`depth` blocks; the first has the stride in space, every other one (0, 2, 4, ...) squeeze-excite."""
     blocks = {}
     for i in range(depth):
@@ -60,7 +68,7 @@ def x3d_stage(in_channels, out_channels, depth, bottleneck_factor, stride, dilat
     return PathwayStage([blocks])
 
 
-def stage_channels(dim_c1, width_factor, scale_res2):
+def stage_channels(dim_c1: int, width_factor: float, scale_res2: bool) -> list[int]:
     """Channels of the stem and of the four stages at width 1.0."""
     res2 = make_divisible(dim_c1 * 2) if scale_res2 else dim_c1
     bases = [res2, make_divisible(res2 * 2)]
@@ -70,21 +78,21 @@ def stage_channels(dim_c1, width_factor, scale_res2):
 
 def build_x3d(
     *,
-    space,
-    num_classes,
-    width_factor=2.0,
-    depth_factor=2.2,
-    bottleneck_factor=2.25,
-    dim_c1=12,
-    dim_c5=2048,
-    scale_res2=False,
-    strides=(2, 2, 2, 2),
-    dilations=(1, 1, 1, 1),
-    dropout_rate=0.5,
-    fc_init_std=0.01,
-    zero_init_final_bn=True,
-    detection=None,
-):
+    space: SearchSpace,
+    num_classes: int,
+    width_factor: float = 2.0,
+    depth_factor: float = 2.2,
+    bottleneck_factor: float = 2.25,
+    dim_c1: int = 12,
+    dim_c5: int = 2048,
+    scale_res2: bool = False,
+    strides: Sequence[int] = (2, 2, 2, 2),
+    dilations: Sequence[int] = (1, 1, 1, 1),
+    dropout_rate: float = 0.5,
+    fc_init_std: float = 0.01,
+    zero_init_final_bn: bool = True,
+    detection: dict | None = None,
+) -> AdaptiveNetwork:
     """An adaptive X3D for clips of 3 channels; M by default, every size and frame count runs.
 
     The arguments are PySlowFast's `X3D.*` keys; `space` (SearchSpace) says which widths and sizes it is trained for.

@@ -5,13 +5,13 @@ The 3D papers' step is `[smallest, random]`, the 2D one `[smallest_width, random
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from .configuration import Configuration, pick
+from .configuration import Configuration, SearchSpace, pick
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,20 @@ RULES = {
 }
 
 
-def get_rule(name):
+def get_rule(name: str) -> Rule:
     """The rule called `name`; ValueError that lists the legal names."""
     if name not in RULES:
         raise ValueError(f"there is no sampling rule '{name}': choose among {', '.join(RULES)}")
     return RULES[name]
 
 
-def step_generator(seed, step):
+def step_generator(seed: int, step: int) -> torch.Generator:
     """The generator of training step `step`: the same on every rank and after a resume."""
     sequence = np.random.SeedSequence([seed, step])
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
 
-def sample_subnets(space, names, generator):
+def sample_subnets(space: SearchSpace, names: Sequence[str], generator: torch.Generator | None) -> list[Configuration]:
     """The configurations of each rule name, in order; the largest is not among them unless a rule says so."""
     rules = [get_rule(name) for name in names]
     sizes = space.spatial_sizes, space.temporal_sizes
@@ -127,7 +127,13 @@ def _listed(values, source):
     return {"least": [values[0]], "greatest": [values[-1]], "each": list(values[::-1])}[source]
 
 
-def expected_step_cost(space, names, cost, width_samples=200, largest=True):
+def expected_step_cost(
+    space: SearchSpace,
+    names: Sequence[str],
+    cost: Callable[[Configuration], float],
+    width_samples: int = 200,
+    largest: bool = True,
+) -> float:
     """Expected cost of a step: the largest configuration, if it runs, and a draw of each rule (paper, Tables 3 and 4).
 
     cost: function of a Configuration, for instance GFLOPs. Exact over the sizes; the integral over random widths is

@@ -1,12 +1,14 @@
 """One mutual training step: the largest configuration with the labels, then each sub-network (paper, 4.2, Eq. 3-5)."""
 
 import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
 import torch.nn as nn
 
-from mutual3d.sampling import prepare_clip, sample_subnets, step_generator
+from mutual3d.sampling import Configuration, prepare_clip, sample_subnets, step_generator
 from mutual3d.utils import distributed
 
 from .objectives import LOSS_FUNCTIONS, check_objective
@@ -34,7 +36,7 @@ class Part(NamedTuple):
     boxes: torch.Tensor | None
 
 
-def split_step(clips, labels, boxes, count):
+def split_step(clips: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor | None, count: int) -> list[Part]:
     """`count` Parts of a step's clips, as equal as can be."""
     if boxes is None:
         return [Part(*part, None) for part in zip(clips.chunk(count), labels.chunk(count))]
@@ -50,11 +52,13 @@ def split_step(clips, labels, boxes, count):
 class Networks(nn.Module):
     """A network at several configurations, one after the other, as one module: what DistributedDataParallel wraps."""
 
-    def __init__(self, model):
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, configurations, clip, boxes=None):
+    def forward(
+        self, configurations: Sequence[Configuration], clip: torch.Tensor, boxes: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """[logits] of a full-size normalised clip at each configuration."""
         return [self.model.activate(c)(self.model.fit_clip(clip), boxes) for c in configurations]
 
@@ -71,9 +75,12 @@ class MutualStep:
     """
 
     def __init__(
-        self, model, *, subnets, objective, mean, std, seed, loss_function="cross_entropy",
-        largest=True, network=None, accumulation_steps=1, autocast=None, scaler=None,
-    ):  # fmt: skip
+        self, model: nn.Module, *, subnets: Sequence[str], objective: str, mean: Sequence[float],
+        std: Sequence[float], seed: int, loss_function: str = "cross_entropy",
+        largest: bool = True, network: nn.Module | None = None, accumulation_steps: int = 1,
+        autocast: Callable[[], AbstractContextManager] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.network = model, network or Networks(model)
         self.subnets, self.largest = list(subnets), largest
         self.mean, self.std, self.seed = mean, std, seed
@@ -85,7 +92,7 @@ class MutualStep:
         self.autocast = autocast or contextlib.nullcontext
         self.scaler = scaler
 
-    def configurations(self, step):
+    def configurations(self, step: int) -> list[Configuration]:
         """What runs in step number `step`: the largest configuration first, where it runs."""
         space = self.model.space
         drawn = sample_subnets(space, self.subnets, step_generator(self.seed, step))
