@@ -70,7 +70,7 @@ def test_weights_are_initialised_as_published(network):
 def test_a_config_says_whether_images_are_small(model_name):
     cfg = get_cfg()
     values = {"TRAIN.DATASET": "cifar10", "TEST.DATASET": "cifar10", "MODEL.MODEL_NAME": model_name, "MODEL.SMALL_IMAGES": True, "MODEL.DROPOUT_RATE": 0.125,
-              "DATA.NUM_FRAMES": 1, "DATA.TRAIN_CROP_SIZE": 32, "RESNET.WIDTH_PER_GROUP": 8}  # fmt: skip
+              "DATA.NUM_FRAMES": 1, "DATA.TRAIN_CROP_SIZE": 32, "DATA.TEST_CROP_SIZE": 32, "RESNET.WIDTH_PER_GROUP": 8}  # fmt: skip
     cfg.merge_from_list([word for pair in values.items() for word in pair])
     with torch.device("meta"):
         model = build_model(cfg)
