@@ -28,6 +28,7 @@ class Sample(NamedTuple):
 
     `label`: an int; or float K, a 1 for each label of several; or float n, K for n boxes. `boxes`: float n, 4 = x1, y1,
     x2, y2 in [0, 1] of the view that the network sees; `origins`: the same boxes as annotated, of the whole frame.
+    `is_padded`: a clip is longer than its video, whose last frame is repeated.
     """
 
     clips_VCTHW: torch.Tensor
@@ -35,6 +36,7 @@ class Sample(NamedTuple):
     index: int
     boxes: torch.Tensor | None = None
     origins: torch.Tensor | None = None
+    is_padded: bool = False
 
 
 class ClipDataset(torch.utils.data.Dataset):

@@ -12,6 +12,11 @@ def clip_span(num_frames, sampling_rate, fps, target_fps):
     return num_frames * sampling_rate * fps / target_fps
 
 
+def is_padded(video_frames, fps, *, num_frames, sampling_rate, target_fps):
+    """Whether a clip of several frames is longer than a video, whose last frame is then repeated to fill it."""
+    return num_frames > 1 and clip_span(num_frames, sampling_rate, fps, target_fps) >= video_frames + 1
+
+
 def random_clip(video_frames, fps, *, num_frames, sampling_rate, target_fps, generator):
     """Indices of a clip that starts anywhere in a video of `video_frames` frames, uniformly; one draw of `generator`.
 

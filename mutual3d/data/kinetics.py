@@ -11,7 +11,7 @@ import torch
 
 from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.decode import VideoError, VideoReader, check_backend, open_video
-from mutual3d.data.frames import random_clip, view_clip
+from mutual3d.data.frames import is_padded, random_clip, view_clip
 from mutual3d.data.labels import LabelReader, parse_separator, split_row
 from mutual3d.data.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
 from mutual3d.data.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
@@ -245,11 +245,14 @@ class VideoDataset(ClipDataset):
         try:
             with video.open(self.backend) as reader:
                 if not self.training:
-                    return Sample(self._all_views(reader), video.label_of(None, reader.time_of), index)
+                    return Sample(self._all_views(reader), video.label_of(None, reader.time_of), index, is_padded=self._is_padded(reader))
                 clips_VCTHW, clips = self._random_clips(reader, epoch, index)
-                return Sample(clips_VCTHW, video.label_of(clips, reader.time_of), index)
+                return Sample(clips_VCTHW, video.label_of(clips, reader.time_of), index, is_padded=self._is_padded(reader))
         except VideoError as error:
             return BadVideo(index, error.path, error.cause)
+
+    def _is_padded(self, reader):
+        return is_padded(reader.num_frames, reader.fps, **self._clip)
 
     def _random_clips(self, reader, epoch, index):
         """Clips V, C, T, H, W, and the frames that each of them is made of."""

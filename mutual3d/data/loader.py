@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, check_dataset, 
 from mutual3d.data.workers import WorkerPool
 from mutual3d.utils.fingerprint import fingerprint
 
+_logger = logging.getLogger(__name__)
+
 
 class Batch(NamedTuple):
     """What a loader yields. Without a readable video, `clips_BVCTHW` has shape 0, 0, 0, 0, 0, 0.
@@ -20,6 +23,7 @@ class Batch(NamedTuple):
     `indices` (positions in the list of videos) is int64 B; `bad` lists the videos of this batch that could not be read,
     which B does not count. Where boxes are classified, `boxes` is float N, 5: position in the batch, then x1, y1, x2, y2
     in [0, 1] of the clip's picture; `origins` N, 4: the same boxes in [0, 1] of the whole frame; `labels` is float N, K.
+    `num_padded`: how many of the videos are shorter than a clip, which repeats their last frame.
     """
 
     clips_BVCTHW: torch.Tensor
@@ -28,6 +32,7 @@ class Batch(NamedTuple):
     bad: list
     boxes: torch.Tensor | None = None
     origins: torch.Tensor | None = None
+    num_padded: int = 0
 
 
 class TrainingSampler:
@@ -154,6 +159,7 @@ class ClipLoader:
             self.num_samples = len(indices)
             self._sampler = EvaluationSampler(indices, batch_size, rank, world_size, dataset.groups)
         self.dataset = dataset
+        self._has_told_padded = False
         self._order, self._batch_size = ("shuffled", seed) if shuffle else list(indices), batch_size
         finish = _pin if pin_memory and torch.cuda.is_available() else None
         self._pool = WorkerPool(_ReadClips(dataset), num_workers, timeout=timeout, lost=lost, finish=finish)
@@ -176,7 +182,20 @@ class ClipLoader:
         """
         if not 0 <= start <= len(self):
             raise ValueError(f"cannot start at batch {start}: an epoch has {len(self)} batches")
-        return self._pool.map(self._sampler.batches(epoch, start))
+        return self._tell_padded(self._pool.map(self._sampler.batches(epoch, start)))
+
+    def _tell_padded(self, batches):
+        """The same batches; at the end, once, how many videos were shorter than a clip."""
+        num_padded = num_videos = 0
+        for batch in batches:
+            num_padded, num_videos = num_padded + batch.num_padded, num_videos + len(batch.indices)
+            yield batch
+        if num_padded and not self._has_told_padded:
+            self._has_told_padded = True
+            _logger.warning(
+                "%d of %d videos are shorter than a clip (DATA.NUM_FRAMES x DATA.SAMPLING_RATE at DATA.TARGET_FPS), which "
+                "repeats their last frame", num_padded, num_videos,
+            )  # fmt: skip
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches()
@@ -192,11 +211,12 @@ def collate(samples: list[Sample | BadVideo]) -> Batch:
     good = [sample for sample in samples if not isinstance(sample, BadVideo)]
     clips = _stack_channels_last([sample.clips_VCTHW for sample in good])
     indices = torch.tensor([sample.index for sample in good], dtype=torch.int64)
+    num_padded = sum(sample.is_padded for sample in good)
     if good and good[0].boxes is not None:
         labels, origins = (torch.cat([getattr(sample, name) for sample in good]) for name in ("label", "origins"))
-        return Batch(clips, labels, indices, bad, _join_boxes([sample.boxes for sample in good]), origins)
+        return Batch(clips, labels, indices, bad, _join_boxes([sample.boxes for sample in good]), origins, num_padded)
     labels = torch.stack([torch.as_tensor(sample.label) for sample in good]) if good else torch.empty(0, dtype=torch.int64)
-    return Batch(clips, labels, indices, bad)
+    return Batch(clips, labels, indices, bad, num_padded=num_padded)
 
 
 def _join_boxes(boxes):

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from mutual3d.data.ava import keyframe_clip
 from mutual3d.data.decode import open_video
-from mutual3d.data.frames import clip_span, view_clip
+from mutual3d.data.frames import is_padded, view_clip
 from mutual3d.data.images import evaluation_transform
 from mutual3d.data.reader import VideoReader
 from mutual3d.data.stills import is_still, read_image
@@ -89,7 +89,6 @@ def read_clips(
         num_frames=preprocessing.num_frames, sampling_rate=preprocessing.sampling_rate, target_fps=preprocessing.target_fps
     )
     with open_video(path, backend) as reader:
-        span = clip_span(**clip, fps=reader.fps)
         indices = [
             reader.evenly(view_clip(reader.num_frames, reader.fps, **clip, view=view, num_views=num_views))
             for view in range(num_views)
@@ -98,8 +97,7 @@ def read_clips(
         frames = {i: transform(frame) for i, frame in reader.frames(i for view in indices for i in view)}
         clips = stack_clips([frames[i] for i in view] for view in indices)
         seconds = tuple((reader.time_of(view[0]), reader.time_of(view[-1])) for view in indices)
-        is_padded = preprocessing.num_frames > 1 and math.floor(span) > reader.num_frames
-        return Clips(clips, seconds, reader.duration, is_padded)
+        return Clips(clips, seconds, reader.duration, is_padded(reader.num_frames, reader.fps, **clip))
 
 
 def _image_transform(preprocessing: Preprocessing):

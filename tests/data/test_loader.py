@@ -191,3 +191,19 @@ def test_batches_with_boxes_survive_a_crash():
     (batch,) = ClipLoader(Boxes(3, {1: crash}), 3, shuffle=False, num_workers=1)
     assert batch.boxes[:, 0].tolist() == [0, 0, 1, 1] and batch.boxes[:, 1].tolist() == [0, 0, 2, 2]
     assert batch.labels.shape == (4, 3) and len(batch.bad) == 1
+
+
+def test_videos_that_are_shorter_than_a_clip_are_counted_and_told_once(tmp_path, caplog):
+    lengths = (12, 5, 8, 7)
+    videos = [(str(write_video(tmp_path / f"{length}.mp4", moving_frames(length))), 0) for length in lengths]
+    clip = dict(num_frames=4, sampling_rate=2, crop_size=32, jitter_scales=(32, 32))
+    for training in (True, False):
+        loader = ClipLoader(VideoDataset(videos, **clip, training=training), 2, shuffle=training, num_workers=1)
+        caplog.clear()
+        for epoch in range(2):
+            assert sum(batch.num_padded for batch in loader.batches(epoch)) == 2
+        (told,) = [record.getMessage() for record in caplog.records]
+        assert told.startswith("2 of 4 videos are shorter than a clip") and told.endswith("repeats their last frame")
+    caplog.clear()
+    list(ClipLoader(VideoDataset(videos[:1], **clip), 2, shuffle=False))
+    assert not caplog.records
