@@ -33,13 +33,16 @@ def user_path(path: str | os.PathLike) -> Path:
 def existing_file(path: str | os.PathLike, kind: str, fix: str) -> Path:
     """The path, `~` resolved, of a file that is there. `kind` ("video list") and `fix` say in errors what to do.
 
-    Raises FileNotFoundError where there is no file and IsADirectoryError for a folder.
+    Raises FileNotFoundError where there is none, IsADirectoryError for a folder, and ValueError for a pipe or a device,
+    which lists are not read from, because they are read more than once.
     """
     path = user_path(path)
     if path.is_dir():
         raise IsADirectoryError(f"the {kind} '{path}' is a folder: name a file; {fix}")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"there is no {kind} '{path}': {fix}")
+    if not path.is_file():
+        raise ValueError(f"the {kind} '{path}' is a pipe or a device: name a file; {fix}")
     return path
 
 
@@ -92,7 +95,8 @@ def _decode_line(path, number, line):
 
 
 def first_line(path: str | os.PathLike) -> str:
-    """The first line of a text file; "" when it has none. Raises as `read_lines`."""
+    """The first line of a text file; "" when it has none. Raises as `existing_file` and `read_lines`."""
+    path = existing_file(path, "list", "see datasets/README.md")
     return next((text for _, text in read_lines(path)), "")
 
 

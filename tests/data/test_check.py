@@ -78,6 +78,13 @@ def test_tool(listing, capsys):
     assert "none.csv" in capsys.readouterr().err
 
 
+def test_tool_refuses_what_is_no_list(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path, words in ((tmp_path, "is a folder: name a file"), (tmp_path / "pipe.csv", "is a pipe or a device")):
+        assert run_tool("--csv", path) == run_tool("--csv", path, "--format", "kinetics") == 2
+        assert capsys.readouterr().err.count(words) == 2
+
+
 def test_tool_tells_the_format_by_the_first_line(frame_list, tmp_path, capsys):
     for form in ([], ["--format", "charades"]):
         assert run_tool("--csv", frame_list, "--path-prefix", tmp_path / "frames", *form) == 0

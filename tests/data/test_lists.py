@@ -79,6 +79,10 @@ def test_files_are_named(tmp_path, monkeypatch):
         existing_file(tmp_path, "list", "write one")
     with pytest.raises(FileNotFoundError, match="there is no list '.*none.csv': write one"):
         existing_file(tmp_path / "none.csv", "list", "write one")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", "/dev/zero"):
+        with pytest.raises(ValueError, match="is a pipe or a device"):
+            first_line(path)
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "list.csv", "")
     assert existing_file("~/list.csv", "list", "") == tmp_path / "list.csv"
