@@ -14,9 +14,11 @@ of convolutions and linears in the forward pass of one view.
 
 import argparse
 import csv
+from pathlib import Path
 
 import torch
 
+from mutual3d.config import KEYS
 from mutual3d.pipeline import load_config
 from mutual3d.evaluation.complexity import (
     count_activation_bytes,
@@ -51,8 +53,11 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     cfg = load_config(options.cfg, options.opts)
     crop = cfg.DATA.TEST_CROP_SIZE if options.crop is None else options.crop
-    if crop < 1:
-        raise ValueError(f"--crop is {crop}: it must be 1 or more")
+    legal = KEYS["DATA.TEST_CROP_SIZE"].legal
+    if not legal.accepts(crop):
+        raise ValueError(f"--crop is {crop}: {legal.explain(crop)}")
+    if options.csv and Path(options.csv).is_dir():
+        raise ValueError(f"--csv '{options.csv}' is a directory: give the name of a file")
     with torch.device("meta"):
         model = build_model(cfg)
     space = model.space
@@ -73,13 +78,15 @@ def main(arguments=None):
 
 
 def print_grid(costs, space, width_step):
-    largest, smallest = costs[space.largest], costs[space.smallest]
+    # Where all widths round to the same channels, the least of them is no network of its own.
+    cheapest = min(costs, key=lambda configuration: (costs[configuration].gflops, configuration))
+    largest, smallest = costs[space.largest], costs[cheapest]
     print("\nconfiguration        GFLOPs  of largest     parameters")
     for configuration, cost in sorted(costs.items(), key=lambda pair: pair[1].gflops):
         share = cost.gflops / largest.gflops
         print(f"{str(configuration):16}{cost.gflops:11.3f}{share:12.3f}{cost.parameters:15,}")
     print(f"distinct configurations, widths {width_step:g} apart: {len(costs)}")
-    for name, configuration in ("largest", space.largest), ("smallest", space.smallest):
+    for name, configuration in ("largest", space.largest), ("smallest", cheapest):
         cost = costs[configuration]
         print(f"{name} {configuration}: {cost.gflops:.2f} GFLOPs, {cost.parameters:,} parameters")
     print(f"largest over smallest: {largest.gflops / smallest.gflops:.1f}", flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import stages
 
-from mutual3d.pipeline import load_config, prepare_machine
+from mutual3d.pipeline import check_machine, load_config, tell_of_devices
 from mutual3d.utils import distributed
 from mutual3d.utils.command_line import run_command
 from mutual3d.utils.files import ensure_directory, remove_leftovers
@@ -59,6 +59,7 @@ def parse(arguments=None):
 def main(arguments=None):
     path, overrides = parse(arguments and [str(word) for word in arguments])
     cfg = load_config(path, overrides)
+    check_machine(cfg)
     ensure_directory(cfg.OUTPUT_DIR)
     device = distributed.choose_device(cfg.NUM_GPUS)
     with distributed.process_group(device, cfg.DIST_BACKEND), run_lock(cfg.OUTPUT_DIR) as taken_over:
@@ -66,7 +67,8 @@ def main(arguments=None):
         if taken_over:
             logger.warning(taken_over)
         clear_up(Path(cfg.OUTPUT_DIR))
-        prepare_machine(cfg)
+        if distributed.is_main():
+            tell_of_devices(cfg)
         if cfg.TRAIN.ENABLE and cfg.TEST.CHECKPOINT_FILE_PATH:
             logger.warning("TEST.CHECKPOINT_FILE_PATH is not read: this run tests what it trains (TRAIN.ENABLE True)")
         run_stages(cfg, device)

@@ -19,14 +19,14 @@ SIDE = Integer(8, 10**4)
 SIZES = Each(SIDE, 0, 64, distinct=True)
 FRAMES = Integer(1, 10**4)
 STAGES = Each(Each(Integer(1, 16), 1, 2), 4, 4)
-KERNELS = Each(Each(Integer(1, 101), 1, 2), 4, 4)
+BLOCKS = Each(Each(Integer(0, 1000), 1, 2), 4, 4)
 WIDTH = Number(0, 16, above=True, note="a multiple of the channels")
 PATH = Text()
 NAME = Text(empty=False)
 FILES = Each(NAME, 0, 1000)
 DEVICE = Text(pattern=r"cpu|cuda(:\d{1,3})?", meaning="cpu, cuda, cuda:1, ...")
-AREAS = AnyOf(Empty(), Each(Number(0, 1, above=True, note="a share of the area"), 2, 2, ascending=True))
-ASPECTS = AnyOf(Empty(), Each(Number(0.01, 100), 2, 2, ascending=True))
+AREAS = AnyOf(Only([]), Each(Number(0, 1, above=True, note="a share of the area"), 2, 2, ascending=True))
+ASPECTS = AnyOf(Only([]), Each(Number(0.01, 100), 2, 2, ascending=True))
 NO_BLOCKS = Empty("non-local blocks are not supported")
 CONVERT = "tools/convert_checkpoint.py makes a checkpoint of another project's file"
 
@@ -90,7 +90,7 @@ _C.GRID = Group()
 # Measure every configuration and write the query table.
 _C.GRID.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 # Distance between the widths that are measured.
-_C.GRID.WIDTH_STEP = Key(0.05, WIDTH, TAKES_EFFECT)
+_C.GRID.WIDTH_STEP = Key(0.05, Number(0.001, 16, note="a multiple of the channels"), TAKES_EFFECT)
 # Name of the csv that accuracy is measured on.
 _C.GRID.SPLIT = Key("val", NAME, TAKES_EFFECT)
 # Clips of a video, spread over time, whose scores are averaged; one centre crop each.
@@ -254,10 +254,10 @@ _C.MODEL.FC_INIT_STD = Key(0.01, Number(0, 100), IS_REFUSED)
 _C.MODEL.SMALL_IMAGES = Key(False, Flag(), IS_REFUSED)
 
 _C.X3D = Group()
-_C.X3D.WIDTH_FACTOR = Key(1.0, Number(0, 100, above=True), IS_REFUSED)
-_C.X3D.DEPTH_FACTOR = Key(1.0, Number(0, 100, above=True), IS_REFUSED)
+_C.X3D.WIDTH_FACTOR = Key(1.0, Number(0.1, 100), IS_REFUSED)
+_C.X3D.DEPTH_FACTOR = Key(1.0, Number(0.1, 100), IS_REFUSED)
 # Inner channels of a block over its outer ones.
-_C.X3D.BOTTLENECK_FACTOR = Key(1.0, Number(0, 100, above=True), IS_REFUSED)
+_C.X3D.BOTTLENECK_FACTOR = Key(1.0, Number(0.25, 100), IS_REFUSED)
 _C.X3D.DIM_C1 = Key(12, CHANNELS, IS_REFUSED)
 _C.X3D.DIM_C5 = Key(2048, CHANNELS, IS_REFUSED)
 _C.X3D.SCALE_RES2 = Key(False, Flag(), IS_REFUSED)
@@ -272,7 +272,7 @@ _C.RESNET.STRIDE_1X1 = Key(False, Only(False), IS_REFUSED)
 # Start every residual branch at zero.
 _C.RESNET.ZERO_INIT_FINAL_BN = Key(False, Flag(), IS_REFUSED)
 _C.RESNET.DEPTH = Key(50, Integer(1, 10**4), IS_REFUSED)
-_C.RESNET.NUM_BLOCK_TEMP_KERNEL = Key([[3], [4], [6], [3]], KERNELS, IS_REFUSED)
+_C.RESNET.NUM_BLOCK_TEMP_KERNEL = Key([[3], [4], [6], [3]], BLOCKS, IS_REFUSED)
 _C.RESNET.SPATIAL_STRIDES = Key([[1], [2], [2], [2]], STAGES, IS_REFUSED)
 _C.RESNET.SPATIAL_DILATIONS = Key([[1], [1], [1], [1]], STAGES, IS_REFUSED)
 

@@ -10,7 +10,7 @@ from mutual3d.data.ava import AvaDataset
 from mutual3d.data.ava_annotations import read_ava_frames, read_keyframes, read_label_map, read_reference
 from mutual3d.data.charades import read_charades
 from mutual3d.data.images import IMAGE_SETS, ImageDataset, open_images, usual_test_resize
-from mutual3d.data.kinetics import VideoDataset, read_video_list
+from mutual3d.data.kinetics import Video, VideoDataset, read_video_list
 from mutual3d.data.labels import read_class_names
 from mutual3d.data.lists import user_path
 from mutual3d.data.loader import ClipLoader
@@ -265,6 +265,19 @@ def find_class_names(cfg):
         return _open_split(cfg, split).classes
     default = user_path(cfg.DATA.PATH_TO_DATA_DIR) / "classes.txt"
     return _checked_names(cfg, default) if default.is_file() else None
+
+
+def unused_classes(cfg, videos: VideoDataset) -> str:
+    """What to say where a list has no label of the last classes and nothing names them; empty where all is well."""
+    labels = {video.label for video in videos.videos if isinstance(video, Video)}
+    if not labels or max(labels) + 1 >= cfg.MODEL.NUM_CLASSES or find_class_names(cfg) is not None:
+        return ""
+    count = max(labels) + 1
+    return (
+        f"MODEL.NUM_CLASSES is {cfg.MODEL.NUM_CLASSES} and the labels of the training list are {min(labels)} to {max(labels)}: the "
+        f"network gets {cfg.MODEL.NUM_CLASSES - count} outputs that are never right; set MODEL.NUM_CLASSES {count} if there are no "
+        "more classes (a classes.txt beside the list names them)"
+    )
 
 
 def _checked_names(cfg, path):

@@ -106,7 +106,8 @@ def size_factors(name, sizes, factors=None):
     name: what the error calls them, spatial or temporal.
     """
     factors = [size / sizes[-1] for size in sizes] if factors is None else list(factors)
-    if len(factors) != len(sizes) or factors != sorted(factors) or factors[0] <= 0 or factors[-1] != 1:
+    rising = all(0 < earlier <= later <= 1 for earlier, later in zip(factors, [*factors[1:], 1.0]))
+    if len(factors) != len(sizes) or not rising or factors[-1] != 1:
         legal = ", ".join(map(str, sizes))
         raise ValueError(
             f"the {name} factors are {factors}: give one for each of the sizes {legal}, rising, above 0, the last one 1"

@@ -1,5 +1,5 @@
 """From a config to a run: what needs every room below."""
 
-from .build import load_config, prepare_machine
+from .build import check_machine, load_config, tell_of_devices
 
-__all__ = ["load_config", "prepare_machine"]
+__all__ = ["check_machine", "load_config", "tell_of_devices"]

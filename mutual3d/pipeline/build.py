@@ -60,22 +60,21 @@ def _check_outputs(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("TEST.SAVE_RESULTS_PATH",), f"TEST.SAVE_RESULTS_PATH is {name!r}: that is a directory; {legal}"
 
 
-def prepare_machine(cfg: CfgNode) -> None:
-    """Say what a run asks of this machine and will not get; ValueError or ModuleNotFoundError where it cannot go on."""
-    gpus, process = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+def check_machine(cfg: CfgNode) -> None:
+    """ValueError or ModuleNotFoundError where this machine cannot do what a run asks for, before any of it is done."""
+    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if cfg.NUM_GPUS and gpus and processes > gpus:
         raise ValueError(
-            f"torchrun started {processes} processes on this machine, which has {gpus} GPUs: give --nproc_per_node {gpus}, or "
-            "NUM_GPUS 0 to run on the CPU"
+            f"torchrun started {processes} processes on this machine, and torch can use {gpus} GPUs: give --nproc_per_node {gpus}, "
+            "or NUM_GPUS 0 to run on the CPU"
         )
     if cfg.TENSORBOARD.ENABLE and cfg.TRAIN.ENABLE and importlib.util.find_spec("tensorboard") is None:
         raise ModuleNotFoundError("TENSORBOARD.ENABLE needs tensorboard: pip install -e .[tensorboard], or set it False")
-    if process == 0:
-        _tell_of_devices(cfg, gpus)
 
 
-def _tell_of_devices(cfg: CfgNode, gpus: int) -> None:
+def tell_of_devices(cfg: CfgNode) -> None:
+    """Warn of each device that a config names and that this run will not use."""
+    gpus = torch.cuda.device_count()
     if cfg.NUM_GPUS and not gpus:
         logger.warning("NUM_GPUS is %d and this machine has no GPU that torch can use: running on the CPU", cfg.NUM_GPUS)
     elif cfg.NUM_GPUS > 1 and int(os.environ.get("WORLD_SIZE", 1)) == 1:

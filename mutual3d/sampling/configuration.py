@@ -1,9 +1,13 @@
 """A configuration of an adaptive network, and the space that configurations are drawn from."""
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import torch
+
+# A grid has no more widths than this; channel counts are multiples of a divisor, so that far fewer are different.
+MAX_WIDTHS = 10**5
 
 
 @dataclass(frozen=True, order=True)
@@ -88,11 +92,11 @@ class SearchSpace:
 
     def widths(self, step):
         """The listed widths; without a list the least, every multiple of `step` inside the range, and the greatest."""
-        if step <= 0:
-            raise ValueError(f"the width step is {step}: it must be above 0")
+        least, greatest = self.width_range
+        if not 0 < step < math.inf or (greatest - least) / step > MAX_WIDTHS:
+            raise ValueError(f"the width step is {step}: it must be above 0, finite, and give at most {MAX_WIDTHS} widths")
         if self.listed_widths:
             return list(self.listed_widths)
-        least, greatest = self.width_range
         count = int(greatest / step) + 1
         inner = [round(step * i, 10) for i in range(1, count + 1) if least < round(step * i, 10) < greatest]
         return sorted({least, *inner, greatest})

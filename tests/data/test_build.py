@@ -7,7 +7,7 @@ import torch
 from fvcore.common.config import CfgNode
 from videos import moving_frames, write_video
 
-from mutual3d.data.build import build_calibration_loader, build_loader, evenly_spread, find_class_names
+from mutual3d.data.build import build_calibration_loader, build_loader, evenly_spread, find_class_names, unused_classes
 
 
 @pytest.fixture
@@ -114,3 +114,13 @@ def test_unknown_mode_split_and_label(cfg):
     cfg.MODEL.NUM_CLASSES = 2
     with pytest.raises(ValueError, match="NUM_CLASSES 2"):
         build_loader(cfg, "val", "single_view")
+
+
+def test_a_forgotten_number_of_classes_is_said_with_the_labels_that_are_there(cfg, tmp_path):
+    assert unused_classes(cfg, build_loader(cfg, "train", "train").dataset) == ""
+    cfg.MODEL.NUM_CLASSES = 10
+    told = unused_classes(cfg, build_loader(cfg, "train", "train").dataset)
+    assert "MODEL.NUM_CLASSES is 10" in told and "are 0 to 2" in told and "7 outputs" in told and "set MODEL.NUM_CLASSES 3" in told
+    # A list of names says that there are more classes than the list has labels.
+    (tmp_path / "classes.txt").write_text("".join(f"class {i}\n" for i in range(10)))
+    assert unused_classes(cfg, build_loader(cfg, "train", "train").dataset) == ""

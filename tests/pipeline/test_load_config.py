@@ -1,8 +1,15 @@
 """A config is checked by every room: words that nobody registered, and values that do not go together."""
 
-import pytest
+import logging
 
-from mutual3d.pipeline import load_config
+import pytest
+import torch
+
+from mutual3d.config import ConfigError
+from mutual3d.pipeline import check_machine, load_config, tell_of_devices
+from mutual3d.sampling import RULES
+from mutual3d.sampling.rules import Rule
+from mutual3d.training import OBJECTIVES, Objective
 
 MUTUAL = ["MUTUAL.ENABLE", "True", "MODEL.MODEL_NAME", "X3D", "DATA.NUM_FRAMES", "16"]
 
@@ -86,3 +93,105 @@ EACH_WIDTH = ("MUTUAL.SUBNETS", "[each_width]", "MUTUAL.LARGEST", "False", "MUTU
 def test_rules_objective_and_norms_must_go_together(words, message):
     with pytest.raises(ValueError, match=message):
         load_config(None, (*METHOD, *words))
+
+
+# ---- A stranger's network, objective and rule --------------------------------------------------------------------------
+
+
+def test_a_registered_word_is_legal_and_says_itself_what_it_needs(monkeypatch):
+    class FromTheTeacher(Objective):
+        """It says nothing of what it needs, so that it needs a teacher."""
+
+    monkeypatch.setitem(OBJECTIVES, "from_the_teacher", FromTheTeacher)
+    monkeypatch.setitem(RULES, "largest_again", Rule("greatest", "greatest", "greatest"))
+    words = [*MUTUAL, "MUTUAL.OBJECTIVE", "from_the_teacher"]
+    assert load_config(None, words).MUTUAL.OBJECTIVE == "from_the_teacher"
+    with pytest.raises(ValueError, match="MUTUAL.OBJECTIVE from_the_teacher needs MUTUAL.LARGEST True"):
+        load_config(None, [*words, "MUTUAL.LARGEST", "False", "MUTUAL.SUBNETS", "[random, smallest]"])
+    with pytest.raises(ValueError, match="largest_again runs the largest already"):
+        load_config(None, [*words, "MUTUAL.SUBNETS", "[largest_again]"])
+
+
+# ---- What a run writes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, message", [
+    ("adaptive.pyth", "a run has a 'adaptive.pyth' of its own"),
+    ("./sub/../adaptive.pyth", "a run has a 'adaptive.pyth' of its own"),
+    ("Adaptive.pyth", ".*of its own"),
+    ("checkpoints/checkpoint_epoch_00099.pyth", "a run has a 'checkpoints' of its own"),
+    ("query_table.json", ".*of its own"),
+    (".grid.rank0of1", ".*of its own"),
+    ("detections_1-24-4.csv", ".*of its own"),
+    ("../scores.pyth", "it leaves OUTPUT_DIR"),
+    ("/tmp/scores.pyth", "it leaves OUTPUT_DIR"),
+    ("link/scores.pyth", "it leaves OUTPUT_DIR"),
+    (".", "it leaves OUTPUT_DIR"),
+    ("folder", "that is a directory"),
+])  # fmt: skip
+def test_scores_overwrite_nothing_of_the_run_s_own_and_stay_in_its_directory(tmp_path, name, message):
+    output = tmp_path / "out"
+    (output / "folder").mkdir(parents=True)
+    (output / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match=f"TEST.SAVE_RESULTS_PATH is .*: {message}.*such as 'scores.pyth'"):
+        load_config(None, ["OUTPUT_DIR", str(output), "TEST.SAVE_RESULTS_PATH", name])
+    load_config(None, ["OUTPUT_DIR", str(output), "TEST.SAVE_RESULTS_PATH", "folder/scores.pyth"])
+
+
+# ---- What a run asks of the machine ------------------------------------------------------------------------------------
+
+
+def test_gpus_that_are_not_there_are_told_of_at_the_start(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    words = [*MUTUAL, "NUM_GPUS", "8", "GRID.LATENCY_DEVICES", "[cpu, 'cuda:1']"]
+    cfg = load_config(None, words)
+    check_machine(cfg)
+    with caplog.at_level(logging.WARNING):
+        tell_of_devices(cfg)
+    assert caplog.messages == [
+        "NUM_GPUS is 8 and this machine has no GPU that torch can use: running on the CPU",
+        "GRID.LATENCY_DEVICES names cuda:1 and there is none: its latency will not be measured",
+    ]
+
+
+def test_one_process_of_several_gpus_is_told_of(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    tell_of_devices(load_config(None, ["NUM_GPUS", "2"]))
+    assert "NUM_GPUS is 2 and one process runs: start it with torchrun" in caplog.text
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match="torchrun started 3 processes .* can use 2 GPUs: give --nproc_per_node 2, or NUM_GPUS 0"):
+        check_machine(load_config(None, ["NUM_GPUS", "8"]))
+    check_machine(load_config(None, ["NUM_GPUS", "0"]))
+
+
+def test_tensorboard_is_missed_before_training(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="TENSORBOARD.ENABLE needs tensorboard: pip install"):
+        check_machine(load_config(None, ["TENSORBOARD.ENABLE", "True"]))
+    check_machine(load_config(None, []))
+
+
+# ---- All at once -------------------------------------------------------------------------------------------------------
+
+
+def test_words_values_and_what_does_not_go_together_are_told_at_once():
+    with pytest.raises(ConfigError) as told:
+        load_config(None, [
+            *MUTUAL, "MUTUAL.SUBNETS", "[smalest]", "MUTUAL.OBJECTIVE", "labls", "SOLVER.MOMENTUM", "5",
+            "DATA.CROP_PADDING", "4", "MUTUAL.TEMPORAL_SIZES", "[6, 9]", "TEST.SAVE_RESULTS_PATH", "adaptive.pyth",
+        ])  # fmt: skip
+    keys = {problem.keys[0] for problem in told.value.problems}
+    assert keys == {
+        "MUTUAL.SUBNETS", "MUTUAL.OBJECTIVE", "SOLVER.MOMENTUM", "DATA.CROP_PADDING", "MUTUAL.TEMPORAL_SIZES",
+        "TEST.SAVE_RESULTS_PATH",
+    }  # fmt: skip
+
+
+def test_lists_of_a_schedule_go_together():
+    with pytest.raises(ValueError, match="SOLVER.STEPS .* and SOLVER.LRS .* must have one length"):
+        load_config(None, ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", "[0, 10]", "SOLVER.LRS", "[1]"])

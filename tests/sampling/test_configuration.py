@@ -65,7 +65,7 @@ def test_widths_hold_both_ends_and_the_multiples_between(width_range, step, widt
     assert SearchSpace(width_range, [224], [16]).widths(step) == widths
 
 
-@pytest.mark.parametrize("step", [0, -0.1])
+@pytest.mark.parametrize("step", [0, -0.1, 1e-9, float("nan"), float("inf")])
 def test_width_step_must_be_positive(step):
     with pytest.raises(ValueError, match="width step"):
         SPACE.widths(step)

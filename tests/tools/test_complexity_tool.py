@@ -96,8 +96,34 @@ def test_factors_of_the_wrong_number_are_refused_before_anything_is_counted(prin
 
 
 def test_a_crop_without_pixels_is_refused(printed):
-    with pytest.raises(ValueError, match="--crop is 0: it must be 1 or more"):
-        printed("X3D_XS", "--crop", "0")
+    for crop in ("0", "7", "-3", "1000000000"):
+        with pytest.raises(ValueError, match=f"--crop is {crop}: it must be 8 or more, at most 10000"):
+            printed("X3D_XS", "--crop", crop)
+
+
+@pytest.mark.parametrize("factors", [("nan", "1.0", "1.0"), ("0.5", "nan", "1.0"), ("inf", "1.0", "1.0"), ("0.5", "0.7", "nan")])
+def test_factors_that_are_no_numbers_are_refused(printed, factors):
+    with pytest.raises(ValueError, match="the spatial factors are .*rising, above 0, the last one 1"):
+        printed("MUTUAL_SLOW_8x8_R50", "--spatial-factors", *factors)
+
+
+@pytest.mark.parametrize("words", [
+    ("GRID.WIDTH_STEP", "1e-9"), ("GRID.WIDTH_STEP", "inf"), ("GRID.WIDTH_STEP", "nan"), ("X3D.DEPTH_FACTOR", "-1"),
+    ("X3D.WIDTH_FACTOR", "0"), ("X3D.DIM_C5", "-4"), ("X3D.BOTTLENECK_FACTOR", "0.001"),
+])  # fmt: skip
+def test_values_that_had_no_end_or_no_network_are_refused(printed, words):
+    with pytest.raises(ValueError, match=f"{words[0]} is .*: it must be"):
+        printed("MUTUAL_X3D_M", *words)
+
+
+def test_widths_that_all_round_to_the_same_channels_are_one_network(printed):
+    words = "MUTUAL.WIDTH_DIVISOR", "1024", "MUTUAL.TEMPORAL_SIZES", "[4]", "MUTUAL.SPATIAL_SIZES", "[160]"
+    assert "smallest 1-160-4" in printed("MUTUAL_X3D_XS", *words, "MUTUAL.SUBNETS", "[smallest]")
+
+
+def test_a_csv_in_the_place_of_a_directory_is_refused_before_anything_is_counted(printed, tmp_path):
+    with pytest.raises(ValueError, match="--csv '.*' is a directory: give the name of a file"):
+        printed("X3D_XS", "--csv", str(tmp_path))
 
 
 def test_a_mistake_is_one_line_and_status_1():

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names
+from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names, unused_classes
+from mutual3d.data.kinetics import VideoDataset
 from mutual3d.data.loader import ClipLoader
 from mutual3d.evaluation import RecordingMetric, grid_configurations, measure
 from mutual3d.evaluation.build import build_metric
@@ -121,7 +122,10 @@ def check_splits(cfg):
     """Build every loader that an enabled stage will need, so that a mistake shows before the hours of training."""
     adaptive = cfg.MUTUAL.ENABLE
     if cfg.TRAIN.ENABLE:
-        build_loader(cfg, "train", "train", **ranks())
+        loader = build_loader(cfg, "train", "train", **ranks())
+        unused = unused_classes(cfg, loader.dataset) if isinstance(loader.dataset, VideoDataset) else ""
+        if unused and distributed.is_main():
+            logger.warning(unused)
         # Training without a validation list goes on without validation.
         with contextlib.suppress(FileNotFoundError):
             build_loader(cfg, "val", "single_view", **ranks())
