@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from mutual3d.data.claim import claim_directory
-from mutual3d.data.dataset import describe_failure, stat_files
+from mutual3d.data.dataset import describe_failure
 from mutual3d.data.decode import open_video
 from mutual3d.data.frame_list_reader import COLUMNS
 from mutual3d.data.lists import check_line
@@ -244,8 +244,11 @@ def _extract_one(output: Path, layout: Layout, video: Path) -> int:
 
 def _source_of(video: Path) -> str | None:
     """What a video's frames are known by: its size and time of modification. None when it is not there."""
-    size, time_ns = stat_files([str(video)])[0].tolist()
-    return None if size < 0 else f"{size} bytes, {time_ns} ns\n"
+    try:
+        status = video.stat()
+    except (OSError, ValueError):  # ValueError: a name with a NUL
+        return None
+    return f"{status.st_size} bytes, {status.st_mtime_ns} ns\n"
 
 
 def _delete_frames(output: Path, layout: Layout, name: str) -> None:
