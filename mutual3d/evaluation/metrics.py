@@ -1,6 +1,7 @@
 """Metrics that add up over batches and over processes."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -9,7 +10,7 @@ class NotFiniteError(ValueError):
     """Scores that are NaN or infinite: a network that gives them says nothing, and ranking them would look like an answer."""
 
 
-def check_finite(scores):
+def check_finite(scores: torch.Tensor) -> None:
     """NotFiniteError when a score (rows, K) is NaN or infinite; it says of how many rows."""
     wrong = ~scores.isfinite().all(1)
     if wrong.any():
@@ -21,7 +22,7 @@ def check_finite(scores):
 
 
 @contextlib.contextmanager
-def naming(configuration):
+def naming(configuration: object) -> Iterator[None]:
     """Say which configuration gave the scores that a metric refuses."""
     try:
         yield
@@ -29,7 +30,7 @@ def naming(configuration):
         raise NotFiniteError(f"configuration {configuration}: {error}") from None
 
 
-def topk_correct(scores, labels, ks):
+def topk_correct(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> list[torch.Tensor]:
     """For each k a bool tensor B: is the label among the k highest scores? k above the number of classes counts all."""
     order = scores.topk(min(max(ks), scores.shape[1]), dim=1).indices
     hits = order == labels[:, None]

@@ -11,7 +11,13 @@ class UnreadableVideosError(RuntimeError):
 class UnreadableVideos:
     """Counts the bad videos of a pass over `num_videos` (all processes'); `key` is the config key of `tolerated`."""
 
-    def __init__(self, tolerated=0.0, num_videos=None, key="DATA_LOADER.MAX_UNREADABLE_TEST", known=None):
+    def __init__(
+        self,
+        tolerated: float = 0.0,
+        num_videos: int | None = None,
+        key: str = "DATA_LOADER.MAX_UNREADABLE_TEST",
+        known: dict[str, str] | None = None,
+    ):
         # NaN would tolerate everything: no number is above it.
         if not 0 <= tolerated <= 1:
             raise ValueError(f"{key} is {tolerated}: the share of videos that may be unreadable is a number from 0 to 1")

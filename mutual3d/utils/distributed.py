@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -11,6 +12,8 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from .peers import Peers, ProcessLostError
+
+logger = logging.getLogger("mutual3d")
 
 # What one exchange of tensors may take. Processes that are not at the same place yet wait before it, in `Peers.meet`: as
 # long as the others live, for instance while the first one measures latency.
@@ -31,24 +34,24 @@ class MainProcessError(RuntimeError):
     """What the main process was to do for all of them failed there."""
 
 
-def is_distributed():
+def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def rank():
+def rank() -> int:
     return dist.get_rank() if is_distributed() else 0
 
 
-def world_size():
+def world_size() -> int:
     return dist.get_world_size() if is_distributed() else 1
 
 
-def is_main():
+def is_main() -> bool:
     """Whether this process writes the files."""
     return rank() == 0
 
 
-def choose_device(num_gpus):
+def choose_device(num_gpus: int) -> torch.device:
     """cpu when `num_gpus` is 0 or there is no GPU; otherwise this process's GPU."""
     if num_gpus == 0 or not torch.cuda.is_available():
         return torch.device("cpu")
@@ -69,6 +72,8 @@ def process_group(device: torch.device, backend: str = "nccl", interval: float =
         torch.cuda.set_device(device)
     store, own_rank, size = next(rendezvous("env://", timeout=_EXCHANGE))
     store.set_timeout(_EXCHANGE)
+    # torchrun's store outlives its workers: what those of an earlier attempt left there is not for these.
+    store = dist.PrefixStore(f"attempt{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}of{size}", store)
     _peers = Peers(dist.PrefixStore("peers", store), own_rank, size, interval, patience)
     try:
         dist.init_process_group(
@@ -78,6 +83,8 @@ def process_group(device: torch.device, backend: str = "nccl", interval: float =
         yield
         _peers.leave()
     except BaseException as error:
+        # Said before the others hear of it: torchrun ends this process as soon as another one ends.
+        logger.error("rank %d ends: %s: %s", own_rank, type(error).__name__, error)
         _peers.leave(error)
         if _broke_off(error):
             raise ProcessLostError(
@@ -104,7 +111,7 @@ def meet(what: str) -> None:
         _peers.meet(what)
 
 
-def gather(value, what="results"):
+def gather(value: Value, what: str = "results") -> list[Value]:
     """`value` of every process, in order of rank, on every process. Any object that pickles."""
     if not is_distributed():
         return [value]
@@ -114,7 +121,7 @@ def gather(value, what="results"):
     return values
 
 
-def any_process(condition, device):
+def any_process(condition: object, device: torch.device) -> bool:
     """Whether `condition` holds on any process: all of them learn it, so that all act alike."""
     if not is_distributed():
         return bool(condition)
@@ -123,7 +130,7 @@ def any_process(condition, device):
     return flag.item() > 0
 
 
-def agree(value, what):
+def agree(value: Value, what: str) -> Value:
     """`value`, if it is the same on every process; RuntimeError on all of them otherwise."""
     values = gather(value, what)
     if any(other != value for other in values):
@@ -152,7 +159,7 @@ def from_main(function: Callable[[], Value]) -> Value:
     return value
 
 
-def average_gradients(module):
+def average_gradients(module: torch.nn.Module) -> None:
     """The mean over processes of each gradient of a module that DistributedDataParallel does not wrap."""
     for parameter in module.parameters() if is_distributed() else ():
         dist.all_reduce(parameter.grad)
@@ -166,7 +173,7 @@ def barrier(what: str = "the others") -> None:
         dist.barrier()
 
 
-def broadcast_buffers(module):
+def broadcast_buffers(module: torch.nn.Module) -> None:
     """Give every process the main process's buffers (running statistics drift apart in training)."""
     if is_distributed():
         meet("the network's buffers")

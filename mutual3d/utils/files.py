@@ -10,8 +10,10 @@ import shutil
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import simplejson
 import torch
@@ -24,7 +26,7 @@ class DamagedFileError(ValueError):
 
 
 @contextlib.contextmanager
-def atomic_write(path, size=None):
+def atomic_write(path: str | os.PathLike, size: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it to `path` when the block succeeds, delete it when it fails.
 
     size: bytes that will be needed, where that is known, for the error message.
@@ -61,7 +63,7 @@ _LEFTOVER = re.compile(r"\..+\.(?P<place>[A-Za-z0-9_-]+)\+(?P<pid>\d+)\+(?P<star
 _OLD_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
-def remove_leftovers(directory, hours=1.0):
+def remove_leftovers(directory: str | os.PathLike, hours: float = 1.0) -> list[Path]:
     """Delete the temporary files of writers that were killed in `directory`; the paths that were deleted.
 
     A file whose writer lives on this machine stays. One from another machine, whose processes cannot be seen from here,
@@ -140,7 +142,7 @@ def _umask():
     return mask
 
 
-def ensure_directory(directory):
+def ensure_directory(directory: str | os.PathLike) -> Path:
     """Create `directory` and check that files can be written in it; raises OSError that says which and what to do."""
     directory = Path(directory)
     try:
@@ -154,7 +156,7 @@ def ensure_directory(directory):
         ) from error
 
 
-def write_json(path, value):
+def write_json(path: str | os.PathLike, value: object) -> None:
     """Write `value` as indented JSON. NaN and infinity are refused (ValueError): convert them to None first."""
     with atomic_write(path) as temporary:
         temporary.write_text(simplejson.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -164,7 +166,7 @@ def write_json(path, value):
 _MAX_JSON_BYTES = 256_000_000
 
 
-def read_json(path):
+def read_json(path: str | os.PathLike) -> object:
     """Read a JSON file; a missing, malformed or oversized one raises an error that names it."""
     path = Path(path)
     if not path.is_file():
@@ -197,7 +199,7 @@ def read_text(path: str | os.PathLike) -> str:
     return text.replace("\r\n", "\n")
 
 
-def save_tensors(path, value):
+def save_tensors(path: str | os.PathLike, value: object) -> None:
     """`torch.save` of plain containers, numbers, strings and tensors, atomically; errors as of `atomic_write`."""
     _, size = _size_of(value, {}, path)
     # Given a path, torch writes its name into the file: the same content would give other bytes each time.
@@ -205,7 +207,7 @@ def save_tensors(path, value):
         torch.save(value, file)
 
 
-def load_tensors(path):
+def load_tensors(path: str | os.PathLike) -> Any:
     """Load what `save_tensors` wrote, onto the CPU, without running any code that the file may carry.
 
     Every byte is checked against the check sums that torch writes; files of torch before 1.6 have none. Nothing larger
@@ -234,9 +236,9 @@ def load_tensors(path):
     return content
 
 
-def check_tensors(path):
+def check_tensors(path: str | os.PathLike) -> None:
     """Raise what `load_tensors` would for a damaged file, without loading what has check sums."""
-    if not _check_parts(path):
+    if not _check_parts(Path(path)):
         load_tensors(path)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import simplejson
@@ -70,7 +71,7 @@ def _formatted(handler, record):
 _handlers = []
 
 
-def setup_logging(output_dir):
+def setup_logging(output_dir: str | Path) -> None:
     """Log to the screen (main process only) and to `output_dir`/stdout.log, whatever becomes of either.
 
     The handlers are those of the logger `mutual3d`: a program's own root logger stays as it is, and sees the lines too.
@@ -95,13 +96,13 @@ def _add(handler):
     _handlers.append(handler)
 
 
-def log_json_stats(stats):
+def log_json_stats(stats: dict) -> None:
     """One `json_stats: {...}` line; numbers rounded to five decimals, as PySlowFast's users parse it."""
     rounded = {key: round(float(v), 5) if isinstance(v, float) else v for key, v in stats.items()}
     logger.info("json_stats: %s", simplejson.dumps(rounded, sort_keys=True, ignore_nan=True))
 
 
-def progress_bar(iterable, description, total=None, initial=0, unit="batch"):
+def progress_bar(iterable: Iterable, description: str, total: int | None = None, initial: int = 0, unit: str = "batch") -> tqdm:
     """A tqdm bar with the time left, on the main process's terminal; a line at the end only when it is no terminal."""
     quiet = not distributed.is_main()
     stream = ForgivingStream(sys.stderr)
@@ -112,7 +113,7 @@ def progress_bar(iterable, description, total=None, initial=0, unit="batch"):
     )  # fmt: skip
 
 
-def read_json_stats(log):
+def read_json_stats(log: str | Path) -> list[dict]:
     """The json_stats of a run's stdout.log, in order; [] when there is no such file. Half lines of killed runs are left out."""
     try:
         text = Path(log).read_text(encoding="utf-8", errors="replace")

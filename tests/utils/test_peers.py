@@ -1,41 +1,43 @@
 """Processes of which one is slow, fails or is killed."""
 
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from mutual3d.utils import distributed
+from mutual3d.utils.command_line import run_command
 from mutual3d.utils.peers import Peers, ProcessLostError
 
-SCRIPT = """
-import os, signal, sys, time
-import torch
-from mutual3d.utils import distributed
-from mutual3d.utils.command_line import run_command
 
-def main():
-    rank, end, slow = int(os.environ["RANK"]), sys.argv[1], int(sys.argv[2])
-    torch.set_num_threads(1)
-    with distributed.process_group(torch.device("cpu"), interval=0.1, patience=1.0):
+def work(end, slow):
+    """What each of two processes does: meet, and then end as `end` says, where it is the one that is `slow`."""
+    with distributed.process_group(torch.device("cpu"), interval=0.1, patience=0.6):
+        rank = distributed.rank()
         if rank == slow:
-            time.sleep(2.5)   # longer than the patience: it lives, and is waited for
+            time.sleep(1.5)  # longer than the patience: it lives, and is waited for
         assert distributed.gather(rank) == [0, 1]
         assert distributed.from_main(lambda: "told") == "told"
         distributed.barrier()
-        print("together", flush=True)
+        print("together", file=sys.stderr)
         if rank == slow and end == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         distributed.barrier("the main process to measure latency")
 
-run_command(main)
-"""
+
+def run_alone(path, environment, end, slow):
+    """In a process of its own: what the command line would do, with standard error in a file."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    with open(path, "w", buffering=1) as sys.stderr:
+        run_command(lambda: work(end, slow))
 
 
 def free_port():
@@ -44,32 +46,49 @@ def free_port():
         return s.getsockname()[1]
 
 
-def run_two(end, slow):
-    """[(status, standard error)] of both ranks, and the seconds that they took."""
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    start = time.monotonic()
+def run_two(tmp_path, end, slow, **environment):
+    """(status, standard error, number) of each of two processes, and the seconds that they took."""
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **environment}
+    start, paths = time.monotonic(), [tmp_path / f"{end}{rank}" for rank in range(2)]
+    # Forked, because torch takes seconds to import.
     both = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, end, str(slow)], env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        multiprocessing.get_context("fork").Process(
+            target=run_alone, args=(path, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, end, slow)
         )
-        for rank in range(2)
-    ]  # fmt: skip
-    told = [process.communicate(timeout=120) for process in both]
-    assert all(out == "together\n" for out, _ in told), told
-    return [(process.returncode, err, process.pid) for process, (_, err) in zip(both, told)], time.monotonic() - start
+        for rank, path in enumerate(paths)
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    told = [path.read_text() for path in paths]
+    assert all("together\n" in words for words in told), told
+    return [(process.exitcode, words, process.pid) for process, words in zip(both, told)], time.monotonic() - start
 
 
-@pytest.mark.parametrize("slow", [0, 1])
-def test_a_killed_process_ends_the_others_within_the_patience_and_says_for_what_they_waited(slow):
-    results, seconds = run_two("killed", slow)
-    (killed, _, pid), (status, words, _) = results[slow], results[1 - slow]
-    assert killed == -signal.SIGKILL and status == 1 and seconds < 60
-    if slow == 1:
-        assert f"waiting for the main process to measure latency: process {pid} on" in words and "(rank 1) has shown no life for 1 s" in words
-    else:  # it held the store of all
-        assert "waiting for the main process to measure latency: the process that joins the others no longer answers" in words
-    assert "start the same command again: it goes on from what is saved" in words and "Traceback" not in words
+GO_ON = "start the same command again: it goes on from what is saved"
+
+
+def test_the_main_process_killed_ends_the_others_with_a_sentence(tmp_path):
+    """It held the store of all: no sign of life can be asked for any more."""
+    (killed, (status, words, _)), seconds = run_two(tmp_path, "killed", 0)
+    assert killed[0] == -signal.SIGKILL and status == 1 and seconds < 60
+    assert "waiting for the main process to measure latency: the process that joins the others no longer answers" in words
+    assert GO_ON in words and "Traceback" not in words
+
+
+def test_a_killed_process_ends_the_others_within_the_patience_and_those_that_torchrun_starts_again_are_not_misled(tmp_path):
+    """torchrun's store outlives its workers: what those of a killed attempt left is in it when the next one starts."""
+    port = free_port()
+    agents = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    shared = {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    ((status, words, _), (killed, _, pid)), seconds = run_two(tmp_path, "killed", 1, **shared, TORCHELASTIC_RESTART_COUNT="0")
+    assert status == 1 and killed == -signal.SIGKILL and seconds < 60
+    assert f"waiting for the main process to measure latency: process {pid} on" in words
+    assert "(rank 1) has shown no life for 0.6 s" in words and GO_ON in words and "Traceback" not in words
+    results, _ = run_two(tmp_path, "whole", 1, **shared, TORCHELASTIC_RESTART_COUNT="1")
+    assert [status for status, *_ in results] == [0, 0], results
+    del agents
 
 
 class Pair:
