@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 
 from mutual3d.data.picture_reader import PictureReader
 from mutual3d.data.reader import VideoError, VideoReader, check_file
@@ -32,12 +33,16 @@ def check_backend(backend):
     return backend
 
 
-def open_video(path, backend="pyav"):
+def open_video(path: str | os.PathLike, backend: str = "pyav", tolerate_short: bool = False) -> VideoReader:
     """Open a video for reading: a `VideoReader` to be used in a `with` block.
 
     `pyav` is exact. `decord` trusts the container more than it deserves: in files with edit lists or open GOPs and in
     MPEG-TS its frames are off without a word. A file with the name of an image is read by neither: its pictures are the frames,
-    see `picture_reader`. Raises VideoError with the cause.
+    see `picture_reader`. `tolerate_short`: take a video whose container announces over 20 % more frames than there are.
+
+    Raises VideoError with the cause, whatever fails. Only video containers are opened, no playlists. Both backends give
+    upright frames of one size. What neither can see: flipped bits in VP8 and VP9, which have no checksums, give pictures
+    that are wrong; a transport or program stream (ts, mpg) or a raw stream that was cut off announces no length.
     """
     path = str(path)
     backend = check_backend(backend)
@@ -47,7 +52,7 @@ def open_video(path, backend="pyav"):
     if backend == "decord":
         from mutual3d.data.decord_reader import DecordReader
 
-        return DecordReader(path)
+        return DecordReader(path, tolerate_short)
     from mutual3d.data.pyav_reader import PyAVReader
 
-    return PyAVReader(path)
+    return PyAVReader(path, tolerate_short)

@@ -4,14 +4,29 @@ Counts and rates in a container's header are promises that files break. This rea
 decoding, and numbers the frames by their presentation times. To read frames it seeks to the keyframe before each of
 them, decodes forward, and checks every frame it returns by its presentation time. Files whose packets do not name
 their frames one to one (MPEG-TS, AVI with B-frames, repeated times, ...) are decoded from the start and counted.
+
+What that one pass through a file tells is kept for its next opening in the same process: it takes a second for an hour of video.
 """
 
+from array import array
 from bisect import bisect_right
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import av
 import numpy as np
 
+from mutual3d.data.container import (
+    announced_rate,
+    check_length,
+    open_container,
+    orientation_of_frame,
+    read_announced,
+    told,
+    video_stream,
+)
+from mutual3d.data.file_cache import FileCache, file_fingerprint
+from mutual3d.data.orientation import upright
 from mutual3d.data.reader import VideoError, VideoReader, frame_rate, join_times
 
 # Containers that store a presentation time for every packet, and codecs with one packet for each shown frame.
@@ -29,15 +44,59 @@ _PLACEHOLDER_BYTES = 16
 # as this, in seconds, is such a jump for FFmpeg too.
 _BROADCAST_FORMATS = ("mpegts", "mpeg")
 _LONGEST_STEP = 10.0
+# In these containers a track's announced seconds count from its own first frame; in others, from the file's zero.
+_TRACK_LENGTHS = ("mov,mp4,m4a,3gp,3g2,mj2", "avi")
+
+# A packet without a time, in arrays of them.
+_NO_TIME = np.iinfo(np.int64).min
+# 35 hours of video at 30 frames a second.
+_CACHE_BYTES = 1 << 26
 
 
-class _Packet(NamedTuple):
-    pts: int | None
-    dts: int | None
-    is_keyframe: bool
-    is_discard: bool
-    is_corrupt: bool
-    size: int
+@dataclass(frozen=True)
+class _Table:
+    """What one pass through a file tells. The packets in file order; the frames in display order.
+
+    Times are in the stream's unit. `packet_of_frame` is None for a file whose packets do not name its frames: its frames
+    are counted. `frame_times` are float, NaN where unknown; `end`: when the last frame ends, NaN where unknown.
+    """
+
+    pts: np.ndarray
+    dts: np.ndarray
+    is_keyframe: np.ndarray
+    packet_of_frame: np.ndarray | None
+    frame_times: np.ndarray
+    end: float
+
+    def num_bytes(self) -> int:
+        arrays = (self.pts, self.dts, self.is_keyframe, self.packet_of_frame, self.frame_times)
+        return 1024 + sum(values.nbytes for values in arrays if values is not None)
+
+
+class _Packets:
+    """The packets of a file in file order, while they are listed."""
+
+    def __init__(self):
+        self.pts, self.dts, self.durations, self.sizes = array("q"), array("q"), array("q"), array("q")
+        self.is_keyframe, self.is_discard, self.is_corrupt = bytearray(), bytearray(), bytearray()
+
+    def append(self, packet):
+        self.pts.append(_NO_TIME if packet.pts is None else packet.pts)
+        self.dts.append(_NO_TIME if packet.dts is None else packet.dts)
+        self.durations.append(packet.duration or 0)
+        self.sizes.append(packet.size)
+        self.is_keyframe.append(packet.is_keyframe)
+        self.is_discard.append(packet.is_discard)
+        self.is_corrupt.append(packet.is_corrupt)
+
+    def drop_corrupt_end(self):
+        """A last packet that the file's end cut off is no packet."""
+        while self.is_corrupt and self.is_corrupt[-1]:
+            for values in vars(self).values():
+                values.pop()
+
+    def __len__(self):
+        return len(self.pts)
 
 
 class _Run(NamedTuple):
@@ -48,26 +107,41 @@ class _Run(NamedTuple):
     wanted: dict
 
 
-class PyAVReader(VideoReader):
-    """Exact frames of one video file; see the module's text. Raises VideoError when the file cannot be read."""
+_tables: FileCache[_Table] = FileCache(_CACHE_BYTES, _Table.num_bytes)
 
-    def __init__(self, path):
+
+class PyAVReader(VideoReader):
+    """Exact frames of one video file; see the module's text. Raises VideoError when the file cannot be read.
+
+    All frames are upright and of one size, the stream's first one: where the picture's size changes on the way, later frames
+    are resized. `tolerate_short`: take a video whose container announces over 20 % more frames than there are.
+    """
+
+    def __init__(self, path: str, tolerate_short: bool = False):
         self.path = path
         self._container = None
         self._reformatter = av.video.reformatter.VideoReformatter()
+        self._size = None
+        self._swaps_sides = None
         try:
-            self._open()
-            self._packets = self._list_packets()
-            self._positions = {(packet.pts, packet.dts): place for place, packet in enumerate(self._packets)}
-            self._position_of_time = {
-                packet.pts: place for place, packet in enumerate(self._packets) if not packet.is_discard
-            }
-            self._is_indexed = _is_indexed(self._container, self._codec, self._packets)
-            self._times = self._list_times()
+            with told(path, "the file is damaged"):
+                self._read_header()
+                if not tolerate_short:
+                    self._check_length()
         except BaseException:
             self.close()
             raise
-        self.num_frames = len(self._times)
+
+    def _read_header(self):
+        fingerprint = file_fingerprint(self.path)
+        self._open()
+        self._size = self._codec.width, self._codec.height
+        table = _tables.get(fingerprint)
+        if table is None:
+            table = self._read_table()
+            _tables.put(fingerprint, table)
+        self._table = table
+        self.num_frames = len(table.frame_times)
         self._seconds, self.fps = self._clock()
 
     def frames(self, indices):
@@ -75,7 +149,7 @@ class PyAVReader(VideoReader):
         if not self._is_indexed:
             yield from self._decode_counting(wanted)
             return
-        missing = {self._times[index]: index for index in wanted}
+        missing = {int(self._table.pts[self._table.packet_of_frame[index]]): index for index in wanted}
         for run in self._plan(missing):
             for index, frame in self._decode_run(run):
                 del missing[frame.pts]
@@ -93,70 +167,76 @@ class PyAVReader(VideoReader):
 
     # --- opening ---
 
+    @property
+    def _is_indexed(self):
+        return self._table.packet_of_frame is not None
+
     def _open(self):
-        """(Re)open the file at its first packet, with one decoder thread: more cost CPU and win nothing in workers."""
+        """(Re)open the file at its first packet."""
         self.close()
-        try:
-            self._container = av.open(self.path)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(self.path, f"it is not a video, or its header is damaged ({_words(error)})") from error
-        self._stream = _video_stream(self._container, self.path)
+        self._container = open_container(self.path)
+        self._stream = video_stream(self._container, self.path)
         self._codec = self._stream.codec_context
-        if self._codec is None:
-            raise VideoError(self.path, "there is no decoder for its video stream")
-        self._codec.thread_count = 1
-        self._codec.thread_type = "NONE"
 
     def _demux(self):
         """Packets of the video stream that hold data, from the current place on."""
-        try:
+        with told(self.path, "the file is damaged"):
             for packet in self._container.demux(self._stream):
                 if packet.size:
                     yield packet
-        except av.error.FFmpegError as error:
-            raise VideoError(self.path, f"the file is damaged ({_words(error)})") from error
 
-    def _list_packets(self):
-        packets = [
-            _Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.is_corrupt, packet.size)
-            for packet in self._demux()
-        ]
-        while packets and packets[-1].is_corrupt:
-            packets.pop()
-        if not packets:
+    def _read_table(self):
+        packets = _Packets()
+        for packet in self._demux():
+            packets.append(packet)
+        packets.drop_corrupt_end()
+        if not len(packets):
             raise VideoError(self.path, "it has no decodable frame")
-        return packets
-
-    def _list_times(self):
-        """Presentation times of all frames in display order, in the stream's time base."""
-        if self._is_indexed:
-            return sorted(self._position_of_time)
+        pts, dts = np.array(packets.pts), np.array(packets.dts)
+        is_keyframe = np.array(packets.is_keyframe, bool)
+        if _is_indexed(self._container, self._codec, packets):
+            shown = np.flatnonzero(np.array(packets.is_discard) == 0)
+            order = shown[np.argsort(pts[shown], kind="stable")].astype(np.int32)
+            times = pts[order].astype(np.float64)
+            end = float((times + np.array(packets.durations)[order]).max())
+            return _Table(pts, dts, is_keyframe, order, times, end)
         self._open()
-        times = [frame.pts for frame in self._decode_all()]
-        if not times:
+        frames = [(frame.pts, frame.duration or 0) for frame in self._decode_all(len(packets))]
+        if not frames:
             raise VideoError(self.path, "it has no decodable frame")
-        return times
+        times = np.array([time for time, _ in frames], np.float64)
+        ends = (times + [duration for _, duration in frames])[np.isfinite(times)]
+        return _Table(pts, dts, is_keyframe, None, times, float(ends.max()) if len(ends) else np.nan)
 
     def _clock(self):
         """(the second of each frame, from the container's start; frames a second)."""
-        unit = float(self._stream.time_base)
-        announced = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        times = self._table.frame_times * float(self._stream.time_base)
+        announced = announced_rate(self._stream)
         longest_step = _LONGEST_STEP if self._container.format.name in _BROADCAST_FORMATS else None
-        times = [None if time is None else time * unit for time in self._times]
         seconds = join_times(times, 1 / (announced or 30.0), longest_step)
-        fps = frame_rate(self.path, announced, None if times.count(None) == len(times) else seconds)
+        fps = frame_rate(self.path, announced, None if np.isnan(times).all() else seconds)
         start = self._container.start_time
         zero = seconds[0] if start is None else min(start / av.time_base, seconds[0])
         return seconds - zero, fps
+
+    def _check_length(self):
+        first, end = self._table.frame_times[0], self._table.end
+        if np.isnan(end) or np.isnan(first):
+            covered = self.num_frames / self.fps
+        else:
+            is_of_track = self._container.format.name in _TRACK_LENGTHS
+            covered = (end - (first if is_of_track else min(first, 0))) * float(self._stream.time_base)
+        announced = read_announced(self._container, self._stream)
+        check_length(self.path, announced, self.num_frames, float(covered), self.fps)
 
     # --- decoding by the packet table ---
 
     def _plan(self, wanted):
         """Runs of packets, in file order and without overlap, that hold every wanted frame and what it refers to."""
-        keyframes = [position for position, packet in enumerate(self._packets) if packet.is_keyframe]
+        keyframes = np.flatnonzero(self._table.is_keyframe).tolist()
         runs = []
         for time, index in sorted(wanted.items()):
-            last = self._position_of_time[time]
+            last = int(self._table.packet_of_frame[index])
             first = self._entry(keyframes, last, time)
             if runs and first <= runs[-1].last:
                 runs[-1].wanted[time] = index
@@ -171,13 +251,13 @@ class PyAVReader(VideoReader):
         A picture shown before the keyframe that it follows in the file (open GOP) needs the keyframe before that one.
         """
         place = bisect_right(keyframes, position) - 1
-        while place > 0 and self._packets[keyframes[place]].pts > time:
+        while place > 0 and self._table.pts[keyframes[place]] > time:
             place -= 1
         return keyframes[place]
 
     def _decode_run(self, run):
         """Yield (index, frame) for the wanted frames of a run; those that do not come out are left to the caller."""
-        entry_time = self._packets[run.first].pts
+        entry_time = self._table.pts[run.first]
         can_skip = self._codec.name in _SKIPPABLE_CODECS
         remaining = dict(run.wanted)
         for packet in self._packets_of_run(run):
@@ -191,31 +271,41 @@ class PyAVReader(VideoReader):
 
     def _packets_of_run(self, run):
         """The packets of a run after a seek; none when the seek failed or landed behind the first one."""
-        entry = self._packets[run.first]
+        pts, dts = int(self._table.pts[run.first]), int(self._table.dts[run.first])
         try:
             # Seeking also empties the decoder, so that a reading given up halfway leaves nothing behind.
-            self._container.seek(entry.pts if entry.dts is None else entry.dts, stream=self._stream, backward=True)
+            self._container.seek(pts if dts == _NO_TIME else dts, stream=self._stream, backward=True)
         except av.error.FFmpegError:
             return
+        position = None
         for packet in self._demux():
-            position = self._positions.get((packet.pts, packet.dts))
+            position = self._position_of(packet, position)
             if position is None or position > run.last:
                 return
             if position >= run.first:
                 yield packet
 
+    def _position_of(self, packet, previous):
+        """The place of a packet in the table, or None; `previous` is that of the packet before it."""
+        pts = _NO_TIME if packet.pts is None else packet.pts
+        dts = _NO_TIME if packet.dts is None else packet.dts
+        table = self._table
+        if previous is not None and previous + 1 < len(table.pts):
+            if table.pts[previous + 1] == pts and table.dts[previous + 1] == dts:
+                return previous + 1
+        found = np.flatnonzero((table.pts == pts) & (table.dts == dts))
+        return int(found[0]) if len(found) else None
+
     def _decode(self, packet):
-        try:
+        with told(self.path, "a packet does not decode"):
             return self._codec.decode(packet)
-        except av.error.FFmpegError as error:
-            raise VideoError(self.path, f"a packet does not decode ({_words(error)})") from error
 
     # --- decoding from the start ---
 
     def _decode_from_start(self, missing):
         """Frames that seeking did not bring, by their presentation times."""
         self._open()
-        for frame in self._decode_all():
+        for frame in self._decode_all(len(self._table.pts)):
             if frame.pts in missing:
                 index = missing.pop(frame.pts)
                 yield index, self._to_rgb(index, frame)
@@ -231,16 +321,16 @@ class PyAVReader(VideoReader):
         """Frames by counting what the decoder gives."""
         self._open()
         remaining = set(wanted)
-        for index, frame in enumerate(self._decode_all()):
+        for index, frame in enumerate(self._decode_all(len(self._table.pts))):
             if index in remaining:
                 remaining.remove(index)
                 yield index, self._to_rgb(index, frame)
             if not remaining:
                 return
 
-    def _decode_all(self):
+    def _decode_all(self, num_packets):
         """Every frame of a freshly opened file. A last packet that the file's end cut off is no error."""
-        last = len(self._packets) - 1
+        last = num_packets - 1
         for position, packet in enumerate(self._demux()):
             if position > last:
                 break
@@ -254,46 +344,35 @@ class PyAVReader(VideoReader):
     # --- frames ---
 
     def _to_rgb(self, index, frame):
-        """uint8 RGB, H, W, 3, upright. Every frame gets the size of the stream, should the size change on the way."""
+        """uint8 RGB, H, W, 3, upright, of the size of the stream."""
         if frame.is_corrupt:
             raise VideoError(self.path, f"frame {index} is damaged")
-        width, height = self._codec.width, self._codec.height
-        image = self._reformatter.reformat(frame, width=width, height=height, format="rgb24").to_ndarray()
-        quarter_turns = round(frame.rotation / 90)
-        return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
-
-
-def _video_stream(container, path):
-    """The main video stream; cover pictures of audio files are none. Other streams are dropped while demuxing."""
-    videos = [stream for stream in container.streams.video if not _is_cover(stream)]
-    if not videos:
-        raise VideoError(path, "it has no video stream")
-    stream = container.streams.best("video")
-    chosen = stream if stream in videos else videos[0]
-    for other in container.streams:
-        if other.index != chosen.index:
-            other.discard = av.stream.Discard.all
-    return chosen
-
-
-def _is_cover(stream):
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+        with told(self.path, f"frame {index} is damaged"):
+            width, height = self._size
+            # One thread: by default as many convert as there are cores, in every worker.
+            image = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray()
+            orientation = orientation_of_frame(frame)
+            if self._swaps_sides is None:
+                self._swaps_sides = orientation.swaps_sides
+            if orientation.swaps_sides != self._swaps_sides:
+                raise VideoError(self.path, f"frame {index} lies on its side, and others stand: it is turned on the way")
+            return upright(image, orientation)
 
 
 def _is_indexed(container, codec, packets):
     """Whether the packets name the frames one to one, so that a frame's number follows from its presentation time."""
     if container.format.name not in _INDEXED_FORMATS or codec.name not in _INDEXED_CODECS:
         return False
-    times = [packet.pts for packet in packets]
-    if None in times or any(packet.is_corrupt for packet in packets):
+    times = packets.pts
+    if _NO_TIME in times or any(packets.is_corrupt):
         return False
-    shown = [packet.pts for packet in packets if not packet.is_discard]
-    names = {(packet.pts, packet.dts) for packet in packets}
+    shown = [time for time, is_discard in zip(times, packets.is_discard) if not is_discard]
+    names = set(zip(times, packets.dts))
     if not shown or len(set(shown)) < len(shown) or len(names) < len(packets):
         return False
-    starts_clean = packets[0].is_keyframe and packets[0].pts == min(times)
-    is_timed = container.format.name != "avi" or (codec.name in _INDEXED_AVI_CODECS and times == sorted(times))
-    has_placeholders = codec.name == "mpeg4" and min(packet.size for packet in packets) < _PLACEHOLDER_BYTES
+    starts_clean = packets.is_keyframe[0] and times[0] == min(times)
+    is_timed = container.format.name != "avi" or (codec.name in _INDEXED_AVI_CODECS and list(times) == sorted(times))
+    has_placeholders = codec.name == "mpeg4" and min(packets.sizes) < _PLACEHOLDER_BYTES
     return starts_clean and is_timed and not has_placeholders
 
 
@@ -303,7 +382,3 @@ def _claim(remaining, frames):
         index = remaining.pop(frame.pts, None)
         if index is not None:
             yield index, frame
-
-
-def _words(error):
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -112,17 +112,19 @@ def nearest(times: np.ndarray, seconds: Sequence[float]) -> np.ndarray:
     return np.searchsorted((times[1:] + times[:-1]) / 2, seconds, side="right")
 
 
-def join_times(times: Sequence[float | None], usual_step: float, longest_step: float | None = None) -> np.ndarray:
-    """Seconds that never descend for frames in display order, whose times, in seconds, may jump or be unknown (None).
+def join_times(times: Sequence[float | None] | np.ndarray, usual_step: float, longest_step: float | None = None) -> np.ndarray:
+    """Seconds that never descend for frames in display order, whose times, in seconds, may jump or be unknown (None
+    or NaN).
 
     Where times jump back, another recording was joined on: its first frame follows after a usual step, the median one. So it
     does after a step of more than `longest_step` seconds, where that is given. Frames without a time stand evenly between
     those with one. `usual_step`: seconds, for where the times tell none.
     """
-    known = [place for place, time in enumerate(times) if time is not None]
-    if not known:
+    times = np.asarray(times, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(times))
+    if not len(known):
         return np.arange(len(times)) * usual_step
-    seconds = np.array([times[place] for place in known], dtype=np.float64)
+    seconds = times[known]
     steps, gaps = np.diff(seconds), np.diff(known)
     forward = (steps / gaps)[steps > 0]
     usual = float(np.median(forward)) if len(forward) else usual_step

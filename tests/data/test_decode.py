@@ -13,11 +13,11 @@ from mutual3d.data.decode import VideoError, check_backend, open_video
 CLIPS = Path(__file__).resolve().parents[2] / "../shared/data/clips"
 
 
-def assert_exact(path, expected=None, expect_indexed=None):
+def assert_exact(path, expected=None, expect_indexed=None, **options):
     """Every frame, and random sets of them, equal what a full decode gives."""
     expected = decode_all(path) if expected is None else expected
     generator = np.random.default_rng(0)
-    with open_video(path) as reader:
+    with open_video(path, **options) as reader:
         assert reader.num_frames == len(expected)
         if expect_indexed is not None:
             assert reader._is_indexed == expect_indexed
@@ -55,9 +55,9 @@ def test_open_gop(tmp_path):
     options = {"x264-params": "open-gop=1:bframes=3:scenecut=0:b-adapt=0"}
     path = write_video(tmp_path / "open.mp4", moving_frames(40), gop=10, b_frames=3, options=options)
     with open_video(path) as reader:
-        keyframes = [place for place, packet in enumerate(reader._packets) if packet.is_keyframe]
-        following = reader._packets[keyframes[1] + 1]
-        assert following.pts < reader._packets[keyframes[1]].pts, "the file has no open GOP"
+        keyframes = np.flatnonzero(reader._table.is_keyframe)
+        times = reader._table.pts
+        assert times[keyframes[1] + 1] < times[keyframes[1]], "the file has no open GOP"
     assert_exact(path, expect_indexed=True)
 
 
@@ -119,10 +119,10 @@ def test_truncated_mp4_gives_the_frames_that_are_there(tmp_path, share):
     whole = write_header_first(tmp_path, moving_frames(40))
     truncated = tmp_path / "truncated.mp4"
     truncated.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
-    with open_video(truncated) as reader:
+    with open_video(truncated, tolerate_short=True) as reader:
         assert 0 < reader.num_frames < 40
         num_frames = reader.num_frames
-    assert_exact(truncated, expected=decode_all(whole)[:num_frames])
+    assert_exact(truncated, expected=decode_all(whole)[:num_frames], tolerate_short=True)
 
 
 def test_truncated_before_the_header_of_an_mp4(tmp_path):
