@@ -48,8 +48,8 @@ class Task(NamedTuple):
 class RecordedVideo(Video):
     """A `Video` whose reader keeps every frame that it gives."""
 
-    def open(self, backend: str) -> VideoReader:
-        reader = super().open(backend)
+    def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
+        reader = super().open(backend, tolerate_short)
         self.readings.append(Reading(reader.num_frames, []))
         give = reader.frames
 

@@ -218,6 +218,8 @@ _C.DATA.RANDOM_FLIP = Key(True, Flag(), IS_REFUSED)
 _C.DATA.USE_OFFSET_SAMPLING = Key(False, Flag(), TAKES_EFFECT)
 # pyav (exact) or decord; torchvision, as in PySlowFast's files, means pyav.
 _C.DATA.DECODING_BACKEND = Key("pyav", Only("pyav", "decord", "torchvision"), IS_REFUSED)
+# Take videos whose container announces over 20 % more frames than there are (cut off, or damaged) instead of counting them bad.
+_C.DATA.TOLERATE_SHORT = Key(False, Flag(), IS_TOLD)
 # How scores of views are joined: sum or max.
 _C.DATA.ENSEMBLE_METHOD = Key("sum", Only("sum", "max"), TAKES_EFFECT)
 # Several labels a clip (Charades): scores are sigmoids, accuracy is mean average precision.

@@ -77,6 +77,7 @@ def _videos(cfg, videos, mode, num_views):
         num_crops=cfg.TEST.NUM_SPATIAL_CROPS if is_multi_view else 1,
         offset_sampling=cfg.DATA.USE_OFFSET_SAMPLING,
         backend=cfg.DATA.DECODING_BACKEND,
+        tolerate_short=cfg.DATA.TOLERATE_SHORT,
         **_clip_arguments(cfg, mode),
     )
 

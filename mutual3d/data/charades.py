@@ -14,7 +14,7 @@ from math import inf
 import numpy as np
 import torch
 
-from mutual3d.data.decode import open_video
+from mutual3d.data.decode import VideoReader, open_video
 from mutual3d.data.frame_list_reader import FrameList, FrameListReader, is_frame_list, read_frame_list
 from mutual3d.data.kinetics import path_in_list, read_rows, tell_doubles
 from mutual3d.data.labels import LabelReader, parse_separator, split_row
@@ -31,8 +31,8 @@ class TimedVideo:
     actions: tuple
     num_classes: int
 
-    def open(self, backend):
-        return open_video(self.path, backend)
+    def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
+        return open_video(self.path, backend, tolerate_short)
 
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> torch.Tensor:
         """Float K: the actions that overlap one of `clips` (lists of ascending frame numbers), or all for None.
@@ -63,7 +63,7 @@ class FramesVideo:
     fps: float
     root: str
 
-    def open(self, backend):
+    def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
         return FrameListReader(self.frames.paths, self.fps, self.root, self.frames.lines)
 
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> torch.Tensor:

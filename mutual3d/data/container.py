@@ -34,10 +34,11 @@ _MAX_ANNOUNCED = 1.2
 
 
 class Announced(NamedTuple):
-    """What a header promises of the picture track, None where it promises nothing: its frames, and their seconds."""
+    """What a header promises of the picture track: its frames and seconds, None where it promises nothing; its rate or 0."""
 
     frames: int | None
     seconds: float | None
+    rate: float
     # Whether the seconds may be those of a longer sound track.
     may_be_sound: bool = False
 
@@ -119,24 +120,25 @@ def read_announced(container: av.container.InputContainer, stream: av.VideoStrea
 
     Transport and program streams, Ogg and raw streams announce nothing: FFmpeg estimates their length from what is there.
     """
-    name = container.format.name
+    name, rate = container.format.name, announced_rate(stream)
     unit = float(stream.time_base)
     whole = container.duration / av.time_base if container.duration else None
     if name.startswith("mov"):
         # The samples of the whole track, and the seconds that an edit list leaves of it.
-        return Announced(stream.frames or None, stream.duration * unit if stream.duration else whole, not stream.duration)
+        seconds = stream.duration * unit if stream.duration else whole
+        return Announced(stream.frames or None, seconds, rate, not stream.duration)
     if name == "avi":
         # The header counts in the stream's unit, which need not be a frame. FFmpeg corrects its duration where the file
         # is too short for it.
-        return Announced(None, stream.frames * unit if stream.frames else None)
+        return Announced(None, stream.frames * unit if stream.frames else None, rate)
     if name.startswith("matroska"):
         tagged = _seconds_of_tag(stream.metadata.get("DURATION", ""))
         if tagged is None or whole is None:
-            return Announced(None, tagged or whole, tagged is None)
-        return Announced(None, min(tagged, whole))
+            return Announced(None, tagged or whole, rate, tagged is None)
+        return Announced(None, min(tagged, whole), rate)
     if name in ("flv", "asf"):
-        return Announced(None, whole, True)
-    return Announced(None, None)
+        return Announced(None, whole, rate, True)
+    return Announced(None, None, rate)
 
 
 def _seconds_of_tag(text):
@@ -161,7 +163,9 @@ def check_length(path: str, announced: Announced, num_frames: int, seconds: floa
         return
     if announced.may_be_sound and _other_streams_end(path) * _MAX_ANNOUNCED >= announced.seconds:
         return
-    claim = min(claim for claim, _ in claims)
+    # A few frames that are left may tell another rate than the header, or the header a damaged one.
+    rate = announced.rate if fps / 2 < announced.rate < fps * 2 else fps
+    claim = round(announced.seconds * rate) if announced.frames is None else announced.frames
     raise VideoError(
         path,
         f"it is cut short or damaged: its container announces {claim} frames, and {num_frames} are there "

@@ -1,5 +1,7 @@
 """The optional decord backend."""
 
+import os
+
 import decord
 import numpy as np
 from decord.bridge import bridge_in
@@ -24,7 +26,7 @@ class DecordReader(VideoReader):
     """Frames by decord, one decoder thread. See `open_video` for the files that it gets wrong.
 
     What decord does not tell, or tells wrongly, PyAV reads from the header and the first frame: whether the file is a
-    container, its zero, how the picture stands, how long it should be. Frames are upright and of one size, the stream's first.
+    container, its zero, how the picture stands, how long it should be. Frames are upright and of one size.
     Their times are decord's; where it knows none, frame k is taken to be shown at k / fps.
     """
 
@@ -33,7 +35,7 @@ class DecordReader(VideoReader):
         with told(path, "the file is damaged"):
             header = self._read_header()
             with told(path, "decord cannot open it"):
-                self._reader = decord.VideoReader(path, num_threads=1)
+                self._reader = decord.VideoReader(os.path.abspath(path), num_threads=1)
                 self.num_frames = len(self._reader)
             if self.num_frames == 0:
                 raise VideoError(path, "it has no decodable frame")

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, stat_files
+from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, describe_failure, stat_files
 from mutual3d.data.decode import VideoError, VideoReader, check_backend, open_video
 from mutual3d.data.frames import is_padded, random_clip, view_clip
 from mutual3d.data.labels import LabelReader, parse_separator, split_row
@@ -23,8 +23,8 @@ from mutual3d.utils.fingerprint import fingerprint
 class ListedVideo(Protocol):
     """What a list holds for a `VideoDataset`: a video that opens itself and knows its labels. It has a `path` to name it by."""
 
-    def open(self, backend: str) -> VideoReader:
-        """Raises VideoError with the cause."""
+    def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
+        """Raises VideoError with the cause. See `open_video`."""
 
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int | torch.Tensor:
         """The label of `clips`, lists of ascending frame numbers of this video; of all of it for None.
@@ -45,9 +45,9 @@ class Video(NamedTuple):
     path: str
     label: int
 
-    def open(self, backend):
+    def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
         """A `VideoReader`. Raises VideoError with the cause."""
-        return open_video(self.path, backend)
+        return open_video(self.path, backend, tolerate_short)
 
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int:
         return self.label
@@ -181,7 +181,7 @@ class VideoDataset(ClipDataset):
         jitter_scales: (minimum, maximum) of the short side in training; `inverse_uniform`: uniform in 1 / short side.
         flip: mirror half of the training clips.
         offset_sampling: the last test clip ends with the video.
-        backend: see `open_video`.
+        backend, tolerate_short: see `open_video`.
     """
 
     def __init__(
@@ -200,9 +200,11 @@ class VideoDataset(ClipDataset):
         flip=True,
         offset_sampling=False,
         backend="pyav",
+        tolerate_short=False,
         seed=0,
     ):
         self.videos = as_videos(videos)
+        self.tolerate_short = tolerate_short
         self.training = training
         self.num_views = num_views
         self.num_crops = num_crops
@@ -235,7 +237,7 @@ class VideoDataset(ClipDataset):
     def fingerprint(self):
         """Changes with each path, label, file (size, time of modification) and argument. Looks at every file."""
         files = stat_files([path for video in self.videos for path in video.files()])
-        arguments = (self.training, self.num_views, self.num_crops, self.backend, self.seed, self._offset_sampling)
+        arguments = (self.training, self.num_views, self.num_crops, self.backend, self.tolerate_short, self.seed, self._offset_sampling)
         content = [video.content() for video in self.videos]
         return fingerprint(type(self).__name__, arguments, self._clip, self._crop, content, files)
 
@@ -243,13 +245,15 @@ class VideoDataset(ClipDataset):
         epoch, index = key
         video = self.videos[index]
         try:
-            with video.open(self.backend) as reader:
+            with video.open(self.backend, self.tolerate_short) as reader:
                 if not self.training:
                     return Sample(self._all_views(reader), video.label_of(None, reader.time_of), index, is_padded=self._is_padded(reader))
                 clips_VCTHW, clips = self._random_clips(reader, epoch, index)
                 return Sample(clips_VCTHW, video.label_of(clips, reader.time_of), index, is_padded=self._is_padded(reader))
         except VideoError as error:
             return BadVideo(index, error.path, error.cause)
+        except Exception as error:  # a decoder may fail in any way, MemoryError among them: it is this video's failure
+            return BadVideo(index, self.name_of(index), describe_failure(error))
 
     def _is_padded(self, reader):
         return is_padded(reader.num_frames, reader.fps, **self._clip)

@@ -113,8 +113,8 @@ _tables: FileCache[_Table] = FileCache(_CACHE_BYTES, _Table.num_bytes)
 class PyAVReader(VideoReader):
     """Exact frames of one video file; see the module's text. Raises VideoError when the file cannot be read.
 
-    All frames are upright and of one size, the stream's first one: where the picture's size changes on the way, later frames
-    are resized. `tolerate_short`: take a video whose container announces over 20 % more frames than there are.
+    All frames are upright and of one size, that of the stream when it is opened: where the picture's size changes on the way,
+    the others are resized. `tolerate_short`: take a video whose container announces over 20 % more frames than there are.
     """
 
     def __init__(self, path: str, tolerate_short: bool = False):

@@ -32,6 +32,7 @@ def cfg(tmp_path):
                 "INV_UNIFORM_SAMPLE": False,
                 "USE_OFFSET_SAMPLING": False,
                 "DECODING_BACKEND": "torchvision",
+                "TOLERATE_SHORT": False,
             },
             "TEST": {"NUM_ENSEMBLE_VIEWS": 2, "NUM_SPATIAL_CROPS": 3, "BATCH_SIZE": 4},
             "TRAIN": {"BATCH_SIZE": 4, "DATASET": "kinetics"},

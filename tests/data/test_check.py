@@ -149,9 +149,9 @@ def harmful(tmp_path, monkeypatch):
     harm = {f"{i}.mp4": action for i, action in enumerate(HARM.values())}
     open_video = kinetics.open_video
 
-    def open_or_harm(path, backend):
+    def open_or_harm(path, backend, tolerate_short=False):
         harm.get(os.path.basename(path), int)()
-        return open_video(path, backend)
+        return open_video(path, backend, tolerate_short)
 
     monkeypatch.setattr(kinetics, "open_video", open_or_harm)
     good = [str(write_video(tmp_path / f"good{i}.mp4", moving_frames(4))) for i in range(2)]
@@ -198,7 +198,7 @@ def test_images_that_kill_their_decoder_are_named(frame_list, tmp_path, monkeypa
 
 
 def test_a_short_video_is_listed_with_what_its_reader_says(listing, monkeypatch, capsys):
-    def short(path, backend):
+    def short(path, backend, tolerate_short=False):
         raise VideoError(path, "its container announces 60 frames and 2 decode")
 
     monkeypatch.setattr(kinetics, "open_video", short)

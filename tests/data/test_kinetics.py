@@ -107,7 +107,7 @@ def test_all_views_are_decoded_in_one_pass(video, monkeypatch):
     opened, converted = [], []
     reader_class = pyav_reader.PyAVReader
     init, to_rgb = reader_class.__init__, reader_class._to_rgb
-    monkeypatch.setattr(reader_class, "__init__", lambda self, path: opened.append(path) or init(self, path))
+    monkeypatch.setattr(reader_class, "__init__", lambda self, path, *options: opened.append(path) or init(self, path, *options))
     monkeypatch.setattr(
         reader_class, "_to_rgb", lambda self, index, frame: converted.append(index) or to_rgb(self, index, frame)
     )
