@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import errno
+import io
 import os
 import pickle
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import simplejson
 import torch
 
+from .pickles import EndlessKeyError, check_keys
 from .processes import this_process
 
 
@@ -219,6 +221,7 @@ def load_tensors(path: str | os.PathLike) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint '{path}': give the path of a .pyth file")
     is_checked = _check_parts(path)
+    _check_keys(path, is_checked)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -240,6 +243,21 @@ def check_tensors(path: str | os.PathLike) -> None:
     """Raise what `load_tensors` would for a damaged file, without loading what has check sums."""
     if not _check_parts(Path(path)):
         load_tensors(path)
+
+
+def _check_keys(path, is_zip):
+    """DamagedFileError for a key of a dict that torch's reader would hash for ever."""
+    try:
+        if not is_zip:
+            with open(path, "rb") as file:
+                # torch's older form: a magic number, the protocol, the system, the content and the storages' names.
+                return check_keys(file, count=5)
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    check_keys(io.BytesIO(archive.read(name)))
+    except EndlessKeyError as error:
+        raise DamagedFileError(f"'{path}' is not a readable checkpoint; {error}") from error
 
 
 def _first_line(error):

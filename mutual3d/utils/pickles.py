@@ -5,12 +5,12 @@ import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 # The most values in the containers of a file, each counted as often as it is reached: a checkpoint has some thousand.
-MOST_VALUES = 1_000_000
+MOST_VALUES = 300_000
 # The most values in a tuple that is the key of a dict, or in a set: Python walks through all of them each time.
 _MOST_KEY_VALUES = 1000
 
@@ -73,6 +73,10 @@ _ALLOWED = {
 }
 
 
+class EndlessKeyError(ValueError):
+    """A pickle has a key of a dict that holds so many values, of a few bytes, that hashing it never ends."""
+
+
 class _Tuple(tuple):
     """A tuple of a file, which counts what it holds as it is made: a pair of a pair of a pair takes a byte each to write
     and twice the time of the last one to walk through, as the hash of a dict's key does."""
@@ -84,7 +88,7 @@ class _Tuple(tuple):
 
     def __hash__(self):
         if self.count > _MOST_KEY_VALUES:
-            raise ValueError(f"it has a key of over {_MOST_KEY_VALUES} values")
+            raise EndlessKeyError(f"it has a key of over {_MOST_KEY_VALUES} values")
         return super().__hash__()
 
 
@@ -95,10 +99,26 @@ class _Steps(dict):
         raise pickle.UnpicklingError(f"it has the step {code}, which no pickle has")
 
 
-class _DataUnpickler(pickle._Unpickler):
+class _CountingUnpickler(pickle._Unpickler):
     """Python's own unpickler in Python, whose tuples can be counted; a checkpoint is a few thousand steps and large bytes."""
 
     dispatch = _Steps(pickle._Unpickler.dispatch)
+
+
+def _counted(load):
+    def load_tuple(self):
+        load(self)
+        self.stack[-1] = _Tuple(self.stack[-1])
+
+    return load_tuple
+
+
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _CountingUnpickler.dispatch[_code[0]] = _counted(pickle._Unpickler.dispatch[_code[0]])
+
+
+class _DataUnpickler(_CountingUnpickler):
+    dispatch = _Steps(_CountingUnpickler.dispatch)
 
     def find_class(self, module, name):
         if (module, name) not in _ALLOWED:
@@ -114,16 +134,50 @@ class _DataUnpickler(pickle._Unpickler):
     dispatch[pickle.BUILD[0]] = load_build
 
 
-def _counted(load):
-    def load_tuple(self):
-        load(self)
-        self.stack[-1] = _Tuple(self.stack[-1])
+class _Anything(dict):
+    """Stands for whatever a pickle names, in a run that only looks at keys."""
 
-    return load_tuple
+    def __init__(self, *arguments, **options):
+        super().__init__()
+
+    def __hash__(self):
+        return id(self)
+
+    def append(self, item):
+        pass
+
+    def extend(self, items):
+        pass
 
 
-for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
-    _DataUnpickler.dispatch[_code[0]] = _counted(pickle._Unpickler.dispatch[_code[0]])
+class _DryRun(_CountingUnpickler):
+    dispatch = _Steps(_CountingUnpickler.dispatch)
+
+    def find_class(self, module, name):
+        return _Anything
+
+    def persistent_load(self, name):
+        return _Anything()
+
+    def load_build(self):
+        self.stack.pop()
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def check_keys(stream: BinaryIO, count: int = 1) -> None:
+    """Look at the keys of dicts in `count` pickles of a stream, without making or executing anything that they name.
+
+    Raises EndlessKeyError where hashing a key would take for ever, which every reader of the pickle does. Other damage is
+    left to that reader.
+    """
+    try:
+        for _ in range(count):
+            _DryRun(stream, encoding="latin1").load()
+    except EndlessKeyError:
+        raise
+    except Exception:  # a damaged pickle raises errors of any kind
+        return
 
 
 def load_arrays(path: str | os.PathLike) -> Any:

@@ -2,6 +2,7 @@ import contextlib
 import errno
 import math
 import os
+import pickle
 import random
 import re
 import resource
@@ -342,3 +343,26 @@ def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch
     monkeypatch.setattr(zipfile.ZipFile, "testzip", failing)
     with pytest.raises(OSError, match="Input/output error"):
         load_tensors(tmp_path / "x.pyth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_key_that_takes_for_ever_to_hash_is_refused_at_once(tmp_path, zipped):
+    """A few hundred bytes whose key, a pair of twice a pair of twice ..., has 2 ** 60 leaves."""
+    value = 0
+    for _ in range(60):
+        value = (value, value)
+    content = b"\x80\x02}" + pickle.dumps(value, 2)[2:-1] + b"K\x01s."
+    path = tmp_path / "zoo.pyth"
+    torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, content if name.endswith("data.pkl") else part)
+    else:
+        head = path.read_bytes()
+        start = head.index(b"\x80\x02}q\x00X\x01\x00\x00\x00a")
+        path.write_bytes(head[:start] + content + head[start:])
+    with pytest.raises(DamagedFileError, match="zoo.pyth' is not a readable checkpoint; it has a key of over 1000 values"):
+        load_tensors(path)
