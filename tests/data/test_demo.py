@@ -171,3 +171,10 @@ def test_names_that_no_folder_has(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="is no folder: name the one that a demo set"):
             demo.make_demo(name, num_train=1, num_val=1, num_test=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_told_without_keys_that_the_tool_has_not(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="cannot write in the directory '.*file/demo'") as caught:
+        demo.make_demo(tmp_path / "file" / "demo", num_train=1, num_val=1, num_test=1)
+    assert "OUTPUT_DIR" not in str(caught.value)
