@@ -28,7 +28,7 @@ def hang():
     signal.pause()
 
 
-# Words of the cause that is told -> what does it, with a timeout of half a second.
+# Words of the cause that is told -> what does it, with a timeout of a second.
 HARM = {
-    "SIGSEGV": crash, "SIGKILL": kill, "SIGABRT": abort, "MemoryError": no_memory, "did not answer within 0.5 s": hang,
+    "SIGSEGV": crash, "SIGKILL": kill, "SIGABRT": abort, "MemoryError": no_memory, "did not answer within 1 s": hang,
 }  # fmt: skip

@@ -163,7 +163,7 @@ def harmful(tmp_path, monkeypatch):
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_a_video_that_kills_or_stalls_its_decoder_is_bad_and_the_check_goes_on(harmful, num_workers):
     videos = kinetics.read_video_list(harmful)
-    first, *bad, last, gone = check_videos(videos, num_workers=num_workers, timeout=0.5)
+    first, *bad, last, gone = check_videos(videos, num_workers=num_workers, timeout=1)
     assert first is last is None and "does not exist" in gone.cause
     assert [(video.index, os.path.basename(video.path)) for video in bad] == [(i + 1, f"{i}.mp4") for i in range(len(HARM))]
     for video, words in zip(bad, HARM):
@@ -172,7 +172,7 @@ def test_a_video_that_kills_or_stalls_its_decoder_is_bad_and_the_check_goes_on(h
 
 def test_the_tool_lists_what_kills_its_decoder(harmful, capsys):
     output = harmful.parent / "bad.csv"
-    assert run_tool("--csv", harmful, "--timeout", "0.5", "--output", output) == 1
+    assert run_tool("--csv", harmful, "--timeout", "1", "--output", output) == 1
     assert "8 videos checked, 6 bad" in capsys.readouterr().out
     with open(output, newline="") as file:
         causes = [row["cause"] for row in csv.DictReader(file)]
@@ -181,7 +181,7 @@ def test_the_tool_lists_what_kills_its_decoder(harmful, capsys):
 
 def test_images_that_kill_their_decoder_are_named(frame_list, tmp_path, monkeypatch, capsys):
     frames = FrameListReader.frames
-    harm = {"a_000003.jpg": HARM["SIGSEGV"], "b_000000.jpg": HARM["MemoryError"], "b_000007.jpg": HARM["did not answer within 0.5 s"]}
+    harm = {"a_000003.jpg": HARM["SIGSEGV"], "b_000000.jpg": HARM["MemoryError"], "b_000007.jpg": HARM["did not answer within 1 s"]}
 
     def frames_or_harm(reader, indices):
         for index in indices:
@@ -189,11 +189,11 @@ def test_images_that_kill_their_decoder_are_named(frame_list, tmp_path, monkeypa
         return frames(reader, indices)
 
     monkeypatch.setattr(FrameListReader, "frames", frames_or_harm)
-    arguments = ["--csv", frame_list, "--path-prefix", tmp_path / "frames", "--timeout", "0.5"]
+    arguments = ["--csv", frame_list, "--path-prefix", tmp_path / "frames", "--timeout", "1"]
     assert run_tool(*arguments, "--format", "ava") == 1
     told = capsys.readouterr().out
     assert "a_000003.jpg': its decoder crashed (the process died of SIGSEGV)" in told and "3 problems" in told
-    assert "b_000000.jpg': MemoryError" in told and "b_000007.jpg': it did not answer within 0.5 s" in told
+    assert "b_000000.jpg': MemoryError" in told and "b_000007.jpg': it did not answer within 1 s" in told
     assert run_tool(*arguments) == 1 and "2 videos checked, 2 bad" in capsys.readouterr().out
 
 

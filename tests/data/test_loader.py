@@ -165,7 +165,7 @@ def test_videos_that_crash_or_hang_are_bad_videos_and_nothing_else_changes(shuff
     """All failures in one epoch: the first, two in a row, the last."""
     harm = dict(zip((0, 6, 7, 12, 19), HARM.values()))
     words = dict(zip(harm, HARM))
-    loader = ClipLoader(Harmful(20, harm), 4, shuffle=shuffle, seed=2, num_workers=num_workers, timeout=0.5)
+    loader = ClipLoader(Harmful(20, harm), 4, shuffle=shuffle, seed=2, num_workers=num_workers, timeout=1)
     undisturbed = ClipLoader(Numbers(20), 4, shuffle=shuffle, seed=2)
     for epoch, start in ((0, 0), (1, 2)):
         for ours, whole in zip(loader.batches(epoch, start), undisturbed.batches(epoch, start), strict=True):
