@@ -143,6 +143,7 @@ def damage(shop: Workshop) -> Iterator[Injection]:
 # What a run that is killed there leaves and a finished one does not: the file that it has just written.
 _STATES = {
     "after an epoch": ("checkpoint_epoch_00001", "checkpoints/checkpoint_epoch_00001.pyth"),
+    "after an epoch, too": ("checkpoint_epoch_00001", "run.lock"),
     "in calibration": (".calibration", ".calibration.rank0of1"),
     "in the grid": (".grid", ".grid.rank0of1"),
     "in the test": (".test", ".test.rank0of1"),
@@ -156,7 +157,8 @@ def _damaged(shop: Workshop, written: str, name: Path, how: str) -> str:
         raise NotSurvived("there is no such file to damage")
     seed = shop.seed + sum(f"{written}{name}{how}".encode())
     _DAMAGES[how](output / name, torch.Generator().manual_seed(seed))
-    return shop.finished_or_refused(shop.run(output), output, whole, name.name)
+    # A lock that says nothing is watched for a minute and a half before it is taken over.
+    return shop.finished_or_refused(shop.run(output, seconds=180), output, whole, name.name)
 
 
 def _flip(path: Path, generator: torch.Generator, count: int = 1) -> None:

@@ -268,7 +268,7 @@ def compare(output: Path, whole: Path) -> list[str]:
         except Exception as error:
             different.append(f"{name} ({type(error).__name__}: {error})")
     wanted, there = _names(whole), _names(output)
-    different += [f"{name} is missing" for name in sorted(wanted - there)]
+    different += [f"{name} is missing" for name in sorted(wanted - there) if not (output / name).is_dir()]
     different += [f"{name} is left over" for name in sorted(there - wanted) if name.startswith((".", "checkpoints/."))]
     return different
 
