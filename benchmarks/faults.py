@@ -8,10 +8,11 @@ undisturbed run to the bit; or, where only a person can put it right (two runs i
 settings), that it is refused in a sentence that says what is wrong, with nothing lost. A traceback, a hang and other
 results are never survived. Most runs are forked from a process that has imported everything; interpreters that start anew
 are used where the fault lies in how one starts (locale, pipes, torchrun). Writes benchmarks/results/faults.csv, one row an
-injection; exit status 1 where one is not survived.
+injection; rows of kinds that are not run stay as they are. Exit status 1 where one is not survived.
 """
 
 import argparse
+import csv
 import json
 import os
 import random
@@ -105,6 +106,14 @@ def report(results: list[Injected]) -> int:
     return len(results) - sum(survived.values())
 
 
+def _other_kinds(path: Path, kinds: list[str]) -> list[dict]:
+    """Rows of an earlier run that are of none of these kinds."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["kind"] not in kinds]
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), metavar="KIND", help=", ".join(KINDS))
@@ -123,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = inject_in_processes(options.processes, options.kinds, directory, **chosen)
     if not results:
         sys.exit("no fault has such a name")
-    write_csv(options.csv, [result._asdict() for result in results])
+    write_csv(options.csv, _other_kinds(options.csv, options.kinds) + [result._asdict() for result in results])
     return 1 if report(results) else 0
 
 

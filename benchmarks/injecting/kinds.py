@@ -157,7 +157,9 @@ def _damaged(shop: Workshop, written: str, name: Path, how: str) -> str:
         raise NotSurvived("there is no such file to damage")
     seed = shop.seed + sum(f"{written}{name}{how}".encode())
     _DAMAGES[how](output / name, torch.Generator().manual_seed(seed))
-    # A lock that says nothing is watched for a minute and a half before it is taken over.
+    if name.name == "run.lock" and how != "emptied":
+        # One that says nothing is watched for a minute and a half before it is taken over: once is enough.
+        os.utime(output / name, (time.time() - 600,) * 2)
     return shop.finished_or_refused(shop.run(output, seconds=180), output, whole, name.name)
 
 
@@ -473,6 +475,8 @@ def settings(shop: Workshop) -> Iterator[Injection]:
         "MODEL.LOSS_FUNC": "bce_logit", "X3D.DIM_C5": 40,
     }.items():  # fmt: skip
         yield f"{key} {value}, after an epoch", partial(_changed, shop, key, value)
+    for key, value in {"SOLVER.BASE_LR": 0.01, "DATA.SAMPLING_RATE": 4, "RNG_SEED": 4, "MODEL.DROPOUT_RATE": 0.5}.items():
+        yield f"{key} {value}, after the training", partial(_changed_later, shop, key, value)
     # What changes nothing that a run computes.
     for key, value in {"LOG_PERIOD": 3, "DATA_LOADER.NUM_WORKERS": 1, "PARTIAL_SAVE_SECONDS": 5}.items():
         yield f"{key} {value}, which changes nothing, after an epoch", partial(_harmless, shop, key, value)
@@ -493,6 +497,16 @@ def _changed(shop: Workshop, key: str, value: object) -> str:
             raise
         return "told, and in effect"
     raise NotSurvived("it says that it is changed, and the results are as without the change")
+
+
+def _changed_later(shop: Workshop, key: str, value: object) -> str:
+    """The network is trained otherwise than the settings now say: that must be told."""
+    outcome = shop.run(shop.copy(shop.killed_when_written(".grid")), {key: value})
+    if outcome.status != 0:
+        return shop.refused(outcome, key)
+    if key not in outcome.text:
+        raise NotSurvived("it goes on from a network that was trained otherwise, and does not say so")
+    return "told"
 
 
 def _harmless(shop: Workshop, key: str, value: object) -> str:
