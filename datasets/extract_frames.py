@@ -13,7 +13,7 @@ from pathlib import Path
 from mutual3d.data.extraction import PATIENCE, Layout, extract_frames, list_videos, write_frame_list
 from mutual3d.data.lists import existing_file, read_table
 from mutual3d.data.workers import WorkerError
-from mutual3d.utils.command_line import check_output_argument, count_argument, path_argument, positive_argument, print_error
+from mutual3d.utils.command_line import check_output_argument, count_argument, path_argument, positive_argument, print_error, run_command
 from mutual3d.utils.files import ensure_directory
 from mutual3d.utils.text import printable
 
@@ -86,4 +86,4 @@ def parse_arguments(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -5,10 +5,9 @@
 """
 
 import argparse
-import sys
 
 from mutual3d.data.demo import CLASS_NAMES, make_demo
-from mutual3d.utils.command_line import path_argument, print_error
+from mutual3d.utils.command_line import path_argument, print_error, run_command
 
 
 def main(arguments=None):
@@ -39,4 +38,4 @@ def parse_arguments(make, description, arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

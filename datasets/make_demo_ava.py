@@ -3,11 +3,10 @@
     python datasets/make_demo_ava.py --output demo/ava
 """
 
-import sys
-
 from make_demo import run
 
 from mutual3d.data.demo_ava import make_demo_ava
+from mutual3d.utils.command_line import run_command
 
 
 def main(arguments=None):
@@ -15,4 +14,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -3,11 +3,10 @@
     python datasets/make_demo_charades.py --output demo/charades
 """
 
-import sys
-
 from make_demo import run
 
 from mutual3d.data.demo_charades import make_demo_charades
+from mutual3d.utils.command_line import run_command
 
 if __name__ == "__main__":
-    sys.exit(run(make_demo_charades, __doc__))
+    run_command(lambda: run(make_demo_charades, __doc__))

@@ -10,13 +10,12 @@ Videos that are not there are left out, counted, and named in {split}_missing.tx
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from mutual3d.data import official_lists
 from mutual3d.data.kinetics import write_lines
 from mutual3d.data.labels import read_class_names
-from mutual3d.utils.command_line import check_output_argument, path_argument, print_error
+from mutual3d.utils.command_line import check_output_argument, path_argument, print_error, run_command
 
 
 def main(arguments=None):
@@ -83,4 +82,4 @@ def parse_arguments(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
