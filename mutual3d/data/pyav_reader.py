@@ -110,6 +110,11 @@ class _Run(NamedTuple):
 _tables: FileCache[_Table] = FileCache(_CACHE_BYTES, _Table.num_bytes)
 
 
+def forget_tables() -> None:
+    """Forget what was learned of files in this process, as if none had been opened."""
+    _tables.clear()
+
+
 class PyAVReader(VideoReader):
     """Exact frames of one video file; see the module's text. Raises VideoError when the file cannot be read.
 
