@@ -1,6 +1,8 @@
 """Boxes with their labels, drawn into a video; and the csv of boxes that a detector made for one video."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +13,10 @@ from matplotlib.font_manager import findfont
 from torchvision.utils import draw_bounding_boxes
 
 from mutual3d.data.ava_annotations import box_problem
+from mutual3d.data.container import open_container
 from mutual3d.data.decode import open_video
 from mutual3d.data.lists import existing_file, parse_decimal, place_of, read_table, shown
-from mutual3d.data.reader import VideoReader
+from mutual3d.data.reader import VideoError, VideoReader
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
 
@@ -22,6 +25,9 @@ ROW = "second,x1,y1,x2,y2[,score]"
 _LEAST_SIDE = 240
 # Times of a drawn video count in these: a whole number of them is a frame at every usual rate, such as 30000/1001.
 _TICK = Fraction(1, 90000)
+# What an mp4 holds as it is, and containers whose packets need no change for it.
+_SOUND_FORMATS = ("mov", "matroska")
+_SOUND_CODECS = ("aac", "mp3", "mp3float", "ac3", "eac3", "opus", "libopus", "flac", "alac")
 _COLOURS = ("red", "yellow", "cyan", "magenta", "lime", "orange")
 
 
@@ -85,7 +91,8 @@ def draw_boxes(
 ) -> int:
     """Write the video as an H.264 mp4 with boxes drawn in it; returns the number of frames that show boxes.
 
-    Each frame is shown when the video shows it, whatever its rate, and not before the video does.
+    Each frame is shown when the video shows it, whatever its rate, and not before the video does. Sound is copied from mp4,
+    mov, mkv and webm where it is of a kind that an mp4 holds.
 
     Args:
         boxes_by_time: {second: (boxes float n, 4 in [0, 1] of the frame; list of n texts)}.
@@ -100,10 +107,10 @@ def draw_boxes(
             raise ValueError(f"at second {second} there are {len(boxes)} boxes and {len(texts)} texts: give one for each")
     times = np.array(sorted(boxes_by_time))
     shown = 0
-    with open_video(video_path, backend) as reader, atomic_write(output_path) as temporary:
+    with open_video(video_path, backend) as reader, _Sound(video_path) as sound, atomic_write(output_path) as temporary:
         frames = progress_bar(reader.frames(range(reader.num_frames)), "drawing", total=reader.num_frames, unit="frame")
         with av.open(str(temporary), "w", format="mp4") as container:
-            encoder = _Encoder(container, reader)
+            encoder = _Encoder(container, reader, sound)
             for index, frame_HWC in frames:
                 frame_HWC = _enlarge(frame_HWC)
                 nearest = _nearest(times, reader.time_of(index), hold)
@@ -146,15 +153,17 @@ def draw_on_frame(frame_HWC: np.ndarray, boxes_N4: torch.Tensor, texts: Sequence
 
 
 class _Encoder:
-    """The frames of a reader as the one stream of a container, each at its own time."""
+    """The frames of a reader in a container, each at its own time, and the sound beside them."""
 
-    def __init__(self, container: av.container.OutputContainer, reader: VideoReader):
+    def __init__(self, container: av.container.OutputContainer, reader: VideoReader, sound: "_Sound"):
         self._container, self._reader = container, reader
         rate = Fraction(reader.fps).limit_denominator(1001)
         self._stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = _TICK
         self._last = -1
+        self._sound = sound
+        sound.start(container)
 
     def add(self, index: int, frame_HWC: np.ndarray) -> None:
         height, width = (side // 2 * 2 for side in frame_HWC.shape[:2])
@@ -166,6 +175,7 @@ class _Encoder:
         frame.time_base = _TICK
         frame.duration = max(round(self._end_of(index) / _TICK) - frame.pts, 1)
         self._container.mux(self._stream.encode(frame))
+        self._sound.copy_until(self._end_of(index))
 
     def _end_of(self, index: int) -> float:
         is_last = index + 1 == self._reader.num_frames
@@ -173,3 +183,55 @@ class _Encoder:
 
     def finish(self) -> None:
         self._container.mux(self._stream.encode(None))
+        self._sound.copy_until(math.inf)
+
+
+class _Sound:
+    """The sound track of a video, copied as it is, so that the drawn video keeps the clock of its source.
+
+    There is none in files that are no mp4, mov, mkv or webm, and of codecs that an mp4 does not hold.
+    """
+
+    def __init__(self, path: str | Path):
+        self._source = self._stream = self._copy = self._pending = None
+        # A file of images or one that a backend alone can open has no sound to copy.
+        with contextlib.suppress(VideoError):
+            self._source = open_container(str(path))
+            if self._source.format.name.startswith(_SOUND_FORMATS):
+                found = (s for s in self._source.streams.audio if s.codec_context and s.codec_context.name in _SOUND_CODECS)
+                self._stream = next(found, None)
+
+    def __enter__(self) -> "_Sound":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._source is not None:
+            self._source.close()
+
+    def start(self, container: av.container.OutputContainer) -> None:
+        """Make a track in `container`, before anything is written to it."""
+        if self._stream is None:
+            return
+        self._container, self._copy = container, container.add_stream_from_template(self._stream)
+        self._packets = self._demux()
+        self._pending = next(self._packets, None)
+
+    def copy_until(self, second: float) -> None:
+        """Copy the packets that begin before a second of the video's clock."""
+        while self._pending is not None and self._pending.pts * self._pending.time_base < second:
+            self._container.mux(self._pending)
+            self._pending = next(self._packets, None)
+
+    def _demux(self) -> Iterator[av.Packet]:
+        """Packets on the clock whose zero is the file's own. Damage ends the sound, not the pictures."""
+        zero = Fraction(self._source.start_time or 0, av.time_base)
+        last = -math.inf
+        with contextlib.suppress(av.error.FFmpegError):
+            for packet in self._source.demux(self._stream):
+                if not packet.size or packet.pts is None or packet.pts <= last:
+                    continue
+                last = packet.pts
+                # Sound is decoded in the order in which it is heard.
+                packet.pts = packet.dts = packet.pts - round(zero / packet.time_base)
+                packet.stream = self._copy
+                yield packet

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from videos import decode_all, number_of, write_joined_video, write_late_video, write_phone_video, write_video
+from videos import decode_all, number_of, numbered_frames, write_joined_video, write_late_video, write_phone_video, write_video
 
 from mutual3d.data.decode import VideoError, open_video
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, draw_on_frame, read_boxes_csv
@@ -154,7 +154,30 @@ def test_a_drawn_video_plays_as_its_source(tmp_path, write, zero):
     with open_video(tmp_path / "out.mp4") as drawn:
         assert drawn.num_frames == len(times) and drawn.duration - drawn.time_of(0) == pytest.approx(duration - times[0], abs=1e-3)
         frames_THWC = drawn.read(range(drawn.num_frames))
+        assert drawn.frame_times() == pytest.approx(times, abs=1e-3)
     assert [number_of(frame) for frame in frames_THWC] == list(range(len(times)))
     # The boxes are where their time is.
     near = [k for k, time in enumerate(times) if abs(time - times[middle]) <= 0.09]
     assert shown == len(near) and middle in near
+
+
+def sound_of(path):
+    """(seconds at which packets of sound begin, their bytes)."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        return [float(packet.pts * packet.time_base) for packet in packets], [bytes(packet) for packet in packets]
+
+
+def test_sound_is_copied_where_an_mp4_holds_it(tmp_path):
+    for name in ("late.mp4", "late.mkv"):
+        path = write_late_video(tmp_path / name)
+        draw_boxes(path, tmp_path / "out.mp4", {})
+        (times, packets), (drawn_times, drawn_packets) = sound_of(path), sound_of(tmp_path / "out.mp4")
+        assert len(packets) > 20 and drawn_packets == packets and drawn_times == pytest.approx(times, abs=2e-3)
+    damaged = tmp_path / "damaged.mkv"
+    damaged.write_bytes((tmp_path / "late.mkv").read_bytes()[:-300])
+    draw_boxes(damaged, tmp_path / "out.mp4", {})
+    avi = write_video(tmp_path / "loud.avi", numbered_frames(12), codec="mpeg4", audio=True)
+    draw_boxes(avi, tmp_path / "out.mp4", {})
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not container.streams.audio
