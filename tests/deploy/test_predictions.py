@@ -70,8 +70,6 @@ def test_prediction_sees_the_frames_that_training_sees(tmp_path, write, backend)
     """Training on extracted frames, and prediction from the video, whatever its rate and wherever it begins."""
     if backend == "decord":
         pytest.importorskip("decord")
-    if (write, backend) == (write_late_video, "decord"):
-        pytest.skip("decord does not tell when the file begins")
     path = write(tmp_path / "v.mp4")
     layout = Layout(VIDEO.target_fps)
     counts, _ = extract_frames([path], tmp_path / "frames", layout, num_workers=1)
@@ -90,6 +88,19 @@ def test_boxes_are_scored_in_the_frames_of_their_second(tmp_path):
         seen_around(late, [3.7])
     joined = write_joined_video(tmp_path / "joined.ts")
     assert [clip[2] for clip in seen_around(joined, [0.5, 1.2, 2])] == [5, 12, 20]
+
+
+def test_a_picture_size_that_changes_in_the_stream(tmp_path):
+    """The reader gives all frames one size: boxes are scored and drawn as in any other video."""
+    path = write_size_change(tmp_path / "change.mkv")
+    scores = predict_boxes(box_model(), path, {1.0: torch.tensor([[0.0, 0.0, 0.5, 1.0]])})
+    assert scores[1.0].shape == (1, 3)
+    boxes = torch.tensor([[0.1, 0.1, 0.5, 0.9]]), ["a"]
+    assert draw_boxes(path, tmp_path / "out.mp4", {0.5: boxes, 1.5: boxes}) == 20
+    with open_video(tmp_path / "out.mp4") as reader:
+        assert reader.num_frames == 20 and len({frame.shape for frame in reader.read(range(20))}) == 1
+    clips = read_clips(path, VIDEO).clips_VCTHW
+    assert clips.shape == (1, 3, 4, 24, 24)
 
 
 IMAGE = Preprocessing((0.45,) * 3, (0.225,) * 3, num_frames=1, sampling_rate=1, target_fps=30, crop=24, resize=28)
