@@ -99,13 +99,13 @@ def labels_with_one_changed(count):
 # How clips are cut: each of these is another set of samples.
 CUTS = [
     dict(num_frames=5), dict(sampling_rate=3), dict(crop_size=30), dict(target_fps=25), dict(num_views=2), dict(num_crops=3),
-    dict(offset_sampling=True), dict(training=True), dict(training=True, seed=1), dict(training=True, flip=False),
+    dict(offset_sampling=True), dict(tolerate_short=True), dict(training=True), dict(training=True, seed=1), dict(training=True, flip=False),
     dict(training=True, inverse_uniform=True), dict(training=True, jitter_scales=(32, 41)),
 ]  # fmt: skip
 # Another decoder may give other pictures.
 if importlib.util.find_spec("decord"):
     CUTS.append(dict(backend="decord"))
-BOX_CUTS = [cut for cut in CUTS if not {"num_views", "num_crops", "offset_sampling", "backend"} & cut.keys()]
+BOX_CUTS = [cut for cut in CUTS if not {"num_views", "num_crops", "offset_sampling", "tolerate_short", "backend"} & cut.keys()]
 IMAGE_CUTS = [
     dict(crop_size=30), dict(test_resize=34), dict(training=True), dict(training=True, seed=1), dict(training=True, padding=4),
     dict(training=True, flip=False), dict(training=True, color_jitter=0.1), dict(training=True, relative_scales=(0.5, 1)),
