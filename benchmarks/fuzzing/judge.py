@@ -57,7 +57,7 @@ class PlainDecode:
         self.error, self.announced, self.codec, self.start = "", None, "", 0.0
         self.is_turned, self.documented = False, set()
         try:
-            with av.open(str(path)) as container:
+            with av.open(str(path), metadata_errors="ignore") as container:
                 self._decode(container)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.error = self.error or f"{type(error).__name__}: {error}"

@@ -583,7 +583,7 @@ def _killed_rank(shop: Workshop, restarts: int, rank: int = 1) -> str:
             raise NotSurvived("exit status 0 although a rank was killed")
         outcome = _torchrun(shop, output, marker, rank, 0, 180)
     # torchrun prints its own account of a killed process.
-    return shop.finished(outcome._replace(text=""), output, _whole_of_two[0])
+    return shop.finished(outcome._replace(text=outcome.text.replace("Traceback", "(traceback)")), output, _whole_of_two[0])
 
 
 KINDS: dict[str, Callable[[Workshop], Iterator[Injection]]] = {
