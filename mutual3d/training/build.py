@@ -8,6 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mutual3d.sampling import RULES
 from mutual3d.utils import distributed
+from mutual3d.utils.logging import logger
 from mutual3d.utils.words import unknown_word
 
 from .objectives import LOSS_FUNCTIONS, OBJECTIVES, check_objective
@@ -33,6 +34,13 @@ def build_optimizer(cfg, model, objective=None):
 
 def build_schedule(cfg):
     """Exact epoch -> learning rate."""
+    unused = cfg.SOLVER.LRS[len(cfg.SOLVER.STEPS) :]
+    if cfg.SOLVER.LR_POLICY == "steps_with_relative_lrs" and unused:
+        logger.warning("SOLVER.LRS has %s beyond SOLVER.STEPS %s: never reached", unused, cfg.SOLVER.STEPS)
+    return _schedule(cfg)
+
+
+def _schedule(cfg):
     if cfg.SOLVER.LR_POLICY == "cosine":
         schedule = cosine_schedule(
             base_lr=cfg.SOLVER.BASE_LR,
@@ -43,7 +51,9 @@ def build_schedule(cfg):
     elif cfg.SOLVER.LR_POLICY == "linear":
         schedule = linear_schedule(base_lr=cfg.SOLVER.BASE_LR, max_epoch=cfg.SOLVER.MAX_EPOCH)
     else:
-        schedule = relative_steps_schedule(base_lr=cfg.SOLVER.BASE_LR, steps=cfg.SOLVER.STEPS, factors=cfg.SOLVER.LRS)
+        # PySlowFast's stepwise files carry more factors than steps.
+        steps = cfg.SOLVER.STEPS
+        schedule = relative_steps_schedule(base_lr=cfg.SOLVER.BASE_LR, steps=steps, factors=cfg.SOLVER.LRS[: len(steps)])
     return with_warmup(
         schedule, warmup_epochs=cfg.SOLVER.WARMUP_EPOCHS, warmup_start_lr=cfg.SOLVER.WARMUP_START_LR
     )
@@ -124,7 +134,7 @@ def _check_rules(mutual, objective_is_known):
 
 def _check_schedule(cfg):
     try:
-        build_schedule(cfg)
+        _schedule(cfg)
     except ValueError as error:
         yield ("SOLVER.LR_POLICY", "SOLVER.STEPS", "SOLVER.LRS", "SOLVER.WARMUP_EPOCHS", "SOLVER.MAX_EPOCH"), str(error)
 

@@ -1,6 +1,8 @@
 """Files as PySlowFast's users have them, keys that mean nothing here included, build the static networks unchanged."""
 
+import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,3 +128,26 @@ def test_what_would_change_the_result_or_is_an_output_is_refused(key, instead, l
 def test_what_a_switch_that_is_off_would_read_changes_nothing(load, caplog):
     load("SLOW_8x8_R50", "AUG.RE_PROB", "0.5", "MIXUP.ALPHA", "0.3", "DEMO.LABEL_FILE_PATH", "names.json", "MVIT.DEPTH", "3")
     assert "(override), since they change nothing here: PySlowFast's AUG.RE_PROB, MIXUP.ALPHA, DEMO.LABEL_" in caplog.text
+
+
+SETTINGS = Path(__file__).resolve().parents[3] / "shared" / "interop" / "pyslowfast_settings.json"
+
+
+@pytest.mark.skipif(not SETTINGS.is_file(), reason="the settings of PySlowFast's own files are not there")
+def test_pyslowfasts_own_kinetics_files_load_but_for_what_is_not_here(tmp_path):
+    refused = {}
+    for name, settings in json.loads(SETTINGS.read_text()).items():
+        path = tmp_path / "run.yaml"
+        groups = {}
+        for key, value in settings.items():
+            *group, own = key.split(".")
+            (groups.setdefault(group[0], {}) if group else groups)[own] = value
+        path.write_text(json.dumps(groups))
+        try:
+            load_config(path)
+        except ValueError as error:
+            refused[name] = str(error)
+    ours = [n for n in json.loads(SETTINGS.read_text()) if n.startswith(("Kinetics/SLOW", "Kinetics/X3D"))]
+    assert len(ours) >= 10
+    assert [name for name in ours if name in refused] == ["Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid.yaml"]
+    assert "MULTIGRID.LONG_CYCLE" in refused["Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid.yaml"]

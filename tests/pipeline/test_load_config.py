@@ -10,6 +10,7 @@ from mutual3d.pipeline import check_machine, load_config, tell_of_devices
 from mutual3d.sampling import RULES
 from mutual3d.sampling.rules import Rule
 from mutual3d.training import OBJECTIVES, Objective
+from mutual3d.training.build import build_schedule
 
 MUTUAL = ["MUTUAL.ENABLE", "True", "MODEL.MODEL_NAME", "X3D", "DATA.NUM_FRAMES", "16"]
 
@@ -121,6 +122,7 @@ def test_a_registered_word_is_legal_and_says_itself_what_it_needs(monkeypatch):
     ("Adaptive.pyth", ".*of its own"),
     ("checkpoints/checkpoint_epoch_00099.pyth", "a run has a 'checkpoints' of its own"),
     ("query_table.json", ".*of its own"),
+    ("run.lock", ".*of its own"),
     (".grid.rank0of1", ".*of its own"),
     ("detections_1-24-4.csv", ".*of its own"),
     ("../scores.pyth", "it leaves OUTPUT_DIR"),
@@ -195,3 +197,11 @@ def test_words_values_and_what_does_not_go_together_are_told_at_once():
 def test_lists_of_a_schedule_go_together():
     with pytest.raises(ValueError, match="SOLVER.STEPS .* and SOLVER.LRS .* must have one length"):
         load_config(None, ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", "[0, 10]", "SOLVER.LRS", "[1]"])
+
+
+def test_factors_that_are_never_reached_are_said_not_refused(caplog):
+    """PySlowFast's stepwise files have six factors for four steps."""
+    words = "SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", "[0, 10]", "SOLVER.LRS", "[1, 0.1, 0.01]"
+    schedule = build_schedule(load_config(None, [*words, "SOLVER.BASE_LR", "1"]))
+    assert [schedule(epoch) for epoch in (0, 9.9, 10, 300)] == [1, 1, 0.1, 0.1]
+    assert "SOLVER.LRS has [0.01] beyond SOLVER.STEPS [0, 10]: never reached" in caplog.text
