@@ -114,7 +114,7 @@ def _coerce(value: object, original: object, where: str) -> object:
     if isinstance(original, CfgNode):
         raise ValueError(f"{where} is a group of keys and cannot be set to {shown(value)}: set one of {', '.join(original)}")
     if isinstance(value, type(original)) and isinstance(value, bool) == isinstance(original, bool):
-        return value
+        return [_number(part) for part in value] if isinstance(value, list) else value
     if isinstance(original, (list, tuple)) and isinstance(value, str):
         value = _read_list(value)
     if value is None and original == 0.0:
@@ -124,11 +124,17 @@ def _coerce(value: object, original: object, where: str) -> object:
     if isinstance(original, float) and isinstance(value, int) and not isinstance(value, bool):
         return _as_float(value)
     if isinstance(original, (list, tuple)) and isinstance(value, (list, tuple)):
-        return type(original)(value)
+        return type(original)(_number(part) for part in value)
     if isinstance(original, str) and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     kinds = type(value).__name__, type(original).__name__
     raise ValueError(f"{where} is {shown(value)}, of type {kinds[0]}: it must be of type {kinds[1]}, like {original!r}")
+
+
+def _number(part: object) -> object:
+    """`1e-5`, which YAML reads as text, as the number that it is; anything else as it is."""
+    is_number = isinstance(part, str) and re.fullmatch(r"[-+]?\d{1,20}(\.\d{0,20})?[eE][-+]?\d{1,3}", part)
+    return float(part) if is_number else part
 
 
 def _as_float(value: int) -> float:

@@ -227,3 +227,8 @@ def test_a_list_of_words_needs_no_quotes():
 def test_what_is_no_list_is_refused_for_one(text):
     with pytest.raises(ValueError, match=r"MUTUAL.SUBNETS \(override\) is .*: it must be of type list, like"):
         load_config(None, ["MUTUAL.SUBNETS", text])
+
+
+def test_numbers_with_an_exponent_are_numbers_in_a_list_too(tmp_path):
+    cfg = load_config(write(tmp_path / "run.yaml", "SOLVER: {LRS: [1, 1e-1, 1.5E-2], STEPS: [0, 1, 2], WEIGHT_DECAY: 1e-4}"))
+    assert cfg.SOLVER.LRS == [1, 0.1, 0.015] and cfg.SOLVER.WEIGHT_DECAY == 1e-4
