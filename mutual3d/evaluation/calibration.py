@@ -172,14 +172,9 @@ def statistics_to_dict(statistics):
 def statistics_from_dict(state, model=None):
     """The reverse of `statistics_to_dict`.
 
-    model: the network that they are for; ValueError when a norm is missing, has other channels, or a mean or variance
-    that is not finite.
+    model: the network that they are for; ValueError when they cannot be its own (`AdaptiveNetwork.check_statistics`).
     """
     statistics = {Configuration.parse(text): BNStatistics.from_dict(s) for text, s in state.items()}
-    norms = {} if model is None else slimmable_norms(model)
-    for configuration, own in statistics.items() if norms else ():
-        if not own.mean.keys() == own.variance.keys() == norms.keys():
-            raise ValueError(f"the statistics of {configuration} are not those of this network's norms")
-        for name, norm in norms.items():
-            _check_channels(name, norm, own.mean[name], own.variance[name])
+    if model is not None:
+        model.check_statistics(statistics)
     return statistics

@@ -340,18 +340,24 @@ class AdaptiveNetwork(NormPairs):
     def set_statistics(self, statistics: Mapping[Configuration, BNStatistics]) -> None:
         """Add or replace the BNStatistics of configurations; they take the parameters' device and dtype.
 
-        Raises ValueError that names the configuration and the norm: for a configuration outside the space, a norm that is
-        missing or unknown, a wrong shape, a value that is not finite, a negative variance.
+        Raises ValueError as `check_statistics` does.
         """
-        like, moved = next(self.parameters()), {}
-        for configuration, values in statistics.items():
-            configuration = self.space.check(configuration)
-            self._check_statistics(configuration, values)
-            moved[configuration] = values.map(lambda tensor: tensor.to(like))
+        self.check_statistics(statistics)
+        like = next(self.parameters())
+        moved = {self.space.check(c): s.map(lambda tensor: tensor.to(like)) for c, s in statistics.items()}
         with self._lock:
             self._replace_statistics({**self.statistics, **moved})
 
-    def _check_statistics(self, configuration, statistics):
+    def check_statistics(self, statistics: Mapping[Configuration, BNStatistics]) -> None:
+        """Raise ValueError, naming configuration and norm, where statistics cannot be this network's.
+
+        For a configuration outside the space, a norm that is missing or unknown, a wrong shape, a value that is not finite,
+        a negative variance. Of norms of one's own (`make_norms_private`) those that the configuration runs must be there.
+        """
+        for configuration, values in statistics.items():
+            self._check_own_statistics(self.space.check(configuration), values)
+
+    def _check_own_statistics(self, configuration, statistics):
         index, _ = self._private_index(configuration)
         width, private = self._layer_widths(configuration.width), self.private_by is not None
         needed = [name for name in self._norms if not private or name.endswith(f".norms.{index}")]

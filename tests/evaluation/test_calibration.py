@@ -156,8 +156,8 @@ def test_statistics_of_a_file_must_be_those_of_the_network():
     for value in (float("nan"), float("inf"), -1.0):
         changed = copy.deepcopy(state)
         changed[str(SPACE.largest)]["variance"][name][0] = value
-        with pytest.raises(ValueError, match=f"{name} has a mean or variance that is not finite, or below 0"):
+        with pytest.raises(ValueError, match=f"variance: norm '{name}' has values that are not finite and 0 or more"):
             statistics_from_dict(changed, model)
     del state[str(SPACE.largest)]["mean"][name]
-    with pytest.raises(ValueError, match="are not those of this network's norms"):
+    with pytest.raises(ValueError, match=f"mean: norm '{name}' is missing"):
         statistics_from_dict(state, model)

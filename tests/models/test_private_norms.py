@@ -64,6 +64,21 @@ def test_other_configurations_have_to_be_calibrated_and_unlisted_widths_are_refu
         network("private_width").activate("0.75-24-4")
 
 
+def test_statistics_of_the_norms_that_run_are_whole():
+    """Calibration sees the norms that a configuration runs, and no others."""
+    model, c = network("private_size").eval(), Configuration(0.75, 16, 2)
+    index = model._private_index(c)[0]
+    calibrate_at_random(model, [c])
+    own = {part: {n: t for n, t in values.items() if n.endswith(f".norms.{index}")}
+           for part, values in model.statistics[c].to_dict().items()}  # fmt: skip
+    twin = network("private_size").eval()
+    twin.set_statistics({c: BNStatistics.from_dict(own)})
+    assert torch.equal(twin(twin.fit_clip(clip(), c), configuration=c), model(model.fit_clip(clip(), c), configuration=c))
+    own["mean"].pop(f"s1.pathway0_stem.bn.norms.{index}")
+    with pytest.raises(ValueError, match=f"0.75-16-2, mean: norm 's1.pathway0_stem.bn.norms.{index}' is missing"):
+        twin.check_statistics({c: BNStatistics.from_dict(own)})
+
+
 def test_norms_that_are_not_always_trained_in_full_have_to_be_calibrated():
     """Sampled widths with norms of each size: running statistics are kept for the largest configuration alone."""
     model = network("private_size").eval()
