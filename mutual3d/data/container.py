@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import av
+import numpy as np
 
 from mutual3d.data.orientation import Orientation, orientation_of_matrix
 from mutual3d.data.reader import VideoError
@@ -29,8 +30,12 @@ _PLAYLISTS = (
     (rb"RTSPtextRTSP|\[Reference\]", "a list of streams"),
 )
 _NO_CONTAINER = "it is not a video in a container that is read (mp4, mkv, webm, avi, ts, mpg, flv, wmv, ...)"
+# Containers that write a time beside each frame, and no number of frames.
+TIMED_FORMATS = ("matroska,webm", "flv")
 # A container that says this many times what is there was cut off, or is damaged.
 _MAX_ANNOUNCED = 1.2
+# A step of this many usual ones is a hole; phones in the dark and cameras that drop a frame stay below.
+_HOLE_STEPS = 4
 
 
 class Announced(NamedTuple):
@@ -148,12 +153,19 @@ def _seconds_of_tag(text):
     return hours * 3600 + minutes * 60 + seconds or None
 
 
-def check_length(path: str, announced: Announced, num_frames: int, seconds: float, fps: float) -> None:
+def check_length(
+    path: str, announced: Announced, num_frames: int, seconds: float, fps: float, times: np.ndarray | None = None
+) -> None:
     """Raise VideoError where the container announces over 20 % more than there is: it was cut off, or is damaged.
 
     `seconds`: what the frames that are there last, or for Matroska the second at which they end. Each of a container's own
-    words may be wrong by itself (edit lists, a last picture that is held), so that all of them must say so.
+    words may be wrong by itself (edit lists, a last picture that is held), so that all of them must say so. `times`: the second
+    of each frame, where known: a container that counts no frames loses them where its constant rate has holes.
     """
+    if times is not None and announced.frames is None and announced.rate:
+        lost = _frames_in_holes(times, announced.rate)
+        if lost >= 2 and num_frames + lost > _MAX_ANNOUNCED * num_frames:
+            raise _too_short(path, num_frames + lost, num_frames)
     claims = []
     if announced.frames is not None:
         claims.append((announced.frames, num_frames))
@@ -166,11 +178,25 @@ def check_length(path: str, announced: Announced, num_frames: int, seconds: floa
     # A few frames that are left may tell another rate than the header, or the header a damaged one.
     rate = announced.rate if fps / 2 < announced.rate < fps * 2 else fps
     claim = round(announced.seconds * rate) if announced.frames is None else announced.frames
-    raise VideoError(
+    raise _too_short(path, claim, num_frames)
+
+
+def _too_short(path, claim, num_frames):
+    return VideoError(
         path,
         f"it is cut short or damaged: its container announces {claim} frames, and {num_frames} are there "
         "(DATA.TOLERATE_SHORT True takes such videos as they are)",
     )
+
+
+def _frames_in_holes(times, rate):
+    """How many frames are missing in holes of a video whose other frames come at its announced rate; else 0."""
+    steps = np.diff(times)
+    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    if abs(usual * rate - 1) > 0.2:
+        return 0
+    holes = steps[steps > _HOLE_STEPS * usual]
+    return int(np.round(holes / usual - 1).sum())
 
 
 def _other_streams_end(path):

@@ -7,6 +7,7 @@ import numpy as np
 from decord.bridge import bridge_in
 
 from mutual3d.data.container import (
+    TIMED_FORMATS,
     announced_rate,
     check_length,
     open_container,
@@ -47,13 +48,15 @@ class DecordReader(VideoReader):
             self._seconds = seconds - seconds[0] + self._first_second
             if not tolerate_short:
                 covered = self.num_frames / self.fps if np.isnan(end) else end
-                check_length(path, header, self.num_frames, covered, self.fps)
+                times = seconds if self._is_timed and not np.isnan(end) else None
+                check_length(path, header, self.num_frames, covered, self.fps, times)
 
     def _read_header(self):
         """What the header announces; also keeps what PyAV knows of the picture."""
         with open_container(self.path) as container:
             stream = video_stream(container, self.path)
             self._announced_rate = announced_rate(stream)
+            self._is_timed = container.format.name in TIMED_FORMATS
             start, zero = stream.start_time, container.start_time
             known = start is not None and zero is not None
             self._first_second = max(float(start * stream.time_base) - zero / 1e6, 0.0) if known else 0.0

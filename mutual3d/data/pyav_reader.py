@@ -17,6 +17,7 @@ import av
 import numpy as np
 
 from mutual3d.data.container import (
+    TIMED_FORMATS,
     announced_rate,
     check_length,
     open_container,
@@ -232,7 +233,8 @@ class PyAVReader(VideoReader):
             is_of_track = self._container.format.name in _TRACK_LENGTHS
             covered = (end - (first if is_of_track else min(first, 0))) * float(self._stream.time_base)
         announced = read_announced(self._container, self._stream)
-        check_length(self.path, announced, self.num_frames, float(covered), self.fps)
+        times = self._seconds if self._container.format.name in TIMED_FORMATS else None
+        check_length(self.path, announced, self.num_frames, float(covered), self.fps, times)
 
     # --- decoding by the packet table ---
 

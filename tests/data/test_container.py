@@ -197,6 +197,17 @@ def test_a_cut_video_is_named_with_both_numbers(tmp_path, codec, ending, audio):
 
 
 @both
+def test_a_hole_in_a_constant_rate_is_named(tmp_path, backend):
+    """Blocks lost from the middle of a Matroska: its last frame is where it should be."""
+    held = write_video(tmp_path / "held.mkv", moving_frames(24), times=[10 * k + (240 if k > 11 else 0) for k in range(24)])
+    with pytest.raises(VideoError, match="announces 48 frames, and 24 are there"):
+        open_video(held, backend)
+    slower = write_video(tmp_path / "slower.mkv", moving_frames(24), times=[10 * k + max(k - 12, 0) * 20 for k in range(24)])
+    with open_video(slower, backend) as reader:
+        assert reader.num_frames == 24
+
+
+@both
 def test_sound_that_goes_on_after_the_picture_is_no_cut(tmp_path, backend):
     """Matroska without its tags, as mkclean and browsers write it, and FLV tell one length for all tracks."""
     for ending in ("mkv", "flv", "mp4", "avi"):
