@@ -37,7 +37,7 @@ def open_video(path: str | os.PathLike, backend: str = "pyav", tolerate_short: b
     """Open a video for reading: a `VideoReader` to be used in a `with` block.
 
     `pyav` is exact. `decord` trusts the container more than it deserves: in files with edit lists or open GOPs and in
-    MPEG-TS its frames are off without a word. A file with the name of an image is read by neither: its pictures are the frames,
+    MPEG-TS its frames are off without a word, and pictures that its decoder flags as damaged come as they are. A file with the name of an image is read by neither: its pictures are the frames,
     see `picture_reader`. `tolerate_short`: take a video whose container announces over 20 % more frames than there are.
 
     Raises VideoError with the cause, whatever fails. Only video containers are opened, no playlists. Both backends give

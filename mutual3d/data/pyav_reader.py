@@ -50,7 +50,7 @@ _TRACK_LENGTHS = ("mov,mp4,m4a,3gp,3g2,mj2", "avi")
 
 # A packet without a time, in arrays of them.
 _NO_TIME = np.iinfo(np.int64).min
-# 35 hours of video at 30 frames a second.
+# 18 hours of video at 30 frames a second.
 _CACHE_BYTES = 1 << 26
 
 
@@ -58,19 +58,20 @@ _CACHE_BYTES = 1 << 26
 class _Table:
     """What one pass through a file tells. The packets in file order; the frames in display order.
 
-    Times are in the stream's unit. `packet_of_frame` is None for a file whose packets do not name its frames: its frames
+    Times are in the stream's unit, `places` are bytes from the file's start. `packet_of_frame` is None for a file whose packets do not name its frames: its frames
     are counted. `frame_times` are float, NaN where unknown; `end`: when the last frame ends, NaN where unknown.
     """
 
     pts: np.ndarray
     dts: np.ndarray
+    places: np.ndarray
     is_keyframe: np.ndarray
     packet_of_frame: np.ndarray | None
     frame_times: np.ndarray
     end: float
 
     def num_bytes(self) -> int:
-        arrays = (self.pts, self.dts, self.is_keyframe, self.packet_of_frame, self.frame_times)
+        arrays = (self.pts, self.dts, self.places, self.is_keyframe, self.packet_of_frame, self.frame_times)
         return 1024 + sum(values.nbytes for values in arrays if values is not None)
 
 
@@ -78,12 +79,13 @@ class _Packets:
     """The packets of a file in file order, while they are listed."""
 
     def __init__(self):
-        self.pts, self.dts, self.durations, self.sizes = array("q"), array("q"), array("q"), array("q")
+        self.pts, self.dts, self.places, self.durations, self.sizes = (array("q") for _ in range(5))
         self.is_keyframe, self.is_discard, self.is_corrupt = bytearray(), bytearray(), bytearray()
 
     def append(self, packet):
         self.pts.append(_NO_TIME if packet.pts is None else packet.pts)
         self.dts.append(_NO_TIME if packet.dts is None else packet.dts)
+        self.places.append(-1 if packet.pos is None else packet.pos)
         self.durations.append(packet.duration or 0)
         self.sizes.append(packet.size)
         self.is_keyframe.append(packet.is_keyframe)
@@ -198,21 +200,21 @@ class PyAVReader(VideoReader):
         packets.drop_corrupt_end()
         if not len(packets):
             raise VideoError(self.path, "it has no decodable frame")
-        pts, dts = np.array(packets.pts), np.array(packets.dts)
+        pts, dts, places = np.array(packets.pts), np.array(packets.dts), np.array(packets.places)
         is_keyframe = np.array(packets.is_keyframe, bool)
         if _is_indexed(self._container, self._codec, packets):
             shown = np.flatnonzero(np.array(packets.is_discard) == 0)
             order = shown[np.argsort(pts[shown], kind="stable")].astype(np.int32)
             times = pts[order].astype(np.float64)
             end = float((times + np.array(packets.durations)[order]).max())
-            return _Table(pts, dts, is_keyframe, order, times, end)
+            return _Table(pts, dts, places, is_keyframe, order, times, end)
         self._open()
         frames = [(frame.pts, frame.duration or 0) for frame in self._decode_all(len(packets))]
         if not frames:
             raise VideoError(self.path, "it has no decodable frame")
         times = np.array([time for time, _ in frames], np.float64)
         ends = (times + [duration for _, duration in frames])[np.isfinite(times)]
-        return _Table(pts, dts, is_keyframe, None, times, float(ends.max()) if len(ends) else np.nan)
+        return _Table(pts, dts, places, is_keyframe, None, times, float(ends.max()) if len(ends) else np.nan)
 
     def _clock(self):
         """(the second of each frame, from the container's start; frames a second)."""
@@ -293,14 +295,19 @@ class PyAVReader(VideoReader):
                 yield packet
 
     def _position_of(self, packet, previous):
-        """The place of a packet in the table, or None; `previous` is that of the packet before it."""
+        """The position of a packet in the table, or None; `previous` is that of the packet before it.
+
+        Its times alone would not do: after a seek, a damaged AVI numbers its packets by another list than from the start.
+        """
         pts = _NO_TIME if packet.pts is None else packet.pts
         dts = _NO_TIME if packet.dts is None else packet.dts
+        place = -1 if packet.pos is None else packet.pos
         table = self._table
         if previous is not None and previous + 1 < len(table.pts):
-            if table.pts[previous + 1] == pts and table.dts[previous + 1] == dts:
-                return previous + 1
-        found = np.flatnonzero((table.pts == pts) & (table.dts == dts))
+            following = previous + 1
+            if (table.pts[following], table.dts[following], table.places[following]) == (pts, dts, place):
+                return following
+        found = np.flatnonzero((table.pts == pts) & (table.dts == dts) & (table.places == place))
         return int(found[0]) if len(found) else None
 
     def _decode(self, packet):
