@@ -551,15 +551,21 @@ def _torchrun(shop: Workshop, output: Path, marker: str, rank: int, restarts: in
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     words += ["--max-restarts", str(restarts), str(script), marker, str(rank), str(ROOT / "tools" / "run_net.py")]
     words += shop.words(output, {"SOLVER.MAX_EPOCH": 3})
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(words, start_new_session=True, env=fresh_environment(), **streams)
+    log = shop.new("log")
+    # Into a file: a rank that outlives its torchrun would keep a pipe open.
+    with open(log, "wb") as file:
+        process = subprocess.Popen(words, env=fresh_environment(), stdout=file, stderr=subprocess.STDOUT)
     try:
-        text, _ = process.communicate(timeout=seconds)
-        return Outcome(process.returncode, text.decode(errors="replace"))
+        status = process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        text, _ = process.communicate()
-        return Outcome(None, text.decode(errors="replace"))
+        # torchrun ends its ranks when it is told to end.
+        status = None
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=60)
+        process.kill()
+        process.wait()
+    return Outcome(status, log.read_text(errors="replace"))
 
 
 _whole_of_two: list[Path] = []
