@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test clean
 
-$(VENV)/.installed: setup.py
+$(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit('mutual3d needs Python 3.10 or newer; this is ' + sys.version.split()[0] + '. Try: make PYTHON=python3.11' if sys.version_info < (3, 10) else 0)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e ".[test]"

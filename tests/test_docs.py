@@ -154,12 +154,12 @@ def test_python_blocks_run(world, snippet, monkeypatch):
 
 
 def test_make_targets_and_extras_exist():
-    makefile, setup = (ROOT / "Makefile").read_text(), (ROOT / "setup.py").read_text()
+    makefile, project = (ROOT / "Makefile").read_text(), (ROOT / "pyproject.toml").read_text()
     text = "".join(page.read_text() for page in PAGES)
     for target in re.findall(r"make (\w+)", "".join(t for _, language, t in BLOCKS if language == "")):
         assert f"\n{target}:" in makefile
     for extra in re.findall(r"pip install -e \.\[(\w+)\]", text):
-        assert f'"{extra}": ' in setup
+        assert f"\n{extra} = [" in project
 
 
 def test_outputs_that_are_named_are_written(world):

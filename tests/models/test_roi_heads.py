@@ -16,7 +16,7 @@ from mutual3d.models.heads import BoxPool, ResNetHead, X3DHead
 from mutual3d.sampling import Configuration, shrink_clip
 
 ROOT = Path(__file__).resolve().parents[2]
-INTEROP = ROOT / "../shared/interop"
+GOLDEN_FILES = ROOT / "tests/data/golden"
 SIZES = (142, 178, 224)
 DETECTION = {"resolution": 7, "aligned": True}
 BOXES = torch.tensor([[0, 0.3, 0.2, 0.6, 0.7], [1, 0.25, 0.4, 0.75, 0.6], [0, 0.5, 0.5, 0.8, 0.9]])
@@ -195,14 +195,13 @@ def test_parameters_are_the_published_ones(task):
     assert sum(p.numel() for p in build(SLOW, *overrides).parameters()) == parameters
 
 
-@pytest.mark.skipif(not INTEROP.is_dir(), reason="the recorded names are not here")
 @pytest.mark.parametrize("task", PUBLISHED)
 def test_keys_shapes_and_kinds_are_pyslowfasts(task):
     overrides, _, file = PUBLISHED[task]
     model = build(SLOW, *overrides)
     parameters = dict(model.named_parameters())
     ours = [(k, str(tuple(v.shape)), "param" if k in parameters else "buffer") for k, v in model.state_dict().items()]
-    lines = (INTEROP / file).read_text().splitlines()
+    lines = (GOLDEN_FILES / file).read_text().splitlines()
     assert sorted(ours) == sorted(tuple(line.split("\t")) for line in lines if not line.startswith("#"))
 
 
