@@ -1,6 +1,7 @@
 """Pictures of a query table: accuracy against cost, each step in the colour of what pays for it (paper, Fig. 18)."""
 
 import io
+from collections.abc import Mapping, Sequence
 
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -44,6 +45,35 @@ def accuracy_figure(table, *, title=None, cost="gflops", device=None, references
         axes.set_title(title, loc="left", fontsize=11, color=TEXT_COLOR)
     figure.legend(handles=_legend(axes), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def comparison_figure(
+    fronts: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    points: Sequence[tuple[str, float, float]] = (),
+    cost_label: str = "GFLOPs",
+    metric: str = "top1_acc",
+) -> Figure:
+    """A matplotlib figure of several Pareto fronts, {label: [(cost, accuracy), ...]}, on a log axis of cost.
+
+    points: (label, cost, accuracy) of networks that have no other configuration. Accuracies are in per cent.
+    """
+    figure, axes = _figure((7.6, 5.4))
+    for index, (label, front) in enumerate(fronts.items()):
+        axes.plot(*zip(*front), ".-", color=f"C{index % 10}", linewidth=1.8, markersize=7, label=_plain(label))
+    for index, (label, cost, accuracy) in enumerate(points):
+        marker = REFERENCE_MARKERS[index % len(REFERENCE_MARKERS)]
+        axes.plot([cost], [accuracy], marker, color=TEXT_COLOR, markersize=6, label=_plain(label))
+    _scale_cost_axis(axes)
+    axes.set_xlabel(_plain(cost_label))
+    axes.set_ylabel(f"{metric_label(metric)} (%)")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def _plain(text: str) -> str:
+    """Text as it is: matplotlib reads what stands between two dollar signs as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def history_figure(history):
