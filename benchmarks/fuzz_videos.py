@@ -29,8 +29,8 @@ from fuzzing.children import Ended, run_in_children
 from fuzzing.judge import FAILURES, OUTCOMES, Originals, PlainDecode, Reading, Verdict, judge
 from fuzzing.mutations import Mutation, write_mutation, write_videos
 
-from mutual3d.data.decode import BACKENDS, VideoReader, check_backend, open_video
-from mutual3d.data.kinetics import BadVideo, Video, VideoDataset
+from mutual3d.data.video.decode import BACKENDS, VideoReader, check_backend, open_video
+from mutual3d.data.datasets.kinetics import BadVideo, Video, VideoDataset
 
 ACCESSES = ("training", "test")
 SIZE = 32

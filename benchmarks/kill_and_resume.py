@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from common import ROOT, save_rows
 
-from mutual3d.data.demo import make_demo
-from mutual3d.evaluation import QueryTable
+from mutual3d.data.prepare.demo import make_demo
+from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import load_tensors
 
 SHORT = (

@@ -16,7 +16,7 @@ from stages import Run, train
 
 from mutual3d.pipeline import load_config
 from mutual3d.data.build import build_calibration_loader, build_loader
-from mutual3d.data.demo import make_demo
+from mutual3d.data.prepare.demo import make_demo
 from mutual3d.evaluation import calibrate, measure
 from mutual3d.layers import BNStatistics, slimmable_norms
 from mutual3d.sampling import Configuration

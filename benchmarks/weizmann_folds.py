@@ -14,9 +14,9 @@ from pathlib import Path
 from common import ROOT, save_rows
 from run_net import main as run_net
 
-from mutual3d.data.kinetics import read_video_list
-from mutual3d.data.labels import list_row
-from mutual3d.evaluation import QueryTable
+from mutual3d.data.datasets.kinetics import read_video_list
+from mutual3d.data.datasets.labels import list_row
+from mutual3d.table.query_table import QueryTable
 
 CONFIG = ROOT / "configs" / "Weizmann" / "MUTUAL_X3D.yaml"
 

@@ -6,7 +6,7 @@
 
 import argparse
 
-from mutual3d.data.demo import CLASS_NAMES, make_demo
+from mutual3d.data.prepare.demo import CLASS_NAMES, make_demo
 from mutual3d.utils.command_line import path_argument, print_error, run_command
 
 

@@ -5,7 +5,7 @@
 
 from make_demo import run
 
-from mutual3d.data.demo_ava import make_demo_ava
+from mutual3d.data.prepare.demo_ava import make_demo_ava
 from mutual3d.utils.command_line import run_command
 
 

@@ -5,7 +5,7 @@
 
 from make_demo import run
 
-from mutual3d.data.demo_charades import make_demo_charades
+from mutual3d.data.prepare.demo_charades import make_demo_charades
 from mutual3d.utils.command_line import run_command
 
 if __name__ == "__main__":

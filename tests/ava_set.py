@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mutual3d.data.extraction import write_frame_rows, write_image
+from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 
 FPS, FIRST_SECOND, SECONDS = 6, 900, 5
 SIZES = {"wide": (48, 80), "tall": (80, 48)}

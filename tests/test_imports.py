@@ -11,14 +11,21 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mutual3d"
 
 # Folders of mutual3d that a folder may import beside itself; "" is mutual3d/__init__.py.
+_FLOOR_1 = {"layers", "sampling", "utils"}
 MAY_IMPORT = {
     "": {"deploy"},
-    "pipeline": {"config", "training", "models", "data", "utils"},
-    "deploy": {"models", "evaluation", "sampling", "data", "utils"},
-    "training": {"evaluation", "sampling", "layers", "utils"},
-    "models": {"layers", "sampling", "utils"},
-    "evaluation": {"sampling", "layers", "utils"},
-    "data": {"utils"},
+    "pipeline": {
+        "deploy", "training", "report", "evaluation", "models", "data", "table", "cost", "metrics", "config", *_FLOOR_1
+    },
+    "deploy": {"evaluation", "table", "report", "models", "data", "cost", "sampling", "utils"},
+    "training": {"evaluation", "table", "metrics", *_FLOOR_1},
+    "report": {"table", "cost", "metrics", "utils"},
+    "evaluation": {"table", "metrics", "cost", *_FLOOR_1},
+    "models": _FLOOR_1,
+    "data": _FLOOR_1,
+    "table": {"cost", *_FLOOR_1},
+    "cost": _FLOOR_1,
+    "metrics": _FLOOR_1,
     "layers": set(),
     "sampling": set(),
     "config": set(),

@@ -19,13 +19,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mutual3d.data.charades import is_official_csv, read_charades
+from mutual3d.data.datasets.charades import is_official_csv, read_charades
 from mutual3d.data.check import check_videos, find_contradictions
-from mutual3d.data.dataset import BadVideo
-from mutual3d.data.decode import BACKENDS
-from mutual3d.data.frame_list_reader import is_frame_list
-from mutual3d.data.kinetics import read_video_list, write_table
-from mutual3d.data.lists import user_path
+from mutual3d.data.datasets.dataset import BadVideo
+from mutual3d.data.video.decode import BACKENDS
+from mutual3d.data.video.frame_list_reader import is_frame_list
+from mutual3d.data.datasets.kinetics import read_video_list, write_table
+from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.workers import WorkerError
 from mutual3d.utils.command_line import check_output_argument, path_argument, print_error, run_command
 from mutual3d.utils.text import printable
@@ -163,7 +163,7 @@ def tell(place, cause):
 
 def check_ava_set(args):
     # Imported where it is needed: the other forms do without AVA's code.
-    from mutual3d.data.ava_check import check_ava
+    from mutual3d.data.datasets.ava.check import check_ava
 
     found = check_ava(
         frame_dir=args.path_prefix or Path(args.csv).parent,

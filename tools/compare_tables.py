@@ -9,8 +9,8 @@ Writes comparison.png and comparison.csv. Exit status: 0, or 1 where the tables 
 import argparse
 from pathlib import Path
 
-from mutual3d.evaluation.comparison import Comparison, ReferencePoint
-from mutual3d.evaluation.query_table import QueryTable
+from mutual3d.report.comparison import Comparison, ReferencePoint
+from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.command_line import run_command
 
 

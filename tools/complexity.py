@@ -20,14 +20,15 @@ import torch
 
 from mutual3d.config import KEYS
 from mutual3d.pipeline import load_config
-from mutual3d.evaluation.complexity import (
+from mutual3d.cost.complexity import (
     count_activation_bytes,
     counted_step_cost,
     factor_step_cost,
     size_factors,
     split_cost,
 )
-from mutual3d.evaluation.grid import count_costs, grid_configurations
+from mutual3d.cost.flops import count_costs
+from mutual3d.evaluation.grid import grid_configurations
 from mutual3d.models import build_model
 from mutual3d.utils.command_line import run_command
 from mutual3d.utils.files import atomic_write

@@ -30,7 +30,7 @@ import torch.nn as nn
 import mutual3d
 from mutual3d.pipeline import load_config
 from mutual3d.deploy.adaptive_model import FORMAT as ADAPTIVE_FORMAT
-from mutual3d.evaluation.grid import count_costs
+from mutual3d.cost.flops import count_costs
 from mutual3d.models import AdaptiveNetwork, build_model, load_network
 from mutual3d.models.interop import FORMATS, convert_state, export_state, read_source
 from mutual3d.utils.checkpoint import read_weights

@@ -11,7 +11,7 @@ import mutual3d
 import predict
 import run_net
 from mutual3d.pipeline import load_config
-from mutual3d.data.demo import make_demo
+from mutual3d.data.prepare.demo import make_demo
 from mutual3d.utils.command_line import run_command
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Demo" / "MUTUAL_X3D.yaml"

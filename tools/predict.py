@@ -23,17 +23,17 @@ from pathlib import Path
 import torch
 
 import mutual3d
-from mutual3d.data.dataset import describe_failure
-from mutual3d.data.decode import BACKENDS
-from mutual3d.data.extraction import VIDEO_SUFFIXES
-from mutual3d.data.reader import VideoError
+from mutual3d.data.datasets.dataset import describe_failure
+from mutual3d.data.video.decode import BACKENDS
+from mutual3d.data.prepare.extraction import VIDEO_SUFFIXES
+from mutual3d.data.video.reader import VideoError
 from mutual3d.data.stills import has_image_name
 from mutual3d.data.workers import Settings, WorkerPool
 from mutual3d.deploy import AdaptiveModel, predict_boxes
 from mutual3d.deploy.detect import detect_people, load_detector
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
 from mutual3d.deploy.predict import Clips, Prediction, read_clips, score_clips
-from mutual3d.evaluation.grid import count_costs
+from mutual3d.cost.flops import count_costs
 from mutual3d.utils.command_line import check_output_argument, count_argument, fraction_argument, path_argument, positive_argument, run_command
 from mutual3d.utils.text import printable
 

@@ -13,7 +13,7 @@ import sys
 
 import simplejson
 
-from mutual3d.evaluation.query_table import BudgetTooSmall, QueryTable
+from mutual3d.table.query_table import BudgetTooSmall, QueryTable
 from mutual3d.utils.command_line import print_error, run_command
 
 

@@ -16,7 +16,7 @@ import torch
 from common import ROOT
 from run_net import main as run_net
 
-from mutual3d.data.demo import make_demo
+from mutual3d.data.prepare.demo import make_demo
 from mutual3d.utils.command_line import run_command
 from mutual3d.utils.files import load_tensors
 

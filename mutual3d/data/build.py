@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mutual3d.data.ava import AvaDataset
-from mutual3d.data.ava_annotations import read_ava_frames, read_keyframes, read_label_map, read_reference
-from mutual3d.data.charades import read_charades
-from mutual3d.data.images import IMAGE_SETS, ImageDataset, open_images, usual_test_resize
-from mutual3d.data.kinetics import Video, VideoDataset, read_video_list
-from mutual3d.data.labels import read_class_names
-from mutual3d.data.lists import user_path
+from mutual3d.data.datasets.ava.dataset import AvaDataset
+from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_label_map, read_reference
+from mutual3d.data.datasets.charades import read_charades
+from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, open_images, usual_test_resize
+from mutual3d.data.datasets.kinetics import Video, VideoDataset, read_video_list
+from mutual3d.data.datasets.labels import read_class_names
+from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.loader import ClipLoader
 from mutual3d.utils.words import unknown_word
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from mutual3d.data.dataset import BadVideo, describe_failure
-from mutual3d.data.decode import VideoError, check_backend
-from mutual3d.data.frame_list_reader import FrameListReader
-from mutual3d.data.kinetics import as_videos
+from mutual3d.data.datasets.dataset import BadVideo, describe_failure
+from mutual3d.data.video.decode import VideoError, check_backend
+from mutual3d.data.video.frame_list_reader import FrameListReader
+from mutual3d.data.datasets.kinetics import as_videos
 from mutual3d.data.workers import WorkerPool
 from mutual3d.utils.fingerprint import fingerprint
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from mutual3d.data.orientation import Orientation, orientation_of_matrix
-from mutual3d.data.reader import VideoError
+from mutual3d.data.video.orientation import Orientation, orientation_of_matrix
+from mutual3d.data.video.reader import VideoError
 
 # FFmpeg's names of the formats that hold pictures of their own. What is missing reads lists of other files and addresses
 # (concat, hls, dash, sdp, image2, ...) or none that anybody keeps videos in.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from mutual3d.data.dataset import BadVideo, ClipDataset, Sample, check_dataset, read_sample
+from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, check_dataset, read_sample
 from mutual3d.data.workers import WorkerPool
 from mutual3d.utils.fingerprint import fingerprint
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mutual3d.data.orientation import Orientation, upright
-from mutual3d.data.reader import VideoError, check_file
+from mutual3d.data.video.orientation import Orientation, upright
+from mutual3d.data.video.reader import VideoError, check_file
 
 # What is opened, by content: Pillow knows others, such as PostScript, which it would have another program run.
 # A build of Pillow may lack some.

@@ -13,7 +13,7 @@ import torch.nn as nn
 
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.evaluation.measure import ACTIVATIONS
-from mutual3d.evaluation.query_table import QueryTable, Row
+from mutual3d.table.query_table import QueryTable, Row
 from mutual3d.models import AdaptiveNetwork, load_network
 from mutual3d.models.adaptive import ConfigurationView, Inputs
 from mutual3d.models.arguments import brief

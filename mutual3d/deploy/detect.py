@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-from mutual3d.data.decode import open_video
+from mutual3d.data.video.decode import open_video
 from mutual3d.utils.files import load_tensors
 from mutual3d.utils.logging import progress_bar
 

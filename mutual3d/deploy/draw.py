@@ -12,11 +12,11 @@ import torch
 from matplotlib.font_manager import findfont
 from torchvision.utils import draw_bounding_boxes
 
-from mutual3d.data.ava_annotations import box_problem
+from mutual3d.data.datasets.ava.annotations import box_problem
 from mutual3d.data.container import open_container
-from mutual3d.data.decode import open_video
-from mutual3d.data.lists import existing_file, parse_decimal, place_of, read_table, shown
-from mutual3d.data.reader import VideoError, VideoReader
+from mutual3d.data.video.decode import open_video
+from mutual3d.data.datasets.lists import existing_file, parse_decimal, place_of, read_table, shown
+from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from mutual3d.evaluation.cost import measure_latency
+from mutual3d.cost.latency import measure_latency
 from mutual3d.sampling import prepare_clip, shrink_clip, temporal_indices
 from mutual3d.utils.files import atomic_write, ensure_directory
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import v2
 
-from mutual3d.data.ava import keyframe_clip
-from mutual3d.data.decode import open_video
+from mutual3d.data.datasets.ava.dataset import keyframe_clip
+from mutual3d.data.video.decode import open_video
 from mutual3d.data.frames import is_padded, view_clip
-from mutual3d.data.images import evaluation_transform
-from mutual3d.data.reader import VideoReader
+from mutual3d.data.datasets.images import evaluation_transform
+from mutual3d.data.video.reader import VideoReader
 from mutual3d.data.stills import is_still, read_image
 from mutual3d.data.transforms import UniformCrops, WholeFrame, stack_clips
 from mutual3d.deploy.adaptive_model import AdaptiveModel, Preprocessing

@@ -5,8 +5,8 @@ import torch
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import progress_bar
 
-from .cost import evaluation_mode
-from .metrics import TopK, naming
+from mutual3d.cost.latency import evaluation_mode
+from mutual3d.metrics.metrics import TopK, naming
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
 

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from mutual3d.evaluation.metrics import topk_correct
+from mutual3d.metrics.metrics import topk_correct
 from mutual3d.evaluation.unreadable import UnreadableVideos, UnreadableVideosError
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, progress_bar

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from videos import decode_all, moving_frames, write_audio, write_video
 
-from mutual3d.data import pyav_reader
-from mutual3d.data.dataset import BadVideo
-from mutual3d.data.decode import VideoError, open_video
-from mutual3d.data.kinetics import VideoDataset
-from mutual3d.data.orientation import upright
+from mutual3d.data.video import pyav_reader
+from mutual3d.data.datasets.dataset import BadVideo
+from mutual3d.data.video.decode import VideoError, open_video
+from mutual3d.data.datasets.kinetics import VideoDataset
+from mutual3d.data.video.orientation import upright
 
 HAS_DECORD = importlib.util.find_spec("decord") is not None
 BACKENDS = ("pyav", "decord") if HAS_DECORD else ("pyav",)
@@ -102,13 +102,13 @@ def test_any_failure_is_a_bad_video_with_its_cause(tmp_path, monkeypatch, backen
     def fail(*arguments, **options):
         raise MemoryError("no room")
 
-    target = "mutual3d.data.pyav_reader.orientation_of_frame" if backend == "pyav" else "decord.VideoReader.get_batch"
+    target = "mutual3d.data.video.pyav_reader.orientation_of_frame" if backend == "pyav" else "decord.VideoReader.get_batch"
     monkeypatch.setattr(target, fail)
     with open_video(path, backend) as reader, pytest.raises(VideoError, match="no room"):
         reader.read([0])
     bad = dataset[0, 0]
     assert isinstance(bad, BadVideo) and bad.path == str(path) and "no room" in bad.cause
-    monkeypatch.setattr("mutual3d.data.kinetics.UniformCrops", fail)
+    monkeypatch.setattr("mutual3d.data.datasets.kinetics.UniformCrops", fail)
     assert dataset[0, 0].cause
 
 

@@ -5,8 +5,8 @@ import torch
 from harm import HARM, crash, no_memory
 from videos import moving_frames, write_video
 
-from mutual3d.data.dataset import BadVideo, ClipDataset, Sample
-from mutual3d.data.kinetics import VideoDataset
+from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample
+from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.loader import ClipLoader
 from mutual3d.utils.fingerprint import fingerprint
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mutual3d.data.decode import open_video
-from mutual3d.data.kinetics import VideoDataset
-from mutual3d.data.reader import VideoError
+from mutual3d.data.video.decode import open_video
+from mutual3d.data.datasets.kinetics import VideoDataset
+from mutual3d.data.video.reader import VideoError
 
 SHADES = [0, 60, 120, 180, 240]
 LENGTHS_MS = [100, 300, 100, 100, 200]

@@ -1,6 +1,5 @@
 import copy
 import pickle
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,18 +11,20 @@ from tiny import NETWORK, SPACE, tiny_network
 from videos import moving_frames, write_video
 
 import mutual3d
-from mutual3d.data.reader import VideoError
+from mutual3d.data.video.reader import VideoError
 from mutual3d.data.loader import Batch
 from mutual3d.deploy import AdaptiveModel, Preprocessing, predict_video
-from mutual3d.evaluation import BudgetTooSmall, TopK, calibrate
-from mutual3d.evaluation.grid import build_table, count_costs
+from mutual3d.evaluation import calibrate
+from mutual3d.metrics.metrics import TopK
+from mutual3d.table.query_table import BudgetTooSmall
+from mutual3d.cost.flops import count_costs
+from mutual3d.evaluation.grid import build_table
 from mutual3d.models import create_model
 from mutual3d.models.adaptive import OtherThreadError
 from mutual3d.sampling import fit_clip, normalize_clip
 from mutual3d.utils.files import load_tensors, save_tensors
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-from test_calibration import MEAN, STD, batches_from, prepare  # noqa: E402 isort: skip
+from batches import MEAN, STD, batches_from, prepare
 
 PREPROCESSING = Preprocessing(mean=MEAN, std=STD, num_frames=4, sampling_rate=2, target_fps=30, crop=24)
 

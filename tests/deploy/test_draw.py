@@ -6,7 +6,7 @@ import pytest
 import torch
 from videos import decode_all, number_of, numbered_frames, write_joined_video, write_late_video, write_phone_video, write_video
 
-from mutual3d.data.decode import VideoError, open_video
+from mutual3d.data.video.decode import VideoError, open_video
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, draw_on_frame, read_boxes_csv
 
 GREY = np.full((40, 241, 321, 3), 90, np.uint8)

@@ -2,33 +2,14 @@ import copy
 
 import pytest
 import torch
+from batches import batches_from, prepare
 from tiny import SPACE, tiny_network
 
 from mutual3d.evaluation import PartialResult, calibrate
 from mutual3d.evaluation.calibration import Population, statistics_from_dict, statistics_to_dict
 from mutual3d.layers import slimmable_norms
-from mutual3d.sampling import Configuration, fit_clip, normalize_clip
+from mutual3d.sampling import Configuration, fit_clip
 from mutual3d.utils.files import save_tensors
-
-MEAN, STD = (0.45,) * 3, (0.225,) * 3
-
-
-class FakeBatch:
-    boxes = None
-
-    def __init__(self, seed, num_clips=3):
-        generator = torch.Generator().manual_seed(seed)
-        self.clips_BVCTHW = torch.randint(0, 256, (num_clips, 1, 3, 4, 24, 24), dtype=torch.uint8, generator=generator)
-        self.labels, self.indices, self.bad = torch.arange(num_clips) % 2, torch.arange(num_clips), []
-
-
-def batches_from(skip):
-    return [FakeBatch(seed, 3 if seed < 3 else 2) for seed in range(4)][skip:]
-
-
-def prepare(clips):
-    return normalize_clip(clips, MEAN, STD)
-
 
 def network():
     torch.manual_seed(0)

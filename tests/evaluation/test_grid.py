@@ -2,10 +2,15 @@ import torch
 from tiny import SPACE, tiny_network
 
 from mutual3d.data.loader import Batch
-from mutual3d.evaluation import TopK, calibrate, count_cost, grid_configurations, measure_latency
-from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
+from mutual3d.cost.flops import count_cost
+from mutual3d.cost.latency import measure_latency
+from mutual3d.evaluation import calibrate, grid_configurations
+from mutual3d.metrics.metrics import TopK
+from mutual3d.cost.flops import count_costs
+from mutual3d.cost.latency import measure_latencies
+from mutual3d.evaluation.grid import build_table
 
-from test_calibration import MEAN, STD, batches_from, prepare  # isort: skip
+from batches import MEAN, STD, batches_from, prepare
 
 
 def test_the_grid_has_each_network_once_and_both_ends():

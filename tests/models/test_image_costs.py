@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mutual3d.evaluation.complexity import counted_step_cost, factor_step_cost, size_factors, split_cost
-from mutual3d.evaluation.grid import count_costs
+from mutual3d.cost.complexity import counted_step_cost, factor_step_cost, size_factors, split_cost
+from mutual3d.cost.flops import count_costs
 from mutual3d.models import create_model
 from mutual3d.sampling import Configuration, SearchSpace
 

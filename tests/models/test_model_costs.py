@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mutual3d.config import load_config
-from mutual3d.evaluation.grid import count_costs
+from mutual3d.cost.flops import count_costs
 from mutual3d.models import build_model
 from mutual3d.sampling import Configuration
 

@@ -9,7 +9,7 @@ from networks import NETWORKS, Case, calibrate_at_random
 from torchvision.ops import roi_align
 
 from mutual3d.config import load_config
-from mutual3d.evaluation.grid import count_costs
+from mutual3d.cost.flops import count_costs
 from mutual3d.models import build_model, create_model
 from mutual3d.models.blocks import ResidualBlock
 from mutual3d.models.heads import BoxPool, ResNetHead, X3DHead

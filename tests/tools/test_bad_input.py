@@ -81,7 +81,7 @@ def test_a_stated_share_of_unreadable_videos_is_tolerated_and_left_out(run, tmp_
     run(directory, DATA_LOADER__MAX_UNREADABLE_TRAIN=0.2, DATA_LOADER__MAX_UNREADABLE_TEST=0.2, GRID__LATENCY_DEVICES=[])
     log = (tmp_path / "out" / "stdout.log").read_text()
     assert "skipped: cannot read" in log and "they are left out" in log
-    from mutual3d.evaluation import QueryTable
+    from mutual3d.table.query_table import QueryTable
 
     assert QueryTable.load(tmp_path / "out" / "query_table.json").provenance["num_videos"] == 7
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from tiny import ROOT, load_tool
 
-from mutual3d.evaluation.complexity import counted_step_cost
+from mutual3d.cost.complexity import counted_step_cost
 
 tool = load_tool("complexity")
 KINETICS = ROOT / "configs" / "Kinetics"

@@ -5,8 +5,8 @@ import os
 from harm import crash, hang
 from tiny import load_tool, overrides, write_set
 
-from mutual3d.data import kinetics
-from mutual3d.evaluation import QueryTable
+from mutual3d.data.datasets import kinetics
+from mutual3d.table.query_table import QueryTable
 
 run_net = load_tool("run_net")
 

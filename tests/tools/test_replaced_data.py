@@ -3,7 +3,8 @@
 import pytest
 from tiny import load_tool, overrides, tiny_network, write_set
 
-from mutual3d.evaluation import QueryTable, resume
+from mutual3d.evaluation import resume
+from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import load_tensors, read_json, save_tensors
 
 run_net = load_tool("run_net")

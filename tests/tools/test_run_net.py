@@ -13,7 +13,8 @@ import torch
 from tiny import ROOT, load_tool, overrides, write_set
 
 import mutual3d
-from mutual3d.evaluation import PartialResult, QueryTable
+from mutual3d.evaluation import PartialResult
+from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.logging import read_json_stats
 from mutual3d.utils.processes import this_process

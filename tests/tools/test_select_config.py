@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mutual3d.evaluation.query_table import QueryTable, Row
+from mutual3d.table.query_table import QueryTable, Row
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "select_config.py"
 

@@ -7,8 +7,8 @@ import torch
 from tiny import load_tool, overrides, tiny_network, write_set
 
 import mutual3d
-from mutual3d.data.demo_ava import make_demo_ava
-from mutual3d.data.demo_charades import make_demo_charades
+from mutual3d.data.prepare.demo_ava import make_demo_ava
+from mutual3d.data.prepare.demo_charades import make_demo_charades
 from mutual3d.utils.files import read_json, save_tensors
 
 SEVERAL = {"MODEL.LOSS_FUNC": "bce_logit", "MODEL.HEAD_ACT": "sigmoid", "MODEL.NUM_CLASSES": 8, "TRAIN.CHECKPOINT_RESET_HEAD": True}

@@ -8,13 +8,16 @@ import torch
 
 from mutual3d.data.build import image_resize
 from mutual3d.deploy import AdaptiveModel, Preprocessing
-from mutual3d.evaluation import PartialResult, QueryTable
+from mutual3d.evaluation import PartialResult
+from mutual3d.table.query_table import QueryTable
 from mutual3d.evaluation import calibrate as calibrate_model
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
-from mutual3d.evaluation.cost import device_name
-from mutual3d.evaluation.grid import build_table, count_costs, measure_latencies
-from mutual3d.evaluation.plots import plot_accuracy
-from mutual3d.evaluation.report import write_report
+from mutual3d.cost.latency import device_name
+from mutual3d.cost.flops import count_costs
+from mutual3d.cost.latency import measure_latencies
+from mutual3d.evaluation.grid import build_table
+from mutual3d.report.plots import plot_accuracy
+from mutual3d.report.page import write_report
 from mutual3d.evaluation.resume import WRONG_CONTENT, describe
 from mutual3d.utils import distributed
 from mutual3d.utils.files import load_tensors, save_tensors

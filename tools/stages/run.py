@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from mutual3d.data.build import build_calibration_loader, build_loader, find_class_names, unused_classes
-from mutual3d.data.kinetics import VideoDataset
+from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.loader import ClipLoader
-from mutual3d.evaluation import RecordingMetric, grid_configurations, measure
-from mutual3d.evaluation.build import build_metric
+from mutual3d.evaluation import grid_configurations, measure
+from mutual3d.metrics.recording import RecordingMetric
+from mutual3d.metrics.build import build_metric
 from mutual3d.models import build_model
 from mutual3d.sampling import prepare_clip
 from mutual3d.training import Checkpoints

@@ -1,0 +1,1 @@
+"""What a configuration costs: multiply-adds by counting, latency by measuring."""

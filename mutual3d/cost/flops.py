@@ -1,0 +1,39 @@
+"""GFLOPs and parameters of a configuration, by counting."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class Cost(NamedTuple):
+    """gflops: multiply-adds of convolutions and linears, in 1e9, of one view. parameters: of the sub-network."""
+
+    gflops: float
+    parameters: int
+
+
+def count_cost(network, *inputs):
+    """The Cost of a module called with tensors on the meta device, counted without computing anything.
+
+    The module is one of ordinary layers, on the meta device (`model.to("meta").subnetwork(c)`): torch's counter knows
+    convolutions and matrix products and counts two for each multiply-add, batch norm none.
+    """
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network.eval()(*inputs)
+    return Cost(counter.get_total_flops() / 2e9, sum(p.numel() for p in network.parameters()))
+
+
+def count_costs(model, configurations, crop):
+    """{configuration: Cost} of one view cut at `crop` pixels."""
+    meta = copy.deepcopy(model).to("meta")
+    clip = torch.empty(1, 3, model.clip_frames, crop, crop, device="meta")
+    inputs = whole_picture(meta, "meta")
+    return {c: count_cost(meta.subnetwork(c), p, *inputs) for c, p in meta.fit_clips(clip, configurations)}
+
+
+def whole_picture(model, device):
+    """One box around everything, as a list of arguments, for a network that classifies boxes; else nothing."""
+    return [torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0]], device=device)] if model.takes_boxes else []

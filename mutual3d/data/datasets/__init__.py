@@ -1,0 +1,1 @@
+"""Data sets: lists and annotations, and the samples made of them."""

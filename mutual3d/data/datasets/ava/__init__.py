@@ -1,0 +1,1 @@
+"""Boxes around keyframes, as AVA has them."""

@@ -1,0 +1,150 @@
+"""What a data set of clips is to the rest of the project, and what it gives."""
+
+import os
+import time
+import traceback
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from mutual3d.data.video.reader import VideoError
+from mutual3d.utils.logging import progress_bar
+
+
+class BadVideo(NamedTuple):
+    """A video that could not be read: its position in the list, its path, and the cause in words."""
+
+    index: int
+    path: str
+    cause: str
+
+
+class Sample(NamedTuple):
+    """All clips of one video: uint8 V, C, T, H, W, its label and its position in the list; for detection, its boxes.
+
+    `label`: an int; or float K, a 1 for each label of several; or float n, K for n boxes. `boxes`: float n, 4 = x1, y1,
+    x2, y2 in [0, 1] of the view that the network sees; `origins`: the same boxes as annotated, of the whole frame.
+    `is_padded`: a clip is longer than its video, whose last frame is repeated.
+    """
+
+    clips_VCTHW: torch.Tensor
+    label: int | torch.Tensor
+    index: int
+    boxes: torch.Tensor | None = None
+    origins: torch.Tensor | None = None
+    is_padded: bool = False
+
+
+class ClipDataset(torch.utils.data.Dataset):
+    """Base class of data sets: what a `ClipLoader`, the stages of a run and the metrics use of one.
+
+    A subclass writes `__len__`, `__getitem__` and `fingerprint`, and overrides of the rest what differs.
+    """
+
+    # Clips of a sample: `num_views` in time, each cut at `num_crops` places.
+    num_views: int = 1
+    num_crops: int = 1
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | BadVideo:
+        """The sample of (epoch, index). The same key always gives the same one, in every process.
+
+        What cannot be read is a `BadVideo`, or any exception, which `read_sample` turns into one.
+        """
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Text that changes whenever a sample may: with lists, labels, boxes, files and how clips are cut.
+
+        Equal content has equal text in every process. Files count by size and time of modification (`stat_files`), what
+        lies in memory by its content (`mutual3d.utils.fingerprint`).
+        """
+        raise NotImplementedError
+
+    def name_of(self, index: int) -> str:
+        """What to call the sample where it cannot be read: its path. Nothing is opened."""
+        return f"sample {index}"
+
+    @property
+    def groups(self) -> Sequence[Hashable] | None:
+        """A value for each index: neighbours of different values share no batch in evaluation. None where all fit."""
+        return None
+
+
+def check_dataset(dataset: ClipDataset) -> None:
+    """TypeError, which says what to write, for what is no `ClipDataset` or does not state its fingerprint."""
+    kind = type(dataset)
+    if not isinstance(dataset, ClipDataset):
+        raise TypeError(
+            f"{kind.__name__} is no data set of clips: derive it from mutual3d.data.datasets.dataset.ClipDataset and write "
+            "__len__, __getitem__((epoch, index)), which gives a Sample, and fingerprint()"
+        )
+    if kind.fingerprint is ClipDataset.fingerprint:
+        raise TypeError(
+            f"{kind.__name__} does not say when its content changes: write fingerprint(self) -> str, a text of its lists, "
+            "labels, files (mutual3d.data.datasets.dataset.stat_files) and arguments (mutual3d.utils.fingerprint); resumed stages "
+            "would otherwise mix the results of two data sets"
+        )
+
+
+def read_sample(dataset: ClipDataset, epoch: int, index: int) -> Sample | BadVideo:
+    """The sample, or a `BadVideo` with the cause whatever fails: one video must not end a run."""
+    try:
+        return dataset[epoch, index]
+    except VideoError as error:
+        return BadVideo(index, error.path, error.cause)
+    except Exception as error:
+        return BadVideo(index, dataset.name_of(index), describe_failure(error))
+
+
+def describe_failure(error: Exception) -> str:
+    """An exception that nobody foresaw, in one line, with the place that raised it."""
+    words = " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (in {Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{': ' if words else ''}{words}{place}"
+
+
+# Files are looked at one after the other where that is fast, and by many threads where each look takes longer than
+# this: a network disk answers them together.
+_SLOW_SECONDS = 5e-5
+_THREADS = 32
+_CHUNK = 1024
+_CHUNKS_WITHOUT_BAR = 100
+
+
+def stat_files(paths: Sequence[str]) -> np.ndarray:
+    """int64 N, 2: size in bytes and time of modification in ns of each file, or -1, -1 of one that is not there.
+
+    0.7 s for 240 000 files of a local disk; shows a progress bar where it takes longer.
+    """
+    chunks = [paths[first : first + _CHUNK] for first in range(0, len(paths), _CHUNK)]
+    if not chunks:
+        return np.empty((0, 2), np.int64)
+    start = time.perf_counter()
+    found = [_stat_chunk(chunks[0])]
+    is_slow = time.perf_counter() - start > _SLOW_SECONDS * len(chunks[0])
+    with ThreadPoolExecutor(_THREADS if is_slow else 1) as threads:
+        rest = threads.map(_stat_chunk, chunks[1:]) if is_slow else map(_stat_chunk, chunks[1:])
+        if is_slow or len(chunks) > _CHUNKS_WITHOUT_BAR:
+            rest = progress_bar(rest, "look at the files", len(chunks), initial=1, unit=f"{_CHUNK} files")
+        found += rest
+    return np.concatenate(found)
+
+
+def _stat_chunk(paths):
+    return np.array([_stat(path) for path in paths], np.int64).reshape(-1, 2)
+
+
+def _stat(path):
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a name with a NUL
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,389 @@
+"""Images as clips of one frame: the public sets by name, and the samples made of them."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import datasets
+from torchvision.transforms import v2
+
+from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, stat_files
+from mutual3d.data.datasets.kinetics import sample_generator
+from mutual3d.data.datasets.lists import read_lines
+from mutual3d.data.video.reader import VideoError
+from mutual3d.data.stills import read_image
+from mutual3d.data.transforms import check_jitter_scales
+from mutual3d.utils.files import read_json
+from mutual3d.utils.fingerprint import fingerprint
+
+# Side of the digits of scikit-learn, scaled up from 8 so that a network has something to reduce.
+DIGIT_SIZE = 32
+# Where test images are photographs of any size, the crop is taken from the middle 7/8 (ImageNet: 256, then 224).
+_PHOTOGRAPHS = ("image_folder", "food101", "indoor67")
+_SPLITS = ("train", "val", "test")
+
+
+class ImageSet(torch.utils.data.Dataset):
+    """Base class of image sets: map-style datasets of (PIL image, label), with `classes`, the names by label."""
+
+    classes: list[str]
+
+    def fingerprint(self) -> str:
+        """Text that changes with the images and labels, equal for equal ones in every process."""
+        raise NotImplementedError
+
+    def name_of(self, index: int) -> str:
+        """What to call an image that cannot be read: its path."""
+        return f"image {index}"
+
+
+class ImageFiles(ImageSet):
+    """Image files by path: gives (PIL image in RGB, label). Raises VideoError, with path and cause, where unreadable."""
+
+    def __init__(self, paths, labels, classes):
+        self.paths, self.labels, self.classes = [str(path) for path in paths], list(labels), list(classes)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return read_image(self.paths[index]), self.labels[index]
+
+    def name_of(self, index):
+        return self.paths[index]
+
+    def fingerprint(self):
+        """Changes with each path, label, class name and file (size, time of modification). Looks at every file."""
+        return fingerprint(type(self).__name__, self.paths, self.labels, self.classes, stat_files(self.paths))
+
+
+class ImageArray(ImageSet):
+    """Images in memory, uint8 N, H, W, 3: gives (PIL image in RGB, label)."""
+
+    def __init__(self, images_NHWC, labels, classes):
+        self.images_NHWC, self.labels = np.ascontiguousarray(images_NHWC), [int(label) for label in labels]
+        self.classes = [str(name) for name in classes]
+
+    def __len__(self):
+        return len(self.images_NHWC)
+
+    def __getitem__(self, index):
+        return Image.fromarray(self.images_NHWC[index]), self.labels[index]
+
+    def fingerprint(self):
+        """Changes with each pixel, label and class name."""
+        return fingerprint(type(self).__name__, self.images_NHWC, self.labels, self.classes)
+
+
+# ---- Sets by name ----------------------------------------------------------------------------------------------------
+
+
+def open_images(name, root, split, num_classes=None):
+    """The images of a public set: a map-style dataset of (PIL image, label) with `classes`, the names by label.
+
+    Args:
+        name: a key of `IMAGE_SETS`; datasets/IMAGES.md says where the files of each go. "digits" needs none.
+        root: the directory of the set (DATA.PATH_TO_DATA_DIR); for CIFAR also an npz file.
+        split: "train", "val" or "test". The sets that have two parts take "val" and "test" for the same one;
+            "image_folder" takes the name of any directory.
+        num_classes: how many classes the set must have.
+
+    Raises FileNotFoundError that says what to put where, and ValueError for an unknown name or split, an empty set, and
+    another number of classes.
+    """
+    if name not in IMAGE_SETS:
+        raise ValueError(f"there is no image set '{name}': choose among {', '.join(IMAGE_SETS)}")
+    if name != "image_folder" and split not in _SPLITS:
+        raise ValueError(f"{name} has no split '{split}': choose among {', '.join(_SPLITS)}")
+    images = IMAGE_SETS[name](Path(root), split)
+    if not len(images):
+        raise ValueError(f"{name} in '{root}' has no image in its split '{split}'")
+    if num_classes is not None and len(images.classes) != num_classes:
+        raise ValueError(f"{name} in '{root}' has {len(images.classes)} classes and MODEL.NUM_CLASSES is {num_classes}")
+    return images
+
+
+def usual_test_resize(name, crop_size):
+    """The short side that a test image of the set is scaled to before the centre crop.
+
+    round(256 / 224 of the crop) for photographs; the crop itself for CIFAR and digits, which are cut already.
+    """
+    return round(crop_size * 256 / 224) if name in _PHOTOGRAPHS else crop_size
+
+
+def _open_image_folder(root, split):
+    """A directory a split, in it one a class (ImageNet). Labels follow the sorted names of the classes."""
+    folder = _existing(root / split, "put the images in a directory a class, such as train/cat/1.jpg and val/cat/2.jpg")
+    try:
+        found = datasets.ImageFolder(folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"'{folder}' must hold one directory of images for each class: {error}") from None
+    trained = root / "train"
+    if trained.is_dir() and found.classes != datasets.folder.find_classes(trained)[0]:
+        raise ValueError(f"'{folder}' and '{trained}' have other classes: the directories in them must have the same names")
+    return ImageFiles(*zip(*found.samples), found.classes)
+
+
+def _open_cifar10(root, split):
+    return _open_cifar(datasets.CIFAR10, root, split)
+
+
+def _open_cifar100(root, split):
+    return _open_cifar(datasets.CIFAR100, root, split)
+
+
+def _open_cifar(kind, root, split):
+    if root.suffix == ".npz":
+        return _open_npz(root, split)
+    try:
+        found = kind(root, train=split == "train")
+    except RuntimeError:
+        raise FileNotFoundError(
+            f"there is no whole '{kind.base_folder}' in '{root}': unpack {kind.filename} there, or give an npz file"
+        ) from None
+    return ImageArray(found.data, found.targets, found.classes)
+
+
+def _open_npz(path, split):
+    """x_train and x_test, uint8 N, H, W, 3; y_train and y_test; perhaps classes, the names."""
+    _existing(path, "give a directory or an npz file")
+    part = "train" if split == "train" else "test"
+    arrays = _read_npz(path)
+    missing = {f"x_{part}", f"y_{part}"} - set(arrays)
+    if missing:
+        raise ValueError(f"'{path}' lacks {', '.join(sorted(missing))}: it has {', '.join(arrays) or 'nothing'}")
+    images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"'{path}': y_{part} is of type {labels.dtype}; labels must be whole numbers")
+    counts = (arrays[name].max(initial=-1) + 1 for name in ("y_train", "y_test") if name in arrays)
+    classes = arrays["classes"] if "classes" in arrays else np.arange(max(counts))
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"'{path}': x_{part} is {images.dtype} of shape {images.shape} and y_{part} has shape {labels.shape}; "
+            "they must be uint8 N, H, W, 3 and N"
+        )
+    _check_labels(labels, len(classes), path)
+    return ImageArray(images, labels, classes)
+
+
+def _read_npz(path):
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # a damaged file raises errors of any kind: BadZipFile, ValueError, EOFError, ...
+        raise ValueError(f"'{path}' is not a readable npz file of arrays of numbers: {error}") from error
+
+
+def _check_labels(labels, num_classes, path):
+    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise ValueError(f"'{path}' has labels from {labels.min()} to {labels.max()} and {num_classes} classes")
+
+
+def _open_food101(root, split):
+    """The directory food-101 as it is unpacked: images/ and meta/{train,test}.json, {class: [class/number, ...]}."""
+    folder = root / "food-101" if (root / "food-101").is_dir() else root
+    part = "train" if split == "train" else "test"
+    listing = _existing(folder / "meta" / f"{part}.json", "unpack food-101.tar.gz, and name the directory it is in")
+    names_of = read_json(listing)
+    if not isinstance(names_of, dict):
+        raise ValueError(f"'{listing}' must be {{class: [class/number, ...]}}, as it is published")
+    _existing(folder / "images", "unpack food-101.tar.gz, and name the directory it is in")
+    classes = sorted(names_of)
+    rows = [(folder / "images" / f"{name}.jpg", label) for label, key in enumerate(classes) for name in names_of[key]]
+    return _image_files(rows, classes)
+
+
+def _open_indoor67(root, split):
+    """Images/<class>/ and the lists TrainImages.txt and TestImages.txt, `class/file` a line."""
+    folder = _existing(root / "Images", "unpack indoorCVPR_09.tar there")
+    names_of = {part: _read_names(root / f"{part}Images.txt") for part in ("Train", "Test")}
+    classes = sorted({name.split("/")[0] for names in names_of.values() for name in names})
+    label_of = {name: label for label, name in enumerate(classes)}
+    names = names_of["Train" if split == "train" else "Test"]
+    return _image_files([(folder / name, label_of[name.split("/")[0]]) for name in names], classes)
+
+
+def _read_names(path):
+    path = _existing(path, "put TrainImages.txt and TestImages.txt beside Images/")
+    return [text.strip() for _, text in read_lines(path) if text.strip()]
+
+
+def _image_files(rows, classes):
+    return ImageFiles([path for path, _ in rows], [label for _, label in rows], classes)
+
+
+def _open_digits(root, split):
+    """scikit-learn's 1797 handwritten digits, 8x8 grey, scaled up to `DIGIT_SIZE`; the last fifth is the test part.
+
+    Not a random fifth: digits of one hand follow each other, and a hand must not be in both parts.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("the digits are part of scikit-learn: pip install scikit-learn") from None
+    digits = load_digits()
+    first_test = len(digits.target) * 4 // 5
+    part = slice(first_test) if split == "train" else slice(first_test, None)
+    grey_NHW = np.round(digits.images[part] * (255 / 16)).astype(np.uint8)
+    side = (DIGIT_SIZE, DIGIT_SIZE)
+    images = [np.asarray(Image.fromarray(grey).resize(side, Image.Resampling.BILINEAR)) for grey in grey_NHW]
+    return ImageArray(np.stack([images] * 3, axis=-1), digits.target[part], digits.target_names)
+
+
+def _existing(path, fix):
+    if not path.exists():
+        raise FileNotFoundError(f"there is no '{path}': {fix} (DATA.PATH_TO_DATA_DIR; datasets/IMAGES.md)")
+    return path
+
+
+# Name -> function of (root, split).
+IMAGE_SETS = {
+    "image_folder": _open_image_folder,
+    "cifar10": _open_cifar10,
+    "cifar100": _open_cifar100,
+    "food101": _open_food101,
+    "indoor67": _open_indoor67,
+    "digits": _open_digits,
+}
+
+
+# ---- Samples ---------------------------------------------------------------------------------------------------------
+
+
+class ImageDataset(ClipDataset):
+    """Clips of one frame, uint8 1, 3, 1, S, S, of the images of a dataset. Indexed with (epoch, index).
+
+    Gives a `Sample`, or a `BadVideo` where the image cannot be read. Training augments as `training_transform` says, with
+    random numbers from (seed, epoch, index) alone: not from the worker, the rank or what was loaded before. Evaluation
+    scales the short side to `test_resize` and crops the centre; the epoch has no influence.
+
+    Args:
+        images: a map-style dataset of (PIL image, label): an `ImageSet`, such as `open_images` gives; or one of
+            torchvision's, which states no fingerprint, so that no `PartialResult` or cache can be kept for it.
+        crop_size: side S of the crop.
+        test_resize: short side in evaluation, not below the crop; None takes the crop's (see `usual_test_resize`).
+        augmentation: arguments of `training_transform`, for training.
+    """
+
+    def __init__(self, images, *, crop_size, training=False, test_resize=None, seed=0, **augmentation):
+        test_resize = crop_size if test_resize is None else test_resize
+        if crop_size < 1 or test_resize < crop_size:
+            raise ValueError(f"crop_size is {crop_size} and test_resize {test_resize}: give 1 <= crop_size <= test_resize")
+        if seed < 0:
+            raise ValueError(f"the seed is {seed} and must not be negative (RNG_SEED)")
+        self.images, self.training, self.seed = images, training, seed
+        self._arguments = (crop_size, training, test_resize, seed, augmentation if training else None)
+        if training:
+            self.transform = training_transform(crop_size, **augmentation)
+        else:
+            self.transform = evaluation_transform(crop_size, test_resize)
+
+    def __len__(self):
+        return len(self.images)
+
+    def name_of(self, index):
+        return self.images.name_of(index) if isinstance(self.images, ImageSet) else f"image {index}"
+
+    def fingerprint(self):
+        """Changes with the images, labels and each argument. TypeError where the images are no `ImageSet`."""
+        if not isinstance(self.images, ImageSet):
+            raise TypeError(
+                f"{type(self.images).__name__} does not say when its content changes: derive it from "
+                "mutual3d.data.datasets.images.ImageSet and write fingerprint(self) -> str (mutual3d.utils.fingerprint)"
+            )
+        return fingerprint(type(self).__name__, self.images.fingerprint(), self._arguments)
+
+    def __getitem__(self, key):
+        epoch, index = key
+        try:
+            image, label = self.images[index]
+        except (VideoError, OSError) as error:
+            return _bad_image(index, error)
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        image_CHW = self._augmented(image, epoch, index) if self.training else self.transform(image)
+        return Sample(image_CHW[None, :, None], int(label), index)
+
+    def _augmented(self, image, epoch, index):
+        # The transforms draw from PyTorch's CPU generator. torch.manual_seed would seed the GPUs' as well, for which
+        # nothing puts the earlier state back.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(sample_generator(self.seed, epoch, index).integers(2**63)))
+            return self.transform(image)
+
+
+def _bad_image(index, error):
+    if isinstance(error, VideoError):
+        return BadVideo(index, error.path, error.cause)
+    return BadVideo(index, str(error.filename or f"image {index}"), str(error))
+
+
+def evaluation_transform(crop_size, test_resize):
+    """PIL image -> uint8 3, S, S: short side to `test_resize`, centre crop."""
+    return v2.Compose([v2.Resize(test_resize), v2.CenterCrop(crop_size), v2.PILToTensor()])
+
+
+def training_transform(
+    crop_size,
+    *,
+    jitter_scales=None,
+    inverse_uniform=False,
+    relative_scales=(),
+    relative_aspects=(),
+    padding=0,
+    flip=True,
+    color_jitter=0.0,
+):
+    """PIL image -> uint8 3, S, S: a random crop, perhaps mirrored, perhaps in other colours.
+
+    The crop is one of three: with `relative_scales` (least and greatest share of the area) and `relative_aspects` (least
+    and greatest width over height; 3/4 to 4/3 by default) a part that is resized, as for ImageNet; with `padding` (black
+    pixels on each side) a shifted image, as for CIFAR; else, as for videos, the short side uniform in `jitter_scales`
+    (or, with `inverse_uniform`, one over it), and a place. `color_jitter`: brightness, contrast and saturation are
+    multiplied by up to 1 +- this. Raises ValueError for values that mean nothing and for two kinds of crop at once.
+    """
+    for key, value in (("COLOR_JITTER", color_jitter), ("CROP_PADDING", padding)):
+        if value < 0:
+            raise ValueError(f"DATA.{key} is {value}: it must be 0 or more")
+    if relative_scales or relative_aspects:
+        if padding:
+            raise ValueError("DATA.TRAIN_JITTER_SCALES_RELATIVE and DATA.CROP_PADDING are two kinds of crop: leave one out")
+        crop = [_resized_crop(crop_size, relative_scales, relative_aspects or (3 / 4, 4 / 3))]
+    elif padding:
+        crop = [v2.Resize(crop_size), v2.RandomCrop(crop_size, padding=padding)]
+    else:
+        low, high = check_jitter_scales((crop_size, crop_size) if jitter_scales is None else jitter_scales, crop_size)
+        crop = [RandomShortSide(low, high, inverse_uniform), v2.RandomCrop(crop_size)]
+    colors = [v2.ColorJitter(color_jitter, color_jitter, color_jitter)] if color_jitter else []
+    return v2.Compose([*crop, *([v2.RandomHorizontalFlip()] if flip else []), *colors, v2.PILToTensor()])
+
+
+def _resized_crop(crop_size, scales, aspects):
+    if len(scales) != 2 or not 0 < scales[0] <= scales[1] <= 1:
+        raise ValueError(f"DATA.TRAIN_JITTER_SCALES_RELATIVE is {list(scales)}: give [least, greatest] shares in (0, 1]")
+    if len(aspects) != 2 or not 0 < aspects[0] <= aspects[1] < math.inf:
+        raise ValueError(f"DATA.TRAIN_JITTER_ASPECT_RELATIVE is {list(aspects)}: give [least, greatest] ratios above 0")
+    return v2.RandomResizedCrop(crop_size, scale=tuple(scales), ratio=tuple(aspects))
+
+
+class RandomShortSide(torch.nn.Module):
+    """Scale the short side of an image to a random size: uniform from `least` to `greatest` pixels, or one over it is.
+
+    torchvision's RandomShortestSize rounds down, and now and then ends one pixel below the crop.
+    """
+
+    def __init__(self, least, greatest, inverse_uniform=False):
+        super().__init__()
+        self.least, self.greatest, self.inverse_uniform = least, greatest, inverse_uniform
+
+    def forward(self, image):
+        draw = torch.rand(()).item()
+        if self.inverse_uniform:
+            side = 1 / (1 / self.greatest + draw * (1 / self.least - 1 / self.greatest))
+        else:
+            side = self.least + draw * (self.greatest - self.least)
+        return v2.functional.resize(image, [round(side)])
+
+    def extra_repr(self):
+        return f"{self.least}, {self.greatest}, inverse_uniform={self.inverse_uniform}"

@@ -1,0 +1,293 @@
+"""Lists of videos with one label each, as Kinetics has them, and the samples made of them."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, describe_failure, stat_files
+from mutual3d.data.video.decode import VideoError, VideoReader, check_backend, open_video
+from mutual3d.data.frames import is_padded, random_clip, view_clip
+from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_row
+from mutual3d.data.datasets.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
+from mutual3d.data.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
+from mutual3d.utils.files import atomic_write
+from mutual3d.utils.fingerprint import fingerprint
+
+
+@runtime_checkable
+class ListedVideo(Protocol):
+    """What a list holds for a `VideoDataset`: a video that opens itself and knows its labels. It has a `path` to name it by."""
+
+    def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
+        """Raises VideoError with the cause. See `open_video`."""
+
+    def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int | torch.Tensor:
+        """The label of `clips`, lists of ascending frame numbers of this video; of all of it for None.
+
+        `time_of`: the second at which a frame is shown, see `VideoReader`.
+        """
+
+    def content(self) -> tuple:
+        """All that it knows beside the files, for `mutual3d.utils.fingerprint`: what its label depends on."""
+
+    def files(self) -> Iterable[str]:
+        """The files that it reads."""
+
+
+class Video(NamedTuple):
+    """A file with one label: a `ListedVideo`."""
+
+    path: str
+    label: int
+
+    def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
+        """A `VideoReader`. Raises VideoError with the cause."""
+        return open_video(self.path, backend, tolerate_short)
+
+    def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int:
+        return self.label
+
+    def content(self):
+        return tuple(self)
+
+    def files(self):
+        return (self.path,)
+
+
+def as_videos(videos: Iterable[ListedVideo | tuple[str, int]]) -> list[ListedVideo]:
+    """A list for a `VideoDataset`, where (path, label) may stand for a `Video`. TypeError for what is no `ListedVideo`."""
+    videos = [Video(*video) if type(video) is tuple else video for video in videos]
+    for kind in {type(video) for video in videos}:
+        if not issubclass(kind, ListedVideo):
+            raise TypeError(
+                f"{kind.__name__} is no mutual3d.data.datasets.kinetics.ListedVideo: write its methods open, label_of, content and files"
+            )
+    return videos
+
+
+def read_video_list(
+    csv_path: str | os.PathLike,
+    path_prefix: str | os.PathLike = "",
+    separator: str = " ",
+    num_classes: int | None = None,
+    class_names_path: str | os.PathLike = "",
+) -> list[Video]:
+    """Read rows `path<separator>label`: a list of `Video`, labels from 0.
+
+    A row is split at its last separator, so that paths may contain it; both columns may be quoted. Labels may be names of
+    the classes in `class_names_path`, by default classes.txt beside the csv. A relative path starts at `path_prefix` where
+    one is given, else at the csv's own folder; `~` is the home folder. Videos that are listed twice are told. Raises
+    FileNotFoundError for a missing csv and ValueError, with file, line and row, for what does not parse and for labels
+    outside [0, num_classes).
+    """
+    csv_path, separator = user_path(csv_path), parse_separator(separator)
+    labels = LabelReader(csv_path, num_classes, class_names_path)
+    videos, lines = [], []
+    for line, row in read_rows(csv_path, f"path{separator}label"):
+        place = place_of(csv_path, line)
+        name, label = split_row(row, place, separator, "label", labels)
+        videos.append(Video(path_in_list(name, csv_path, path_prefix, place), labels.parse(label, row, place)))
+        lines.append(line)
+    labels.check()
+    if num_classes is None and labels.start_at_one:
+        tell(f"'{csv_path}': the smallest label is 1, and labels start at 0: subtract 1 from each unless class 0 has no video")
+    tell_doubles(csv_path, videos, lines)
+    return videos
+
+
+def read_rows(csv_path: str | os.PathLike, form: str) -> list[tuple[int, str]]:
+    """The rows of a video list that are not blank: (line, the row). `form` says in errors how rows look.
+
+    Raises FileNotFoundError for a missing file and ValueError for one without rows.
+    """
+    fix = f"write one row '{form}' for each video (DATA.PATH_TO_DATA_DIR names the folder)"
+    csv_path = existing_file(csv_path, "video list", fix)
+    rows = [(line, text.strip(" \t")) for line, text in read_lines(csv_path) if text.strip(" \t")]
+    if not rows:
+        raise ValueError(f"the video list '{csv_path}' is empty: write one row '{form}' for each video")
+    return rows
+
+
+def path_in_list(name: str, csv_path: Path, path_prefix: str | os.PathLike, place: str) -> str:
+    """The file that a list names: `~` is the home folder, a relative path starts at the prefix or the list's own folder."""
+    root = user_path(path_prefix) if path_prefix else csv_path.parent
+    return str(root / user_path(check_path(name, place)))
+
+
+def tell_doubles(csv_path: str | os.PathLike, videos: list, lines: list[int]) -> None:
+    """Warn of videos that a list has more than once, with other labels or with the same ones; `lines`: where they stand."""
+    first, twice, contradicted = {}, [], []
+    for position, video in enumerate(videos):
+        before = first.setdefault(video.path, position)
+        if before != position:
+            (twice if videos[before] == video else contradicted).append((before, position))
+    for pairs, what in ((contradicted, "with other labels: one of them is wrong"), (twice, "with the same label: they count twice")):
+        if pairs:
+            before, position = pairs[0]
+            tell(
+                f"'{csv_path}': {len(pairs)} rows list a video again {what}; the first is "
+                f"{shown(videos[position].path)} (lines {lines[before]} and {lines[position]})"
+            )
+
+
+def write_bad_videos(path, bad_videos):
+    """Write BadVideo records as a csv with the columns index, path, cause."""
+    write_table(path, BadVideo._fields, bad_videos)
+
+
+def write_table(path, header, rows):
+    """Write a csv, whole or not at all. Names that are not UTF-8 are written as the bytes that they are.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, as is usual.
+    """
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([_no_formula(value) for value in row] for row in rows)
+
+
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _no_formula(value):
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def write_lines(path, lines):
+    """Write a text file, whole or not at all; ValueError for a line that would not be read as one, or is not UTF-8."""
+    text = "".join(f"{check_line(line, path)}\n" for line in lines)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+class VideoDataset(ClipDataset):
+    """Clips of the videos of a list. Indexed with (epoch, index); gives a `Sample`, or a `BadVideo` where unreadable.
+
+    Training (`training=True`): `num_views` random clips, each with its own random short side, crop and flip. The random
+    numbers come from (seed, epoch, index) alone: not from the worker, the rank or what was loaded before.
+    Evaluation: `num_views` clips in time x `num_crops` in space, clip-major; the epoch has no influence.
+    The video is opened once and every frame decoded once, whatever the number of views.
+
+    Args:
+        videos: list of `Video`s or of (path, label); or of other `ListedVideo`s (Charades).
+        num_frames, sampling_rate, target_fps: frames of a clip, their stride, and the rate that the stride refers to.
+        crop_size: side of the square crops.
+        jitter_scales: (minimum, maximum) of the short side in training; `inverse_uniform`: uniform in 1 / short side.
+        flip: mirror half of the training clips.
+        offset_sampling: the last test clip ends with the video.
+        backend, tolerate_short: see `open_video`.
+    """
+
+    def __init__(
+        self,
+        videos,
+        *,
+        num_frames,
+        sampling_rate,
+        crop_size,
+        target_fps=30,
+        training=False,
+        num_views=1,
+        num_crops=1,
+        jitter_scales=(256, 320),
+        inverse_uniform=False,
+        flip=True,
+        offset_sampling=False,
+        backend="pyav",
+        tolerate_short=False,
+        seed=0,
+    ):
+        self.videos = as_videos(videos)
+        self.tolerate_short = tolerate_short
+        self.training = training
+        self.num_views = num_views
+        self.num_crops = num_crops
+        self.backend = check_backend(backend)
+        self.seed = seed
+        self._clip = dict(num_frames=num_frames, sampling_rate=sampling_rate, target_fps=target_fps)
+        self._crop = dict(
+            size=crop_size, jitter_scales=tuple(jitter_scales), inverse_uniform=inverse_uniform, flip=flip
+        )
+        self._offset_sampling = offset_sampling
+        self._check()
+
+    def _check(self):
+        for name, value in (*self._clip.items(), ("crop_size", self._crop["size"]), ("num_views", self.num_views)):
+            if value <= 0:
+                raise ValueError(f"{name} is {value} and must be positive")
+        if self.num_crops not in (1, 3):
+            raise ValueError(f"TEST.NUM_SPATIAL_CROPS is {self.num_crops}: legal are 1 (centre) and 3")
+        if self.training:
+            check_jitter_scales(self._crop["jitter_scales"], self._crop["size"])
+        if self.seed < 0:
+            raise ValueError(f"the seed is {self.seed} and must not be negative (RNG_SEED)")
+
+    def __len__(self):
+        return len(self.videos)
+
+    def name_of(self, index):
+        return str(self.videos[index].path)
+
+    def fingerprint(self):
+        """Changes with each path, label, file (size, time of modification) and argument. Looks at every file."""
+        files = stat_files([path for video in self.videos for path in video.files()])
+        arguments = (self.training, self.num_views, self.num_crops, self.backend, self.tolerate_short, self.seed, self._offset_sampling)
+        content = [video.content() for video in self.videos]
+        return fingerprint(type(self).__name__, arguments, self._clip, self._crop, content, files)
+
+    def __getitem__(self, key):
+        epoch, index = key
+        video = self.videos[index]
+        try:
+            with video.open(self.backend, self.tolerate_short) as reader:
+                if not self.training:
+                    return Sample(self._all_views(reader), video.label_of(None, reader.time_of), index, is_padded=self._is_padded(reader))
+                clips_VCTHW, clips = self._random_clips(reader, epoch, index)
+                return Sample(clips_VCTHW, video.label_of(clips, reader.time_of), index, is_padded=self._is_padded(reader))
+        except VideoError as error:
+            return BadVideo(index, error.path, error.cause)
+        except Exception as error:  # a decoder may fail in any way, MemoryError among them: it is this video's failure
+            return BadVideo(index, self.name_of(index), describe_failure(error))
+
+    def _is_padded(self, reader):
+        return is_padded(reader.num_frames, reader.fps, **self._clip)
+
+    def _random_clips(self, reader, epoch, index):
+        """Clips V, C, T, H, W, and the frames that each of them is made of."""
+        generator = sample_generator(self.seed, epoch, index)
+        clips, crops = [], []
+        for _ in range(self.num_views):
+            places = random_clip(reader.num_frames, reader.fps, **self._clip, generator=generator)
+            clips.append(reader.evenly(places))
+            crops.append(random_crop(generator, **self._crop))
+        frames = {(view, i): None for view, clip in enumerate(clips) for i in clip}
+        for i, frame in reader.frames(_union(clips)):
+            for view, crop in enumerate(crops):
+                if (view, i) in frames:
+                    frames[view, i] = crop(frame)
+        return stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips)), clips
+
+    def _all_views(self, reader):
+        views = dict(num_views=self.num_views, offset_sampling=self._offset_sampling)
+        clips = [
+            reader.evenly(view_clip(reader.num_frames, reader.fps, **self._clip, view=view, **views))
+            for view in range(self.num_views)
+        ]
+        transform = UniformCrops(self._crop["size"], self.num_crops)
+        crops = {i: transform(frame) for i, frame in reader.frames(_union(clips))}
+        return stack_clips([crops[i][crop] for i in clip] for clip in clips for crop in range(self.num_crops))
+
+
+def sample_generator(seed, epoch, index):
+    """The random numbers of one sample in one epoch, independent of every other one's."""
+    return np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(index,)))
+
+
+def _union(clips):
+    return sorted({i for clip in clips for i in clip})

@@ -1,0 +1,98 @@
+"""A small set in Charades' form, made in seconds: frames as JPEGs, and in each video two of the demo set's motions at once.
+
+Two actors do one motion and two others do another one, before scenes like the demo set's. Each pair of classes is as
+frequent as any other, so that a class is in a quarter of the videos, and a single frame still tells nothing.
+"""
+
+import os
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from mutual3d.data.prepare.claim import claim_directory
+from mutual3d.data.prepare.demo import (
+    CLASS_NAMES, MOTIONS, NUM_FRAMES, SPLITS, check_arguments, draw_actor, draw_scene, run_in_processes,
+)  # fmt: skip
+from mutual3d.data.prepare.extraction import write_frame_rows, write_image
+from mutual3d.data.datasets.kinetics import write_lines
+
+GENERATOR_VERSION = 1
+PAIRS = tuple(combinations(range(len(CLASS_NAMES)), 2))
+
+_ARGUMENTS_FILE = "demo_charades.json"
+_ACTORS_OF_A_CLASS = 2
+# Keeps these videos apart from the demo set's of the same seed.
+_STREAM = 1
+
+
+def make_demo_charades(directory, *, num_train=336, num_val=112, num_test=112, seed=0, num_workers=None):
+    """Write frames/ with a folder for each video, the frame lists train.csv, val.csv, test.csv, and classes.txt.
+
+    Paths in the lists are relative to `directory`. A folder begun with the same arguments is completed, whole videos
+    being kept. `num_workers` processes (default: one a core) do not change the result. Returns the directory. Raises
+    ValueError for a count below 1, and for a folder that holds something else.
+    """
+    counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
+    num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
+    check_arguments(counts, seed, num_workers)
+    arguments = {"generator_version": GENERATOR_VERSION, "seed": seed, "num_videos": counts}
+    directory = claim_directory(directory, _ARGUMENTS_FILE, arguments, "a demo set in Charades' form")
+    videos = [(split, index) for split, count in counts.items() for index in range(count)]
+    missing = [video for video in videos if not _is_whole(directory, *video)]
+    run_in_processes(partial(_write_video, directory, seed), missing, num_workers)
+    for split, count in counts.items():
+        write_frame_rows(directory / f"{split}.csv", _rows(split, count, seed))
+    write_lines(directory / "classes.txt", CLASS_NAMES)
+    return directory
+
+
+def labels_of(split, index, seed=0):
+    """The two classes of a split's video number `index`; every 28 videos have every pair once, shuffled."""
+    turn, place = divmod(index, len(PAIRS))
+    order = np.random.default_rng([seed, SPLITS.index(split), turn, _STREAM]).permutation(len(PAIRS))
+    return PAIRS[order[place]]
+
+
+def draw_video(split, index, seed=0):
+    """One video from its own random stream: (uint8 RGB frames T, H, W, 3; its two labels)."""
+    generator = np.random.default_rng([seed, SPLITS.index(split), index, _STREAM, _STREAM])
+    labels = labels_of(split, index, seed)
+    return draw_scene(partial(_draw_actors, [CLASS_NAMES[label] for label in labels]), generator), labels
+
+
+def _draw_actors(class_names, generator):
+    actors = []
+    for name in class_names:
+        rate = generator.uniform(*MOTIONS[name].rates)
+        actors += [draw_actor(name, rate, generator) for _ in range(_ACTORS_OF_A_CLASS)]
+    # Who is drawn last covers the others: not always the same class.
+    return [actors[place] for place in generator.permutation(len(actors))]
+
+
+def _rows(split, count, seed):
+    for index in range(count):
+        labels = ",".join(map(str, labels_of(split, index, seed)))
+        for frame in range(NUM_FRAMES):
+            yield _name(split, index), index, frame, _frame_path(split, index, frame).as_posix(), labels
+
+
+def _name(split, index):
+    return f"{split}_{index:05d}"
+
+
+def _frame_path(split, index, frame):
+    name = _name(split, index)
+    return Path("frames") / name / f"{name}_{frame:06d}.jpg"
+
+
+def _is_whole(directory, split, index):
+    return all((directory / _frame_path(split, index, frame)).is_file() for frame in range(NUM_FRAMES))
+
+
+def _write_video(directory, seed, video):
+    frames_THWC, _ = draw_video(*video, seed)
+    (directory / _frame_path(*video, 0)).parent.mkdir(parents=True, exist_ok=True)
+    for frame, image_HWC in enumerate(frames_THWC):
+        write_image(directory / _frame_path(*video, frame), image_HWC)

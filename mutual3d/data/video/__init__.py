@@ -1,0 +1,1 @@
+"""Readers of videos: frames by index, on the container's clock, upright."""

@@ -1,0 +1,58 @@
+"""Opening a video with the backend of one's choice."""
+
+import importlib.util
+import logging
+import os
+
+from mutual3d.data.video.picture_reader import PictureReader
+from mutual3d.data.video.reader import VideoError, VideoReader, check_file
+from mutual3d.data.stills import has_image_name
+
+__all__ = ["BACKENDS", "VideoError", "VideoReader", "check_backend", "open_video"]
+
+BACKENDS = ("pyav", "decord")
+
+_logger = logging.getLogger(__name__)
+_warned = set()
+
+
+def check_backend(backend):
+    """The backend's own name; raises ValueError for an unknown one and ImportError for one that is not installed.
+
+    "torchvision", the value that PySlowFast's YAML files carry, means pyav: torchvision reads no video any more.
+    """
+    if backend == "torchvision":
+        if backend not in _warned:
+            _warned.add(backend)
+            _logger.warning("DATA.DECODING_BACKEND 'torchvision' decodes no video any more: using 'pyav'")
+        return "pyav"
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown decoding backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    if backend == "decord" and importlib.util.find_spec("decord") is None:
+        raise ImportError("the decoding backend 'decord' is not installed: pip install -e .[decord], or use 'pyav'")
+    return backend
+
+
+def open_video(path: str | os.PathLike, backend: str = "pyav", tolerate_short: bool = False) -> VideoReader:
+    """Open a video for reading: a `VideoReader` to be used in a `with` block.
+
+    `pyav` is exact. `decord` trusts the container more than it deserves: in files with edit lists or open GOPs and in
+    MPEG-TS its frames are off without a word, and pictures that its decoder flags as damaged come as they are. A file with the name of an image is read by neither: its pictures are the frames,
+    see `picture_reader`. `tolerate_short`: take a video whose container announces over 20 % more frames than there are.
+
+    Raises VideoError with the cause, whatever fails. Only video containers are opened, no playlists. Both backends give
+    upright frames of one size. What neither can see: flipped bits in VP8 and VP9, which have no checksums, give pictures
+    that are wrong; a transport or program stream (ts, mpg) or a raw stream that was cut off announces no length.
+    """
+    path = str(path)
+    backend = check_backend(backend)
+    check_file(path)
+    if has_image_name(path):
+        return PictureReader(path)
+    if backend == "decord":
+        from mutual3d.data.video.decord_reader import DecordReader
+
+        return DecordReader(path, tolerate_short)
+    from mutual3d.data.video.pyav_reader import PyAVReader
+
+    return PyAVReader(path, tolerate_short)

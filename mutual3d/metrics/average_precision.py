@@ -1,0 +1,100 @@
+"""Mean average precision of videos that have several labels (Charades), and what metrics over all videos share."""
+
+import torch
+
+from mutual3d.metrics.metrics import check_finite
+
+
+class CollectingMetric:
+    """A metric that needs the scores of all videos at once. It keeps rows: columns by name, one of them `indices`.
+
+    An index is a video's position in its list. No video counts twice: `merge` takes the rows of videos that are new. The
+    order in which videos were seen makes no difference.
+    """
+
+    names = ("map",)
+    primary = "map"
+
+    def __init__(self):
+        self._parts = []
+
+    def append(self, **columns):
+        """Take tensors of one row each. They must be copies: what a loader's workers send keeps a file open.
+
+        Raises NotFiniteError for `scores` that are NaN or infinite.
+        """
+        check_finite(columns["scores"])
+        self._parts.append(columns)
+
+    def rows(self):
+        """{name: tensor} of all rows by index, those of one index in the order they came; {} when nothing was seen."""
+        rows = self.state()
+        order = torch.argsort(rows["indices"], stable=True) if rows else None
+        return {name: column[order] for name, column in rows.items()}
+
+    def merge(self, other):
+        own, new = self.state(), other.state()
+        if own and new:
+            is_new = ~torch.isin(new["indices"], own["indices"])
+            new = {name: column[is_new] for name, column in new.items()}
+        if new:
+            self.append(**new)
+
+    @property
+    def num_videos(self):
+        """Videos that were seen; of boxes, keyframes."""
+        return len(self.state().get("indices", torch.empty(0)).unique())
+
+    def per_class(self):
+        """{class: average precision in percent}, without classes that have no positive; ValueError when all have none."""
+        raise NotImplementedError
+
+    def values(self):
+        """{"map": percent}, the mean of `per_class`; raises what that raises."""
+        precisions = self.per_class().values()
+        return {"map": sum(precisions) / len(precisions)}
+
+    def state(self):
+        """The rows so far as {name: tensor}, for `load_state`; {} when nothing was seen."""
+        if len(self._parts) > 1:
+            self._parts = [{name: torch.cat([part[name] for part in self._parts]) for name in self._parts[0]}]
+        return dict(self._parts[0]) if self._parts else {}
+
+    def load_state(self, state):
+        """Take what `state` gave; ValueError for anything else."""
+        columns = dict(state)
+        if columns and not {"indices", "scores"} <= columns.keys():
+            raise ValueError(f"rows need the columns indices and scores, not {', '.join(map(str, columns))}")
+        if len({len(column) for column in columns.values()}) > 1:
+            raise ValueError("columns of one length are needed")
+        self._parts = []
+        if columns:
+            self.append(**columns)
+
+
+class MeanAveragePrecision(CollectingMetric):
+    """Mean over classes of the average precision of videos ranked by their scores, in percent.
+
+    Average precision is scikit-learn's: the sum over the ranking of precision times the step in recall, without
+    interpolation, videos of one score taken together. Classes without a positive are left out, as is done for Charades.
+    """
+
+    def update(self, scores, batch):
+        """scores: B, K, on the CPU; batch: what the loader gave, with labels B, K (1 where a label holds) and indices B."""
+        if batch.labels.shape != scores.shape:
+            raise ValueError(
+                f"labels of shape {tuple(batch.labels.shape)} for scores of shape {tuple(scores.shape)}: mean average "
+                "precision needs a 0 or 1 for each class (DATA.MULTI_LABEL, MODEL.NUM_CLASSES)"
+            )
+        self.append(indices=batch.indices.clone(), scores=scores.float(), labels=batch.labels > 0.5)
+
+    def per_class(self):
+        # Imported late: it takes a second, and only this metric needs it.
+        from sklearn.metrics import average_precision_score
+
+        rows = self.rows()
+        present = rows["labels"].any(0).nonzero().flatten().tolist() if rows else []
+        if not present:
+            raise ValueError(f"none of the {self.num_videos} videos that were evaluated has a label")
+        labels, scores = rows["labels"].numpy(), rows["scores"].numpy()
+        return {k: 100.0 * float(average_precision_score(labels[:, k], scores[:, k])) for k in present}

@@ -1,0 +1,1 @@
+"""What people look at: plots, the page, comparisons of tables."""

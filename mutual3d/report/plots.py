@@ -1,0 +1,217 @@
+"""Pictures of a query table: accuracy against cost, each step in the colour of what pays for it (paper, Fig. 18)."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from mutual3d.table.query_table import metric_label, paid_dimension
+from mutual3d.utils.files import atomic_write
+
+STEP_COLORS = {"spatial": "#d62728", "temporal": "#2ca02c", "width": "#1f77b4", "several": "#000000"}
+STEP_LABELS = {"spatial": "spatial size", "temporal": "frames", "width": "width", "several": "several at once"}
+REFERENCE_MARKERS = "s^Dv"
+ROW_COLOR = "#b8bec6"
+TEXT_COLOR = "#333333"
+HISTORY_LABELS = {"loss": "loss", "top1_err": "top-1 error (%)", "map": "mAP (%)", "lr": "learning rate"}
+
+
+def plot_accuracy(table, path, *, title=None, cost="gflops", device=None, references=()):
+    """Write `accuracy_figure` as a png, whole or not at all."""
+    figure = accuracy_figure(table, title=title, cost=cost, device=device, references=references)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(png_bytes(figure))
+
+
+def accuracy_figure(table, *, title=None, cost="gflops", device=None, references=()):
+    """A matplotlib figure of every row of a QueryTable as a faint point and its frontier as a coloured line.
+
+    cost: "gflops", or "latency_ms" measured on `device`. references: (name, [(cost, accuracy), ...]) for each series
+    to compare with, such as independently trained networks, in the units of the axes.
+    Raises ValueError when the latency device is unknown or ambiguous.
+    """
+    figure, axes = _figure((7.6, 5.4))
+    _draw_rows(axes, table, cost, device)
+    _draw_references(axes, references)
+    _draw_frontier(axes, table, cost, device)
+    _scale_cost_axis(axes)
+    axes.set_xlabel(cost_label(table, cost, device))
+    axes.set_ylabel(f"{metric_label(table.metric)} (%)\n{table.conditions}")
+    if title:
+        axes.set_title(title, loc="left", fontsize=11, color=TEXT_COLOR)
+    figure.legend(handles=_legend(axes), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def comparison_figure(
+    fronts: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    points: Sequence[tuple[str, float, float]] = (),
+    cost_label: str = "GFLOPs",
+    metric: str = "top1_acc",
+) -> Figure:
+    """A matplotlib figure of several Pareto fronts, {label: [(cost, accuracy), ...]}, on a log axis of cost.
+
+    points: (label, cost, accuracy) of networks that have no other configuration. Accuracies are in per cent.
+    """
+    figure, axes = _figure((7.6, 5.4))
+    for index, (label, front) in enumerate(fronts.items()):
+        axes.plot(*zip(*front), ".-", color=f"C{index % 10}", linewidth=1.8, markersize=7, label=_plain(label))
+    for index, (label, cost, accuracy) in enumerate(points):
+        marker = REFERENCE_MARKERS[index % len(REFERENCE_MARKERS)]
+        axes.plot([cost], [accuracy], marker, color=TEXT_COLOR, markersize=6, label=_plain(label))
+    _scale_cost_axis(axes)
+    axes.set_xlabel(_plain(cost_label))
+    axes.set_ylabel(f"{metric_label(metric)} (%)")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def _plain(text: str) -> str:
+    """Text as it is: matplotlib reads what stands between two dollar signs as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def history_figure(history):
+    """A matplotlib figure of training: one panel for each of loss, top1_err, map and lr that the epochs hold.
+
+    history: one dictionary an epoch with `epoch` (a number, or "3/20") and values; `_type`, where given, tells
+    train_epoch from val_epoch. Other types of line are left out. Raises ValueError when nothing can be drawn.
+    """
+    epochs = [entry for entry in history if str(entry.get("_type", "epoch")).endswith("epoch") and "epoch" in entry]
+    names = [name for name in HISTORY_LABELS if any(entry.get(name) is not None for entry in epochs)]
+    if not names:
+        raise ValueError(f"no epoch of the training history holds any of {', '.join(HISTORY_LABELS)}")
+    figure, *panels = _figure((3.6 * max(len(names), 2), 3.2), columns=len(names))
+    for axes, name in zip(panels, names):
+        _draw_history(axes, epochs, name)
+    return figure
+
+
+def png_bytes(figure):
+    """The figure as the bytes of a png."""
+    # A dollar in a name is a dollar: matplotlib would read what stands between two of them as a formula.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def cost_label(table, cost="gflops", device=None):
+    """The name and unit of a cost, for an axis."""
+    if cost == "gflops":
+        return "GFLOPs per view (1e9 multiply-adds)"
+    return f"median latency on {table.device(device)} (ms)"
+
+
+def _figure(size, columns=1):
+    """A figure of its own, outside pyplot, so that no display and no global state are touched."""
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(True, color="#e6e8eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=TEXT_COLOR, labelsize=9)
+    return figure, *panels
+
+
+def _points(table, rows, cost, device):
+    return [(table.cost(row, cost, device), table.accuracy(row)) for row in rows]
+
+
+def _draw_rows(axes, table, cost, device):
+    points = _points(table, table.measured(cost, device), cost, device)
+    axes.scatter(*zip(*points), s=14, color=ROW_COLOR, linewidths=0, label=f"measured ({len(points)})")
+
+
+def _draw_references(axes, references):
+    for index, (name, points) in enumerate(references):
+        marker = REFERENCE_MARKERS[index % len(REFERENCE_MARKERS)]
+        axes.plot(*zip(*sorted(points)), marker + "--", color="#8a5fbf", markersize=5, linewidth=1, label=name)
+
+
+def _draw_frontier(axes, table, cost, device):
+    rows = table.frontier(cost, device)
+    points = _points(table, rows, cost, device)
+    steps = [paid_dimension(*pair) for pair in zip(rows, rows[1:])]
+    lines = LineCollection(
+        list(zip(points, points[1:])), colors=[STEP_COLORS[step] for step in steps], linewidths=2, capstyle="round"
+    )
+    lines.set_gid("frontier")
+    axes.add_collection(lines)
+    axes.scatter(*zip(*points), s=16, color="white", edgecolors=TEXT_COLOR, linewidths=0.9, zorder=3)
+    axes.margins(x=0.14, y=0.09)  # room for the text left of the cheapest row
+    for end in sorted({0, len(rows) - 1}):
+        _annotate(axes, rows[end], points[end])
+
+
+def _annotate(axes, row, point):
+    """Write a configuration beside its point, up and to the left: nothing lies above a frontier."""
+    axes.annotate(
+        str(row.configuration),
+        point,
+        xytext=(2, 8),
+        textcoords="offset points",
+        ha="right",
+        fontsize=9,
+        color=TEXT_COLOR,
+    )
+
+
+def _scale_cost_axis(axes):
+    """A log axis with plain numbers, and enough of them to read a budget off even within one decade."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(_cost_ticks(*axes.get_xlim()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _cost_ticks(least, greatest):
+    if greatest < 3 * least:
+        return MaxNLocator(nbins=7)
+    return LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if greatest < 30 * least else (1, 2, 5))
+
+
+def _legend(axes):
+    """What the axes name, then what the colours of the frontier mean."""
+    named, _ = axes.get_legend_handles_labels()
+    steps = [
+        Line2D([], [], color=color, linewidth=2, label=f"step paid by {STEP_LABELS[name]}")
+        for name, color in STEP_COLORS.items()
+    ]
+    return [*steps, *named]
+
+
+def _draw_history(axes, epochs, name):
+    kinds = sorted({entry.get("_type", "epoch") for entry in epochs if entry.get(name) is not None})
+    for kind in kinds:
+        points = _last_run([
+            (_epoch_number(entry["epoch"]), entry[name])
+            for entry in epochs
+            if entry.get("_type", "epoch") == kind and entry.get(name) is not None
+        ])
+        axes.plot(*zip(*points), linewidth=1.6, marker="." if len(points) < 30 else None, label=kind.split("_")[0])
+    axes.set_xlabel("epoch")
+    axes.set_title(HISTORY_LABELS[name], loc="left", fontsize=10, color=TEXT_COLOR)
+    if len(kinds) > 1:
+        axes.legend(frameon=False, fontsize=9)
+
+
+def _last_run(points):
+    """(epoch, value) pairs without what a resume or a new start ran again."""
+    kept = []
+    for epoch, value in points:
+        kept = [*(pair for pair in kept if pair[0] < epoch), (epoch, value)]
+    return kept
+
+
+def _epoch_number(epoch):
+    """PySlowFast's logs write `3/20`."""
+    return int(str(epoch).split("/")[0])

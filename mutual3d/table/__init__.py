@@ -1,0 +1,1 @@
+"""The query table: measured rows, selection, files."""

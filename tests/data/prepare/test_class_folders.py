@@ -1,0 +1,101 @@
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from videos import moving_frames, write_video
+
+from mutual3d.data.prepare.class_folders import (
+    LabelledVideos, groups_of, missing_classes, read_labelled_videos, split_videos, write_split_lists,
+)  # fmt: skip
+from mutual3d.data.datasets.kinetics import read_video_list
+from mutual3d.data.datasets.labels import read_class_names
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", moving_frames(4))
+
+
+@pytest.fixture
+def folders(tmp_path, clip):
+    """Two classes, three people, four videos of each person in each class; one class has a folder in its folder."""
+    for name in ("walk", "run fast"):
+        for person in ("ann", "bob", "cy"):
+            for take in range(4):
+                path = tmp_path / "videos" / name / ("deep" if name == "walk" else "") / f"{person}_{take} a.mp4"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(clip, path)
+    return tmp_path / "videos"
+
+
+def test_each_folder_is_a_class_in_the_order_of_the_names(folders):
+    videos = read_labelled_videos(folders)
+    assert videos.classes == ("run fast", "walk")
+    assert Counter(videos.labels) == {0: 12, 1: 12}
+    assert all(path.is_absolute() and videos.classes[label] in path.parts for path, label in zip(videos.paths, videos.labels))
+
+
+def test_a_split_has_every_class_and_no_video_twice(folders):
+    videos = read_labelled_videos(folders)
+    splits = split_videos(videos.labels, groups_of(videos, None), seed=3)
+    assert sorted(i for part in splits.values() for i in part) == list(range(24))
+    assert {split: len(part) for split, part in splits.items()} == {"train": 18, "val": 3, "test": 3}
+    assert missing_classes(videos, splits) == {}
+    assert splits == split_videos(videos.labels, groups_of(videos, None), seed=3)
+    assert splits != split_videos(videos.labels, groups_of(videos, None), seed=4)
+
+
+def test_a_person_is_in_one_split(folders):
+    videos = read_labelled_videos(folders)
+    groups = groups_of(videos, r"/(\w+)_\d")
+    assert set(groups) == {"ann", "bob", "cy"}
+    splits = split_videos(videos.labels, groups)
+    people = [{groups[i] for i in part} for part in splits.values()]
+    assert sorted(map(len, people)) == [1, 1, 1] and len(set.union(*people)) == 3
+
+
+def test_a_class_that_a_split_lacks_is_named():
+    labels = [0] * 9 + [1] * 2
+    videos = LabelledVideos(tuple(Path(f"/v/{i}.mp4") for i in range(len(labels))), tuple(labels), ("a", "b"))
+    splits = split_videos(videos.labels, groups_of(videos, None))
+    (lacking,) = missing_classes(videos, splits).values()
+    assert lacking == ["b"]
+
+
+def test_written_lists_read_back(folders, tmp_path):
+    videos = read_labelled_videos(folders)
+    splits = split_videos(videos.labels, groups_of(videos, None))
+    write_split_lists(tmp_path / "out", videos, splits)
+    assert read_class_names(tmp_path / "out" / "classes.txt") == ["run fast", "walk"]
+    for split, positions in splits.items():
+        rows = [tuple(video) for video in read_video_list(tmp_path / "out" / f"{split}.csv")]
+        assert rows == [(str(videos.paths[i]), videos.labels[i]) for i in positions]
+    assert read_labelled_videos(tmp_path / "out" / "train.csv").classes == videos.classes
+
+
+def test_a_lists_unused_classes_are_left_out(tmp_path):
+    (tmp_path / "all.csv").write_text("".join(f"{i}.mp4 {label}\n" for i, label in enumerate([0, 2, 2, 0])))
+    assert read_labelled_videos(tmp_path / "all.csv").labels == (0, 1, 1, 0)
+    assert read_labelled_videos(tmp_path / "all.csv").classes == ("0", "2")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(ValueError, match="has the label 2 and '.*classes.txt' names 2 classes"):
+        read_labelled_videos(tmp_path / "all.csv")
+
+
+def test_mistakes_are_explained(folders, tmp_path, clip):
+    videos = read_labelled_videos(folders)
+    with pytest.raises(FileNotFoundError, match="there is no folder or list '.*nowhere'"):
+        read_labelled_videos(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="is no regular expression"):
+        groups_of(videos, "(")
+    with pytest.raises(ValueError, match="does not match '.*bob"):
+        groups_of(videos, "ann|cy")
+    with pytest.raises(ValueError, match="form 1 group: three or more are needed"):
+        split_videos(videos.labels, ["one"] * 24)
+    shutil.rmtree(folders / "walk")
+    with pytest.raises(ValueError, match="has the one class 'run fast'"):
+        read_labelled_videos(folders)
+    shutil.copy(clip, folders / "stray.mp4")
+    with pytest.raises(ValueError, match="'.*stray.mp4' lies in no class folder .1 such"):
+        read_labelled_videos(folders)

@@ -1,0 +1,80 @@
+import csv
+
+import pytest
+from tiny import load_tool
+
+from mutual3d.report.comparison import Comparison
+from mutual3d.table.query_table import QueryTable, Row
+
+
+def table(accuracies, **provenance):
+    """GFLOPs 1, 2, 4, ... with these accuracies; latencies fall as costs rise, so that the axes tell apart."""
+    rows = [
+        Row(f"{(i + 1) / 10:g}-32-4", (8 + i,), 2.0**i, 100, {"top1_acc": value, "map": value / 2}, {"cpu": 10.0 / (i + 1)})
+        for i, value in enumerate(accuracies)
+    ]
+    return QueryTable(rows, {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 32, **provenance})
+
+
+def test_the_best_of_each_table_within_the_cost_of_the_first_ones_front():
+    comparison = Comparison({"ours": table([50.0, 40.0, 70.0]), "alone": table([45.0, 60.0, 65.0, 80.0])})
+    found = [
+        (line.budget, {name: row and str(row.configuration) for name, row in line.best.items()})
+        for line in comparison.at_equal_cost()
+    ]
+    assert found == [(1.0, {"ours": "0.1-32-4", "alone": "0.1-32-4"}), (4.0, {"ours": "0.3-32-4", "alone": "0.3-32-4"})]
+
+
+def test_a_table_with_nothing_so_cheap_has_none():
+    cheap, dear = table([50.0, 60.0]), QueryTable([Row("1-32-4", (64,), 1.5, 9, {"top1_acc": 90.0})], table([1.0]).provenance)
+    lines = Comparison({"cheap": cheap, "dear": dear}).at_equal_cost()
+    assert [line.best["dear"] and line.best["dear"].gflops for line in lines] == [None, 1.5]
+    assert "-" in Comparison({"cheap": cheap, "dear": dear}).format().splitlines()[-2].split()
+
+
+def test_latency_is_an_axis_of_its_own():
+    lines = Comparison({"ours": table([50.0, 60.0])}, cost="latency_ms", device="cpu").at_equal_cost()
+    assert [line.budget for line in lines] == [5.0]  # the second row is faster and better
+    with pytest.raises(ValueError, match="no latency on 'gpu': name one of cpu"):
+        Comparison({"ours": table([50.0])}, cost="latency_ms", device="gpu")
+
+
+@pytest.mark.parametrize("changes", [{"split": "test"}, {"num_views": 10}, {"metric": "map"}])
+def test_other_conditions_are_refused_unless_told(changes):
+    tables = {"ours": table([50.0]), "alone": table([60.0], **changes)}
+    with pytest.raises(ValueError, match=f"'alone' was measured under other conditions than 'ours' .{next(iter(changes))}"):
+        Comparison(tables)
+    assert len(Comparison(tables, any_conditions=True).at_equal_cost()) == 1
+
+
+def test_the_command_writes_a_figure_and_every_row(tmp_path, capsys):
+    for name, accuracies in (("ours", [50.0, 60.0]), ("alone", [40.0, 65.0])):
+        table(accuracies).save_json(tmp_path / f"{name}.json")
+    words = [f"{name}={tmp_path / name}.json" for name in ("ours", "alone")]
+    main = load_tool("compare_tables").main
+    main([*words, "--point", "published $1$", "3", "70.5", "--output", str(tmp_path / "figure")])
+    with open(tmp_path / "figure.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["name"], float(row["gflops"]), float(row["accuracy"])) for row in rows] == [
+        ("ours", 1, 50), ("ours", 2, 60), ("alone", 1, 40), ("alone", 2, 65), ("published $1$", 3, 70.5),
+    ]  # fmt: skip
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    out = capsys.readouterr().out
+    assert "ours (val split, 1 view, crop 32)" in out and "65.00 0.2-32-4" in out
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["x.json"], "'x.json' is not NAME=TABLE"),
+        (["a={}", "a={}"], "the name 'a' stands twice"),
+        (["a={}", "--point", "p", "x", "1"], "after the name come two numbers"),
+        (["a={}", "--point", "p", "nan", "1"], "the cost must be above 0"),
+        (["a={}", "--point", "p", "1", "250"], "the accuracy from 0 to 100"),
+        (["a=nowhere.json"], "there is no query table 'nowhere.json'"),
+    ],
+)
+def test_mistakes_are_explained(tmp_path, words, message):
+    table([50.0]).save_json(tmp_path / "t.json")
+    with pytest.raises((ValueError, OSError), match=message):
+        load_tool("compare_tables").main([word.format(tmp_path / "t.json") for word in words])
