@@ -12,13 +12,13 @@ import statistics
 from pathlib import Path
 
 from common import ROOT, save_rows
-from stages import Run, train
 
-from mutual3d.pipeline import load_config
-from mutual3d.data.build import build_calibration_loader, build_loader
 from mutual3d.data.prepare.demo import make_demo
-from mutual3d.evaluation import calibrate, measure
+from mutual3d.evaluation import calibrate
 from mutual3d.layers import BNStatistics, slimmable_norms
+from mutual3d.pipeline import from_config, load_config
+from mutual3d.pipeline.training import train
+from mutual3d.pipeline.workspace import Workspace
 from mutual3d.sampling import Configuration
 from mutual3d.utils import distributed
 from mutual3d.utils.files import ensure_directory
@@ -27,7 +27,7 @@ from mutual3d.utils.logging import setup_logging
 CONFIGURATIONS = [Configuration.parse(text) for text in ("1-48-8", "0.5-48-8", "1-32-8", "1-48-4", "0.5-32-4")]
 SHARED = {
     "DATA.NUM_FRAMES": 8, "DATA.SAMPLING_RATE": 3, "DATA.TRAIN_JITTER_SCALES": [48, 56], "DATA.TRAIN_CROP_SIZE": 48,
-    "DATA.TEST_CROP_SIZE": 48, "MUTUAL.SPATIAL_SIZES": [32, 40, 48], "MUTUAL.TEMPORAL_SIZES": [4, 6, 8],
+    "DATA.TEST_CROP_SIZE": 48, "MUTUAL.SPATIAL_SIZES": [32, 40, 48], "MUTUAL.TEMPORAL_SIZES": [4, 6, 8], "GRID.SPLIT": "test",
 }  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def make_run(output, data, seed, epochs, **changes):
     cfg = load_config(path, [str(word) for pair in values.items() for word in pair])
     ensure_directory(cfg.OUTPUT_DIR)
     setup_logging(cfg.OUTPUT_DIR)
-    return Run(cfg, distributed.choose_device(0))
+    return Workspace(from_config(cfg), distributed.choose_device(0))
 
 
 def alone(configuration):
@@ -55,10 +55,9 @@ def alone(configuration):
 def accuracy(run, configurations, calibrated=True):
     """{configuration: top-1 on the test videos}."""
     if calibrated:
-        loader = build_calibration_loader(run.cfg)
+        loader = run.plan.calibration.loader()
         calibrate(run.model, lambda start: loader.batches(0, start), configurations, prepare=run.prepare)
-    loader = build_loader(run.cfg, "test", "single_view")
-    metrics = measure(run.model, lambda start: loader.batches(0, start), configurations, prepare=run.prepare)
+    metrics = run.measure(run.plan.grid.loader(), configurations, "measure")
     return {c: m.values()["top1_acc"] for c, m in metrics.items()}
 
 
@@ -76,17 +75,17 @@ def measure_seed(output, data, seed, epochs):
     """{method: {configuration: top-1}} of one seed."""
     results = {}
     mutual = make_run(output / f"mutual-{seed}", data, seed, epochs)
-    train(mutual)
+    train(mutual, mutual.plan.training)
     results["mutual"] = accuracy(mutual, CONFIGURATIONS)
     static = make_run(output / f"static-{seed}", data, seed, epochs, **{"MUTUAL.SUBNETS": []})
-    train(static)
+    train(static, static.plan.training)
     static.model.set_statistics({c: own_statistics(static.model, c) for c in CONFIGURATIONS})
     results["static, own BN statistics"] = accuracy(static, CONFIGURATIONS, calibrated=False)
     results["static, calibrated"] = accuracy(static, CONFIGURATIONS)
     results["trained alone"] = {CONFIGURATIONS[0]: results["static, calibrated"][CONFIGURATIONS[0]]}
     for configuration in CONFIGURATIONS[1:]:
         run = make_run(output / f"alone-{configuration}-{seed}", data, seed, epochs, **alone(configuration))
-        train(run)
+        train(run, run.plan.training)
         results["trained alone"] |= accuracy(run, [configuration])
     return results
 

@@ -7,38 +7,12 @@ torchrun --nproc_per_node 8 tools/run_net.py --cfg configs/Kinetics/MUTUAL_X3D_M
 import argparse
 from pathlib import Path
 
-import stages
-
-from mutual3d.pipeline import check_machine, load_config, tell_of_devices
+from mutual3d.pipeline import check_machine, from_config, load_config, run_stages, tell_of_devices
 from mutual3d.utils import distributed
 from mutual3d.utils.command_line import run_command
 from mutual3d.utils.files import ensure_directory, remove_leftovers
 from mutual3d.utils.logging import logger, setup_logging
 from mutual3d.utils.run_lock import run_lock
-
-
-def run_stages(cfg, device):
-    """Every stage that the config enables."""
-    stages.check_splits(cfg)
-    run, adaptive = stages.Run(cfg, device), cfg.MUTUAL.ENABLE
-    run.check_test_configurations()
-    if cfg.TRAIN.ENABLE:
-        run.timed("train", stages.train)
-    else:
-        run.load_trained()
-    for size in cfg.GRID.INTERPOLATED_SIZES if adaptive else ():
-        run.model.add_size(size)
-    has_statistics = adaptive or cfg.BN.USE_PRECISE_STATS
-    if cfg.CALIBRATION.ENABLE and has_statistics:
-        run.timed("calibrate", stages.calibrate)
-    elif has_statistics:
-        stages.load_statistics(run)
-    table = run.timed("measure the grid", stages.measure_grid) if cfg.GRID.ENABLE and adaptive else None
-    if distributed.is_main():
-        stages.save_adaptive(run, table)
-    if cfg.TEST.ENABLE:
-        run.timed("test", stages.multi_view_test)
-    logger.info("seconds: %s", ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.seconds.items()))
 
 
 def clear_up(output):
@@ -71,7 +45,7 @@ def main(arguments=None):
             tell_of_devices(cfg)
         if cfg.TRAIN.ENABLE and cfg.TEST.CHECKPOINT_FILE_PATH:
             logger.warning("TEST.CHECKPOINT_FILE_PATH is not read: this run tests what it trains (TRAIN.ENABLE True)")
-        run_stages(cfg, device)
+        run_stages(from_config(cfg), device)
 
 
 if __name__ == "__main__":

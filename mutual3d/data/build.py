@@ -9,6 +9,7 @@ import numpy as np
 from mutual3d.data.datasets.ava.dataset import AvaDataset
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_label_map, read_reference
 from mutual3d.data.datasets.charades import read_charades
+from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, open_images, usual_test_resize
 from mutual3d.data.datasets.kinetics import Video, VideoDataset, read_video_list
 from mutual3d.data.datasets.labels import read_class_names
@@ -268,9 +269,10 @@ def find_class_names(cfg):
     return _checked_names(cfg, default) if default.is_file() else None
 
 
-def unused_classes(cfg, videos: VideoDataset) -> str:
+def unused_classes(cfg, dataset: ClipDataset) -> str:
     """What to say where a list has no label of the last classes and nothing names them; empty where all is well."""
-    labels = {video.label for video in videos.videos if isinstance(video, Video)}
+    videos = dataset.videos if isinstance(dataset, VideoDataset) else ()
+    labels = {video.label for video in videos if isinstance(video, Video)}
     if not labels or max(labels) + 1 >= cfg.MODEL.NUM_CLASSES or find_class_names(cfg) is not None:
         return ""
     count = max(labels) + 1

@@ -1,73 +1,23 @@
 """The one file that is deployed, and the model it loads to."""
 
 import contextlib
-import math
-import numbers
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 
 import numpy as np
 import torch
 import torch.nn as nn
 
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
-from mutual3d.evaluation.measure import ACTIVATIONS
 from mutual3d.table.query_table import QueryTable, Row
 from mutual3d.models import AdaptiveNetwork, load_network
 from mutual3d.models.adaptive import ConfigurationView, Inputs
-from mutual3d.models.arguments import brief
-from mutual3d.sampling import Configuration, prepare_clip
+from mutual3d.sampling import ACTIVATIONS, Configuration, Preprocessing, prepare_clip
 from mutual3d.utils.files import load_tensors, save_tensors
 
 FORMAT = "mutual3d-adaptive-1"
 ENTRIES = ("format", "model_arguments", "model_state", "statistics", "query_table", "preprocessing", "class_names")
-ENSEMBLES = ("sum", "max")
-_LARGEST_SIZE = 8192
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels.
-
-    activation: what turns logits into scores, softmax or sigmoid. ensemble: how scores of views are joined, sum or max.
-    resize: images' short side before the crop; None takes the crop's. Raises ValueError, with the legal values, for a
-    value that no clip can be cut or normalised with.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    num_frames: int
-    sampling_rate: int
-    target_fps: float
-    crop: int
-    activation: str = "softmax"
-    ensemble: str = "sum"
-    resize: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            is_list = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))
-            if not is_list or (name == "std" and min(values) <= 0):
-                legal = "above 0, of pixels in [0, 1]" if name == "std" else "of pixels in [0, 1]"
-                raise ValueError(f"{name} is {brief(values)}: give three finite numbers, one a colour, {legal}")
-            object.__setattr__(self, name, tuple(values))
-        for name in ("num_frames", "sampling_rate", "crop", "resize"):
-            value = getattr(self, name)
-            is_whole = _is_number(value) and isinstance(value, numbers.Integral) and 1 <= value <= _LARGEST_SIZE
-            if not is_whole and not (name == "resize" and value is None):
-                raise ValueError(f"{name} is {brief(value)}: give a whole number from 1 to {_LARGEST_SIZE}")
-        if not _is_number(self.target_fps) or self.target_fps <= 0:
-            raise ValueError(f"target_fps is {brief(self.target_fps)}: give frames a second above 0")
-        for name, legal in (("activation", ACTIVATIONS), ("ensemble", ENSEMBLES)):
-            value = getattr(self, name)
-            if not isinstance(value, str) or value not in legal:
-                raise ValueError(f"{name} is {brief(value)}: choose among {', '.join(legal)}")
-
-
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class AdaptiveModel(nn.Module):

@@ -2,6 +2,7 @@
 
 import torch
 
+from mutual3d.sampling import ACTIVATIONS
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import progress_bar
 
@@ -9,8 +10,6 @@ from mutual3d.cost.latency import evaluation_mode
 from mutual3d.metrics.metrics import TopK, naming
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
-
-ACTIVATIONS = {"softmax": torch.softmax, "sigmoid": lambda logits, dimension: torch.sigmoid(logits)}
 
 
 def measure(

@@ -1,24 +1,23 @@
 """Mean average precision of videos that have several labels (Charades), and what metrics over all videos share."""
 
+from abc import abstractmethod
+
 import torch
 
-from mutual3d.metrics.metrics import check_finite
+from mutual3d.metrics.metrics import Metric, check_finite
 
 
-class CollectingMetric:
-    """A metric that needs the scores of all videos at once. It keeps rows: columns by name, one of them `indices`.
+class CollectedRows:
+    """Rows of tensors, columns by name, one of them `indices`: positions of videos in their list.
 
-    An index is a video's position in its list. No video counts twice: `merge` takes the rows of videos that are new. The
-    order in which videos were seen makes no difference.
+    No video counts twice: `merge` takes the rows of videos that are new. The order in which videos were seen makes no
+    difference.
     """
 
-    names = ("map",)
-    primary = "map"
+    def __init__(self) -> None:
+        self._parts: list[dict[str, torch.Tensor]] = []
 
-    def __init__(self):
-        self._parts = []
-
-    def append(self, **columns):
+    def append(self, **columns: torch.Tensor) -> None:
         """Take tensors of one row each. They must be copies: what a loader's workers send keeps a file open.
 
         Raises NotFiniteError for `scores` that are NaN or infinite.
@@ -26,13 +25,15 @@ class CollectingMetric:
         check_finite(columns["scores"])
         self._parts.append(columns)
 
-    def rows(self):
+    def rows(self) -> dict[str, torch.Tensor]:
         """{name: tensor} of all rows by index, those of one index in the order they came; {} when nothing was seen."""
         rows = self.state()
-        order = torch.argsort(rows["indices"], stable=True) if rows else None
+        if not rows:
+            return {}
+        order = torch.argsort(rows["indices"], stable=True)
         return {name: column[order] for name, column in rows.items()}
 
-    def merge(self, other):
+    def merge(self, other: "CollectedRows") -> None:
         own, new = self.state(), other.state()
         if own and new:
             is_new = ~torch.isin(new["indices"], own["indices"])
@@ -41,26 +42,17 @@ class CollectingMetric:
             self.append(**new)
 
     @property
-    def num_videos(self):
+    def num_videos(self) -> int:
         """Videos that were seen; of boxes, keyframes."""
         return len(self.state().get("indices", torch.empty(0)).unique())
 
-    def per_class(self):
-        """{class: average precision in percent}, without classes that have no positive; ValueError when all have none."""
-        raise NotImplementedError
-
-    def values(self):
-        """{"map": percent}, the mean of `per_class`; raises what that raises."""
-        precisions = self.per_class().values()
-        return {"map": sum(precisions) / len(precisions)}
-
-    def state(self):
+    def state(self) -> dict[str, torch.Tensor]:
         """The rows so far as {name: tensor}, for `load_state`; {} when nothing was seen."""
         if len(self._parts) > 1:
             self._parts = [{name: torch.cat([part[name] for part in self._parts]) for name in self._parts[0]}]
         return dict(self._parts[0]) if self._parts else {}
 
-    def load_state(self, state):
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Take what `state` gave; ValueError for anything else."""
         columns = dict(state)
         if columns and not {"indices", "scores"} <= columns.keys():
@@ -70,6 +62,22 @@ class CollectingMetric:
         self._parts = []
         if columns:
             self.append(**columns)
+
+
+class CollectingMetric(CollectedRows, Metric):
+    """Mean average precision, which needs the scores of all videos at once. A subclass writes `update` and `per_class`."""
+
+    names = ("map",)
+    primary = "map"
+
+    @abstractmethod
+    def per_class(self) -> dict[int, float]:
+        """{class: average precision in percent}, without classes that have no positive; ValueError when all have none."""
+
+    def values(self) -> dict[str, float]:
+        """{"map": percent}, the mean of `per_class`; raises what that raises."""
+        precisions = self.per_class().values()
+        return {"map": sum(precisions) / len(precisions)}
 
 
 class MeanAveragePrecision(CollectingMetric):

@@ -174,6 +174,9 @@ class DetectionAveragePrecision(CollectingMetric):
     def _keyframes_of(self, rows):
         return [self.keyframes[index] for index in rows.get("indices", torch.empty(0)).tolist()]
 
+    def write_details(self, output, configuration):
+        self.write_results(output / f"detections_{configuration}.csv")
+
     def write_results(self, path):
         """Write all scored boxes as csv `video,second,x1,y1,x2,y2,action,score`, AVA's own form.
 

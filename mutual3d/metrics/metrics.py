@@ -1,7 +1,10 @@
 """Metrics that add up over batches and over processes."""
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,7 +40,49 @@ def topk_correct(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) 
     return [hits[:, :k].any(1) for k in ks]
 
 
-class TopK:
+class Metric(ABC):
+    """How good scores are. Adds up over batches, over processes (`merge`), and over kills (`state`, `load_state`).
+
+    names: of the numbers in `values`, in percent. primary: the one that decides which configuration is better.
+    """
+
+    names: tuple[str, ...]
+    primary: str
+
+    @abstractmethod
+    def update(self, scores: torch.Tensor, batch: Any) -> None:
+        """Take the scores of a batch, rows, K, on the CPU. batch: what the loader gave. NotFiniteError for NaN or infinity."""
+
+    @abstractmethod
+    def merge(self, other: Any) -> None:
+        """Take what another metric of the same kind has seen."""
+
+    @abstractmethod
+    def values(self) -> dict[str, float]:
+        """{name: percent}. Raises ValueError when nothing was seen that a number could be made of."""
+
+    @property
+    @abstractmethod
+    def num_videos(self) -> int:
+        """Videos that were seen; of boxes, keyframes."""
+
+    @abstractmethod
+    def state(self) -> Any:
+        """What was seen so far, as tensors and plain containers, for `load_state`."""
+
+    @abstractmethod
+    def load_state(self, state: Any) -> None:
+        """Take what `state` gave; ValueError for anything else."""
+
+    def per_class(self) -> dict[int, float] | None:
+        """{class: percent}, where the metric has a number for each class."""
+        return None
+
+    def write_details(self, output: Path, configuration: str) -> None:
+        """Write what there is beyond numbers into `output`, files named after the configuration."""
+
+
+class TopK(Metric):
     """Top-1 and top-5 accuracy, in percent."""
 
     names = ("top1_acc", "top5_acc")

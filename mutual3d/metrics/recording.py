@@ -2,10 +2,11 @@
 
 import torch
 
-from mutual3d.metrics.average_precision import CollectingMetric
+from mutual3d.metrics.average_precision import CollectedRows
+from mutual3d.metrics.metrics import Metric
 
 
-class RecordingMetric:
+class RecordingMetric(Metric):
     """A metric that also keeps the scores of every video, for whoever wants more than one number.
 
     What `metric` makes of the scores is in `self.metric`; processes and partial results carry both.
@@ -13,10 +14,7 @@ class RecordingMetric:
 
     def __init__(self, metric):
         self.metric, self.record = metric, ScoreRecord()
-
-    @property
-    def primary(self):
-        return self.metric.primary
+        self.names, self.primary = metric.names, metric.primary
 
     @property
     def num_videos(self):
@@ -33,6 +31,12 @@ class RecordingMetric:
     def values(self):
         return self.metric.values()
 
+    def per_class(self):
+        return self.metric.per_class()
+
+    def write_details(self, output, configuration):
+        self.metric.write_details(output, configuration)
+
     def state(self):
         return {"metric": self.metric.state(), "record": self.record.state()}
 
@@ -41,7 +45,7 @@ class RecordingMetric:
         self.record.load_state(state["record"])
 
 
-class ScoreRecord(CollectingMetric):
+class ScoreRecord(CollectedRows):
     """Rows of scores by the position of their video in its list; of boxes, one row for each box of a keyframe."""
 
     def update(self, scores, batch):

@@ -1,5 +1,6 @@
-"""A config, checked by every room that knows something of it, and the machine that it asks for."""
+"""From a config, checked by every room that knows something of it, to the plan of a run and the machine that it asks for."""
 
+import functools
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
@@ -7,11 +8,18 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.config import CfgNode
+from mutual3d.config import CfgNode, changed_settings
 from mutual3d.config import load_config as _load_config
-from mutual3d.data.build import check_data, takes_images
+from mutual3d.data.build import (
+    build_calibration_loader, build_loader, check_data, find_class_names, image_resize, takes_images, unused_classes,
+)  # fmt: skip
+from mutual3d.metrics.build import build_metric
+from mutual3d.models import build_model
 from mutual3d.models.build import check_network, network_takes_images
-from mutual3d.training.build import check_method
+from mutual3d.pipeline.plans import CalibrationPlan, GridPlan, MeasuringPlan, RunPlan, TestPlan, TrainingPlan
+from mutual3d.sampling import Preprocessing
+from mutual3d.training.build import build_optimizer, build_schedule, build_step, check_method
+from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
 
 
@@ -84,3 +92,115 @@ def tell_of_devices(cfg: CfgNode) -> None:
         for name in cfg.GRID.LATENCY_DEVICES:
             if name not in there:
                 logger.warning("GRID.LATENCY_DEVICES names %s and there is none: its latency will not be measured", name)
+
+
+# ---- The plan --------------------------------------------------------------------------------------------------------
+
+
+def from_config(cfg: CfgNode) -> RunPlan:
+    """The plan of the run that a config describes, for this process's share of the data.
+
+    Raises ValueError and FileNotFoundError for class names that do not fit.
+    """
+    # Videos that crashed a worker or never answered: no stage tries them again.
+    shares = {"rank": distributed.rank(), "world_size": distributed.world_size(), "lost": {}}
+    loader = functools.partial(build_loader, cfg, **shares)
+    adaptive = cfg.MUTUAL.ENABLE
+    has_statistics = adaptive or cfg.BN.USE_PRECISE_STATS
+    names = find_class_names(cfg)
+    return RunPlan(
+        output=Path(cfg.OUTPUT_DIR),
+        make_model=functools.partial(build_model, cfg),
+        seed=cfg.RNG_SEED,
+        measuring=_measuring(cfg),
+        training=_training(cfg, loader) if cfg.TRAIN.ENABLE else None,
+        calibration=_calibration(cfg, shares) if cfg.CALIBRATION.ENABLE and has_statistics else None,
+        grid=_grid(cfg, loader) if cfg.GRID.ENABLE and adaptive else None,
+        test=_test(cfg, loader) if cfg.TEST.ENABLE else None,
+        weights=_path(cfg.TEST.CHECKPOINT_FILE_PATH),
+        width_step=cfg.GRID.WIDTH_STEP,
+        interpolated_sizes=tuple(cfg.GRID.INTERPOLATED_SIZES) if adaptive else (),
+        has_statistics=has_statistics,
+        class_names=None if names is None else tuple(names),
+        save_seconds=cfg.PARTIAL_SAVE_SECONDS,
+        num_gpus=cfg.NUM_GPUS,
+        backend=cfg.DIST_BACKEND,
+    )
+
+
+def preprocessing_of(cfg: CfgNode) -> Preprocessing:
+    """How a config's clips are cut for a test, normalised and scored."""
+    data = cfg.DATA
+    return Preprocessing(
+        mean=tuple(data.MEAN), std=tuple(data.STD), num_frames=data.NUM_FRAMES, sampling_rate=data.SAMPLING_RATE,
+        target_fps=data.TARGET_FPS, crop=data.TEST_CROP_SIZE, activation=cfg.MODEL.HEAD_ACT,
+        ensemble=data.ENSEMBLE_METHOD, resize=image_resize(cfg),
+    )  # fmt: skip
+
+
+def _measuring(cfg: CfgNode) -> MeasuringPlan:
+    return MeasuringPlan(
+        preprocessing=preprocessing_of(cfg),
+        metric=functools.partial(build_metric, cfg),
+        clips_per_forward=max(1, cfg.TEST.BATCH_SIZE // distributed.world_size()),
+        max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TEST,
+    )
+
+
+def _training(cfg: CfgNode, loader: functools.partial) -> TrainingPlan:
+    board = cfg.TENSORBOARD.LOG_DIR or f"{cfg.OUTPUT_DIR}/runs-{cfg.TRAIN.DATASET}"
+    return TrainingPlan(
+        loader=functools.partial(loader, "train", "train"),
+        validation=functools.partial(loader, "val", "single_view"),
+        make_step=functools.partial(build_step, cfg),
+        make_optimizer=functools.partial(build_optimizer, cfg),
+        schedule=build_schedule(cfg),
+        max_epoch=cfg.SOLVER.MAX_EPOCH,
+        seed=cfg.RNG_SEED,
+        settings=cfg.dump(),
+        changed_settings=lambda saved: changed_settings(saved, cfg),
+        doubts=functools.partial(unused_classes, cfg),
+        checkpoint_period=cfg.TRAIN.CHECKPOINT_PERIOD,
+        eval_period=cfg.TRAIN.EVAL_PERIOD,
+        clip_value=cfg.SOLVER.CLIP_GRAD_VAL,
+        clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
+        max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
+        log_period=cfg.LOG_PERIOD,
+        weights=_path(cfg.TRAIN.CHECKPOINT_FILE_PATH),
+        reset_head=cfg.TRAIN.CHECKPOINT_RESET_HEAD,
+        auto_resume=cfg.TRAIN.AUTO_RESUME,
+        allow_other_data=cfg.TRAIN.ALLOW_OTHER_DATA,
+        tensorboard=Path(board) if cfg.TENSORBOARD.ENABLE else None,
+    )
+
+
+def _calibration(cfg: CfgNode, shares: dict[str, object]) -> CalibrationPlan:
+    return CalibrationPlan(
+        loader=functools.partial(build_calibration_loader, cfg, **shares),
+        average=cfg.CALIBRATION.AVERAGE,
+        max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
+    )
+
+
+def _grid(cfg: CfgNode, loader: functools.partial) -> GridPlan:
+    return GridPlan(
+        loader=functools.partial(loader, cfg.GRID.SPLIT, "single_view", num_views=cfg.GRID.NUM_VIEWS),
+        split=cfg.GRID.SPLIT,
+        latency_devices=tuple(cfg.GRID.LATENCY_DEVICES),
+        latency_repeats=cfg.GRID.LATENCY_REPEATS,
+        about={"dataset": cfg.DATA.PATH_TO_DATA_DIR, "model": cfg.MODEL.MODEL_NAME},
+    )
+
+
+def _test(cfg: CfgNode, loader: functools.partial) -> TestPlan:
+    return TestPlan(
+        loader=functools.partial(loader, cfg.TEST.SPLIT, "multi_view"),
+        split=cfg.TEST.SPLIT,
+        configurations=tuple(cfg.TEST.CONFIGURATIONS),
+        scores=cfg.TEST.SAVE_RESULTS_PATH or None,
+        has_boxes=cfg.DETECTION.ENABLE,
+    )
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None

@@ -11,10 +11,13 @@ from .clip import (
     view_size,
 )
 from .configuration import Configuration, SearchSpace
+from .preprocessing import ACTIVATIONS, Preprocessing
 from .rules import RULES, expected_step_cost, first_contains_others, sample_subnets, step_generator
 
 __all__ = [
+    "ACTIVATIONS",
     "Configuration",
+    "Preprocessing",
     "RULES",
     "SearchSpace",
     "expected_step_cost",

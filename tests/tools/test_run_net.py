@@ -21,7 +21,7 @@ from mutual3d.utils.processes import this_process
 from mutual3d.utils.run_lock import DirectoryInUseError, run_lock
 
 run_net, predict = load_tool("run_net"), load_tool("predict")
-from stages import grid  # noqa: E402
+from mutual3d.pipeline import calibration, grid
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +231,9 @@ def test_damaged_statistics_are_said_and_not_used(finished, tmp_path, damage, ca
     path = tmp_path / "statistics.pyth"
     path.write_bytes((finished / "statistics.pyth").read_bytes())
     model = mutual3d.load(finished / "adaptive.pyth").network
-    assert grid._usable_statistics(path, model, content["fingerprint"]).keys() == model.statistics.keys()
+    assert calibration._usable_statistics(path, model, content["fingerprint"]).keys() == model.statistics.keys()
     damage(path, content)
-    assert grid._usable_statistics(path, model, content["fingerprint"]) is None
+    assert calibration._usable_statistics(path, model, content["fingerprint"]) is None
     assert f"'{path}' cannot be used (" in caplog.text
 
 
@@ -269,10 +269,8 @@ def test_a_killed_multi_view_test_goes_on_and_a_damaged_one_starts_over(finished
 
 
 def test_latency_is_measured_on_the_devices_that_are_there(monkeypatch, caplog):
-    from stages.grid import _latency_devices
-
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert list(map(str, _latency_devices(["cpu", "cuda", "cuda:0", "cuda:1"]))) == ["cpu", "cuda", "cuda:0"]
+    assert list(map(str, grid._latency_devices(["cpu", "cuda", "cuda:0", "cuda:1"]))) == ["cpu", "cuda", "cuda:0"]
     assert "GRID.LATENCY_DEVICES names cuda:1 and there is none" in caplog.text
 
 

@@ -1,43 +1,43 @@
-"""Training: from the newest checkpoint to SOLVER.MAX_EPOCH, saved and validated on the way."""
+"""Training: from the newest checkpoint to the last epoch, saved and validated on the way."""
 
 import time
 from pathlib import Path
 
-from mutual3d.config import changed_settings
+from mutual3d.pipeline.plans import TrainingPlan
+from mutual3d.pipeline.workspace import Workspace
 from mutual3d.training import Trainer
-from mutual3d.training.build import build_optimizer, build_schedule, build_step
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, logger
 
 
-def train(run):
-    """Train to SOLVER.MAX_EPOCH, going on from the newest checkpoint of the output directory."""
-    _Training(run).run_epochs()
+def train(run: Workspace, plan: TrainingPlan) -> None:
+    """Train to the plan's last epoch, going on from the newest checkpoint of the output directory."""
+    _Training(run, plan).run_epochs()
 
 
 class _Training:
     """The parts of a training that its epochs share."""
 
-    def __init__(self, run):
-        self.run, self.cfg = run, run.cfg
-        self.step = build_step(run.cfg, run.model, run.device)
-        self.optimizer = build_optimizer(run.cfg, run.model, self.step.objective)
-        self.loader = run.loader("train", "train")
+    def __init__(self, run: Workspace, plan: TrainingPlan):
+        self.run, self.plan = run, plan
+        self.step = plan.make_step(run.model, run.device)
+        self.optimizer = plan.make_optimizer(run.model, self.step.objective)
+        self.loader = plan.loader()
         self.training_set = distributed.from_main(self.loader.dataset.fingerprint)
         self.writer = None
 
-    def run_epochs(self):
-        cfg, run = self.cfg, self.run
+    def run_epochs(self) -> None:
+        plan, run = self.plan, self.run
         start = self._starting_epoch()
-        if start >= cfg.SOLVER.MAX_EPOCH:
+        if start >= plan.max_epoch:
             logger.info("training is finished: %d epochs", start)
             return
         self.writer = self._open_writer()
         trainer = Trainer(
-            self.step, self.optimizer, self.loader, build_schedule(cfg),
-            device=run.device, max_epoch=cfg.SOLVER.MAX_EPOCH, seed=cfg.RNG_SEED,
-            clip_value=cfg.SOLVER.CLIP_GRAD_VAL, clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
-            max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, log_period=cfg.LOG_PERIOD,
+            self.step, self.optimizer, self.loader, plan.schedule,
+            device=run.device, max_epoch=plan.max_epoch, seed=plan.seed,
+            clip_value=plan.clip_value, clip_norm=plan.clip_norm,
+            max_unreadable=plan.max_unreadable, log_period=plan.log_period,
             after_epoch=self._after_epoch, writer=self.writer,
         )  # fmt: skip
         trainer.train(start)
@@ -46,23 +46,23 @@ class _Training:
         distributed.broadcast_buffers(run.model)
 
     def _starting_epoch(self):
-        cfg, run = self.cfg, self.run
+        plan, run = self.plan, self.run
         newest = distributed.agree(run.checkpoints.last(), "the newest checkpoint")
         if newest is not None:
             return self._resume(newest)
-        if cfg.TRAIN.CHECKPOINT_FILE_PATH:
-            run.load(cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TRAIN.CHECKPOINT_RESET_HEAD)
+        if plan.weights:
+            run.load(plan.weights, plan.reset_head)
         return 0
 
     def _resume(self, newest):
         run = self.run
-        if not self.cfg.TRAIN.AUTO_RESUME:
+        if not self.plan.auto_resume:
             # Two runs in one directory would be taken for each other, by a resume and by every later stage.
             raise ValueError(
                 f"TRAIN.AUTO_RESUME is False and '{newest}' is there: choose another OUTPUT_DIR to start anew, move the "
                 "checkpoints away, or set TRAIN.AUTO_RESUME True to go on"
             )
-        if self.cfg.TRAIN.CHECKPOINT_FILE_PATH:
+        if self.plan.weights:
             logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
         epoch = run.checkpoints.resume(
             run.model, self.optimizer, self.step.scaler, self.step.objective, self._check_checkpoint
@@ -77,7 +77,7 @@ class _Training:
             logger.warning("'%s' holds no settings to compare this run's with", path)
             return
         try:
-            changes = changed_settings(state["cfg"], self.cfg)
+            changes = self.plan.changed_settings(state["cfg"])
         except ValueError as error:
             raise ValueError(f"'{path}': {error}; choose another OUTPUT_DIR") from None
         if changes.are_refused:
@@ -86,7 +86,7 @@ class _Training:
                 f"OUTPUT_DIR to start anew, from its weights with TRAIN.CHECKPOINT_FILE_PATH '{path}' where the network is the "
                 "same; or set TRAIN.ENABLE False to use it as it is"
             )
-        if state["epoch"] >= self.cfg.SOLVER.MAX_EPOCH:
+        if state["epoch"] >= self.plan.max_epoch:
             return
         if changes.take_effect:
             logger.info("changed since '%s', and in effect from here on: %s", path.name, "; ".join(changes.take_effect))
@@ -101,23 +101,23 @@ class _Training:
             logger.warning("'%s' does not say what it was trained on: it cannot be compared", path)
         elif trained_on != self.training_set:
             what = f"'{path}' was trained on another training set: lists, labels or files changed, or lie elsewhere"
-            if not self.cfg.TRAIN.ALLOW_OTHER_DATA:
+            if not self.plan.allow_other_data:
                 raise ValueError(
                     f"{what}; set TRAIN.ALLOW_OTHER_DATA True to go on with these, or choose another OUTPUT_DIR to start anew"
                 )
             logger.warning("%s; going on, since TRAIN.ALLOW_OTHER_DATA is True", what)
 
     def _after_epoch(self, epoch):
-        last = epoch == self.cfg.SOLVER.MAX_EPOCH
-        if last or epoch % self.cfg.TRAIN.CHECKPOINT_PERIOD == 0:
+        last = epoch == self.plan.max_epoch
+        if last or epoch % self.plan.checkpoint_period == 0:
             self._save(epoch)
-        if last or epoch % self.cfg.TRAIN.EVAL_PERIOD == 0:
+        if last or epoch % self.plan.eval_period == 0:
             self._validate(epoch)
 
     def _save(self, epoch):
         run = self.run
         run.checkpoints.save(
-            run.model, self.optimizer, epoch=epoch, config=self.cfg.dump(), scaler=self.step.scaler,
+            run.model, self.optimizer, epoch=epoch, config=self.plan.settings, scaler=self.step.scaler,
             objective=self.step.objective, training_set=self.training_set,
         )  # fmt: skip
         run.checkpoint_name = run.checkpoints.path(epoch).name
@@ -126,7 +126,7 @@ class _Training:
         """Accuracy of the largest configuration on the validation split, with its running statistics."""
         run, largest = self.run, self.run.model.space.largest
         try:
-            loader = run.loader("val", "single_view")
+            loader = self.plan.validation()
         except FileNotFoundError as error:
             logger.warning("validation after epoch %d is skipped: %s", epoch, error)
             return
@@ -136,23 +136,22 @@ class _Training:
         distributed.broadcast_buffers(run.model)
         start = time.perf_counter()
         stats = as_errors(run.measure(loader, [largest], f"validate {epoch}")[largest].values())
-        epochs = f"{epoch}/{self.cfg.SOLVER.MAX_EPOCH}"
+        epochs = f"{epoch}/{self.plan.max_epoch}"
         log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
         for key, value in stats.items() if self.writer else ():
             self.writer.add_scalar(f"Val/{key}", value, epoch)
 
     def _open_writer(self):
-        cfg = self.cfg
-        if not cfg.TENSORBOARD.ENABLE or not distributed.is_main():
+        if self.plan.tensorboard is None or not distributed.is_main():
             return None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError:
             raise ModuleNotFoundError("TENSORBOARD.ENABLE needs tensorboard: pip install -e .[tensorboard]") from None
-        return SummaryWriter(cfg.TENSORBOARD.LOG_DIR or str(self.run.output / f"runs-{cfg.TRAIN.DATASET}"))
+        return SummaryWriter(str(self.plan.tensorboard))
 
 
-def as_errors(values):
+def as_errors(values: dict[str, float]) -> dict[str, float]:
     """A metric's values as PySlowFast's users know them: accuracies turned into errors, the rest as it is."""
     return {
         name.replace("_acc", "_err"): 100 - value if name.endswith("_acc") else value for name, value in values.items()

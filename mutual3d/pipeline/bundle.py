@@ -1,0 +1,33 @@
+"""The one file that is deployed."""
+
+from mutual3d.deploy import AdaptiveModel
+from mutual3d.evaluation.calibration import statistics_to_dict
+from mutual3d.evaluation.resume import WRONG_CONTENT
+from mutual3d.pipeline.workspace import Workspace
+from mutual3d.table.query_table import QueryTable
+from mutual3d.utils.files import load_tensors
+from mutual3d.utils.fingerprint import fingerprint
+
+
+def save_adaptive(run: Workspace, table: QueryTable | None) -> None:
+    """Write adaptive.pyth: weights, statistics and table, for mutual3d.load.
+
+    Without a table, a file that is there stays in a run that only tests, and where it holds the same network: it may
+    have one.
+    """
+    path, plan = run.output / "adaptive.pyth", run.plan
+    only_tests = plan.training is plan.calibration is plan.grid is None
+    if table is None and path.is_file() and (only_tests or _holds_this_network(path, run.model)):
+        return
+    names = None if plan.class_names is None else list(plan.class_names)
+    AdaptiveModel(run.model, preprocessing=run.preprocessing, table=table, class_names=names).save(path)
+
+
+def _holds_this_network(path, model):
+    try:
+        saved = load_tensors(path)
+        return fingerprint(saved["model_state"], saved["statistics"]) == fingerprint(
+            model.state_dict(), statistics_to_dict(model.statistics)
+        )
+    except WRONG_CONTENT:
+        return False

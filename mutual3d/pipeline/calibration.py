@@ -1,0 +1,62 @@
+"""Batch norm statistics of every configuration, kept in statistics.pyth."""
+
+import functools
+
+from mutual3d.evaluation import calibrate as calibrate_model
+from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
+from mutual3d.evaluation.resume import WRONG_CONTENT, describe
+from mutual3d.pipeline.plans import CalibrationPlan
+from mutual3d.pipeline.workspace import Workspace
+from mutual3d.utils import distributed
+from mutual3d.utils.files import load_tensors, save_tensors
+from mutual3d.utils.fingerprint import fingerprint
+from mutual3d.utils.logging import logger
+
+
+def calibrate(run: Workspace, plan: CalibrationPlan) -> None:
+    """Statistics of every configuration that the run will measure, or an earlier run's of the same weights."""
+    loader = plan.loader()
+    wanted = list(dict.fromkeys([*run.grid_configurations(), *run.test_configurations()]))
+    calibrated_under = run.fingerprint(loader, wanted, plan.average)
+    partial = run.partial_result(".calibration", calibrated_under)
+    if load_statistics(run, calibrated_under):
+        partial.remove()
+        return
+    calibrate_model(
+        run.model, functools.partial(loader.batches, 0), wanted, prepare=run.prepare, average=plan.average,
+        num_batches=len(loader), partial=partial, max_unreadable=plan.max_unreadable, num_videos=loader.num_samples,
+    )  # fmt: skip
+    if distributed.is_main():
+        statistics = statistics_to_dict(run.model.statistics)
+        content = {"fingerprint": calibrated_under, "weights": fingerprint(run.model.state_dict()), "statistics": statistics}
+        save_tensors(run.output / "statistics.pyth", content)
+    distributed.barrier("the main process to save the statistics")
+    partial.remove()
+
+
+def load_statistics(run: Workspace, calibrated_under: str | None = None) -> bool:
+    """Take statistics.pyth if it was computed under `calibrated_under`, or, without one, for the weights at hand."""
+    path = run.output / "statistics.pyth"
+    if not distributed.agree(path.is_file(), f"whether there is a '{path}'"):
+        return False
+    usable = _usable_statistics(path, run.model, calibrated_under)
+    # All processes act alike, also when the disk shows one of them another file.
+    if not all(found is not None for found in distributed.gather(usable and True)):
+        return False
+    run.model.set_statistics(usable)
+    logger.info("calibrated statistics from '%s'", path)
+    return True
+
+
+def _usable_statistics(path, model, calibrated_under):
+    """What a file has for these weights, data and settings; None when it is another's, or damaged, which is said."""
+    try:
+        saved = load_tensors(path)
+        key, wanted = ("fingerprint", calibrated_under) if calibrated_under else ("weights", fingerprint(model.state_dict()))
+        if saved[key] != wanted:
+            logger.info("'%s' belongs to other weights, data or settings: it is computed again", path)
+            return None
+        return statistics_from_dict(saved["statistics"], model)
+    except WRONG_CONTENT as error:
+        logger.warning("'%s' cannot be used (%s): it is computed again where CALIBRATION.ENABLE is True", path, describe(error))
+        return None

@@ -1,0 +1,42 @@
+"""The multi-view test, and the files of its results."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mutual3d.metrics.metrics import Metric
+from mutual3d.pipeline.plans import TestPlan
+from mutual3d.pipeline.workspace import Workspace
+from mutual3d.sampling import Configuration
+from mutual3d.utils import distributed
+from mutual3d.utils.files import save_tensors, write_json
+from mutual3d.utils.logging import log_json_stats
+
+
+def multi_view_test(run: Workspace, plan: TestPlan) -> None:
+    """Several views of every video of the split; a killed test goes on. Writes test_results.json."""
+    loader, records = plan.loader(), plan.scores is not None
+    tested_under = run.fingerprint(loader, run.test_configurations(), records)
+    partial = run.partial_result(".test", tested_under)
+    metrics = run.measure(loader, run.test_configurations(), "test", partial, records)
+    views = f"{loader.dataset.num_views}x{loader.dataset.num_crops}"
+    results = {str(c): {k: f"{v:.2f}" for k, v in metric.values().items()} for c, metric in metrics.items()}
+    shared = {"views": views, "crop": run.preprocessing.crop}
+    for configuration, values in results.items():
+        log_json_stats({"split": "test_final", "configuration": configuration, **shared, **values})
+    if distributed.is_main():
+        write_json(run.output / "test_results.json", {"split": plan.split, **shared, "results": results})
+        _write_details(metrics, run.output)
+        if records:
+            scores = {str(c): metric.record.by_video(plan.has_boxes) for c, metric in metrics.items()}
+            save_tensors(run.output / plan.scores, scores)
+    distributed.barrier("the main process to write the results")
+    partial.remove()
+
+
+def _write_details(metrics: Mapping[Configuration, Metric], output: Path) -> None:
+    """Average precision of each class and, of boxes, every detection: what the metrics have beyond one number."""
+    per_class = {str(c): values for c, metric in metrics.items() if (values := metric.per_class()) is not None}
+    if per_class:
+        write_json(output / "per_class_ap.json", per_class)
+    for configuration, metric in metrics.items():
+        metric.write_details(output, str(configuration))

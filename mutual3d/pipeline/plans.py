@@ -1,0 +1,136 @@
+"""What a run does, as data: one small plan for each stage. `mutual3d.pipeline.build.from_config` makes them of a config.
+
+Data sets, networks and optimizers come as functions that make them, since they are costly and some need what an earlier
+stage made; a stage calls each once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from mutual3d.config import Changes
+from mutual3d.data.datasets.dataset import ClipDataset
+from mutual3d.data.loader import ClipLoader
+from mutual3d.metrics.metrics import Metric
+from mutual3d.models import AdaptiveNetwork
+from mutual3d.sampling import Preprocessing
+from mutual3d.training import MutualStep
+from mutual3d.training.objectives import Objective
+
+MakeLoader = Callable[[], ClipLoader]
+
+
+@dataclass(frozen=True)
+class MeasuringPlan:
+    """How videos become scores and numbers, the same in validation, grid and test.
+
+    metric: for a data set, a function that makes an empty metric. clips_per_forward: of one process.
+    max_unreadable: share of the videos of a pass that may be unreadable.
+    """
+
+    preprocessing: Preprocessing
+    metric: Callable[[ClipDataset], Callable[[], Metric]]
+    clips_per_forward: int = 64
+    max_unreadable: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Training from the newest checkpoint of the output directory, from `weights`, or from random weights.
+
+    loader, validation: of the training and the validation split; `validation` may raise FileNotFoundError, and then no
+    epoch is validated. schedule: exact epoch -> learning rate. settings: the run's settings as text, for checkpoints;
+    changed_settings: what differs from such a text. weights: a checkpoint to start from; reset_head: but for its classifier.
+    doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. clip_value, clip_norm: of gradients, 0 clips nothing. tensorboard: a directory, None writes none.
+    """
+
+    loader: MakeLoader
+    validation: MakeLoader
+    make_step: Callable[[AdaptiveNetwork, torch.device], MutualStep]
+    make_optimizer: Callable[[AdaptiveNetwork, Objective], torch.optim.Optimizer]
+    schedule: Callable[[float], float]
+    max_epoch: int
+    seed: int
+    settings: str
+    changed_settings: Callable[[str], Changes]
+    doubts: Callable[[ClipDataset], str] = lambda dataset: ""
+    checkpoint_period: int = 10
+    eval_period: int = 10
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
+    max_unreadable: float = 0.0
+    log_period: int = 10
+    weights: Path | None = None
+    reset_head: bool = False
+    auto_resume: bool = True
+    allow_other_data: bool = False
+    tensorboard: Path | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """Batch norm statistics of every configuration that is measured or tested. average: `exact` or `moving`."""
+
+    loader: MakeLoader
+    average: str = "exact"
+    max_unreadable: float = 0.0
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """Accuracy, GFLOPs and latency of every configuration: the query table.
+
+    split: the loader's, for the table's provenance. latency_devices: such as cpu, cuda:1. about: further provenance.
+    """
+
+    loader: MakeLoader
+    split: str
+    latency_devices: tuple[str, ...] = ("cpu",)
+    latency_repeats: int = 10
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TestPlan:
+    """The multi-view test. configurations: as text; () tests the largest. scores: a file in the output directory for the
+    scores of every video, None writes none. has_boxes: a video's scores are those of its boxes."""
+
+    # pytest would take the class for tests.
+    __test__ = False
+
+    loader: MakeLoader
+    split: str
+    configurations: tuple[str, ...] = ()
+    scores: str | None = None
+    has_boxes: bool = False
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A whole run. A stage that is None is left out.
+
+    weights: of a run that does not train; None takes the newest checkpoint of `output`. width_step: distance between the
+    widths of the grid. interpolated_sizes: spatial sizes added to the trained ones. has_statistics: configurations have
+    batch norm statistics of their own, computed now or by an earlier run. save_seconds: between two saves of what a stage
+    has so far. class_names: by label. num_gpus: 0 runs on the CPU. backend: of torch.distributed. lost: videos that crashed
+    a worker, shared by all loaders.
+    """
+
+    output: Path
+    make_model: Callable[[], AdaptiveNetwork]
+    seed: int
+    measuring: MeasuringPlan
+    training: TrainingPlan | None = None
+    calibration: CalibrationPlan | None = None
+    grid: GridPlan | None = None
+    test: TestPlan | None = None
+    weights: Path | None = None
+    width_step: float = 0.05
+    interpolated_sizes: tuple[int, ...] = ()
+    has_statistics: bool = True
+    class_names: tuple[str, ...] | None = None
+    save_seconds: float = 20.0
+    num_gpus: int = 1
+    backend: str = "nccl"

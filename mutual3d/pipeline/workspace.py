@@ -1,0 +1,110 @@
+"""What the stages of a run share: the network, the output directory, and how videos are measured."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mutual3d.data.loader import ClipLoader
+from mutual3d.evaluation import PartialResult, grid_configurations, measure
+from mutual3d.evaluation.calibration import statistics_to_dict
+from mutual3d.metrics.metrics import Metric
+from mutual3d.metrics.recording import RecordingMetric
+from mutual3d.pipeline.plans import RunPlan
+from mutual3d.sampling import Configuration, prepare_clip
+from mutual3d.training import Checkpoints
+from mutual3d.utils import distributed
+from mutual3d.utils.checkpoint import load_weights, read_weights
+from mutual3d.utils.fingerprint import fingerprint
+from mutual3d.utils.logging import logger
+
+
+class Workspace:
+    """The network of a plan on this process's device, and its output directory: the stages change the one and fill the other.
+
+    checkpoint_name: where the weights came from, for a table's provenance.
+    """
+
+    def __init__(self, plan: RunPlan, device: torch.device):
+        self.plan, self.device = plan, device
+        self.output, self.preprocessing = plan.output, plan.measuring.preprocessing
+        torch.manual_seed(plan.seed)
+        self.model = plan.make_model().place(device)
+        self.checkpoints = Checkpoints(self.output)
+        self.checkpoint_name = "random weights"
+
+    # ---- Weights -----------------------------------------------------------------------------------------------------
+
+    def load(self, path: Path, reset_head: bool = False) -> None:
+        """Take the weights of a checkpoint that fits the network exactly, but for the classifier if told so."""
+        load_weights(self.model, read_weights(path), path, reset_head)
+        self.checkpoint_name = Path(path).name
+        logger.info("weights from '%s'", path)
+
+    def load_trained(self) -> None:
+        """Weights for a run that does not train: the plan's, or the newest checkpoint. FileNotFoundError without any."""
+        path = self.plan.weights or self.checkpoints.last()
+        if path is None:
+            raise FileNotFoundError(
+                f"no weights in '{self.checkpoints.directory}': train first, or give TEST.CHECKPOINT_FILE_PATH"
+            )
+        self.load(path)
+
+    # ---- Configurations ----------------------------------------------------------------------------------------------
+
+    def grid_configurations(self) -> list[Configuration]:
+        """The grid's configurations, each network once."""
+        return grid_configurations(self.model.space, self.plan.width_step, self.model.network_key)
+
+    def test_configurations(self) -> list[Configuration]:
+        """What the multi-view test runs: those that the plan names, or the largest."""
+        space = self.model.space
+        named = self.plan.test.configurations if self.plan.test else ()
+        return [space.check(text) for text in named or [space.largest]]
+
+    def check_test_configurations(self) -> None:
+        """ValueError for one that will not be in the space, to which interpolated sizes are added after training."""
+        sizes = {*self.model.space.spatial_sizes, *self.plan.interpolated_sizes}
+        space = dataclasses.replace(self.model.space, spatial_sizes=tuple(sorted(sizes)))
+        for text in self.plan.test.configurations if self.plan.test else ():
+            space.check(text)
+
+    # ---- Measuring ---------------------------------------------------------------------------------------------------
+
+    def fingerprint(self, loader: ClipLoader, *parts: object) -> str:
+        """Changes with weights, statistics, the data of `loader` (looked at by the main process), scoring, and `parts`."""
+        data = distributed.from_main(lambda: loader.fingerprint)
+        statistics = statistics_to_dict(self.model.statistics)
+        return fingerprint(self.model.state_dict(), statistics, data, self.preprocessing, *parts)
+
+    def partial_result(self, name: str, made_under: str) -> PartialResult:
+        """The file in which a stage keeps what it has so far."""
+        return PartialResult(self.output / name, made_under, self.plan.save_seconds)
+
+    def prepare(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
+        """uint8 clips from the loader -> normalised clips on the device."""
+        return prepare_clip(clips_BCTHW, self.device, self.preprocessing.mean, self.preprocessing.std)
+
+    def measure(
+        self,
+        loader: ClipLoader,
+        configurations: Sequence[Configuration],
+        description: str,
+        partial: PartialResult | None = None,
+        records: bool = False,
+    ) -> dict[Configuration, Metric]:
+        """{configuration: metric} over all videos of a loader, which are decoded once.
+
+        records: make each a RecordingMetric, which keeps the scores of every video.
+        """
+        plan = self.plan.measuring
+        metric = plan.metric(loader.dataset)
+        return measure(
+            self.model, functools.partial(loader.batches, 0), configurations,
+            prepare=self.prepare, metric=(lambda: RecordingMetric(metric())) if records else metric,
+            activation=self.preprocessing.activation, ensemble=self.preprocessing.ensemble, num_batches=len(loader),
+            max_unreadable=plan.max_unreadable, num_videos=loader.num_samples,
+            partial=partial, description=description, clips_per_forward=plan.clips_per_forward,
+        )  # fmt: skip

@@ -1,0 +1,57 @@
+"""How clips are cut, normalised and scored: one object from training to deployment."""
+
+import math
+import numbers
+from dataclasses import dataclass
+
+import torch
+
+# What turns logits into scores, along a dimension.
+ACTIVATIONS = {"softmax": torch.softmax, "sigmoid": lambda logits, dimension: torch.sigmoid(logits)}
+# How scores of views are joined.
+ENSEMBLES = ("sum", "max")
+_LARGEST_SIZE = 8192
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels.
+
+    activation: what turns logits into scores, softmax or sigmoid. ensemble: how scores of views are joined, sum or max.
+    resize: images' short side before the crop; None takes the crop's. Raises ValueError, with the legal values, for a
+    value that no clip can be cut or normalised with.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    num_frames: int
+    sampling_rate: int
+    target_fps: float
+    crop: int
+    activation: str = "softmax"
+    ensemble: str = "sum"
+    resize: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            is_list = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))
+            if not is_list or (name == "std" and min(values) <= 0):
+                legal = "above 0, of pixels in [0, 1]" if name == "std" else "of pixels in [0, 1]"
+                raise ValueError(f"{name} is {values!r:.80}: give three finite numbers, one a colour, {legal}")
+            object.__setattr__(self, name, tuple(values))
+        for name in ("num_frames", "sampling_rate", "crop", "resize"):
+            value = getattr(self, name)
+            is_whole = _is_number(value) and isinstance(value, numbers.Integral) and 1 <= value <= _LARGEST_SIZE
+            if not is_whole and not (name == "resize" and value is None):
+                raise ValueError(f"{name} is {value!r:.80}: give a whole number from 1 to {_LARGEST_SIZE}")
+        if not _is_number(self.target_fps) or self.target_fps <= 0:
+            raise ValueError(f"target_fps is {self.target_fps!r:.80}: give frames a second above 0")
+        for name, legal in (("activation", ACTIVATIONS), ("ensemble", ENSEMBLES)):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in legal:
+                raise ValueError(f"{name} is {value!r:.80}: choose among {', '.join(legal)}")
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
