@@ -1,19 +1,41 @@
 """mutual3d: one video network, trained once, that runs at any budget."""
 
-from __future__ import annotations
-
-import os
+import importlib
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mutual3d.deploy import AdaptiveModel
+    from mutual3d.deploy.adaptive_model import load as load
+    from mutual3d.pipeline.named_models import create_model as create_model
+    from mutual3d.pipeline.named_models import get_cfg as get_cfg
+    from mutual3d.pipeline.named_models import list_models as list_models
+    from mutual3d.sampling import Configuration as Configuration
+    from mutual3d.sampling import SearchSpace as SearchSpace
+    from mutual3d.table.query_table import QueryTable as QueryTable
+
+try:
+    __version__ = version("mutual3d")
+except PackageNotFoundError:  # a checkout on the path that was never installed
+    __version__ = "unknown"
+
+# Where each public name lives. Nothing is imported before it is used: torch alone takes seconds.
+_HOMES = {
+    "load": "mutual3d.deploy.adaptive_model",
+    "create_model": "mutual3d.pipeline.named_models",
+    "list_models": "mutual3d.pipeline.named_models",
+    "get_cfg": "mutual3d.pipeline.named_models",
+    "Configuration": "mutual3d.sampling",
+    "SearchSpace": "mutual3d.sampling",
+    "QueryTable": "mutual3d.table.query_table",
+}
+__all__ = [*_HOMES, "__version__"]
 
 
-def load(path: str | os.PathLike) -> AdaptiveModel:
-    """The AdaptiveModel in an `adaptive.pyth`: weights, statistics and query table. See mutual3d.deploy.
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mutual3d' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
-    FileNotFoundError or ValueError that names the file and the fix.
-    """
-    from mutual3d.deploy import AdaptiveModel
 
-    return AdaptiveModel.load(path)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,62 +1,7 @@
-"""One configuration of a deployed model as a file for ONNX Runtime or OpenVINO. Needs `pip install -e .[export]`.
+"""The command `mutual3d export` under the name that PySlowFast's users expect; --help tells all of it."""
 
-python tools/export_net.py --model out/adaptive.pyth --config 0.8-160-9 --format onnx
-python tools/export_net.py --model out/adaptive.pyth --config 0.8-160-9 --format openvino --output edge/net.xml
-
-The file takes normalised clips at the configuration's own size, as many at a time as you like, and gives logits. It is
-run on a random clip beside PyTorch before it is kept; mean, std, size, frames and classes are in its metadata.
-"""
-
-import argparse
-from pathlib import Path
-
-import torch
-
-import mutual3d
-from mutual3d.deploy.export import FORMATS, export_network
-from mutual3d.utils.command_line import path_argument, run_command
-
-
-def parse(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, type=path_argument, help="the adaptive.pyth of a run")
-    parser.add_argument("--config", required=True, help="width-pixels-frames, for example 0.8-160-9")
-    parser.add_argument("--format", choices=list(FORMATS), default="onnx", help="default onnx")
-    parser.add_argument("--output", type=path_argument, help="the file to write (default: the configuration, beside the model)")
-    parser.add_argument(
-        "--frame", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
-        help="of the whole frames that a model of boxes sees, before they are shrunk (default: a square)",
-    )  # fmt: skip
-    parser.add_argument("--repeats", type=int, default=10, help="forwards to time (default 10)")
-    parsed = parser.parse_args(arguments)
-    if parsed.repeats < 1:
-        parser.error(f"--repeats is {parsed.repeats}: time one forward or more")
-    return parsed
-
-
-def describe(configuration, export):
-    shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in export.inputs.items())
-    times = ", ".join(f"{runtime} {ms:.3g} ms" for runtime, ms in export.latency_ms.items())
-    return "\n".join([
-        f"configuration {configuration}: {' and '.join(map(str, export.files))}, {export.num_bytes / 1e6:.2f} MB",
-        f"  takes {shapes}, and any batch",
-        f"  logits differ from PyTorch's by up to {export.difference:.2g}; the largest is {export.largest_logit:.3g}",
-        f"  {times} (one clip, fp32, {torch.get_num_threads()} CPU threads)",
-    ])
-
-
-def main(arguments=None):
-    options = parse(arguments)
-    model = mutual3d.load(options.model)
-    configuration = model.network.space.check(options.config)
-    beside_model = Path(options.model).parent / f"{configuration}{FORMATS[options.format].suffixes[0]}"
-    output = Path(options.output or beside_model)
-    print(f"exporting and checking {configuration}: up to a minute", flush=True)
-    export = export_network(
-        model, configuration, output, options.format, frame=options.frame, repeats=options.repeats
-    )
-    print(describe(configuration, export))
-
+from mutual3d.cli.export import main
+from mutual3d.utils.command_line import run_command
 
 if __name__ == "__main__":
     run_command(main)

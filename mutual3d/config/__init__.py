@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .check import Check, check_config, find_problems
 from .defaults import KEYS, get_cfg
+from .named import find_config, list_configs
 from .keys import IS_REFUSED, IS_TOLD, TAKES_EFFECT, Key, Resume
 from .node import CfgNode
 from .problem import ConfigError, Problem
@@ -12,7 +13,7 @@ from .resume import Changes, changed_settings
 
 __all__ = [
     "CfgNode", "Changes", "Check", "ConfigError", "IS_REFUSED", "IS_TOLD", "KEYS", "Key", "Problem", "Resume", "TAKES_EFFECT", "changed_settings", "check_config",
-    "get_cfg", "load_config",
+    "find_config", "get_cfg", "list_configs", "load_config",
 ]  # fmt: skip
 
 

@@ -203,6 +203,14 @@ class AdaptiveModel(nn.Module):
             return cls(network, preprocessing=preprocessing, table=table, class_names=content["class_names"])
 
 
+def load(path: str | os.PathLike) -> AdaptiveModel:
+    """The AdaptiveModel in an `adaptive.pyth`: weights, statistics and query table.
+
+    FileNotFoundError or ValueError that names the file and the fix.
+    """
+    return AdaptiveModel.load(path)
+
+
 def _as_tensor(value, title, form):
     """A tensor of what may be an array; ValueError for anything else."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":

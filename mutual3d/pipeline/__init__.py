@@ -1,19 +1,15 @@
 """A run as plans and stages: train, calibrate, measure the grid, save, test. Only `build` reads a config."""
 
-from .build import check_machine, from_config, load_config, tell_of_devices
-from .plans import CalibrationPlan, GridPlan, MeasuringPlan, RunPlan, TestPlan, TrainingPlan
+from .build import (
+    check_machine, counting_plan, data_directory, from_config, initial_network, load_config, machine_of, tell_of_devices,
+)  # fmt: skip
+from .plans import (
+    CalibrationPlan, CountingPlan, GridPlan, MachinePlan, MeasuringPlan, RunPlan, TestPlan, TrainingPlan,
+)  # fmt: skip
 from .run import run_stages
 
 __all__ = [
-    "CalibrationPlan",
-    "GridPlan",
-    "MeasuringPlan",
-    "RunPlan",
-    "TestPlan",
-    "TrainingPlan",
-    "check_machine",
-    "from_config",
-    "load_config",
-    "tell_of_devices",
-    "run_stages",
-]
+    "CalibrationPlan", "CountingPlan", "GridPlan", "MachinePlan", "MeasuringPlan", "RunPlan", "TestPlan", "TrainingPlan",
+    "check_machine", "counting_plan", "data_directory", "from_config", "initial_network", "load_config", "machine_of",
+    "run_stages", "tell_of_devices",
+]  # fmt: skip

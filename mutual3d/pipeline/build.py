@@ -8,15 +8,17 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.config import CfgNode, changed_settings
+from mutual3d.config import CfgNode, changed_settings, find_config
 from mutual3d.config import load_config as _load_config
 from mutual3d.data.build import (
     build_calibration_loader, build_loader, check_data, find_class_names, image_resize, takes_images, unused_classes,
 )  # fmt: skip
 from mutual3d.metrics.build import build_metric
-from mutual3d.models import build_model
+from mutual3d.models import AdaptiveNetwork, build_model
 from mutual3d.models.build import check_network, network_takes_images
-from mutual3d.pipeline.plans import CalibrationPlan, GridPlan, MeasuringPlan, RunPlan, TestPlan, TrainingPlan
+from mutual3d.pipeline.plans import (
+    CalibrationPlan, CountingPlan, GridPlan, MachinePlan, MeasuringPlan, RunPlan, TestPlan, TrainingPlan,
+)  # fmt: skip
 from mutual3d.sampling import Preprocessing
 from mutual3d.training.build import build_optimizer, build_schedule, build_step, check_method
 from mutual3d.utils import distributed
@@ -26,9 +28,10 @@ from mutual3d.utils.logging import logger
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> CfgNode:
     """Defaults, then the YAML at `path` (None for none), then `KEY VALUE` pairs; checked and frozen.
 
-    Checked are the keys, their values, and what the registries know: a network, method or data set that nobody registered
+    path: of a file, or the name of a config that comes with mutual3d, such as `Kinetics/MUTUAL_X3D_M`. Checked are the keys, their values, and what the registries know: a network, method or data set that nobody registered
     is refused here. Raises ConfigError, a ValueError, with every mistake; FileNotFoundError for a missing file.
     """
+    path = None if path is None else find_config(path)
     return _load_config(path, overrides, checks=(check_data, check_network, check_method, _check_between_rooms, _check_outputs))
 
 
@@ -123,9 +126,30 @@ def from_config(cfg: CfgNode) -> RunPlan:
         has_statistics=has_statistics,
         class_names=None if names is None else tuple(names),
         save_seconds=cfg.PARTIAL_SAVE_SECONDS,
-        num_gpus=cfg.NUM_GPUS,
-        backend=cfg.DIST_BACKEND,
     )
+
+
+def machine_of(cfg: CfgNode) -> MachinePlan:
+    """Where a config's run writes and what it runs on: known before the processes have met."""
+    return MachinePlan(Path(cfg.OUTPUT_DIR), cfg.NUM_GPUS, cfg.DIST_BACKEND)
+
+
+def counting_plan(cfg: CfgNode) -> CountingPlan:
+    """What is counted of a config's network."""
+    subnets = tuple(cfg.MUTUAL.SUBNETS) if cfg.MUTUAL.ENABLE else None
+    make_model = functools.partial(build_model, cfg)
+    return CountingPlan(make_model, cfg.DATA.TEST_CROP_SIZE, cfg.GRID.WIDTH_STEP, subnets, cfg.MUTUAL.LARGEST)
+
+
+def initial_network(cfg: CfgNode) -> AdaptiveNetwork:
+    """The network that a run of a config begins with: random weights of its seed."""
+    torch.manual_seed(cfg.RNG_SEED)
+    return build_model(cfg)
+
+
+def data_directory(cfg: CfgNode) -> Path:
+    """The folder of a config's lists."""
+    return Path(cfg.DATA.PATH_TO_DATA_DIR)
 
 
 def preprocessing_of(cfg: CfgNode) -> Preprocessing:

@@ -114,8 +114,7 @@ class RunPlan:
     weights: of a run that does not train; None takes the newest checkpoint of `output`. width_step: distance between the
     widths of the grid. interpolated_sizes: spatial sizes added to the trained ones. has_statistics: configurations have
     batch norm statistics of their own, computed now or by an earlier run. save_seconds: between two saves of what a stage
-    has so far. class_names: by label. num_gpus: 0 runs on the CPU. backend: of torch.distributed. lost: videos that crashed
-    a worker, shared by all loaders.
+    has so far. class_names: by label.
     """
 
     output: Path
@@ -132,5 +131,23 @@ class RunPlan:
     has_statistics: bool = True
     class_names: tuple[str, ...] | None = None
     save_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class MachinePlan:
+    """Where a run writes, and what it runs on. num_gpus: 0 runs on the CPU. backend: of torch.distributed."""
+
+    output: Path
     num_gpus: int = 1
     backend: str = "nccl"
+
+
+@dataclass(frozen=True)
+class CountingPlan:
+    """What is counted without data. crop: pixels of a view. subnets: the rules of a mutual step, None of a static one."""
+
+    make_model: Callable[[], AdaptiveNetwork]
+    crop: int
+    width_step: float
+    subnets: tuple[str, ...] | None = None
+    with_largest: bool = True

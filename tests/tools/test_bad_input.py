@@ -175,4 +175,4 @@ def test_the_command_line_ends_in_one_line_and_status_1(tmp_path):
         [sys.executable, str(ROOT / "tools" / "run_net.py"), "--cfg", str(tmp_path / "no.yaml")], capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr == f"error: there is no config '{tmp_path / 'no.yaml'}': give --cfg the path of a YAML file\n"
+    assert done.stderr == f"error: there is no config '{tmp_path / 'no.yaml'}': give the path of a YAML file, or a name such as Kinetics/MUTUAL_X3D_M\n"

@@ -1,0 +1,78 @@
+"""The command `mutual3d`: each subcommand is a file here, with `main(arguments)`; nothing is imported before it is asked for."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mutual3d.utils.command_line import run_command
+
+
+class Subcommand(NamedTuple):
+    """module: in this package. help: what it does, in one line."""
+
+    module: str
+    help: str
+
+
+SUBCOMMANDS = {
+    "init": Subcommand("init", "class folders or a list -> train/val/test lists and a config that fits videos and machine"),
+    "run": Subcommand("run", "train, calibrate, measure every configuration, test: what a config enables"),
+    "predict": Subcommand("predict", "what a network sees in videos or images, at a budget"),
+    "select": Subcommand("select", "the best configuration within a budget, from a table"),
+    "compare": Subcommand("compare", "several query tables in one figure, and who is best at equal cost"),
+    "export": Subcommand("export", "one configuration as an ONNX or OpenVINO file"),
+    "convert": Subcommand("convert", "weights of PySlowFast, PyTorchVideo and torchvision, there and back"),
+    "complexity": Subcommand("complexity", "parameters, GFLOPs and the cost of training, without data"),
+    "check-data": Subcommand("check_data", "what is wrong with a data set, before training finds it"),
+    "demo": Subcommand("demo", "the whole job on videos that it makes itself, in minutes"),
+}
+
+_USAGE = """usage: mutual3d COMMAND ...
+
+One video network, trained once, that runs at any budget.
+
+{commands}
+
+mutual3d COMMAND --help tells all of one command; mutual3d --configs lists the configs that come with it.
+mutual3d --version
+"""
+
+
+def usage() -> str:
+    """The help of `mutual3d` itself: one line for each subcommand."""
+    width = max(map(len, SUBCOMMANDS))
+    return _USAGE.format(commands="\n".join(f"  {name:<{width}}  {command.help}" for name, command in SUBCOMMANDS.items()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    """Run a subcommand with the words that follow it; returns its exit status. ValueError for an unknown word."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = words[0] if words else "--help"
+    if name in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0 if words else 2
+    if name == "--version":
+        import mutual3d
+
+        print(f"mutual3d {mutual3d.__version__}")
+        return 0
+    if name == "--configs":
+        from mutual3d.config import list_configs
+
+        print("\n".join(list_configs()))
+        return 0
+    if name not in SUBCOMMANDS:
+        nearest = difflib.get_close_matches(name[:100], SUBCOMMANDS, n=1, cutoff=0.4)
+        hint = f": did you mean `mutual3d {nearest[0]}`?" if nearest else ""
+        raise ValueError(f"there is no command '{name}'{hint} (mutual3d --help lists them)")
+    # What argparse calls the program in its help.
+    sys.argv[0] = f"mutual3d {name}"
+    module = importlib.import_module(f"mutual3d.cli.{SUBCOMMANDS[name].module}")
+    return module.main(words[1:])
+
+
+def entry_point() -> None:
+    """The console script."""
+    run_command(main)

@@ -1,0 +1,63 @@
+"""Several query tables in one figure, one csv, and a table of who is best at equal cost.
+
+    python tools/compare_tables.py ours=out/query_table.json alone=alone/query_table.json --output comparison
+    python tools/compare_tables.py ours=out/query_table.json --point "Slow 8x8" 54.5 74.8 --output comparison
+
+Writes comparison.png and comparison.csv. Exit status: 0, or 1 where the tables cannot be compared.
+"""
+
+import argparse
+from pathlib import Path
+
+from mutual3d.report.comparison import Comparison, ReferencePoint
+from mutual3d.table.query_table import QueryTable
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", metavar="NAME=TABLE", help="a name and a query_table.json")
+    parser.add_argument("--point", nargs=3, action="append", default=[], metavar=("NAME", "COST", "ACCURACY"),
+                        help="a published network: its cost in the unit of the comparison, its accuracy in per cent")  # fmt: skip
+    parser.add_argument("--latency", metavar="DEVICE", help="compare by latency on this key of the tables, not by GFLOPs")
+    parser.add_argument("--any-conditions", action="store_true", help="compare other splits, views or metrics all the same")
+    parser.add_argument("--output", default="comparison", help="where .png and .csv are written (default: comparison)")
+    return parser.parse_args(arguments)
+
+
+def read_tables(words: list[str]) -> dict[str, QueryTable]:
+    """{name: table} of words `name=path`; ValueError for another form and for a name that stands twice."""
+    tables: dict[str, QueryTable] = {}
+    for word in words:
+        name, found, path = word.partition("=")
+        if not found or not name or not path:
+            raise ValueError(f"'{word}' is not NAME=TABLE, as in ours=out/query_table.json")
+        if name in tables:
+            raise ValueError(f"the name '{name}' stands twice: give each table one of its own")
+        tables[name] = QueryTable.load(path)
+    return tables
+
+
+def read_point(words: list[str]) -> ReferencePoint:
+    """A `ReferencePoint` of three words; ValueError where the last two are no sensible numbers."""
+    name, *numbers = words
+    try:
+        cost, accuracy = map(float, numbers)
+    except ValueError:
+        raise ValueError(f"--point {' '.join(words)}: after the name come two numbers, cost and accuracy") from None
+    if not 0 < cost < float("inf") or not 0 <= accuracy <= 100:
+        raise ValueError(f"--point {' '.join(words)}: the cost must be above 0 and the accuracy from 0 to 100 per cent")
+    return ReferencePoint(name, cost, accuracy)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    comparison = Comparison(
+        read_tables(options.tables), points=[read_point(words) for words in options.point],
+        cost="latency_ms" if options.latency else "gflops", device=options.latency,
+        any_conditions=options.any_conditions,
+    )  # fmt: skip
+    output = Path(options.output)
+    comparison.save_csv(output.with_name(f"{output.name}.csv"))
+    comparison.save_plot(output.with_name(f"{output.name}.png"))
+    print(comparison.format())
+    print(f"written: {output}.png, {output}.csv")

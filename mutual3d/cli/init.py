@@ -1,0 +1,97 @@
+"""From a folder of class folders, or a list, to everything that `mutual3d run` needs.
+
+    mutual3d init my_videos/ --out my_run
+    mutual3d run --cfg my_run/config.yaml
+
+Writes train.csv, val.csv and test.csv, classes.txt and config.yaml, whose sizes, frames, batch, rate and epochs fit the
+videos, this machine and the minutes that training may take.
+"""
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from mutual3d.data.prepare.class_folders import (
+    LabelledVideos, groups_of, missing_classes, read_labelled_videos, split_videos, write_split_lists,
+)  # fmt: skip
+from mutual3d.pipeline import load_config
+from mutual3d.pipeline.recipe import describe_recipe, fit_recipe
+from mutual3d.pipeline.survey import Survey, survey_videos
+from mutual3d.utils import distributed
+from mutual3d.utils.command_line import path_argument, positive_argument
+from mutual3d.utils.files import atomic_write, ensure_directory
+from mutual3d.utils.text import printable
+
+# Above this, decoding costs more than a small network, and small copies pay within the first epochs.
+_LARGE_SHORT_SIDE = 480
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="mutual3d init", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("videos", type=path_argument, help="a folder with a folder of videos for each class, or a list `path label`")
+    parser.add_argument("--out", required=True, type=path_argument, help="folder for lists, config, and what the run writes")
+    parser.add_argument("--minutes", type=positive_argument, default=20.0, help="how long training may take (default: 20)")
+    parser.add_argument("--group", metavar="REGEX",
+                        help="videos in whose paths this matches the same text (its first group) share a split: a person, a source")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    parser.add_argument("--separator", default=" ", help="of a list: what stands between path and label (default: a space)")
+    parser.add_argument("--weights", type=path_argument, help="start from a checkpoint, whatever its classes are")
+    parser.add_argument("--cpu", action="store_true", help="plan for the CPU even where there is a GPU")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    output = ensure_directory(options.out)
+    config = output / "config.yaml"
+    if config.exists():
+        raise ValueError(f"'{config}' is there: choose another --out, or delete it to plan anew")
+    videos = read_labelled_videos(options.videos, options.separator)
+    splits = split_videos(videos.labels, groups_of(videos, options.group), options.seed)
+    survey = survey_videos(videos.paths, options.seed)
+    device = distributed.choose_device(0 if options.cpu else 1)
+    num_train, num_classes = len(splits["train"]), len(videos.classes)
+    recipe = fit_recipe(
+        survey, num_train=num_train, num_classes=num_classes, minutes=options.minutes, device=device,
+        num_workers=_workers(device.type),
+    )  # fmt: skip
+    text = describe_recipe(
+        recipe, survey, data=str(output.absolute()), output=str(output.absolute() / "out"), num_classes=num_classes,
+        num_train=num_train, weights=options.weights and str(Path(options.weights).expanduser().absolute()),
+    )  # fmt: skip
+    write_split_lists(output, videos, splits)
+    with atomic_write(config) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    load_config(config)
+    _tell(videos, splits, survey)
+    print(
+        f"{config}: X3D for {recipe.network.num_frames} frames of {recipe.network.crop} pixels, {recipe.max_epoch} epochs, about "
+        f"{max(1, round(recipe.seconds / 60))} minutes of training on {device}\nnow: mutual3d run --cfg {config}"
+    )
+
+
+def _workers(device: str) -> int:
+    """Two cores have none to spare for a worker; beside a GPU they are what feeds it."""
+    cores = os.cpu_count() or 1
+    return min(8, cores) if device == "cuda" else max(0, min(4, cores - 2))
+
+
+def _tell(videos: LabelledVideos, splits: dict[str, list[int]], survey: Survey) -> None:
+    for bad in survey.bad:
+        print(f"cannot read {printable(bad.path)}: {printable(bad.cause)}")
+    counts = Counter(videos.labels)
+    print(
+        f"{len(videos.paths)} videos of {len(videos.classes)} classes ({min(counts.values())} to {max(counts.values())} each): "
+        + ", ".join(f"{split} {len(positions)}" for split, positions in splits.items())
+    )
+    for split, names in missing_classes(videos, splits).items():
+        print(f"{split} has no video of {', '.join(map(printable, names[:5]))}{' ...' if len(names) > 5 else ''}: too few videos")
+    if survey.short_side > _LARGE_SHORT_SIDE:
+        print(
+            f"the videos are large to decode (short side {survey.short_side}): small copies make every epoch faster, for each "
+            "video: ffmpeg -i IN.mp4 -vf 'scale=-2:256' -an OUT.mp4"
+        )

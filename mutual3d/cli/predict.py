@@ -1,0 +1,250 @@
+"""What one network sees in videos, at a budget or at a configuration of your choice.
+
+python tools/predict.py --model out/adaptive.pyth --video clip.mp4 --gflops 2.0
+python tools/predict.py --model out/adaptive.pyth --video a.mp4 b.mp4 folder --config 0.8-160-9 --views 10
+python tools/predict.py --model ava/adaptive.pyth --video clip.mp4 --boxes boxes.csv --output drawn.mp4
+
+A clip is a second or two: of a longer video one look is at its middle, and --views looks at more of it. A file of one image
+is shown as it is; one of several (an animated GIF, PNG or WebP, a TIFF stack) is a video, as in lists of videos.
+
+A model that classifies boxes (AVA) takes them from a csv, `second,x1,y1,x2,y2[,score]` with sides in [0, 1], or from a
+detector of people, --detector WEIGHTS (torchvision's fasterrcnn_resnet50_fpn), and draws them into --output.
+
+Exit status: 0 when every video was read, 1 when some are unreadable (they are named at the end) or something else is wrong,
+2 when the arguments are.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mutual3d.deploy.adaptive_model import load
+from mutual3d.data.datasets.dataset import describe_failure
+from mutual3d.data.video.decode import BACKENDS
+from mutual3d.data.prepare.extraction import VIDEO_SUFFIXES
+from mutual3d.data.video.reader import VideoError
+from mutual3d.data.stills import has_image_name
+from mutual3d.data.workers import Settings, WorkerPool
+from mutual3d.deploy import AdaptiveModel, predict_boxes
+from mutual3d.deploy.detect import detect_people, load_detector
+from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
+from mutual3d.deploy.predict import Clips, Prediction, read_clips, score_clips
+from mutual3d.cost.flops import count_costs
+from mutual3d.utils.command_line import check_output_argument, count_argument, fraction_argument, path_argument, positive_argument
+from mutual3d.utils.text import printable
+
+# Seconds that reading one video may take.
+_TIMEOUT = 600.0
+# Below this share of a video that was looked at, the way to look at more is told.
+_SMALL_SHARE = 0.5
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=path_argument, help="the adaptive.pyth of a run")
+    parser.add_argument(
+        "--video", required=True, nargs="+", type=path_argument, help="videos, images, and folders of them"
+    )
+    parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9")
+    parser.add_argument("--gflops", type=positive_argument, help="most GFLOPs a view may cost")
+    parser.add_argument("--latency-ms", type=positive_argument, help="most milliseconds a clip may take")
+    parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
+    parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
+    parser.add_argument("--top", type=count_argument, default=5, help="classes to print (default 5)")
+    parser.add_argument("--backend", default="pyav", choices=BACKENDS, help="decoder (default pyav)")
+    parser.add_argument("--boxes", type=path_argument, help="csv of boxes to classify, for a model of AVA's kind")
+    parser.add_argument(
+        "--detector", type=path_argument, help="weights of torchvision's fasterrcnn_resnet50_fpn, to find people instead"
+    )
+    parser.add_argument(
+        "--threshold", type=fraction_argument, default=0.3, help="least score, in [0, 1], of a label that is shown (default 0.3)"
+    )
+    parser.add_argument("--output", type=path_argument, help="mp4 to draw boxes and labels into")
+    parser.add_argument(
+        "--timeout", type=positive_argument, default=_TIMEOUT,
+        help="seconds after which a video that is not read is given up (default %(default)g)",
+    )  # fmt: skip
+    parsed = parser.parse_args(arguments)
+    has_budget = parsed.gflops is not None or parsed.latency_ms is not None
+    if parsed.config and has_budget:
+        parser.error("give --config or a budget, not both")
+    if parsed.device_key and parsed.latency_ms is None:
+        parser.error("--device-key says whose latency --latency-ms means: give that too")
+    if parsed.boxes and parsed.detector:
+        parser.error("give --boxes or --detector, not both")
+    if parsed.output:
+        _check_output(parser, parsed)
+    return parsed
+
+
+def _check_output(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
+    """Refuse an output that would be written over what is read, or cannot be written at all."""
+    output = Path(parsed.output)
+    if len(parsed.video) > 1 or Path(parsed.video[0]).is_dir():
+        parser.error("--output is one file: give one --video")
+    if output.is_dir():
+        parser.error(f"--output '{output}' is a directory: name an mp4 in it")
+    check_output_argument(parser, "--output", parsed.output, [*parsed.video, parsed.boxes, parsed.model, parsed.detector])
+
+
+def list_inputs(names: Sequence[str]) -> list[Path]:
+    """The files to look at: those that are named, and the videos and images in the folders that are.
+
+    Raises FileNotFoundError for a folder that holds neither.
+    """
+    paths = []
+    for name in map(Path, names):
+        if not name.is_dir():
+            paths.append(name)
+            continue
+        files = (path for path in sorted(name.rglob("*")) if path.is_file() and not path.name.startswith("."))
+        found = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES or has_image_name(path)]
+        if not found:
+            raise FileNotFoundError(f"there are no videos and no images in the folder '{name}'")
+        paths += found
+    return paths
+
+
+def load_onto(device: str, path: str) -> AdaptiveModel:
+    """The model on `cpu` or `cuda`; ValueError where torch sees no GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device is cuda, and torch sees no GPU here: leave --device out to run on the CPU")
+    model = load(path)
+    model.network.place(torch.device(device))
+    return model
+
+
+def choose(model: AdaptiveModel, options: argparse.Namespace) -> None:
+    """Activate what the options ask for: a configuration, a budget, or the largest."""
+    if options.gflops is not None or options.latency_ms is not None:
+        model.set_budget(gflops=options.gflops, latency_ms=options.latency_ms, device=options.device_key)
+    elif options.config:
+        model.activate(options.config)
+
+
+def describe_active(model: AdaptiveModel) -> str:
+    cost = count_costs(model.network, [model.active], model.preprocessing.crop)[model.active]
+    return f"configuration {model.active}, {cost.gflops:.4g} GFLOPs a view, {cost.parameters:,} parameters"
+
+
+class _Reading:
+    """The `Job` of the process that reads videos, so that one which kills or hangs its decoder costs that video alone."""
+
+    def __init__(self, preprocessing, num_views: int, backend: str):
+        self._arguments = preprocessing, num_views, backend
+
+    def read(self, path: Path) -> tuple[Clips, float] | VideoError:
+        """The clips of a video and the milliseconds that reading them took, or the error."""
+        preprocessing, num_views, backend = self._arguments
+        start = time.perf_counter()
+        try:
+            clips = read_clips(path, preprocessing, num_views=num_views, backend=backend)
+        except VideoError as error:
+            return error
+        except Exception as error:
+            return VideoError(path, describe_failure(error))
+        return clips, 1000 * (time.perf_counter() - start)
+
+    def join(self, items: list):
+        return items[0]
+
+    def name(self, path: Path) -> str:
+        return str(path)
+
+    def lost(self, path: Path, cause: str) -> VideoError:
+        return VideoError(path, cause)
+
+
+def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.Namespace) -> list[VideoError]:
+    """Print the best classes of each video; the errors of those that cannot be read."""
+    bad = []
+    job = _Reading(model.preprocessing, options.views, options.backend)
+    pool = WorkerPool(job, 1, timeout=options.timeout, settings=Settings("--timeout", "--views", ""))
+    description = describe_active(model)
+    try:
+        for path, result in zip(paths, pool.map([path] for path in paths)):
+            print(f"{printable(path)}: {description}")
+            if isinstance(result, VideoError):
+                bad.append(result)
+                print(f"  cannot be read: {printable(result.cause)}")
+            else:
+                show_prediction(score_clips(model, *result), model.class_names, options.top)
+    finally:
+        pool.close()
+    return bad
+
+
+def show_prediction(prediction: Prediction, class_names: Sequence[str] | None, top: int) -> None:
+    """Print the best classes, and what the network looked at."""
+    for name, probability in prediction.top(top, class_names):
+        print(f"  {100 * probability:5.1f} %  {printable(name)}")
+    clips = prediction.clips
+    if clips.seconds:
+        more = "; --views looks at more of it" if clips.share < _SMALL_SHARE else ""
+        print(f"  {clips.describe()}{more}")
+    times = f"decoding {prediction.decode_ms:.0f} ms, network {prediction.network_ms:.0f} ms"
+    print(f"  {times} ({len(clips.clips_VCTHW)} view(s))")
+
+
+def find_boxes(path: Path, options: argparse.Namespace) -> dict[float, torch.Tensor]:
+    """{second: boxes} from the csv or the detector; ValueError where neither is given."""
+    if options.boxes:
+        found = read_boxes_csv(options.boxes)
+    elif options.detector:
+        detector = load_detector(options.detector).to(options.device)
+        found = detect_people(detector, path, backend=options.backend)
+    else:
+        raise ValueError("this model classifies boxes: give --boxes CSV or --detector WEIGHTS")
+    return {second: boxes for second, (boxes, _) in found.items()}
+
+
+def show_all_boxes(model: AdaptiveModel, paths: Sequence[Path], options: argparse.Namespace) -> list[VideoError]:
+    """Print the labels of every box of each video; the errors of those that cannot be read."""
+    bad = []
+    description = describe_active(model)
+    for path in paths:
+        print(f"{printable(path)}: {description}")
+        try:
+            show_boxes(model, path, options)
+        except VideoError as error:
+            bad.append(error)
+            print(f"  cannot be read: {printable(error.cause)}")
+    return bad
+
+
+def show_boxes(model: AdaptiveModel, path: Path, options: argparse.Namespace) -> None:
+    """Print the labels of every box, and draw them into the output."""
+    start = time.perf_counter()
+    boxes = find_boxes(path, options)
+    scores = predict_boxes(model, path, boxes, backend=options.backend)
+    texts = {s: describe_boxes(scores[s], model.class_names, threshold=options.threshold) for s in boxes}
+    for second, labels in texts.items():
+        for box, label in zip(boxes[second].tolist(), labels):
+            sides = " ".join(f"{side:.2f}" for side in box)
+            print(f"  second {second:6.2f}  box {sides}  {printable(label.replace(chr(10), ', '))}")
+    print(f"  {sum(map(len, boxes.values()))} boxes, {1000 * (time.perf_counter() - start):.0f} ms")
+    if options.output:
+        shown = draw_boxes(path, options.output, {s: (boxes[s], texts[s]) for s in boxes}, backend=options.backend)
+        print(f"  {printable(options.output)}: boxes on {shown} frames")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    model = load_onto(options.device, options.model)
+    choose(model, options)
+    takes_boxes = model.network.takes_boxes
+    if not takes_boxes and (options.boxes or options.detector or options.output):
+        raise ValueError("--boxes, --detector and --output are for models that classify boxes; this one classifies clips")
+    paths = list_inputs(options.video)
+    show = show_all_boxes if takes_boxes else show_videos
+    bad = show(model, paths, options)
+    if bad:
+        print(f"{len(bad)} of {len(paths)} videos cannot be read:", file=sys.stderr)
+        for error in bad:
+            print(f"  {printable(error.path)}: {printable(error.cause)}", file=sys.stderr)
+    return 1 if bad else 0
