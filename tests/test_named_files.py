@@ -14,6 +14,8 @@ SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*
 TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("Makefile"), *(p for f in FOLDERS for e in ("md", "yaml") for p in (ROOT / f).rglob(f"*.{e}"))])
 # Documents, code and settings; data files have the names that data sets give them.
 NAMED = re.compile(r"(?<![\w/{}-])[\w./*-]*\w\.(?:md|py|yaml|rst|ipynb)\b")
+# What commands write, in any folder.
+WRITTEN = ("config.yaml",)
 # Papers' supplements, design notes and the like, which lie elsewhere.
 ELSEWHERE = re.compile(r"\b(?:FACTS|DESIGN)\b|(?<![\w.])shared/")
 
@@ -36,6 +38,8 @@ def messages_of(source):
 
 def is_in_repository(name, beside):
     """Whether a file of this name is there: from the root, beside the text that names it, or, without a folder, anywhere."""
+    if name.rpartition("/")[2] in WRITTEN:
+        return True
     name = name.replace("...", "*")
     folders = [ROOT, beside] if "/" in name else [ROOT, beside, *(ROOT / folder for folder in FOLDERS)]
     return any(any(folder.glob(name)) or "/" not in name and any(folder.rglob(name)) for folder in folders if folder.is_dir())

@@ -174,7 +174,7 @@ def test_fingerprints_are_the_same_in_every_process(tmp_path):
     ours = []
     for make, _, _ in CASES.values():
         ours.append(make(tmp_path).fingerprint())
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/data")))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/data/datasets")))
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "7"}
     words = [sys.executable, "-c", program, str(tmp_path)]
     assert subprocess.run(words, capture_output=True, text=True, env=environment, check=True).stdout.split() == ours
