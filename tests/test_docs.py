@@ -69,8 +69,8 @@ RUNS = [c for c in COMMANDS + LONG_COMMANDS if "run_net.py" in c]
 
 def config_of(command):
     words = shlex.split(command)
-    path, overrides = load_tool("run_net").parse(words[next(i for i, w in enumerate(words) if w.endswith(".py")) + 1 :])
-    return load_config(path, overrides)
+    options = load_tool("run_net").parse(words[next(i for i, w in enumerate(words) if w.endswith(".py")) + 1 :])
+    return load_config(options.config, options.overrides)
 
 
 @pytest.mark.parametrize("command", RUNS)

@@ -1,0 +1,81 @@
+"""What the pages say of extending mutual3d: each page's one file, run as a user would, with nothing else edited."""
+
+import re
+import sys
+
+import pytest
+import torch
+from tiny import ROOT, load_tool, overrides, write_set
+
+from mutual3d.pipeline.extend import import_extension
+from mutual3d.table.query_table import QueryTable
+from mutual3d.training.objectives import OBJECTIVES
+
+run_net = load_tool("run_net")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """What an extension registers is gone after the test."""
+    known = dict(OBJECTIVES)
+    yield
+    OBJECTIVES.clear()
+    OBJECTIVES.update(known)
+    for name in [name for name in sys.modules if name.startswith("mutual3d_extension_")]:
+        del sys.modules[name]
+
+
+def write_extension(page, directory):
+    """The Python file of a page: its first block, named as its docstring says."""
+    text = re.search(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)[1]
+    path = directory / re.match(r'"""(\w+\.py)', text)[1]
+    path.write_text(text)
+    return path
+
+
+def run(data, output, extension, **changes):
+    config = output.parent / "tiny.yaml"
+    config.write_text("RNG_SEED: 3\n")
+    extend = [] if extension is None else ["--extend", extension]
+    run_net.main([*extend, "--cfg", config, *overrides(data, output, **{"TEST.ENABLE": False, **changes})])
+    return QueryTable.load(output / "query_table.json")
+
+
+def test_a_method(data, tmp_path):
+    extension = write_extension("extend_method.md", tmp_path)
+    with pytest.raises(ValueError, match="MUTUAL.OBJECTIVE is 'alpha_divergence': mutual3d has inplace_distillation"):
+        run(data, tmp_path / "none", None, **{"MUTUAL.OBJECTIVE": "alpha_divergence"})
+    table = run(data, tmp_path / "out", extension, **{"MUTUAL.OBJECTIVE": "alpha_divergence"})
+    assert len(table) == 12
+    objective = OBJECTIVES["alpha_divergence"](None, 3)
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    assert objective(logits, logits, None) == pytest.approx(0, abs=1e-6)
+    assert objective(logits.flip(0), logits, None) > 0.1
+
+
+def test_what_cannot_be_imported_is_explained(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file '.*none.py' to import"):
+        import_extension(tmp_path / "none.py")
+    (tmp_path / "broken.py").write_text("import torch\nnothing_here\n")
+    with pytest.raises(ValueError, match="broken.py' cannot be imported: NameError: name 'nothing_here'"):
+        import_extension(tmp_path / "broken.py")
+    (tmp_path / "text.txt").write_text("x = 1\n")
+    with pytest.raises(ValueError, match="text.txt' is no Python file"):
+        import_extension(tmp_path / "text.txt")
+
+
+def test_a_file_is_imported_once(tmp_path):
+    path = tmp_path / "once.py"
+    path.write_text("from pathlib import Path\nPath(__file__).with_suffix('.txt').open('a').write('x')\n")
+    import_extension(path)
+    import_extension(path)
+    assert (tmp_path / "once.txt").read_text() == "x"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "once.py").write_text("")
+    with pytest.raises(ValueError, match="have the same name"):
+        import_extension(tmp_path / "other" / "once.py")
