@@ -7,9 +7,11 @@ import pytest
 import torch
 from tiny import ROOT, load_tool, overrides, write_set
 
+from mutual3d.data.build import SOURCES
 from mutual3d.pipeline.extend import import_extension
 from mutual3d.table.query_table import QueryTable
 from mutual3d.training.objectives import OBJECTIVES
+from mutual3d.utils.files import write_json
 
 run_net = load_tool("run_net")
 
@@ -22,10 +24,11 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def registries():
     """What an extension registers is gone after the test."""
-    known = dict(OBJECTIVES)
+    known = [(registry, dict(registry)) for registry in (OBJECTIVES, SOURCES)]
     yield
-    OBJECTIVES.clear()
-    OBJECTIVES.update(known)
+    for registry, before in known:
+        registry.clear()
+        registry.update(before)
     for name in [name for name in sys.modules if name.startswith("mutual3d_extension_")]:
         del sys.modules[name]
 
@@ -56,6 +59,22 @@ def test_a_method(data, tmp_path):
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     assert objective(logits, logits, None) == pytest.approx(0, abs=1e-6)
     assert objective(logits.flip(0), logits, None) > 0.1
+
+
+def test_a_data_set(data, tmp_path):
+    extension = write_extension("extend_dataset.md", tmp_path)
+    rows = [line.rsplit(" ", 1) for line in (data / "train.csv").read_text().splitlines()]
+    entries = [{"video": str(data / name), "action": ("right", "down")[int(label)]} for name, label in rows]
+    for split in ("train", "val", "test"):
+        write_json(tmp_path / f"{split}.json", entries)
+    write_json(tmp_path / "actions.json", ["right", "down"])
+    words = {"TRAIN.DATASET": "json_lists", "TEST.DATASET": "json_lists", "SOLVER.MAX_EPOCH": 1}
+    with pytest.raises(ValueError, match="TRAIN.DATASET is 'json_lists': mutual3d has kinetics"):
+        run(tmp_path, tmp_path / "none", None, **words)
+    assert run(tmp_path, tmp_path / "out", extension, **words).provenance["num_videos"] == 12
+    write_json(tmp_path / "val.json", [*entries, {"video": "x.mp4", "action": "up"}])
+    with pytest.raises(ValueError, match="val.json', entry 12: the action 'up' is not among right, down"):
+        run(tmp_path, tmp_path / "out2", extension, **words)
 
 
 def test_what_cannot_be_imported_is_explained(tmp_path):

@@ -1,17 +1,18 @@
 """From a config to a loader: the one place of this folder that reads a CfgNode."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from fvcore.common.config import CfgNode
 
 from mutual3d.data.datasets.ava.dataset import AvaDataset
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_label_map, read_reference
 from mutual3d.data.datasets.charades import read_charades
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, open_images, usual_test_resize
-from mutual3d.data.datasets.kinetics import Video, VideoDataset, read_video_list
+from mutual3d.data.datasets.kinetics import ListedVideo, Video, VideoDataset, read_video_list
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.loader import ClipLoader
@@ -55,7 +56,7 @@ def _kinetics(cfg, split, mode, num_views):
         _list_path(cfg, split), path_prefix=cfg.DATA.PATH_PREFIX, separator=cfg.DATA.PATH_LABEL_SEPARATOR,
         num_classes=cfg.MODEL.NUM_CLASSES, class_names_path=cfg.DATA.CLASS_NAMES_PATH,
     )  # fmt: skip
-    return _videos(cfg, videos, mode, num_views)
+    return video_dataset(cfg, videos, mode, num_views)
 
 
 def _charades(cfg, split, mode, num_views):
@@ -63,14 +64,15 @@ def _charades(cfg, split, mode, num_views):
         _list_path(cfg, split), path_prefix=cfg.DATA.PATH_PREFIX, separator=cfg.DATA.PATH_LABEL_SEPARATOR,
         num_classes=cfg.MODEL.NUM_CLASSES, fps=cfg.DATA.TARGET_FPS, class_names_path=cfg.DATA.CLASS_NAMES_PATH,
     )  # fmt: skip
-    return _videos(cfg, videos, mode, num_views)
+    return video_dataset(cfg, videos, mode, num_views)
 
 
 def _list_path(cfg, split):
     return user_path(cfg.DATA.PATH_TO_DATA_DIR) / f"{split}.csv"
 
 
-def _videos(cfg, videos, mode, num_views):
+def video_dataset(cfg: CfgNode, videos: Sequence[ListedVideo], mode: str, num_views: int) -> VideoDataset:
+    """The clips of a list of videos, cut as a config and one of `MODES` say; for whoever reads another form of list."""
     is_multi_view = mode == "multi_view"
     return VideoDataset(
         videos,
@@ -155,11 +157,12 @@ class Source(NamedTuple):
     wants: dict[str, object]
 
 
-_ONE_LABEL = {"DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "softmax"}
-_IMAGES = Source(_images, True, ("cross_entropy",), {**_ONE_LABEL, "DATA.NUM_FRAMES": 1})
+# What a config must say where each clip has one label.
+ONE_LABEL = {"DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "softmax"}
+_IMAGES = Source(_images, True, ("cross_entropy",), {**ONE_LABEL, "DATA.NUM_FRAMES": 1})
 
 SOURCES = {
-    "kinetics": Source(_kinetics, False, ("cross_entropy",), _ONE_LABEL),
+    "kinetics": Source(_kinetics, False, ("cross_entropy",), ONE_LABEL),
     "charades": Source(
         _charades, False, ("bce_logit", "bce"), {"DATA.MULTI_LABEL": True, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "sigmoid"}
     ),
