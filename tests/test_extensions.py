@@ -5,9 +5,12 @@ import sys
 
 import pytest
 import torch
-from tiny import ROOT, load_tool, overrides, write_set
+from tiny import ROOT, SPACE, load_tool, overrides, write_set
 
+import mutual3d
 from mutual3d.data.build import SOURCES
+from mutual3d.models import create_model
+from mutual3d.models.build import forget_network
 from mutual3d.pipeline.extend import import_extension
 from mutual3d.table.query_table import QueryTable
 from mutual3d.training.objectives import OBJECTIVES
@@ -29,6 +32,7 @@ def registries():
     for registry, before in known:
         registry.clear()
         registry.update(before)
+    forget_network("CSN", "csn")
     for name in [name for name in sys.modules if name.startswith("mutual3d_extension_")]:
         del sys.modules[name]
 
@@ -75,6 +79,25 @@ def test_a_data_set(data, tmp_path):
     write_json(tmp_path / "val.json", [*entries, {"video": "x.mp4", "action": "up"}])
     with pytest.raises(ValueError, match="val.json', entry 12: the action 'up' is not among right, down"):
         run(tmp_path, tmp_path / "out2", extension, **words)
+
+
+def test_a_network(data, tmp_path):
+    extension = write_extension("extend_network.md", tmp_path)
+    words = {"MODEL.MODEL_NAME": "CSN", "RESNET.WIDTH_PER_GROUP": 16, "SOLVER.MAX_EPOCH": 1}
+    with pytest.raises(ValueError, match="MODEL.MODEL_NAME is 'CSN': mutual3d has"):
+        run(data, tmp_path / "none", None, **words)
+    table = run(data, tmp_path / "out", extension, **words)
+    assert len({row.gflops for row in table.rows}) == len(table) > 4
+    model = mutual3d.load(tmp_path / "out" / "adaptive.pyth")
+    clip = torch.randint(0, 256, (2, 3, 4, 24, 24), dtype=torch.uint8)
+    for configuration in (SPACE.smallest, SPACE.largest):
+        scores = model(clip, configuration=configuration)
+        normalised = (clip / 255 - 0.45) / 0.225
+        pathways = model.network.activate(configuration).fit_clip(normalised)
+        folded = model.extract(configuration, fold_bn=True)(pathways).softmax(1)
+        assert torch.allclose(scores, folded, atol=1e-5)
+    with pytest.raises(ValueError, match="'CSN', 'csn', is there already"):
+        sys.modules["mutual3d_extension_channel_separated"].register_network("CSN", "csn", create_model)
 
 
 def test_what_cannot_be_imported_is_explained(tmp_path):

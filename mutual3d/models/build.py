@@ -50,6 +50,43 @@ _BUILDERS = {
 }
 
 
+def register_network(
+    word: str, name: str, build: Callable[..., AdaptiveNetwork], *, is_image: bool = False
+) -> Callable[[Callable[[CfgNode], dict]], Callable[[CfgNode], dict]]:
+    """Make a network known: a decorator for the function from a config to the arguments of `build`.
+
+    Args:
+        word: of MODEL.MODEL_NAME.
+        name: of `create_model`, which checkpoints and bundles carry.
+        build: takes `space`, `num_classes` and the network's own arguments as keywords.
+        is_image: it takes images, not clips.
+
+    Raises ValueError for a word or a name that is taken.
+    """
+    if word in MODEL_REGISTRY or name in _BUILDERS:
+        raise ValueError(f"the network '{word}', '{name}', is there already: choose another name")
+
+    def register(arguments_of: Callable[[CfgNode], dict]) -> Callable[[CfgNode], dict]:
+        def named(cfg: CfgNode) -> dict:
+            return {"name": name, "space": search_space(cfg), "num_classes": cfg.MODEL.NUM_CLASSES, **arguments_of(cfg)}
+
+        named.__name__ = word
+        MODEL_REGISTRY.register(named)
+        _BUILDERS[name] = build
+        if is_image:
+            takes_images(named)
+        return arguments_of
+
+    return register
+
+
+def forget_network(word: str, name: str) -> None:
+    """Undo `register_network`."""
+    MODEL_REGISTRY._obj_map.pop(word, None)
+    _BUILDERS.pop(name, None)
+    _TAKE_IMAGES.discard(word)
+
+
 BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size"}
 OWN_STATISTICS = ("largest", "private", "none")
 
