@@ -1,8 +1,7 @@
 """The grid and its query table, with what shows it: csv, plot and page."""
 
 import datetime
-import functools
-import logging
+from pathlib import Path
 
 import torch
 
@@ -33,7 +32,7 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
     if distributed.agree(found is not None, f"the table '{path}'"):
         logger.info("the grid was measured before: '%s'", path)
         if distributed.is_main():
-            _write_what_shows(found, run.output, only_missing=True)
+            _write_what_shows(found, run.output)
         partial.remove()
         return found
     metrics = run.measure(loader, run.grid_configurations(), "measure the grid", partial)
@@ -99,22 +98,14 @@ def _provenance(run, plan, metric, devices, num_views):
     }
 
 
-def _write_what_shows(table, output, only_missing=False):
-    """The csv, plot and page of a table that is saved in `output`.
+def _write_what_shows(table: QueryTable, output: Path) -> None:
+    """The csv, plot and page of a table.
 
-    only_missing: those that are there and not older than the table stay. A run that ended between the table and these
-    left some out, or an earlier table's behind.
+    Always from the table, which has a check sum of its own: a run that ended between the table and these left some out, or
+    an earlier table's behind, and files that something else damaged look like any other.
     """
     stats = read_json_stats(output / "stdout.log")
     history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch")]
-    writers = {
-        "query_table.csv": table.save_csv,
-        "accuracy_vs_gflops.png": functools.partial(plot_accuracy, table),
-        "report.html": functools.partial(write_report, table, history=history),
-    }
-    measured_at = (output / "query_table.json").stat().st_mtime_ns
-    for name, write in writers.items():
-        path = output / name
-        if not only_missing or not path.is_file() or path.stat().st_mtime_ns < measured_at:
-            write(path)
-            logger.log(logging.INFO if only_missing else logging.DEBUG, "'%s' is made from the table", path)
+    table.save_csv(output / "query_table.csv")
+    plot_accuracy(table, output / "accuracy_vs_gflops.png")
+    write_report(table, output / "report.html", history=history)

@@ -86,10 +86,10 @@ class _Training:
                 f"OUTPUT_DIR to start anew, from its weights with TRAIN.CHECKPOINT_FILE_PATH '{path}' where the network is the "
                 "same; or set TRAIN.ENABLE False to use it as it is"
             )
-        if state["epoch"] >= self.plan.max_epoch:
-            return
         if changes.take_effect:
-            logger.info("changed since '%s', and in effect from here on: %s", path.name, "; ".join(changes.take_effect))
+            is_finished = state["epoch"] >= self.plan.max_epoch
+            when = "too late for what belongs to training, which is finished" if is_finished else "in effect from here on"
+            logger.info("changed since '%s', and %s: %s", path.name, when, "; ".join(changes.take_effect))
         if changes.are_told:
             logger.warning(
                 "the finished epochs (%d) of '%s' were made otherwise: %s", state["epoch"], path.name, "; ".join(changes.are_told)
@@ -103,7 +103,8 @@ class _Training:
             what = f"'{path}' was trained on another training set: lists, labels or files changed, or lie elsewhere"
             if not self.plan.allow_other_data:
                 raise ValueError(
-                    f"{what}; set TRAIN.ALLOW_OTHER_DATA True to go on with these, or choose another OUTPUT_DIR to start anew"
+                    f"{what}; set TRAIN.ALLOW_OTHER_DATA True to go on with these, choose another OUTPUT_DIR to start anew, or set "
+                    "TRAIN.ENABLE False to calibrate, measure and test what was trained"
                 )
             logger.warning("%s; going on, since TRAIN.ALLOW_OTHER_DATA is True", what)
 

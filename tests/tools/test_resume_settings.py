@@ -103,3 +103,23 @@ def test_the_finished_epochs_are_told_of_in_a_warning(go_on):
     _, log = go_on(**{"DATA_LOADER.MAX_UNREADABLE_TRAIN": 0.5})
     assert "the finished epochs (1) of 'checkpoint_epoch_00001.pyth' were made otherwise" in log
     assert "DATA_LOADER.MAX_UNREADABLE_TRAIN 0.01 -> 0.5" in log
+
+
+def test_what_changes_after_the_training_is_refused_or_told_too(begun, tmp_path):
+    """Statistics of other videos beside finished weights would be nobody's results."""
+    output = tmp_path / "out"
+    shutil.copytree(begun / "out", output)
+    finished = {**ALONE, "SOLVER.MAX_EPOCH": 1, "OUTPUT_DIR": output}
+
+    def again(data, **changes):
+        before = (output / "stdout.log").read_text()
+        run_net.main(["--cfg", str(begun / "run.yaml"), *overrides(data, output, **{**finished, **changes})])
+        return (output / "stdout.log").read_text()[len(before) :]
+
+    log = again(begun / "set", **{"SOLVER.BASE_LR": 0.5})
+    assert "too late for what belongs to training, which is finished" in log and "SOLVER.BASE_LR 0.05 -> 0.5" in log
+    other = write_set(tmp_path / "other", num_videos=4, splits=("train",))
+    (other / "train.csv").write_text((other / "train.csv").read_text().replace(" 1\n", " 0\n"))
+    with pytest.raises(ValueError, match="was trained on another training set.*ALLOW_OTHER_DATA.*or set TRAIN.ENABLE False"):
+        again(other)
+    assert "going on, since TRAIN.ALLOW_OTHER_DATA is True" in again(other, **{"TRAIN.ALLOW_OTHER_DATA": True})

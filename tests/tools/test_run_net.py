@@ -190,12 +190,11 @@ def test_outputs_that_a_killed_run_left_out_or_behind_are_made_from_the_table(fi
     whole = shown[1].read_bytes()
     shown[0].unlink()
     shown[1].write_text("an earlier table's")
-    os.utime(shown[1], (0, 0))
-    kept = shown[2].stat().st_mtime_ns
+    os.truncate(shown[2], 1000)
     measured = calls(monkeypatch, grid, "_build_table")
     run_net.main(["--cfg", str(config), *overrides(data, finished, **{"TEST.ENABLE": False})])
     assert shown[1].read_bytes() == whole and "Best configuration for each budget" in shown[0].read_text()
-    assert shown[2].stat().st_mtime_ns == kept and not measured and not (finished / ".grid.rank0of1").exists()
+    assert len(shown[2].read_bytes()) > 10_000 and not measured and not (finished / ".grid.rank0of1").exists()
     assert not half.exists() and "removed 1 files that killed runs left half written" in (finished / "stdout.log").read_text()
 
 
