@@ -21,7 +21,11 @@ from mutual3d.models import build_model
 from mutual3d.utils.checkpoint import load_weights, read_weights
 
 sys.path.insert(0, str(ROOT / "tools"))
-PAGES = [ROOT / "README.md", ROOT / "INSTALL.md", *sorted((ROOT / "datasets").glob("*.md"))]
+# What a page of an extension shows is run by test_extensions.py.
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "INSTALL", "CONTRIBUTING")), *sorted((ROOT / "datasets").glob("*.md")),
+    *sorted(page for page in (ROOT / "docs").glob("*.md") if not page.name.startswith("extend_")),
+]  # fmt: skip
 BLOCKS = [(page, *block) for page in PAGES for block in re.findall(r"```(\w*)\n(.*?)```", page.read_text(), re.DOTALL)]
 COMMANDS = sorted({
     line.split("#")[0].strip()
