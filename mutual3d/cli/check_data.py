@@ -1,8 +1,8 @@
 """Find what is wrong with a data set before training does.
 
-    python tools/check_data.py --csv train.csv --output bad.csv
-    python tools/check_data.py --csv train.csv --format charades --num-classes 157 --path-prefix frames
-    python tools/check_data.py --csv frame_lists/val.csv --format ava --path-prefix frames \\
+    mutual3d check-data --csv train.csv --output bad.csv
+    mutual3d check-data --csv train.csv --format charades --num-classes 157 --path-prefix frames
+    mutual3d check-data --csv frame_lists/val.csv --format ava --path-prefix frames \\
         --ground-truth ava_val_v2.2.csv --detected ava_val_predicted_boxes.csv
 
 Prints each bad file or row with its cause and a summary. Exit status: 0 when all is well, 1 when some videos are not
@@ -27,7 +27,7 @@ from mutual3d.data.video.frame_list_reader import is_frame_list
 from mutual3d.data.datasets.kinetics import read_video_list, write_table
 from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.workers import WorkerError
-from mutual3d.utils.command_line import check_output_argument, path_argument, print_error
+from mutual3d.utils.command_line import check_output_argument, command_parser, path_argument, print_error
 from mutual3d.utils.text import printable
 
 FORMATS = ("kinetics", "charades", "ava")
@@ -35,7 +35,7 @@ _CHARADES_CLASSES = 157
 
 
 def parse_arguments(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("check-data", __doc__)
     parser.add_argument("--csv", required=True, type=path_argument, help="list of videos, or of their frames")
     parser.add_argument("--format", choices=FORMATS, help="default: what the csv's first line looks like")
     parser.add_argument("--path-prefix", type=path_argument, help="folder of the relative paths; default: the csv's own folder")

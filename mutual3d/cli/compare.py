@@ -1,7 +1,7 @@
 """Several query tables in one figure, one csv, and a table of who is best at equal cost.
 
-    python tools/compare_tables.py ours=out/query_table.json alone=alone/query_table.json --output comparison
-    python tools/compare_tables.py ours=out/query_table.json --point "Slow 8x8" 54.5 74.8 --output comparison
+    mutual3d compare ours=out/query_table.json alone=alone/query_table.json --output comparison
+    mutual3d compare ours=out/query_table.json --point "Slow 8x8" 54.5 74.8 --output comparison
 
 Writes comparison.png and comparison.csv. Exit status: 0, or 1 where the tables cannot be compared.
 """
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from mutual3d.report.comparison import Comparison, ReferencePoint
 from mutual3d.table.query_table import QueryTable
+from mutual3d.utils.command_line import command_parser
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("compare", __doc__)
     parser.add_argument("tables", nargs="+", metavar="NAME=TABLE", help="a name and a query_table.json")
     parser.add_argument("--point", nargs=3, action="append", default=[], metavar=("NAME", "COST", "ACCURACY"),
                         help="a published network: its cost in the unit of the comparison, its accuracy in per cent")  # fmt: skip

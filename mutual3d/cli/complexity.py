@@ -1,10 +1,10 @@
 """What a config's network costs, by counting alone: no data, no weights, no measuring.
 
-    python tools/complexity.py --cfg configs/Kinetics/MUTUAL_X3D_M.yaml
-    python tools/complexity.py --cfg configs/Kinetics/MUTUAL_X3D_M.yaml --crop 224 --csv grid.csv GRID.WIDTH_STEP 0.1
+    mutual3d complexity --cfg configs/Kinetics/MUTUAL_X3D_M.yaml
+    mutual3d complexity --cfg configs/Kinetics/MUTUAL_X3D_M.yaml --crop 224 --csv grid.csv GRID.WIDTH_STEP 0.1
 
     The estimate of the paper's Table 4, with the factors as it prints them:
-    python tools/complexity.py --cfg configs/Kinetics/MUTUAL_SLOW_8x8_R50.yaml \\
+    mutual3d complexity --cfg configs/Kinetics/MUTUAL_SLOW_8x8_R50.yaml \\
         --spatial-factors 0.63 0.8 1.0 --temporal-factors 0.4 0.63 1.0
 
 Prints parameters and GFLOPs of every configuration of the grid (each distinct network once), the expected cost of a
@@ -29,11 +29,12 @@ from mutual3d.cost.complexity import (
 )
 from mutual3d.cost.flops import count_costs
 from mutual3d.evaluation.grid import grid_configurations
+from mutual3d.utils.command_line import command_parser
 from mutual3d.utils.files import atomic_write
 
 
 def parse_arguments(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("complexity", __doc__)
     parser.add_argument("--cfg", required=True, help="YAML file, for instance configs/Kinetics/MUTUAL_X3D_M.yaml")
     parser.add_argument("--crop", type=int, help="pixels that a view is cut at; default: DATA.TEST_CROP_SIZE")
     parser.add_argument("--csv", help="write the grid to this file")

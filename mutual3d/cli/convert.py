@@ -1,9 +1,9 @@
 """Weights to and from other projects, and one configuration of an adaptive model as a static checkpoint.
 
-python tools/convert_checkpoint.py --from SLOWFAST_4x16_R50.pkl --format caffe2 \\
+mutual3d convert --from SLOWFAST_4x16_R50.pkl --format caffe2 \\
     --cfg configs/Kinetics/SLOWFAST_4x16_R50.yaml --output slowfast.pyth [--reset-head]
-python tools/convert_checkpoint.py --from slowfast.pyth --to pytorchvideo --output hub.pyth
-python tools/convert_checkpoint.py --from out/adaptive.pyth --extract 0.8-160-9 --output static.pyth
+mutual3d convert --from slowfast.pyth --to pytorchvideo --output hub.pyth
+mutual3d convert --from out/adaptive.pyth --extract 0.8-160-9 --output static.pyth
 
 --format reads pyslowfast, caffe2 (PySlowFast's .pkl files), pytorchvideo or torchvision (an ImageNet ResNet-50,
 inflated to Slow; its classifier is left behind, and its input was normalised by ImageNet's own mean and deviation). The
@@ -33,13 +33,14 @@ from mutual3d.cost.flops import count_costs
 from mutual3d.models import AdaptiveNetwork, load_network
 from mutual3d.models.interop import FORMATS, convert_state, export_state, read_source
 from mutual3d.utils.checkpoint import read_weights
+from mutual3d.utils.command_line import command_parser
 from mutual3d.utils.files import load_tensors, save_tensors
 
 STATIC_FORMAT = "mutual3d-static-1"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("convert", __doc__)
     parser.add_argument("--from", dest="source", required=True, metavar="FILE", help="the checkpoint to read")
     parser.add_argument("--output", required=True, help="the checkpoint to write")
     task = parser.add_mutually_exclusive_group(required=True)

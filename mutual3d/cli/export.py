@@ -1,25 +1,28 @@
 """One configuration of a deployed model as a file for ONNX Runtime or OpenVINO. Needs `pip install -e .[export]`.
 
-python tools/export_net.py --model out/adaptive.pyth --config 0.8-160-9 --format onnx
-python tools/export_net.py --model out/adaptive.pyth --config 0.8-160-9 --format openvino --output edge/net.xml
+    mutual3d export out/adaptive.pyth --config 0.8-160-9 --format onnx
+    mutual3d export out/adaptive.pyth --config 0.8-160-9 --format openvino --output edge/net.xml
 
 The file takes normalised clips at the configuration's own size, as many at a time as you like, and gives logits. It is
 run on a random clip beside PyTorch before it is kept; mean, std, size, frames and classes are in its metadata.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from mutual3d.deploy.adaptive_model import load
-from mutual3d.deploy.export import FORMATS, export_network
-from mutual3d.utils.command_line import path_argument
+from mutual3d.deploy.export import FORMATS, Export, export_network
+from mutual3d.sampling import Configuration
+from mutual3d.utils.command_line import command_parser, path_argument
 
 
-def parse(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, type=path_argument, help="the adaptive.pyth of a run")
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = command_parser("export", __doc__)
+    parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="the adaptive.pyth of a run")
+    parser.add_argument("--model", type=path_argument, help="the same, as an option")
     parser.add_argument("--config", required=True, help="width-pixels-frames, for example 0.8-160-9")
     parser.add_argument("--format", choices=list(FORMATS), default="onnx", help="default onnx")
     parser.add_argument("--output", type=path_argument, help="the file to write (default: the configuration, beside the model)")
@@ -29,12 +32,15 @@ def parse(arguments=None):
     )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=10, help="forwards to time (default 10)")
     parsed = parser.parse_args(arguments)
+    if (parsed.source is None) == (parsed.model is None):
+        parser.error("name one adaptive.pyth: MODEL, or --model MODEL")
+    parsed.model = parsed.model or parsed.source
     if parsed.repeats < 1:
         parser.error(f"--repeats is {parsed.repeats}: time one forward or more")
     return parsed
 
 
-def describe(configuration, export):
+def describe(configuration: Configuration, export: Export) -> str:
     shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in export.inputs.items())
     times = ", ".join(f"{runtime} {ms:.3g} ms" for runtime, ms in export.latency_ms.items())
     return "\n".join([
@@ -45,7 +51,7 @@ def describe(configuration, export):
     ])
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     model = load(options.model)
     configuration = model.network.space.check(options.config)

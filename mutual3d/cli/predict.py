@@ -1,10 +1,12 @@
 """What one network sees in videos, at a budget or at a configuration of your choice.
 
-python tools/predict.py --model out/adaptive.pyth --video clip.mp4 --gflops 2.0
-python tools/predict.py --model out/adaptive.pyth --video a.mp4 b.mp4 folder --config 0.8-160-9 --views 10
-python tools/predict.py --model ava/adaptive.pyth --video clip.mp4 --boxes boxes.csv --output drawn.mp4
+    mutual3d predict out/adaptive.pyth clip.mp4 --latency-ms 5
+    mutual3d predict out/adaptive.pyth a.mp4 b.mp4 folder --config 0.8-160-9 --views 10 --output found.csv
+    mutual3d predict out/adaptive.pyth long.mp4 --window 2s
+    mutual3d predict ava/adaptive.pyth clip.mp4 --boxes boxes.csv --output drawn.mp4
 
-A clip is a second or two: of a longer video one look is at its middle, and --views looks at more of it. A file of one image
+A clip is a second or two: of a longer video one look is at its middle; --views looks at more of it, and --window says what is
+seen when, a line for each stretch. --output keeps all of it, and what could not be read, as .csv or .json. A file of one image
 is shown as it is; one of several (an animated GIF, PNG or WebP, a TIFF stack) is a video, as in lists of videos.
 
 A model that classifies boxes (AVA) takes them from a csv, `second,x1,y1,x2,y2[,score]` with sides in [0, 1], or from a
@@ -22,19 +24,19 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.deploy.adaptive_model import load
-from mutual3d.data.datasets.dataset import describe_failure
+from mutual3d.cost.flops import count_costs
 from mutual3d.data.video.decode import BACKENDS
-from mutual3d.data.prepare.extraction import VIDEO_SUFFIXES
 from mutual3d.data.video.reader import VideoError
-from mutual3d.data.stills import has_image_name
-from mutual3d.data.workers import Settings, WorkerPool
 from mutual3d.deploy import AdaptiveModel, predict_boxes
+from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.detect import detect_people, load_detector
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
-from mutual3d.deploy.predict import Clips, Prediction, read_clips, score_clips
-from mutual3d.cost.flops import count_costs
-from mutual3d.utils.command_line import check_output_argument, count_argument, fraction_argument, path_argument, positive_argument
+from mutual3d.deploy.predict import Reading, predict_each, window_seconds
+from mutual3d.deploy.prediction import SUFFIXES, Prediction, Predictions
+from mutual3d.deploy.sources import list_inputs
+from mutual3d.utils.command_line import (
+    check_output_argument, command_parser, count_argument, fraction_argument, path_argument, positive_argument,
+)  # fmt: skip
 from mutual3d.utils.text import printable
 
 # Seconds that reading one video may take.
@@ -44,17 +46,19 @@ _SMALL_SHARE = 0.5
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, type=path_argument, help="the adaptive.pyth of a run")
-    parser.add_argument(
-        "--video", required=True, nargs="+", type=path_argument, help="videos, images, and folders of them"
-    )
+    parser = command_parser("predict", __doc__)
+    parser.add_argument("files", nargs="*", metavar="MODEL SOURCE", type=path_argument,
+                        help="the adaptive.pyth of a run; then videos, images, folders of them, and patterns such as 'videos/*.mp4'")  # fmt: skip
+    parser.add_argument("--model", type=path_argument, help="the same as MODEL")
+    parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="the same as SOURCE")
     parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9")
     parser.add_argument("--gflops", type=positive_argument, help="most GFLOPs a view may cost")
     parser.add_argument("--latency-ms", type=positive_argument, help="most milliseconds a clip may take")
     parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
+    parser.add_argument("--window", type=_window_argument, metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
+    parser.add_argument("--batch", type=count_argument, default=1, help="clips that are computed together (default 1)")
     parser.add_argument("--top", type=count_argument, default=5, help="classes to print (default 5)")
     parser.add_argument("--backend", default="pyav", choices=BACKENDS, help="decoder (default pyav)")
     parser.add_argument("--boxes", type=path_argument, help="csv of boxes to classify, for a model of AVA's kind")
@@ -64,12 +68,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--threshold", type=fraction_argument, default=0.3, help="least score, in [0, 1], of a label that is shown (default 0.3)"
     )
-    parser.add_argument("--output", type=path_argument, help="mp4 to draw boxes and labels into")
+    parser.add_argument("--output", type=path_argument, help=".csv or .json for what is found; for boxes an mp4 to draw them into")
     parser.add_argument(
         "--timeout", type=positive_argument, default=_TIMEOUT,
         help="seconds after which a video that is not read is given up (default %(default)g)",
     )  # fmt: skip
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
+    if parsed.model is None and parsed.files:
+        parsed.model = parsed.files.pop(0)
+    parsed.video = [*parsed.files, *parsed.video]
+    if parsed.model is None or not parsed.video:
+        parser.error("name a model and what it is to look at: mutual3d predict out/adaptive.pyth clip.mp4")
     has_budget = parsed.gflops is not None or parsed.latency_ms is not None
     if parsed.config and has_budget:
         parser.error("give --config or a budget, not both")
@@ -82,32 +91,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parsed
 
 
+def _window_argument(text: str) -> float:
+    """The type of an argument that is a length of time."""
+    try:
+        return window_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _check_output(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
     """Refuse an output that would be written over what is read, or cannot be written at all."""
     output = Path(parsed.output)
-    if len(parsed.video) > 1 or Path(parsed.video[0]).is_dir():
-        parser.error("--output is one file: give one --video")
     if output.is_dir():
-        parser.error(f"--output '{output}' is a directory: name an mp4 in it")
+        parser.error(f"--output '{output}' is a directory: name an mp4 in it (for boxes), or a csv or json")
+    is_drawing = output.suffix.lower() not in SUFFIXES
+    if is_drawing and (len(parsed.video) > 1 or Path(parsed.video[0]).is_dir()):
+        parser.error("--output is one file to draw into: give one video; or a name that ends in .csv or .json")
     check_output_argument(parser, "--output", parsed.output, [*parsed.video, parsed.boxes, parsed.model, parsed.detector])
-
-
-def list_inputs(names: Sequence[str]) -> list[Path]:
-    """The files to look at: those that are named, and the videos and images in the folders that are.
-
-    Raises FileNotFoundError for a folder that holds neither.
-    """
-    paths = []
-    for name in map(Path, names):
-        if not name.is_dir():
-            paths.append(name)
-            continue
-        files = (path for path in sorted(name.rglob("*")) if path.is_file() and not path.name.startswith("."))
-        found = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES or has_image_name(path)]
-        if not found:
-            raise FileNotFoundError(f"there are no videos and no images in the folder '{name}'")
-        paths += found
-    return paths
 
 
 def load_onto(device: str, path: str) -> AdaptiveModel:
@@ -132,63 +132,46 @@ def describe_active(model: AdaptiveModel) -> str:
     return f"configuration {model.active}, {cost.gflops:.4g} GFLOPs a view, {cost.parameters:,} parameters"
 
 
-class _Reading:
-    """The `Job` of the process that reads videos, so that one which kills or hangs its decoder costs that video alone."""
-
-    def __init__(self, preprocessing, num_views: int, backend: str):
-        self._arguments = preprocessing, num_views, backend
-
-    def read(self, path: Path) -> tuple[Clips, float] | VideoError:
-        """The clips of a video and the milliseconds that reading them took, or the error."""
-        preprocessing, num_views, backend = self._arguments
-        start = time.perf_counter()
-        try:
-            clips = read_clips(path, preprocessing, num_views=num_views, backend=backend)
-        except VideoError as error:
-            return error
-        except Exception as error:
-            return VideoError(path, describe_failure(error))
-        return clips, 1000 * (time.perf_counter() - start)
-
-    def join(self, items: list):
-        return items[0]
-
-    def name(self, path: Path) -> str:
-        return str(path)
-
-    def lost(self, path: Path, cause: str) -> VideoError:
-        return VideoError(path, cause)
-
-
 def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.Namespace) -> list[VideoError]:
-    """Print the best classes of each video; the errors of those that cannot be read."""
-    bad = []
-    job = _Reading(model.preprocessing, options.views, options.backend)
-    pool = WorkerPool(job, 1, timeout=options.timeout, settings=Settings("--timeout", "--views", ""))
+    """Print the best classes of each video, and save them; the errors of those that cannot be read."""
+    predictions, shown = Predictions(), None
     description = describe_active(model)
-    try:
-        for path, result in zip(paths, pool.map([path] for path in paths)):
-            print(f"{printable(path)}: {description}")
-            if isinstance(result, VideoError):
-                bad.append(result)
-                print(f"  cannot be read: {printable(result.cause)}")
-            else:
-                show_prediction(score_clips(model, *result), model.class_names, options.top)
-    finally:
-        pool.close()
-    return bad
+    how = Reading(
+        options.views, options.window, None, options.backend, max(options.batch, 8), options.timeout, timeout_option="--timeout"
+    )
+    for found in predict_each(model, paths, how, batch=options.batch):
+        # The windows of one video stand under its name.
+        if found.path != shown or options.window is None:
+            shown = found.path
+            print(f"{printable(shown)}: {description}")
+        if isinstance(found, VideoError):
+            predictions.bad.append(found)
+            print(f"  cannot be read: {printable(found.cause)}")
+            continue
+        predictions.append(found)
+        show_window(found, options.top) if found.window else show_prediction(found, options.top)
+    if options.output:
+        predictions.save(options.output, options.top)
+        print(f"written: {printable(options.output)}")
+    return predictions.bad
 
 
-def show_prediction(prediction: Prediction, class_names: Sequence[str] | None, top: int) -> None:
+def show_window(prediction: Prediction, top: int) -> None:
+    """Print the best classes of a stretch of a video, in one line."""
+    best = ", ".join(f"{printable(name)} {100 * probability:.1f} %" for name, probability in prediction.top(top))
+    print(f"  {prediction.window}: {best}")
+
+
+def show_prediction(prediction: Prediction, top: int) -> None:
     """Print the best classes, and what the network looked at."""
-    for name, probability in prediction.top(top, class_names):
+    for name, probability in prediction.top(top):
         print(f"  {100 * probability:5.1f} %  {printable(name)}")
     clips = prediction.clips
     if clips.seconds:
         more = "; --views looks at more of it" if clips.share < _SMALL_SHARE else ""
         print(f"  {clips.describe()}{more}")
     times = f"decoding {prediction.decode_ms:.0f} ms, network {prediction.network_ms:.0f} ms"
-    print(f"  {times} ({len(clips.clips_VCTHW)} view(s))")
+    print(f"  {times} ({max(1, len(clips.seconds))} view(s))")
 
 
 def find_boxes(path: Path, options: argparse.Namespace) -> dict[float, torch.Tensor]:
@@ -238,8 +221,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = load_onto(options.device, options.model)
     choose(model, options)
     takes_boxes = model.network.takes_boxes
-    if not takes_boxes and (options.boxes or options.detector or options.output):
-        raise ValueError("--boxes, --detector and --output are for models that classify boxes; this one classifies clips")
+    if not takes_boxes and (options.boxes or options.detector):
+        raise ValueError("--boxes and --detector are for models that classify boxes; this one classifies clips")
+    is_table = options.output is not None and Path(options.output).suffix.lower() in SUFFIXES
+    if options.output and takes_boxes == is_table:
+        ending = "an mp4 to draw boxes into" if takes_boxes else "a name that ends in .csv or .json; boxes are drawn into videos"
+        raise ValueError(f"--output is '{printable(options.output)}': this model needs {ending}")
     paths = list_inputs(options.video)
     show = show_all_boxes if takes_boxes else show_videos
     bad = show(model, paths, options)

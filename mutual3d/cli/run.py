@@ -1,10 +1,18 @@
-"""Train, calibrate, measure, report and test: what the YAML enables, in this order.
+"""Train, calibrate, measure, report and test: what the config enables, in this order.
 
-mutual3d run --cfg Kinetics/MUTUAL_X3D_M DATA.PATH_TO_DATA_DIR /data/k400
-torchrun --nproc_per_node 8 -m mutual3d run --cfg Kinetics/MUTUAL_X3D_M
+    mutual3d run --cfg my_run/config.yaml
+    mutual3d run --cfg Kinetics/MUTUAL_X3D_M DATA.PATH_TO_DATA_DIR /data/k400
+    mutual3d run --cfg Kinetics/MUTUAL_X3D_M SOLVER.MAX_EPOCH 100 --print-config
+    torchrun --nproc_per_node 8 -m mutual3d run --cfg Kinetics/MUTUAL_X3D_M
+
+The same command again goes on where a killed run stopped. The merged config is saved as OUTPUT_DIR/config.yaml, and
+`mutual3d run --cfg OUTPUT_DIR/config.yaml` in the same directory repeats the run. Every key stands, with its meaning and its
+legal values, in mutual3d/config/defaults.py.
 """
 
 import argparse
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +20,14 @@ from typing import NamedTuple
 from mutual3d.pipeline import check_machine, from_config, load_config, machine_of, run_stages, tell_of_devices
 from mutual3d.pipeline.extend import import_extension
 from mutual3d.utils import distributed
-from mutual3d.utils.command_line import path_argument
-from mutual3d.utils.files import ensure_directory, remove_leftovers
-from mutual3d.utils.logging import logger, setup_logging
+from mutual3d.utils.command_line import command_parser, path_argument, settings_argument
+from mutual3d.utils.files import atomic_write, ensure_directory, remove_leftovers
+from mutual3d.utils.logging import IN_FILE_ALONE, logger, setup_logging
 from mutual3d.utils.run_lock import run_lock
+from mutual3d.utils.text import printable
+
+# What the config that a run saves begins with: no other file of that name is replaced.
+_WRITTEN_BY_RUN = "# The settings of the run in this folder, all of them, as `mutual3d run` merged them."
 
 
 def clear_up(output: Path) -> None:
@@ -26,21 +38,46 @@ def clear_up(output: Path) -> None:
 
 
 class RunOptions(NamedTuple):
-    """config: a path or a name. overrides: KEY VALUE pairs. extend: Python files to import first."""
+    """config: a path or a name. overrides: KEY VALUE pairs. extend: Python files to import first. print_config: run nothing."""
 
     config: str
     overrides: list[str]
     extend: list[str]
+    print_config: bool = False
 
 
 def parse(arguments: Sequence[str] | None = None) -> RunOptions:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", required=True, help="YAML file, for instance configs/Demo/MUTUAL_X3D.yaml")
+    parser = command_parser("run", __doc__)
+    parser.add_argument("--cfg", required=True, help="a YAML file, or the name of a config (mutual3d --configs lists them)")
     parser.add_argument("--extend", action="append", default=[], type=path_argument, metavar="FILE",
                         help="a Python file that registers a network, objective or data set of yours; imported first")  # fmt: skip
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs; --opts may be left out")
+    parser.add_argument("--print-config", action="store_true", help="check the merged config, print it, and run nothing")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE",
+                        help="settings that replace the config's; the word --opts may be left out")  # fmt: skip
     parsed, bare = parser.parse_known_args(arguments)
-    return RunOptions(parsed.cfg, [*bare, *parsed.opts], parsed.extend)
+    return RunOptions(parsed.cfg, [*settings_argument(parser, bare), *parsed.opts], parsed.extend, parsed.print_config)
+
+
+def command_of(options: RunOptions) -> str:
+    """The command line, as a shell takes it."""
+    extensions = [word for path in options.extend for word in ("--extend", path)]
+    return shlex.join(["mutual3d", "run", "--cfg", options.config, *extensions, *options.overrides])
+
+
+def save_settings(settings: str, command: str, output: Path) -> None:
+    """Write OUTPUT_DIR/config.yaml, and the command and all settings at the beginning of the run's log.
+
+    A config.yaml that somebody else put there, such as the one that the run was started with, is left as it is.
+    """
+    logger.info("command: %s", printable(command))
+    logger.info("settings:\n%s", settings, extra=IN_FILE_ALONE)
+    path = output / "config.yaml"
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(_WRITTEN_BY_RUN):
+        logger.info("'%s' was not written by a run: it stays as it is, and the settings of this run are in stdout.log", path)
+        return
+    with atomic_write(path) as temporary:
+        head = f"{_WRITTEN_BY_RUN}\n# In '{printable(os.getcwd())}': {printable(command)}\n"
+        Path(temporary).write_text(head + settings, encoding="utf-8")
 
 
 def main(arguments: Sequence[object] | None = None) -> None:
@@ -48,12 +85,17 @@ def main(arguments: Sequence[object] | None = None) -> None:
     for path in options.extend:
         import_extension(path)
     cfg = load_config(options.config, options.overrides)
+    if options.print_config:
+        print(cfg.dump(), end="")
+        return
     check_machine(cfg)
     machine = machine_of(cfg)
     ensure_directory(machine.output)
     device = distributed.choose_device(machine.num_gpus)
     with distributed.process_group(device, machine.backend), run_lock(machine.output) as taken_over:
         setup_logging(machine.output)
+        if distributed.is_main():
+            save_settings(cfg.dump(), command_of(options), machine.output)
         if taken_over:
             logger.warning(taken_over)
         clear_up(machine.output)

@@ -1,8 +1,8 @@
 """Which configuration to run at a budget: asks a query table.
 
-    python tools/select_config.py --table out/query_table.json --gflops 2.0
-    python tools/select_config.py --table out/query_table.json --latency-ms 40 --device cpu-fp32-b1-t2 --json
-    python tools/select_config.py --table out/query_table.json --list
+    mutual3d select out/adaptive.pyth --gflops 2.0
+    mutual3d select out/query_table.json --latency-ms 40 --device cpu-fp32-b1-t2 --json
+    mutual3d select out/adaptive.pyth --list
 
 Exit status: 0 when a configuration fits, 2 when the budget is too small (the nearest row is printed all the same) or
 the command line is wrong, 1 when the table cannot answer.
@@ -10,17 +10,19 @@ the command line is wrong, 1 when the table cannot answer.
 
 import argparse
 import sys
+import zipfile
+from collections.abc import Sequence
 
 import simplejson
 
-from mutual3d.table.query_table import BudgetTooSmall, QueryTable
-from mutual3d.utils.command_line import print_error
+from mutual3d.table.query_table import BudgetTooSmall, QueryTable, Row
+from mutual3d.utils.command_line import command_parser, path_argument, print_error
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
-        table = QueryTable.load(options.table)
+        table = read_table(options.table)
         if options.list:
             print_frontier(table, options)
             return 0
@@ -35,15 +37,32 @@ def main(arguments=None):
         return 1
 
 
-def parse_arguments(arguments):
-    parser = argparse.ArgumentParser(description="Choose the most accurate configuration within a budget.")
-    parser.add_argument("--table", required=True, help="query_table.json, as run_net.py writes it")
+def read_table(path: str) -> QueryTable:
+    """The table of a run's adaptive.pyth, or a query_table.json. Raises ValueError and OSError, which name the file."""
+    if not zipfile.is_zipfile(path):
+        return QueryTable.load(path)
+    # Imported where it is needed: a table alone is read without torch.
+    from mutual3d.deploy.adaptive_model import load
+
+    table = load(path).table
+    if table is None:
+        raise ValueError(f"'{path}' has no query table: run with GRID.ENABLE True")
+    return table
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = command_parser("select", __doc__)
+    parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="a run's adaptive.pyth or query_table.json")
+    parser.add_argument("--table", type=path_argument, help="the same, as an option")
     parser.add_argument("--gflops", type=float, help="most GFLOPs (1e9 multiply-adds) of one view")
     parser.add_argument("--latency-ms", type=float, help="most milliseconds, as measured on --device")
     parser.add_argument("--device", help="which measured latency; needed when the table has several")
     parser.add_argument("--list", action="store_true", help="print the best row for each budget (of latency: --device)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    if (options.source is None) == (options.table is None):
+        parser.error("name one adaptive.pyth or query_table.json")
+    options.table = options.table or options.source
     if not options.list and options.gflops is None and options.latency_ms is None:
         parser.error("give --gflops, --latency-ms, or both; or --list")
     if options.list and (options.gflops is not None or options.latency_ms is not None):
@@ -51,14 +70,14 @@ def parse_arguments(arguments):
     return options
 
 
-def print_row(table, row, options, fits):
+def print_row(table: QueryTable, row: Row, options: argparse.Namespace, fits: bool) -> None:
     if options.json:
         print(simplejson.dumps({**row.to_dict(), "fits": fits, "provenance": table.provenance}))
     else:
         print(table.describe(row))
 
 
-def print_frontier(table, options):
+def print_frontier(table: QueryTable, options: argparse.Namespace) -> None:
     rows = table.frontier("gflops" if options.device is None else "latency_ms", options.device)
     if options.json:
         print(simplejson.dumps({"provenance": table.provenance, "rows": [row.to_dict() for row in rows]}))

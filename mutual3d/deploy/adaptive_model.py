@@ -9,6 +9,9 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, window_seconds
+from mutual3d.deploy.prediction import Predictions
+from mutual3d.deploy.sources import Source, list_sources
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.table.query_table import QueryTable, Row
 from mutual3d.models import AdaptiveNetwork, load_network
@@ -86,6 +89,56 @@ class AdaptiveModel(nn.Module):
         row = self.table.select(gflops=gflops, latency_ms=latency_ms, device=device)
         self.activate(row.configuration)
         return row
+
+    def predict(
+        self,
+        source: Source,
+        stream: bool = False,
+        batch: int = 32,
+        *,
+        window: str | float | None = None,
+        step: str | float | None = None,
+        views: int = 1,
+        configuration: Configuration | str | None = None,
+        backend: str = "pyav",
+        timeout: float = 600.0,
+        progress: bool = True,
+    ) -> Predictions | PredictionStream:
+        """What the network sees in videos and images: a list of `Prediction`, or with `stream` an iterator over them.
+
+        Args:
+            source: a file, a folder, a pattern such as `videos/*.mp4`, an array, or a list of these. An array is uint8
+                frames T, H, W, 3 (or one, H, W, 3) in RGB at the network's own rate, or clips as calling the model takes.
+            stream: give each prediction as it comes, and keep none.
+            batch: clips that the network computes together.
+            window: a prediction for each stretch of this length, `"2s"` or seconds, instead of one for the whole video.
+            step: from the start of a window to that of the next; None takes the window's length.
+            views: clips spread over a video (or a window), whose scores are averaged.
+            configuration: where to run; None takes the active one.
+            backend: the decoder, pyav or decord.
+            timeout: seconds that reading a file may take (with windows: `batch` of them).
+            progress: show a bar, where not streaming.
+
+        What cannot be read does not end it: it is in `bad` of the result. Raises ValueError and FileNotFoundError for a source
+        or a setting that cannot be.
+        """
+        for name, value in (("batch", batch), ("views", views)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}: give a whole number, 1 or more")
+        if step is not None and window is None:
+            raise ValueError(f"step is {step!r} without a window: give window too")
+        seconds = (None if value is None else window_seconds(value) for value in (window, step))
+        how = Reading(views, *seconds, backend, batch, timeout)
+        sources = list_sources(source)
+        found = predict_each(self, sources, how, batch=batch, configuration=configuration)
+        return PredictionStream(found) if stream else collect(found, len(sources), progress=progress)
+
+    def __repr__(self) -> str:
+        name = (self.network.arguments or {}).get("name", type(self.network).__name__)
+        space = self.network.space
+        classes = "" if self.class_names is None else f", {len(self.class_names)} classes"
+        table = "no table" if self.table is None else f"a table of {len(self.table)} configurations"
+        return f"AdaptiveModel({name}, {space.smallest} to {space.largest}, at {self.active}{classes}, {table})"
 
     def extract(self, configuration: Configuration | str, fold_bn: bool = False) -> nn.Module:
         """A plain module: takes what `self.network.fit_clip` makes of a normalised clip, returns logits."""

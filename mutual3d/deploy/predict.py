@@ -1,11 +1,13 @@
 """Scores of one video or image file, or of the boxes in a video."""
 
 import math
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torchvision.transforms import v2
@@ -14,64 +16,18 @@ from mutual3d.data.datasets.ava.dataset import keyframe_clip
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.frames import is_padded, view_clip
 from mutual3d.data.datasets.images import evaluation_transform
-from mutual3d.data.video.reader import VideoReader
+from mutual3d.data.datasets.dataset import describe_failure
+from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.data.stills import is_still, read_image
 from mutual3d.data.transforms import UniformCrops, WholeFrame, stack_clips
-from mutual3d.deploy.adaptive_model import AdaptiveModel, Preprocessing
-from mutual3d.utils.logging import progress_bar
+from mutual3d.data.workers import Settings, WorkerPool
+from mutual3d.deploy.prediction import Clips, Prediction, Predictions
+from mutual3d.deploy.sources import Array, ArrayReader, frames_of, is_array
+from mutual3d.sampling import Configuration, Preprocessing
+from mutual3d.utils.logging import logger, progress_bar
 
-
-class Clips(NamedTuple):
-    """What a network is shown of a file: clips uint8 V, 3, T, S, S, and where they come from.
-
-    `seconds`: of each clip the seconds at which its first and its last frame are shown; empty for a still. `duration`: the
-    second at which the video ends. `is_padded`: a clip is longer than the video, whose last frame is repeated.
-    """
-
-    clips_VCTHW: torch.Tensor
-    seconds: tuple[tuple[float, float], ...] = ()
-    duration: float = 0.0
-    is_padded: bool = False
-
-    def describe(self) -> str:
-        """What was looked at, in words; "" for a still."""
-        if not self.seconds:
-            return ""
-        parts = ", ".join(f"{first:.2f} to {last:.2f}" for first, last in self.seconds[:_MOST_TOLD])
-        parts += ", ..." if len(self.seconds) > _MOST_TOLD else ""
-        padding = "; it is shorter than a clip, which repeats its last frame" if self.is_padded else ""
-        return f"looked at seconds {parts} of {self.duration:.2f}{padding}"
-
-    @property
-    def share(self) -> float:
-        """The share of the video between the first and the last frame of a clip, in [0, 1]; 1 for a still."""
-        covered = end = 0.0
-        for first, last in sorted(self.seconds):
-            covered += max(last - max(first, end), 0.0)
-            end = max(end, last)
-        return min(covered / self.duration, 1.0) if self.duration else 1.0
-
-
-# Clips whose seconds are told one by one.
-_MOST_TOLD = 4
-
-
-class Prediction(NamedTuple):
-    """scores: class probabilities K, joined over the clips. Times in milliseconds: decoding, and the network.
-
-    clips: what the network was shown.
-    """
-
-    scores: torch.Tensor
-    decode_ms: float
-    network_ms: float
-    clips: Clips
-
-    def top(self, k: int, class_names: Sequence[str] | None = None) -> list[tuple[str, float]]:
-        """[(name or class number, probability)] of the k best, descending."""
-        values, classes = self.scores.topk(min(k, len(self.scores)))
-        names = class_names or [str(i) for i in range(len(self.scores))]
-        return [(names[i], value) for i, value in zip(classes.tolist(), values.tolist())]
+if TYPE_CHECKING:  # whose method `predict` is what is here
+    from mutual3d.deploy.adaptive_model import AdaptiveModel
 
 
 def read_clips(
@@ -85,19 +41,38 @@ def read_clips(
     if is_still(path):
         image = _image_transform(preprocessing)(read_image(path))
         return Clips(image[None, :, None].expand(-1, -1, preprocessing.num_frames, -1, -1))
-    clip = dict(
+    with open_video(path, backend) as reader:
+        return _read_views(reader, preprocessing, num_views)
+
+
+def _read_views(reader: VideoReader, preprocessing: Preprocessing, num_views: int) -> Clips:
+    """`num_views` clips spread over an open video."""
+    clip = _clip_arguments(preprocessing)
+    indices = [
+        reader.evenly(view_clip(reader.num_frames, reader.fps, **clip, view=view, num_views=num_views))
+        for view in range(num_views)
+    ]
+    return _read_frames(reader, preprocessing, [indices])[0]
+
+
+def _clip_arguments(preprocessing: Preprocessing) -> dict[str, float]:
+    return dict(
         num_frames=preprocessing.num_frames, sampling_rate=preprocessing.sampling_rate, target_fps=preprocessing.target_fps
     )
-    with open_video(path, backend) as reader:
-        indices = [
-            reader.evenly(view_clip(reader.num_frames, reader.fps, **clip, view=view, num_views=num_views))
-            for view in range(num_views)
-        ]
-        transform = _frame_transform(preprocessing)
-        frames = {i: transform(frame) for i, frame in reader.frames(i for view in indices for i in view)}
-        clips = stack_clips([frames[i] for i in view] for view in indices)
-        seconds = tuple((reader.time_of(view[0]), reader.time_of(view[-1])) for view in indices)
-        return Clips(clips, seconds, reader.duration, is_padded(reader.num_frames, reader.fps, **clip))
+
+
+def _read_frames(reader: VideoReader, preprocessing: Preprocessing, groups: Sequence[Sequence[Sequence[int]]]) -> list[Clips]:
+    """The clips of each group, whose frames are given by index; each frame is decoded once, for all groups in one pass."""
+    transform = _frame_transform(preprocessing)
+    frames = {i: transform(frame) for i, frame in reader.frames(i for group in groups for view in group for i in view)}
+    padded = is_padded(reader.num_frames, reader.fps, **_clip_arguments(preprocessing))
+    return [
+        Clips(
+            stack_clips([frames[i] for i in view] for view in group),
+            tuple((reader.time_of(view[0]), reader.time_of(view[-1])) for view in group), reader.duration, padded,
+        )
+        for group in groups
+    ]  # fmt: skip
 
 
 def _image_transform(preprocessing: Preprocessing):
@@ -114,7 +89,7 @@ def _frame_transform(preprocessing: Preprocessing):
 
 
 def predict_video(
-    model: AdaptiveModel, path: str | Path, *, num_views: int = 1, backend: str = "pyav"
+    model: "AdaptiveModel", path: str | Path, *, num_views: int = 1, backend: str = "pyav"
 ) -> Prediction:
     """Run an AdaptiveModel, at its active configuration, on a video or image file. Raises VideoError if unreadable."""
     start = time.perf_counter()
@@ -122,17 +97,20 @@ def predict_video(
     return score_clips(model, clips, 1000 * (time.perf_counter() - start))
 
 
-def score_clips(model: AdaptiveModel, clips: Clips, decode_ms: float = 0.0) -> Prediction:
+def score_clips(model: "AdaptiveModel", clips: Clips, decode_ms: float = 0.0) -> Prediction:
     """Run an AdaptiveModel, at its active configuration, on clips that were read before, in `decode_ms`."""
     start = time.perf_counter()
-    with torch.no_grad():
-        by_view = model(clips.clips_VCTHW.to(_device(model)))
-    scores = (by_view.amax(0) if model.preprocessing.ensemble == "max" else by_view.mean(0)).cpu()
-    return Prediction(scores, decode_ms, 1000 * (time.perf_counter() - start), clips)
+    by_view = model(clips.clips_VCTHW.to(_device(model)))
+    scores = _join_views(by_view, model.preprocessing)
+    return Prediction(scores, decode_ms, 1000 * (time.perf_counter() - start), clips, class_names=model.class_names)
+
+
+def _join_views(by_view_VK: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    return (by_view_VK.amax(0) if preprocessing.ensemble == "max" else by_view_VK.mean(0)).cpu()
 
 
 def predict_boxes(
-    model: AdaptiveModel, path: str | Path, boxes_by_second: Mapping[float, torch.Tensor], *, backend: str = "pyav"
+    model: "AdaptiveModel", path: str | Path, boxes_by_second: Mapping[float, torch.Tensor], *, backend: str = "pyav"
 ) -> dict[float, torch.Tensor]:
     """{second: scores N, K} of the boxes at each second of a video, at the model's active configuration.
 
@@ -171,5 +149,252 @@ def frames_around(reader: VideoReader, second: float, preprocessing: Preprocessi
     return reader.indices_at([frame / fps for frame in frames])
 
 
-def _device(model: AdaptiveModel) -> torch.device:
+def _device(model: "AdaptiveModel") -> torch.device:
     return next(model.parameters()).device
+
+
+# ---- Many files --------------------------------------------------------------------------------------------------------
+
+_WINDOW = re.compile(r"(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}) ?(s|ms|min|)")
+_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "min": 60.0}
+
+
+def window_seconds(window: str | float) -> float:
+    """Seconds of `2s`, `500ms`, `1min`, or of a number of seconds. Raises ValueError for anything else."""
+    match = _WINDOW.fullmatch(str(window).strip()) if not isinstance(window, bool) else None
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise ValueError(f"the window {window!r} is no length of time above 0: give seconds, such as '2s', '500ms' or 2.0")
+    return seconds
+
+
+class Reading(NamedTuple):
+    """How files become clips. num_views: of a video, or of each window. window, step: seconds of a window, and between the
+    starts of two; None looks at the video as a whole. chunk: windows that are read at a time. timeout: seconds for one
+    reading, after which a file is bad. timeout_option: what the user sets that by.
+    """
+
+    num_views: int = 1
+    window: float | None = None
+    step: float | None = None
+    backend: str = "pyav"
+    chunk: int = 32
+    timeout: float = 600.0
+    timeout_option: str = "timeout"
+
+
+class _Part(NamedTuple):
+    """Clips of a file, or of one window of it from second `start` to second `end`."""
+
+    clips: Clips
+    start: float | None = None
+    end: float | None = None
+
+
+class _Read(NamedTuple):
+    """What was read at once, in how many milliseconds, and how many windows the whole file has."""
+
+    parts: list[_Part]
+    milliseconds: float
+    num_windows: int
+
+
+class _Job:
+    """The `Job` of the process that reads videos, so that one which kills or hangs its decoder costs that video alone.
+
+    A key is a file and the number of its first window.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, how: Reading) -> None:
+        self._preprocessing, self._how = preprocessing, how
+
+    def read(self, key: tuple[Path, int]) -> _Read | VideoError:
+        path, first = key
+        start = time.perf_counter()
+        try:
+            parts, count = self._parts(path, first)
+        except VideoError as error:
+            return error
+        except Exception as error:
+            return VideoError(path, describe_failure(error))
+        return _Read(parts, 1000 * (time.perf_counter() - start), count)
+
+    def _parts(self, path: Path, first: int) -> tuple[list[_Part], int]:
+        how = self._how
+        if how.window is None or is_still(path):
+            return [_Part(read_clips(path, self._preprocessing, num_views=how.num_views, backend=how.backend))], 1
+        with open_video(path, how.backend) as reader:
+            return read_windows(reader, self._preprocessing, how, first)
+
+    def join(self, items: list) -> _Read | VideoError:
+        return items[0]
+
+    def name(self, key: tuple[Path, int]) -> str:
+        return str(key[0])
+
+    def lost(self, key: tuple[Path, int], cause: str) -> VideoError:
+        return VideoError(key[0], cause)
+
+
+def read_windows(
+    reader: VideoReader, preprocessing: Preprocessing, how: Reading, first: int = 0
+) -> tuple[list[_Part], int]:
+    """`how.chunk` windows of a video from window `first` on, and how many it has in all.
+
+    Window k lasts from `how.step` * k seconds after the first frame for `how.window` seconds, the last one to the video's
+    end. A clip keeps the pace that the network was trained at: one that is longer than a window reaches out of it, equally
+    far on both sides.
+    """
+    assert how.window is not None, "there are no windows to read"
+    step, begin, end = how.step or how.window, reader.time_of(0), reader.duration
+    # Windows that would begin in the last thousandth of a second are rounding errors of clocks.
+    count = max(1, math.ceil((end - begin - 1e-3) / step))
+    bounds = [
+        (begin + step * k, min(begin + step * k + how.window, end)) for k in range(first, min(first + how.chunk, count))
+    ]
+    groups = [_views_between(reader, preprocessing, *window, how.num_views) for window in bounds]
+    clips = _read_frames(reader, preprocessing, groups)
+    return [_Part(found, *window) for found, window in zip(clips, bounds)], count
+
+
+def _views_between(
+    reader: VideoReader, preprocessing: Preprocessing, start: float, end: float, num_views: int
+) -> list[list[int]]:
+    """The frames of `num_views` clips spread from second `start` to second `end`; one alone is in the middle."""
+    span = preprocessing.num_frames * preprocessing.sampling_rate / preprocessing.target_fps
+    slack = end - start - span
+    places = [0.5] if num_views == 1 or slack < 0 else [view / num_views for view in range(num_views)]
+    offsets = np.linspace(0, max(span - 1 / reader.fps, 0), preprocessing.num_frames)
+    return [reader.indices_at(start + slack * place + offsets) for place in places]
+
+
+def predict_each(
+    model: "AdaptiveModel", sources: Sequence[Path | Array], how: Reading, *, batch: int = 32,
+    configuration: Configuration | str | None = None,
+) -> Iterator[Prediction | VideoError]:
+    """For each file and array of `sources`, in their order, its prediction (with windows: its predictions), or what is
+    wrong with it.
+
+    batch: clips of several files that the network computes together. configuration: None runs at the active one. Videos are
+    read in a process of their own while the network computes. Raises ValueError for an array that the network cannot take.
+    """
+    if model.network.takes_boxes:
+        raise ValueError("this model classifies boxes in a video: use mutual3d.deploy.predict_boxes, or mutual3d predict --boxes")
+    waiting: list[tuple[str, _Part, float]] = []
+    for name, found in _read_all(model, sources, how):
+        if isinstance(found, VideoError):
+            yield from _score(model, waiting, batch, configuration)
+            waiting.clear()
+            yield found
+            continue
+        waiting += [(name, part, found.milliseconds / len(found.parts)) for part in found.parts]
+        if sum(len(part.clips.clips_VCTHW) for _, part, _ in waiting) >= batch:
+            yield from _score(model, waiting, batch, configuration)
+            waiting.clear()
+    yield from _score(model, waiting, batch, configuration)
+
+
+def _score(
+    model: "AdaptiveModel", waiting: Sequence[tuple[str, _Part, float]], batch: int, configuration: Configuration | str | None
+) -> list[Prediction]:
+    if not waiting:
+        return []
+    start = time.perf_counter()
+    clips = torch.cat([part.clips.clips_VCTHW for _, part, _ in waiting])
+    by_clip = torch.cat([model(part.to(_device(model)), configuration=configuration) for part in clips.split(batch)])
+    milliseconds = 1000 * (time.perf_counter() - start) / len(waiting)
+    by_part = by_clip.split([len(part.clips.clips_VCTHW) for _, part, _ in waiting])
+    return [
+        Prediction(
+            # The pixels of a thousand videos would fill the memory.
+            _join_views(scores, model.preprocessing), decode_ms, milliseconds,
+            part.clips._replace(clips_VCTHW=part.clips.clips_VCTHW[:0].clone()), name, model.class_names, part.start, part.end,
+        )
+        for scores, (name, part, decode_ms) in zip(by_part, waiting)
+    ]  # fmt: skip
+
+
+def _read_all(
+    model: "AdaptiveModel", sources: Sequence[Path | Array], how: Reading
+) -> Iterator[tuple[str, _Read | VideoError]]:
+    """(name, what was read) of each source; of a long video several times, one after the other."""
+    pool = WorkerPool(
+        _Job(model.preprocessing, how), 1, timeout=how.timeout, settings=Settings(how.timeout_option, "the number of views", "")
+    )
+    try:
+        if how.window is None and not any(map(is_array, sources)):
+            yield from zip(map(str, sources), pool.map([(path, 0)] for path in sources))
+            return
+        for number, source in enumerate(sources):
+            if is_array(source):
+                name = "array" if len(sources) == 1 else f"array {number}"
+                yield from ((name, read) for read in _read_array(model, source, how, name))
+            else:
+                yield from ((str(source), read) for read in _read_chunks(pool, source, how))
+    finally:
+        pool.close()
+
+
+def _read_chunks(pool: WorkerPool, path: Path, how: Reading) -> Iterator[_Read | VideoError]:
+    (found,) = pool.map([[(path, 0)]])
+    yield found
+    if not isinstance(found, VideoError):
+        for more in pool.map([(path, first)] for first in range(how.chunk, found.num_windows, how.chunk)):
+            yield more
+            if isinstance(more, VideoError):
+                return
+
+
+def _read_array(model: "AdaptiveModel", array: Array, how: Reading, name: str) -> Iterator[_Read]:
+    """Frames uint8 T, H, W, 3 are a video at the network's own rate; anything else is taken for clips."""
+    frames, preprocessing = frames_of(array), model.preprocessing
+    if frames is None:
+        clips = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) and array.dtype.kind in "biuf" else array
+        is_one = clips.ndim == (3 if model.network.takes == "images" else 4)
+        clips = clips[None] if is_one else clips
+        for chunk in clips.split(how.chunk) if isinstance(clips, torch.Tensor) else [clips]:
+            yield _Read([_Part(Clips(clip[None])) for clip in chunk], 0.0, 1)
+        return
+    reader = ArrayReader(frames, preprocessing.target_fps, name)
+    if len(frames) == 1 or how.window is None:
+        yield _Read([_Part(_read_views(reader, preprocessing, how.num_views if len(frames) > 1 else 1))], 0.0, 1)
+        return
+    first, count = 0, 1
+    while first < count:
+        parts, count = read_windows(reader, preprocessing, how, first)
+        first += len(parts)
+        yield _Read(parts, 0.0, count)
+
+
+class PredictionStream:
+    """An iterator over predictions as they come. bad: VideoError of each file so far that cannot be read."""
+
+    def __init__(self, found: Iterable[Prediction | VideoError]) -> None:
+        self._found, self.bad = iter(found), list[VideoError]()
+
+    def __iter__(self) -> "PredictionStream":
+        return self
+
+    def __next__(self) -> Prediction:
+        for found in self._found:
+            if not isinstance(found, VideoError):
+                return found
+            self.bad.append(found)
+        raise StopIteration
+
+
+def collect(found: Iterable[Prediction | VideoError], total: int, *, progress: bool) -> Predictions:
+    """All predictions of `total` files, with a progress bar; the bad ones are told at the end."""
+    result, seen = Predictions(), set()
+    bar = progress_bar(range(total), "predict", total, unit="file") if progress else None
+    for each in found:
+        result.bad.append(each) if isinstance(each, VideoError) else result.append(each)
+        if bar is not None and each.path not in seen:
+            seen.add(each.path)
+            bar.update()
+    if bar is not None:
+        bar.close()
+    if result.bad:
+        listed = "".join(f"\n  {bad.path}: {bad.cause}" for bad in result.bad[:20])
+        logger.warning("%d of %d files cannot be read:%s", len(result.bad), total, listed)
+    return result

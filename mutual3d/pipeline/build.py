@@ -47,7 +47,7 @@ def _check_between_rooms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 
 # What a run writes, and what it reads again: names, and the beginnings of names.
 _OWN_FILES = (
-    "accuracy_vs_gflops.png", "adaptive.pyth", "checkpoints", "per_class_ap.json", "query_table.csv", "query_table.json",
+    "accuracy_vs_gflops.png", "adaptive.pyth", "checkpoints", "config.yaml", "per_class_ap.json", "query_table.csv", "query_table.json",
     "report.html", "run.lock", "statistics.pyth", "stdout.log", "test_results.json",
 )  # fmt: skip
 _OWN_BEGINNINGS = (".", "detections_", "runs-")

@@ -122,6 +122,10 @@ class QueryTable:
     def __len__(self):
         return len(self.rows)
 
+    def __repr__(self):
+        first, last = self.rows[0].configuration, self.rows[-1].configuration
+        return f"QueryTable({len(self)} configurations, {first} to {last}, {metric_label(self.metric)}, {self.conditions})"
+
     def __eq__(self, other):
         return isinstance(other, QueryTable) and self.to_dict() == other.to_dict()
 

@@ -1,6 +1,7 @@
 """What the command lines share: mistakes of the user end in one clear line instead of a traceback."""
 
 import argparse
+import difflib
 import math
 import os
 import sys
@@ -36,6 +37,23 @@ def _status(main):
 def print_error(error: object) -> None:
     """One `error: ...` on stderr, whatever the names of files in it hold; lines that the message means are kept."""
     print("error: " + printable(error, keep="\n"), file=sys.stderr)
+
+
+def command_parser(name: str, page: str | None) -> argparse.ArgumentParser:
+    """The parser of the subcommand `mutual3d NAME`, whose help shows `page` as it is written."""
+    return argparse.ArgumentParser(
+        prog=f"mutual3d {name}", description=page, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def settings_argument(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
+    """What `parse_known_args` leaves, as `KEY VALUE` words; an option that there is not ends the program, with the nearest."""
+    for word in words:
+        if word.startswith("--"):
+            options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+            nearest = difflib.get_close_matches(word.partition("=")[0][:100], options, n=1, cutoff=0.5)
+            parser.error(f"there is no option {word}{f': did you mean {nearest[0]}?' if nearest else ''}")
+    return words
 
 
 def path_argument(text: str) -> str:

@@ -15,6 +15,11 @@ from .streams import ForgivingStream
 logger = logging.getLogger("mutual3d")
 
 
+_FILE_ALONE = "in_file_alone"
+# `logger.info(..., extra=IN_FILE_ALONE)`: for what is long and belongs into stdout.log, not on the screen.
+IN_FILE_ALONE = {_FILE_ALONE: True}
+
+
 class _ScreenHandler(logging.Handler):
     """Prints above a running progress bar instead of through it, to what is standard output at that moment.
 
@@ -23,7 +28,7 @@ class _ScreenHandler(logging.Handler):
     """
 
     def emit(self, record):
-        if not _root_shows_lines():
+        if not _root_shows_lines() and not getattr(record, _FILE_ALONE, False):
             tqdm.write(_formatted(self, record), file=ForgivingStream(sys.stdout))
 
 

@@ -12,6 +12,7 @@ from tiny import SPACE, load_tool, tiny_network
 from videos import moving_frames, write_video
 
 from mutual3d.deploy import AdaptiveModel, Preprocessing
+from mutual3d.deploy import predict as reading
 
 predict = load_tool("predict")
 
@@ -114,13 +115,13 @@ def test_one_unreadable_video_among_many_is_listed_and_the_rest_goes_on(words, t
 
 def test_a_video_that_kills_hangs_or_breaks_its_decoder_is_named_and_the_rest_goes_on(words, tmp_path, capsys, monkeypatch):
     harm = {"kills": lambda: os.kill(os.getpid(), signal.SIGKILL), "hangs": lambda: time.sleep(60), "breaks": lambda: 1 / 0}
-    read = predict.read_clips
+    read = reading.read_clips
 
     def read_clips(path, *arguments, **options):
         harm.get(path.stem, lambda: None)()
         return read(path, *arguments, **options)
 
-    monkeypatch.setattr(predict, "read_clips", read_clips)
+    monkeypatch.setattr(reading, "read_clips", read_clips)
     words[3:4] = [str(write_video(tmp_path / f"{name}.mp4", moving_frames(12))) for name in ("a", *harm, "z")]
     assert predict.main([*words, "--timeout", "3"]) == 1
     told = capsys.readouterr()

@@ -21,7 +21,7 @@ from mutual3d.utils.processes import this_process
 from mutual3d.utils.run_lock import DirectoryInUseError, run_lock
 
 run_net, predict = load_tool("run_net"), load_tool("predict")
-from mutual3d.pipeline import calibration, grid
+from mutual3d.pipeline import calibration, grid, load_config
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,14 @@ def test_a_run_writes_everything_that_it_promises(finished):
     assert {"test_results.json", "statistics.pyth", "stdout.log", "checkpoints"} <= names
     assert not [name for name in names if name.startswith(".")]
     assert len(list((finished / "checkpoints").iterdir())) == 2
+
+
+def test_the_log_begins_with_command_and_settings_which_are_saved_to_repeat_the_run(finished, config, data):
+    first, second, *rest = (finished / "stdout.log").read_text().splitlines()
+    assert f"command: mutual3d run --cfg {config} DATA.PATH_TO_DATA_DIR {data} " in first and second.endswith("settings:")
+    saved = finished / "config.yaml"
+    settings = load_config(config, overrides(data, finished)).dump()
+    assert load_config(saved).dump() == settings and "\n".join(rest).startswith(settings.strip())
 
 
 def test_json_stats_have_pyslowfasts_schema(finished):

@@ -1,0 +1,92 @@
+"""The command `mutual3d`, as somebody sees it who types it for the first time."""
+
+import pytest
+from networks import calibrate_at_random
+from tiny import SPACE, tiny_network
+
+from mutual3d import cli
+from mutual3d.cli import export, run, select
+from mutual3d.deploy import AdaptiveModel, Preprocessing
+from mutual3d.pipeline import load_config
+from mutual3d.table.query_table import QueryTable, Row
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    rows = [
+        Row("0.5-16-2", (8,), 0.5, 100, {"top1_acc": 50.0}, {"cpu": 10.0}),
+        Row("1.0-24-4", (8,), 1.0, 200, {"top1_acc": 60.0}, {"cpu": 30.0}),
+    ]
+    table = QueryTable(rows, {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 24})
+    network = calibrate_at_random(tiny_network(), SPACE.corners())
+    preprocessing = Preprocessing((0.45,) * 3, (0.225,) * 3, num_frames=4, sampling_rate=2, target_fps=30, crop=24)
+    path = tmp_path_factory.mktemp("bundle") / "adaptive.pyth"
+    AdaptiveModel(network, preprocessing=preprocessing, table=table).save(path)
+    return str(path)
+
+
+def test_the_help_fits_one_screen_and_names_every_command(capsys):
+    assert cli.main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) <= 24 and all(f"\n  {name} " in told for name in cli.SUBCOMMANDS)
+    assert cli.main([]) == 2
+
+
+@pytest.mark.parametrize("name", cli.SUBCOMMANDS)
+def test_each_commands_help_is_its_own_and_one_page(name, capsys):
+    try:
+        cli.main([name, "--help"])
+    except SystemExit as ended:
+        assert ended.code == 0
+    told = capsys.readouterr().out
+    assert f"mutual3d {name}" in told and "tools/" not in told and len(told.splitlines()) <= 75
+    assert f"usage: mutual3d {name} " in told or name == "demo"
+
+
+@pytest.mark.parametrize("word, nearest", [("selct", "select"), ("check", "check-data"), ("predictions", "predict")])
+def test_a_wrong_word_names_the_nearest(word, nearest):
+    with pytest.raises(ValueError, match=f"there is no command '{word}': did you mean `mutual3d {nearest}`"):
+        cli.main([word])
+
+
+def test_a_wrong_option_of_a_run_names_the_nearest_and_is_no_setting(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--cfg", "Demo/MUTUAL_X3D", "--print-confg", "x"])
+    assert "there is no option --print-confg: did you mean --print-config?" in capsys.readouterr().err
+
+
+def test_the_printed_config_is_the_merged_one_and_loads_to_itself(tmp_path, capsys):
+    words = ["SOLVER.MAX_EPOCH", "70", "OUTPUT_DIR", str(tmp_path / "out"), "--print-config"]
+    run.main(["--cfg", "Kinetics/MUTUAL_X3D_M", *words])
+    printed = capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "printed.yaml").write_text(printed)
+    cfg = load_config(tmp_path / "printed.yaml")
+    assert cfg.dump() == printed and cfg.SOLVER.MAX_EPOCH == 70 and list(cfg.MUTUAL.SPATIAL_SIZES) == [142, 160, 192, 224]
+
+
+def test_a_config_that_somebody_wrote_is_never_replaced(tmp_path):
+    (tmp_path / "config.yaml").write_text("# mine\n")
+    run.save_settings("A: 1\n", "mutual3d run", tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "# mine\n"
+    (tmp_path / "config.yaml").unlink()
+    for value in "12":
+        run.save_settings(f"A: {value}\n", "mutual3d run", tmp_path)
+        assert (tmp_path / "config.yaml").read_text().endswith(f"\nA: {value}\n")
+
+
+def test_a_budget_asks_a_bundle_or_its_table(bundle, tmp_path, capsys):
+    assert select.main([bundle, "--gflops", "0.7"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("0.5-16-2: top-1 accuracy 50.00 %")
+    assert select.main(["--table", bundle, "--latency-ms", "12"]) == 0
+    assert capsys.readouterr().out == told
+    with pytest.raises(SystemExit):
+        select.main(["--gflops", "1"])
+    assert "name one adaptive.pyth or query_table.json" in capsys.readouterr().err
+
+
+def test_export_takes_its_model_by_place(bundle, capsys):
+    assert export.parse([bundle, "--config", "0.5-16-2"]).model == bundle
+    with pytest.raises(SystemExit):
+        export.parse([bundle, "--model", bundle, "--config", "0.5-16-2"])
