@@ -14,18 +14,18 @@ import argparse
 import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from mutual3d.data.datasets.charades import is_official_csv, read_charades
 from mutual3d.data.check import check_videos, find_contradictions
+from mutual3d.data.datasets.charades import FramesVideo, TimedVideo, is_official_csv, read_charades
 from mutual3d.data.datasets.dataset import BadVideo
+from mutual3d.data.datasets.kinetics import Video, read_video_list, write_table
+from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.video.decode import BACKENDS
 from mutual3d.data.video.frame_list_reader import is_frame_list
-from mutual3d.data.datasets.kinetics import read_video_list, write_table
-from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.workers import WorkerError
 from mutual3d.utils.command_line import check_output_argument, command_parser, path_argument, print_error
 from mutual3d.utils.text import printable
@@ -34,7 +34,7 @@ FORMATS = ("kinetics", "charades", "ava")
 _CHARADES_CLASSES = 157
 
 
-def parse_arguments(arguments=None):
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command_parser("check-data", __doc__)
     parser.add_argument("--csv", required=True, type=path_argument, help="list of videos, or of their frames")
     parser.add_argument("--format", choices=FORMATS, help="default: what the csv's first line looks like")
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def check_output(path):
+def check_output(path: str | None) -> None:
     """OSError, before the hours of checking, where the csv could not be written at their end."""
     if path is not None and Path(path).is_dir():
         raise IsADirectoryError(f"--output '{path}' is a folder: name a csv file in it")
@@ -114,7 +114,7 @@ def check_output(path):
         raise FileNotFoundError(f"--output '{path}': there is no folder '{Path(path).parent}'; create it, or name another one")
 
 
-def guess_format(args):
+def guess_format(args: argparse.Namespace) -> str:
     """By the csv's first line; a frame list is AVA's when a file of boxes is named beside it."""
     if args.ground_truth or args.detected or args.label_map or args.excluded:
         return "ava"
@@ -123,7 +123,7 @@ def guess_format(args):
     return "charades" if is_frame_list(args.csv) or is_official_csv(args.csv) else "kinetics"
 
 
-def read_list(args, form):
+def read_list(args: argparse.Namespace, form: str) -> list[Video] | list[TimedVideo] | list[FramesVideo]:
     if form == "kinetics":
         return read_video_list(args.csv, args.path_prefix, args.separator, args.num_classes)
     return read_charades(
@@ -134,7 +134,7 @@ def read_list(args, form):
     )
 
 
-def check_video_list(args, videos):
+def check_video_list(args: argparse.Namespace, videos: Sequence[Video] | Sequence[TimedVideo] | Sequence[FramesVideo]) -> int:
     bad_videos = find_contradictions(videos)
     for bad in bad_videos:
         tell(bad.path, bad.cause)
@@ -148,7 +148,7 @@ def check_video_list(args, videos):
 
 
 @contextlib.contextmanager
-def table_of(output, header, rows):
+def table_of(output: str | None, header: Sequence[str], rows: Iterable[Sequence]) -> Iterator[None]:
     """Write a csv of `rows` at the end of the block, of what there is of them when it is interrupted too."""
     try:
         yield
@@ -157,11 +157,11 @@ def table_of(output, header, rows):
             write_table(output, header, rows)
 
 
-def tell(place, cause):
+def tell(place: str, cause: str) -> None:
     tqdm.write(printable(f"{place}: {cause}"))
 
 
-def check_ava_set(args):
+def check_ava_set(args: argparse.Namespace) -> int:
     # Imported where it is needed: the other forms do without AVA's code.
     from mutual3d.data.datasets.ava.check import check_ava
 

@@ -14,26 +14,30 @@ of convolutions and linears in the forward pass of one view.
 
 import argparse
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from mutual3d.config import KEYS
-from mutual3d.pipeline import counting_plan, load_config
 from mutual3d.cost.complexity import (
+    StageCost,
     count_activation_bytes,
     counted_step_cost,
     factor_step_cost,
     size_factors,
     split_cost,
 )
-from mutual3d.cost.flops import count_costs
+from mutual3d.cost.flops import Cost, count_costs
 from mutual3d.evaluation.grid import grid_configurations
+from mutual3d.models.adaptive import AdaptiveNetwork
+from mutual3d.pipeline import counting_plan, load_config
+from mutual3d.sampling import Configuration, SearchSpace
 from mutual3d.utils.command_line import command_parser
 from mutual3d.utils.files import atomic_write
 
 
-def parse_arguments(arguments=None):
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command_parser("complexity", __doc__)
     parser.add_argument("--cfg", required=True, help="YAML file, for instance configs/Kinetics/MUTUAL_X3D_M.yaml")
     parser.add_argument("--crop", type=int, help="pixels that a view is cut at; default: DATA.TEST_CROP_SIZE")
@@ -49,7 +53,7 @@ def parse_arguments(arguments=None):
     return options
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     plan = counting_plan(load_config(options.cfg, options.opts))
     crop = plan.crop if options.crop is None else options.crop
@@ -77,7 +81,7 @@ def main(arguments=None):
     print_memory(count_activation_bytes(model, space.largest, crop), space.largest)
 
 
-def print_grid(costs, space, width_step):
+def print_grid(costs: dict[Configuration, Cost], space: SearchSpace, width_step: float) -> None:
     # Where all widths round to the same channels, the least of them is no network of its own.
     cheapest = min(costs, key=lambda configuration: (costs[configuration].gflops, configuration))
     largest, smallest = costs[space.largest], costs[cheapest]
@@ -92,7 +96,7 @@ def print_grid(costs, space, width_step):
     print(f"largest over smallest: {largest.gflops / smallest.gflops:.1f}", flush=True)
 
 
-def write_grid(path, costs, crop):
+def write_grid(path: str | Path, costs: dict[Configuration, Cost], crop: int) -> None:
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["configuration", "width", "spatial", "temporal", "crop", "gflops_per_view", "parameters"])
@@ -100,7 +104,7 @@ def write_grid(path, costs, crop):
             writer.writerow([c, c.width, c.spatial, c.temporal, crop, round(cost.gflops, 6), cost.parameters])
 
 
-def print_stages(stages, largest):
+def print_stages(stages: list[StageCost], largest: Configuration) -> None:
     """A line a stage; where there are two pathways, what each of them and what joins them takes."""
     names = ["slow", "fast", "fusion, head"] if len(stages[0].pathways) > 1 else []
     lines = {stage.name: [*stage.pathways, stage.joint] for stage in stages}
@@ -112,7 +116,15 @@ def print_stages(stages, largest):
         print(f"{name:15}{sum(parts):12.3f}{sum(parts) / total:10.1%}{columns}", flush=True)
 
 
-def print_step(model, subnets, with_largest, crop, costs, stages, factors):
+def print_step(
+    model: AdaptiveNetwork,
+    subnets: Sequence[str],
+    with_largest: bool,
+    crop: int,
+    costs: dict[Configuration, Cost],
+    stages: list[StageCost],
+    factors: Sequence[Mapping[int, float]],
+) -> None:
     largest = costs[model.space.largest].gflops
     counted = counted_step_cost(model, subnets, crop, known=costs, largest=with_largest)
     estimated = factor_step_cost(model.space, subnets, stages, *factors, largest=with_largest)
@@ -124,7 +136,7 @@ def print_step(model, subnets, with_largest, crop, costs, stages, factors):
     print(f"    s = {spatial}; t = {temporal}", flush=True)
 
 
-def print_memory(activation_bytes, largest):
+def print_memory(activation_bytes: int, largest: Configuration) -> None:
     print(f"\nactivations of one clip at {largest}, forward and backward: {activation_bytes / 2**20:.0f} MiB in fp32")
     print("    counted: the clip, what autograd keeps, gradients on their way")
     print("    not counted: weights with their gradients, optimizer state, workspaces of convolution libraries")

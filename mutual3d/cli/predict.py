@@ -35,7 +35,12 @@ from mutual3d.deploy.predict import Reading, predict_each, window_seconds
 from mutual3d.deploy.prediction import SUFFIXES, Prediction, Predictions
 from mutual3d.deploy.sources import list_inputs
 from mutual3d.utils.command_line import (
-    check_output_argument, command_parser, count_argument, fraction_argument, path_argument, positive_argument,
+    check_output_argument,
+    command_parser,
+    count_argument,
+    fraction_argument,
+    path_argument,
+    positive_argument,
 )  # fmt: skip
 from mutual3d.utils.text import printable
 

@@ -3,16 +3,16 @@
 import copy
 import re
 import weakref
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from mutual3d.sampling import expected_step_cost
-
-from mutual3d.cost.flops import count_costs, whole_picture
+from mutual3d.cost.flops import Cost, count_costs, whole_picture
+from mutual3d.sampling import Configuration, SearchSpace, expected_step_cost
 
 
 class StageCost(NamedTuple):
@@ -23,11 +23,11 @@ class StageCost(NamedTuple):
     joint: float
 
     @property
-    def gflops(self):
+    def gflops(self) -> float:
         return sum(self.pathways) + self.joint
 
 
-def split_cost(model, configuration, crop):
+def split_cost(model: Any, configuration: Configuration, crop: int) -> list[StageCost]:
     """[StageCost] of one view cut at `crop` pixels, in the order they run; their sum is the configuration's GFLOPs.
 
     A module called pathway{i}_... belongs to pathway i, as in PySlowFast; fusions and heads belong to all of them.
@@ -62,7 +62,15 @@ def _network_and_inputs(model, configuration, crop):
 # ---- A training step -------------------------------------------------------------------------------------------------
 
 
-def counted_step_cost(model, subnets, crop, *, width_samples=10, known=None, largest=True):
+def counted_step_cost(
+    model: Any,
+    subnets: Sequence[str],
+    crop: int,
+    *,
+    width_samples: int = 10,
+    known: Mapping[Configuration, Cost] | None = None,
+    largest: bool = True,
+) -> float:
     """Expected GFLOPs of a step's forward passes for one clip, each configuration counted at its real size.
 
     subnets: names of sampling rules. largest: whether the largest configuration runs beside them. width_samples: how finely random widths are averaged. known: {configuration:
@@ -83,7 +91,15 @@ def _network_key(model, configuration):
     return model.signature(configuration.width), configuration.spatial, configuration.temporal
 
 
-def factor_step_cost(space, subnets, stages, spatial_factors, temporal_factors, *, largest=True):
+def factor_step_cost(
+    space: SearchSpace,
+    subnets: Sequence[str],
+    stages: list[StageCost],
+    spatial_factors: Mapping[int, float],
+    temporal_factors: Mapping[int, float],
+    *,
+    largest: bool = True,
+) -> float:
     """The same estimated as the papers do: a configuration costs w^2 s^2 t of the largest (paper, Eq. 9 and Table 4).
 
     stages: `split_cost` of the largest configuration. Of several pathways the first alone shrinks (paper, 4.2.2).
@@ -100,7 +116,7 @@ def factor_step_cost(space, subnets, stages, spatial_factors, temporal_factors, 
     return expected_step_cost(space, subnets, gflops, largest=largest)
 
 
-def size_factors(name, sizes, factors=None):
+def size_factors(name: str, sizes: Sequence[int], factors: Sequence[float] | None = None) -> dict[int, float]:
     """{size: factor}: the factors given, or each size over the largest; ValueError unless they rise to 1, one each.
 
     name: what the error calls them, spatial or temporal.
@@ -125,14 +141,14 @@ class LiveBytes(TorchDispatchMode):
     tensors share once. `existing` tensors are not counted.
     """
 
-    def __init__(self, inputs, existing):
+    def __init__(self, inputs: Sequence[torch.Tensor], existing: Iterable[torch.Tensor]) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._seen = {tensor.untyped_storage()._cdata for tensor in existing}
         for tensor in inputs:
             self._add(tensor)
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = function(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -152,7 +168,7 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-def count_activation_bytes(model, configuration, crop):
+def count_activation_bytes(model: Any, configuration: Configuration, crop: int) -> int:
     """Most bytes that tensors take at one time in the forward and backward pass of one clip, in the weights' dtype.
 
     Counted are the clip, the activations that autograd keeps, and gradients on their way. Not counted are weights and

@@ -1,10 +1,14 @@
 """GFLOPs and parameters of a configuration, by counting."""
 
 import copy
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn as nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from mutual3d.sampling import Configuration
 
 
 class Cost(NamedTuple):
@@ -14,7 +18,7 @@ class Cost(NamedTuple):
     parameters: int
 
 
-def count_cost(network, *inputs):
+def count_cost(network: nn.Module, *inputs: Any) -> Cost:
     """The Cost of a module called with tensors on the meta device, counted without computing anything.
 
     The module is one of ordinary layers, on the meta device (`model.to("meta").subnetwork(c)`): torch's counter knows
@@ -26,7 +30,7 @@ def count_cost(network, *inputs):
     return Cost(counter.get_total_flops() / 2e9, sum(p.numel() for p in network.parameters()))
 
 
-def count_costs(model, configurations, crop):
+def count_costs(model: Any, configurations: Sequence[Configuration], crop: int) -> dict[Configuration, Cost]:
     """{configuration: Cost} of one view cut at `crop` pixels."""
     meta = copy.deepcopy(model).to("meta")
     clip = torch.empty(1, 3, model.clip_frames, crop, crop, device="meta")
@@ -34,6 +38,6 @@ def count_costs(model, configurations, crop):
     return {c: count_cost(meta.subnetwork(c), p, *inputs) for c, p in meta.fit_clips(clip, configurations)}
 
 
-def whole_picture(model, device):
+def whole_picture(model: Any, device: torch.device | str) -> list[torch.Tensor]:
     """One box around everything, as a list of arguments, for a network that classifies boxes; else nothing."""
     return [torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0]], device=device)] if model.takes_boxes else []

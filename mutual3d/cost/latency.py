@@ -5,14 +5,20 @@ import copy
 import platform
 import statistics
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 
 from mutual3d.cost.flops import whole_picture
-from mutual3d.sampling import prepare_clip
+from mutual3d.sampling import Configuration, prepare_clip
+
+Key = TypeVar("Key")
 
 
-def measure_latency(runs, device, *, repeats=10, warmup=1):
+def measure_latency(
+    runs: Mapping[Key, Callable[[], object]], device: torch.device, *, repeats: int = 10, warmup: int = 1
+) -> dict[Key, float]:
     """{key: median milliseconds of one call} of each function in `runs`, in turns, so that noise meets all alike.
 
     Every function sets up what it needs outside the clock by returning the function that is timed.
@@ -39,14 +45,14 @@ def _nothing(device):
     """A CPU finishes before it returns."""
 
 
-def latency_key(device, *, dtype="fp32", batch=1):
+def latency_key(device: torch.device, *, dtype: str = "fp32", batch: int = 1) -> str:
     """How a table names what a latency was measured on: `cpu-fp32-b1-t2`."""
     threads = f"-t{torch.get_num_threads()}" if device.type == "cpu" else ""
     name = str(device) if device.type == "cuda" else device.type
     return f"{name}-{dtype}-b{batch}{threads}"
 
 
-def device_name(device):
+def device_name(device: torch.device) -> str:
     """What a device calls itself, for the record of a measurement."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -54,7 +60,7 @@ def device_name(device):
 
 
 @contextlib.contextmanager
-def evaluation_mode(model):
+def evaluation_mode(model: Any) -> Iterator[Any]:
     """`model.eval()` without gradients; mode and active configuration come back afterwards."""
     was_training, was_active = model.training, model.active
     model.eval()
@@ -66,7 +72,16 @@ def evaluation_mode(model):
         model.activate(was_active)
 
 
-def measure_latencies(model, configurations, crop, device, *, repeats, mean, std):
+def measure_latencies(
+    model: Any,
+    configurations: Sequence[Configuration],
+    crop: int,
+    device: torch.device,
+    *,
+    repeats: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> dict[str, dict[Configuration, float]]:
     """{device key: {configuration: median ms}} of one clip, from the uint8 clip at full size to the logits."""
     clip = torch.randint(0, 256, (1, 3, model.clip_frames, crop, crop), dtype=torch.uint8)
     model = copy.deepcopy(model).place(device)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from mutual3d.data.datasets.ava.dataset import AvaDataset
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_label_map, read_reference
+from mutual3d.data.datasets.ava.dataset import AvaDataset
 from mutual3d.data.datasets.charades import read_charades
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, open_images, usual_test_resize
@@ -21,7 +21,7 @@ from mutual3d.utils.words import unknown_word
 MODES = ("train", "single_view", "multi_view", "train_augmentation_fixed")
 
 
-def build_dataset(cfg, split, mode, num_views=1):
+def build_dataset(cfg: CfgNode, split: str, mode: str, num_views: int = 1) -> ClipDataset:
     """The dataset of a split in one of `MODES`, as TRAIN.DATASET (TEST.DATASET is the same) names it; see `build_loader`."""
     if mode not in MODES:
         raise ValueError(f"unknown loader mode {mode!r}: choose one of {', '.join(MODES)}")
@@ -138,7 +138,7 @@ def _images(cfg, split, mode, num_views):
     )  # fmt: skip
 
 
-def image_resize(cfg):
+def image_resize(cfg: CfgNode) -> int | None:
     """The short side that test images are scaled to before the crop; None for videos."""
     is_image = cfg.TRAIN.DATASET in IMAGE_SETS
     return usual_test_resize(cfg.TRAIN.DATASET, cfg.DATA.TEST_CROP_SIZE) if is_image else None
@@ -183,7 +183,7 @@ def takes_images(name: str) -> bool | None:
     return SOURCES[name].is_image if name in SOURCES else None
 
 
-def check_data(cfg) -> Iterator[tuple[tuple[str, ...], str]]:
+def check_data(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
     """(keys, sentence) of whatever does not go with the data set."""
     name = cfg.TRAIN.DATASET
     unknown = [(key, unknown_word(key, cfg[key.split(".")[0]].DATASET, SOURCES)) for key in ("TRAIN.DATASET", "TEST.DATASET")]
@@ -219,7 +219,9 @@ def _check_ava(cfg) -> Iterator[tuple[tuple[str, ...], str]]:
         )
 
 
-def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1, lost=None):
+def build_loader(
+    cfg: CfgNode, split: str, mode: str, rank: int = 0, world_size: int = 1, num_views: int = 1, lost: dict[str, str] | None = None
+) -> ClipLoader:
     """The `ClipLoader` of a split for one rank.
 
     Args:
@@ -241,7 +243,7 @@ def build_loader(cfg, split, mode, rank=0, world_size=1, num_views=1, lost=None)
     return _loader(cfg, dataset, batch_size, shuffle=shuffle, rank=rank, world_size=world_size, lost=lost)
 
 
-def build_calibration_loader(cfg, rank=0, world_size=1, lost=None):
+def build_calibration_loader(cfg: CfgNode, rank: int = 0, world_size: int = 1, lost: dict[str, str] | None = None) -> ClipLoader:
     """CALIBRATION.NUM_CLIPS videos spread evenly over CALIBRATION.SPLIT, one clip each, in a fixed shuffled order.
 
     Shuffled, because lists are often sorted by class and a batch of one class has statistics of its own. Batches hold
@@ -255,7 +257,7 @@ def build_calibration_loader(cfg, rank=0, world_size=1, lost=None):
     return _loader(cfg, dataset, batch_size, rank=rank, world_size=world_size, indices=indices, lost=lost)
 
 
-def find_class_names(cfg):
+def find_class_names(cfg: CfgNode) -> list[str] | None:
     """Names from DATA.CLASS_NAMES_PATH, or as the data set has them; None when there are none.
 
     Videos: classes.txt beside the csv files. AVA: the label map; an action that it leaves out has its number. Images: the
@@ -272,7 +274,7 @@ def find_class_names(cfg):
     return _checked_names(cfg, default) if default.is_file() else None
 
 
-def unused_classes(cfg, dataset: ClipDataset) -> str:
+def unused_classes(cfg: CfgNode, dataset: ClipDataset) -> str:
     """What to say where a list has no label of the last classes and nothing names them; empty where all is well."""
     videos = dataset.videos if isinstance(dataset, VideoDataset) else ()
     labels = {video.label for video in videos if isinstance(video, Video)}
@@ -320,7 +322,7 @@ def _batch_size_per_rank(key, batch_size, world_size):
     return batch_size // world_size
 
 
-def evenly_spread(length, count):
+def evenly_spread(length: int, count: int) -> list[int]:
     """`count` distinct positions spread evenly over a list of `length`; all of them when there are no more."""
     if count < 1:
         raise ValueError(f"the number of videos is {count} and must be positive")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from mutual3d.data.datasets.dataset import BadVideo, describe_failure
+from mutual3d.data.datasets.kinetics import as_videos
 from mutual3d.data.video.decode import VideoError, check_backend
 from mutual3d.data.video.frame_list_reader import FrameListReader
-from mutual3d.data.datasets.kinetics import as_videos
 from mutual3d.data.workers import WorkerPool
 from mutual3d.utils.fingerprint import fingerprint
 
@@ -41,7 +41,7 @@ def find_contradictions(videos: Sequence) -> list[BadVideo]:
 class _Checker:
     """The job of the workers; a key is the index of a video."""
 
-    def __init__(self, videos, backend, full):
+    def __init__(self, videos, backend, full) -> None:
         self._videos = videos
         self._backend = backend
         self._full = full

@@ -14,7 +14,7 @@ class FileCache(Generic[Value]):
     `num_bytes`: how much memory a value takes. Each process has its own.
     """
 
-    def __init__(self, max_bytes: int, num_bytes: Callable[[Value], int]):
+    def __init__(self, max_bytes: int, num_bytes: Callable[[Value], int]) -> None:
         self._max_bytes = max_bytes
         self._num_bytes = num_bytes
         self._values: OrderedDict[Hashable, Value] = OrderedDict()

@@ -7,17 +7,19 @@ a video of any rate shows at those moments.
 import numpy as np
 
 
-def clip_span(num_frames, sampling_rate, fps, target_fps):
+def clip_span(num_frames: int, sampling_rate: int, fps: float, target_fps: float) -> float:
     """Length of a clip of `num_frames` at stride `sampling_rate`, in frames of a video of `fps` (a float)."""
     return num_frames * sampling_rate * fps / target_fps
 
 
-def is_padded(video_frames, fps, *, num_frames, sampling_rate, target_fps):
+def is_padded(video_frames: int, fps: float, *, num_frames: int, sampling_rate: int, target_fps: float) -> bool:
     """Whether a clip of several frames is longer than a video, whose last frame is then repeated to fill it."""
     return num_frames > 1 and clip_span(num_frames, sampling_rate, fps, target_fps) >= video_frames + 1
 
 
-def random_clip(video_frames, fps, *, num_frames, sampling_rate, target_fps, generator):
+def random_clip(
+    video_frames: int, fps: float, *, num_frames: int, sampling_rate: int, target_fps: float, generator: np.random.Generator
+) -> list[int]:
     """Indices of a clip that starts anywhere in a video of `video_frames` frames, uniformly; one draw of `generator`.
 
     `generator` is a numpy.random.Generator. A video shorter than the clip repeats its last frame.
@@ -28,8 +30,16 @@ def random_clip(video_frames, fps, *, num_frames, sampling_rate, target_fps, gen
 
 
 def view_clip(
-    video_frames, fps, *, num_frames, sampling_rate, target_fps, view, num_views, offset_sampling=False
-):
+    video_frames: int,
+    fps: float,
+    *,
+    num_frames: int,
+    sampling_rate: int,
+    target_fps: float,
+    view: int,
+    num_views: int,
+    offset_sampling: bool = False,
+) -> list[int]:
     """Indices of test clip `view` of `num_views`, spread evenly over the video.
 
     Clip k of K starts at (frames - span) * k / K, or with `offset_sampling` at (frames - span) * k / (K - 1), so that

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ class TrainingSampler:
     Rank r takes slice r of each global batch, so that step i sees the same videos on any number of ranks.
     """
 
-    def __init__(self, num_videos: int, batch_size: int, seed: int, rank: int, world_size: int):
+    def __init__(self, num_videos: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         self._num_videos = num_videos
         self._batch_size = batch_size
         self._seed = seed
@@ -53,7 +53,7 @@ class TrainingSampler:
                 f"({batch_size} on each of {world_size} processes): lower TRAIN.BATCH_SIZE"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._num_videos // self._global_size
 
     def batches(self, epoch: int, start: int) -> Iterator[list[tuple[int, int]]]:
@@ -71,12 +71,14 @@ class EvaluationSampler:
     groups: for each index a value; neighbours with different values (videos whose frames differ in size) share no batch.
     """
 
-    def __init__(self, indices: Sequence[int], batch_size: int, rank: int, world_size: int, groups=None):
+    def __init__(
+        self, indices: Sequence[int], batch_size: int, rank: int, world_size: int, groups: Sequence[Hashable] | None = None
+    ) -> None:
         runs = itertools.groupby(indices, key=lambda index: groups and groups[index])
         batches = [batch for _, run in runs for batch in _batched(list(run), batch_size)]
         self._batches = batches[rank::world_size]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._batches)
 
     def batches(self, epoch: int, start: int) -> Iterator[list[tuple[int, int]]]:
@@ -92,7 +94,7 @@ def _batched(indices, size):
 class _ReadClips:
     """The job of a loader's workers. A key is (epoch, index)."""
 
-    def __init__(self, dataset):
+    def __init__(self, dataset) -> None:
         self._dataset = dataset
 
     def read(self, key):
@@ -143,7 +145,7 @@ class ClipLoader:
         indices: Sequence[int] | None = None,
         timeout: float = 0.0,
         lost: dict[str, str] | None = None,
-    ):
+    ) -> None:
         check_dataset(dataset)
         if batch_size < 1 or not 0 <= rank < world_size:
             raise ValueError(

@@ -6,13 +6,15 @@ published weights were trained.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
 
-def resize(image, height, width):
+def resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Bilinear resize of a uint8 image H, W, C (tensor) without antialiasing; the result has the same layout."""
     if tuple(image.shape[:2]) == (height, width):
         return image
@@ -20,7 +22,7 @@ def resize(image, height, width):
     return interpolate(image_NCHW, size=(height, width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
 
 
-def short_side_size(height, width, short_side):
+def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """(height, width) after scaling the shorter side to `short_side`; the longer one is rounded down."""
     if height <= width:
         return short_side, max(short_side, math.floor(width * short_side / height))
@@ -40,21 +42,21 @@ class RandomCrop(NamedTuple):
     left: float
     flip: bool
 
-    def box(self, height, width):
+    def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(top, left, height, width), in source pixels, of what the crop shows of a frame of this size."""
         scaled_height, scaled_width = short_side_size(height, width, self.short_side)
         top, box_height = _interval(self.top, self.size, scaled_height, height)
         left, box_width = _interval(self.left, self.size, scaled_width, width)
         return top, left, box_height, box_width
 
-    def __call__(self, frame):
+    def __call__(self, frame: np.ndarray | torch.Tensor) -> torch.Tensor:
         frame = torch.as_tensor(frame)
         top, left, height, width = self.box(*frame.shape[:2])
         # Cropping before resizing moves the crop by half a source pixel at most and resizes only what is kept.
         crop = resize(frame[top : top + height, left : left + width], self.size, self.size)
         return crop.flip(1) if self.flip else crop
 
-    def view_boxes(self, boxes_N4, height, width):
+    def view_boxes(self, boxes_N4: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Boxes x1, y1, x2, y2 (float N, 4) in [0, 1] of a frame of this size, in [0, 1] of the crop; clipped to it.
 
         What lies outside becomes a box without area at the crop's border.
@@ -67,7 +69,7 @@ class RandomCrop(NamedTuple):
             boxes = torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1)
         return boxes
 
-    def moved_to(self, box, height, width):
+    def moved_to(self, box: torch.Tensor, height: int, width: int) -> "RandomCrop":
         """The same crop of a frame of this size, moved no further than it takes to show the centre of `box` (in [0, 1])."""
         x1, y1, x2, y2 = map(float, box)
         scaled_height, scaled_width = short_side_size(height, width, self.short_side)
@@ -91,7 +93,9 @@ def _interval(place, size, scaled, source):
     return min(round(first * source / scaled), source - length), length
 
 
-def random_crop(generator, *, size, jitter_scales, inverse_uniform=False, flip=True):
+def random_crop(
+    generator: np.random.Generator, *, size: int, jitter_scales: Sequence[int], inverse_uniform: bool = False, flip: bool = True
+) -> RandomCrop:
     """Draw a `RandomCrop` with a numpy.random.Generator.
 
     The short side is uniform in `jitter_scales` (minimum, maximum), or with `inverse_uniform` uniform in
@@ -107,7 +111,7 @@ def random_crop(generator, *, size, jitter_scales, inverse_uniform=False, flip=T
     return RandomCrop(size, round(short_side), top, left, flip and coin < 0.5)
 
 
-def check_jitter_scales(jitter_scales, size):
+def check_jitter_scales(jitter_scales: Sequence[int], size: int) -> tuple[int, int]:
     """(minimum, maximum) of the short side; raises ValueError unless size <= minimum <= maximum."""
     scales = tuple(jitter_scales)
     if len(scales) != 2 or not size <= scales[0] <= scales[1]:
@@ -128,7 +132,7 @@ class UniformCrops(NamedTuple):
     size: int
     num_crops: int = 1
 
-    def __call__(self, frame):
+    def __call__(self, frame: np.ndarray | torch.Tensor) -> list[torch.Tensor]:
         frame = torch.as_tensor(frame)
         height, width = short_side_size(*frame.shape[:2], self.size)
         scaled = resize(frame, height, width)
@@ -149,15 +153,15 @@ class WholeFrame(NamedTuple):
 
     size: int
 
-    def __call__(self, frame):
+    def __call__(self, frame: np.ndarray | torch.Tensor) -> torch.Tensor:
         frame = torch.as_tensor(frame)
         return resize(frame, *short_side_size(*frame.shape[:2], self.size))
 
-    def view_boxes(self, boxes_N4, height, width):
+    def view_boxes(self, boxes_N4: torch.Tensor, height: int, width: int) -> torch.Tensor:
         return boxes_N4
 
 
-def stack_clips(crops_VT):
+def stack_clips(crops_VT: Iterable[Sequence[torch.Tensor]]) -> torch.Tensor:
     """Clips uint8 V, C, T, H, W from lists of crops H, W, C: a permuted view of V, T, H, W, C, hence channels last."""
     crops_VT = [list(crops) for crops in crops_VT]
     clips_VTHWC = torch.empty(len(crops_VT), len(crops_VT[0]), *crops_VT[0][0].shape, dtype=torch.uint8)

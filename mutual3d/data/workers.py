@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import reduction
 from multiprocessing.connection import Connection, wait
@@ -81,9 +81,15 @@ class WorkerPool:
     """
 
     def __init__(
-        self, job: Job, num_workers: int, *, timeout: float = 0.0, lost: dict[str, str] | None = None, finish=None,
+        self,
+        job: Job,
+        num_workers: int,
+        *,
+        timeout: float = 0.0,
+        lost: dict[str, str] | None = None,
+        finish: Callable[[Any], Any] | None = None,
         settings: Settings = Settings(),
-    ):
+    ) -> None:
         self._job, self._num_workers, self._timeout, self._finish = job, num_workers, timeout, finish
         self._lost = {} if lost is None else lost
         self._settings = settings
@@ -107,7 +113,7 @@ class WorkerPool:
             worker.end()
         self._workers.clear()
 
-    def __del__(self):
+    def __del__(self) -> None:
         self.close()
 
     def _read_here(self, keys):
@@ -233,7 +239,7 @@ def _words_of_exit(code, settings):
 class _Worker:
     """A process, its end of the line, the `tasks` that it has in hand, and the `place` in the first that it is at."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job) -> None:
         self.tasks: deque[_Task] = deque()
         self.place: int | None = None
         self.silent = 0.0
@@ -283,7 +289,7 @@ def show_life() -> None:
 
 
 class _SignOfLife:
-    def __init__(self, connection: Connection):
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._shown = time.monotonic()
         self.place = 0
@@ -365,7 +371,7 @@ _ALIGNMENT = 64
 class _Pickler(pickle.Pickler):
     """Leaves tensors out: they are collected in `tensors`, each with the place of its bytes."""
 
-    def __init__(self, file):
+    def __init__(self, file) -> None:
         super().__init__(file, protocol=5)
         self.tensors: list[tuple[int, torch.Tensor]] = []
         self.size = 0
@@ -389,7 +395,7 @@ def _in_memory_order(tensor):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, memory):
+    def __init__(self, file, memory) -> None:
         super().__init__(file)
         self._memory = memory
 

@@ -12,10 +12,10 @@ import torch
 from matplotlib.font_manager import findfont
 from torchvision.utils import draw_bounding_boxes
 
-from mutual3d.data.datasets.ava.annotations import box_problem
 from mutual3d.data.container import open_container
-from mutual3d.data.video.decode import open_video
+from mutual3d.data.datasets.ava.annotations import box_problem
 from mutual3d.data.datasets.lists import existing_file, parse_decimal, place_of, read_table, shown
+from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
@@ -31,7 +31,7 @@ _SOUND_CODECS = ("aac", "mp3", "mp3float", "ac3", "eac3", "opus", "libopus", "fl
 _COLOURS = ("red", "yellow", "cyan", "magenta", "lime", "orange")
 
 
-def read_boxes_csv(path):
+def read_boxes_csv(path: str | Path) -> dict[float, tuple[torch.Tensor, torch.Tensor]]:
     """Boxes of one video by time: {second: (boxes float n, 4 in [0, 1] of the frame; scores float n)}, times ascending.
 
     Rows are `second,x1,y1,x2,y2[,score]`, seconds (fractions allowed) from the video's beginning; a row without a score has
@@ -155,7 +155,7 @@ def draw_on_frame(frame_HWC: np.ndarray, boxes_N4: torch.Tensor, texts: Sequence
 class _Encoder:
     """The frames of a reader in a container, each at its own time, and the sound beside them."""
 
-    def __init__(self, container: av.container.OutputContainer, reader: VideoReader, sound: "_Sound"):
+    def __init__(self, container: av.container.OutputContainer, reader: VideoReader, sound: "_Sound") -> None:
         self._container, self._reader = container, reader
         rate = Fraction(reader.fps).limit_denominator(1001)
         self._stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
@@ -192,7 +192,7 @@ class _Sound:
     There is none in files that are no mp4, mov, mkv or webm, and of codecs that an mp4 does not hold.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path) -> None:
         self._source = self._stream = self._copy = self._pending = None
         # A file of images or one that a backend alone can open has no sound to copy.
         with contextlib.suppress(VideoError):

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import torch
 import torch.nn as nn
 
 from mutual3d.cost.latency import measure_latency
-from mutual3d.sampling import prepare_clip, shrink_clip, temporal_indices
+from mutual3d.deploy.adaptive_model import AdaptiveModel
+from mutual3d.sampling import Configuration, prepare_clip, shrink_clip, temporal_indices
 from mutual3d.utils.files import atomic_write, ensure_directory
 
 # Largest difference of a logit, relative to the largest logit, that rounding in fp32 explains.
@@ -46,11 +48,19 @@ class Export:
     latency_ms: dict
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
         return sum(file.stat().st_size for file in self.files)
 
 
-def export_network(model, configuration, path, format_name="onnx", *, frame=None, repeats=10):
+def export_network(
+    model: AdaptiveModel,
+    configuration: Configuration | str,
+    path: str | Path,
+    format_name: str = "onnx",
+    *,
+    frame: tuple[int, int] | None = None,
+    repeats: int = 10,
+) -> Export:
     """Write the sub-network of an AdaptiveModel at `configuration`, norms folded, to `path`; returns an Export.
 
     The file takes normalised fp32 clips at the configuration's own size: `clip` B, 3, t, s, s; `slow` and `fast` for
@@ -96,7 +106,7 @@ def _require(package):
 # ---- The network and what goes in ------------------------------------------------------------------------------------
 
 
-def example_inputs(model, network, frame=None):
+def example_inputs(model: AdaptiveModel, network: nn.Module, frame: tuple[int, int] | None = None) -> dict[str, torch.Tensor]:
     """{name: tensor} of two random clips at the active configuration's size: what the exported network takes."""
     shape = 2, 3, network.clip_frames, *_view_sides(frame, model.preprocessing.crop, network.takes_boxes)
     generator = torch.Generator().manual_seed(0)
@@ -124,7 +134,7 @@ def _view_sides(frame, crop, takes_boxes):
 class _Positional(nn.Module):
     """A network whose inputs are arguments of their own: exporters name arguments, not entries of a list."""
 
-    def __init__(self, network):
+    def __init__(self, network) -> None:
         super().__init__()
         self.network = network
 
@@ -132,7 +142,7 @@ class _Positional(nn.Module):
         return run_network(self.network, inputs)
 
 
-def run_network(network, inputs):
+def run_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     """Call a network with the tensors of `example_inputs`."""
     *pathways, last = inputs
     if last.ndim == 2:
@@ -140,7 +150,7 @@ def run_network(network, inputs):
     return network(list(inputs) if last.ndim == 5 else last)
 
 
-def positional(network, inputs):
+def positional(network: nn.Module, inputs: Sequence[torch.Tensor]) -> nn.Module:
     """`network` for `torch.onnx.export`: arguments in a row, shrinking to fixed sizes, which running it once decides."""
     for part in list(network.modules()):
         if hasattr(part, "shrink"):
@@ -175,7 +185,7 @@ def _resize_matrix(source, target):
     return shrink_clip(torch.eye(source)[None, None, None], (target, source))[0, 0, 0]
 
 
-def metadata(model, configuration, inputs):
+def metadata(model: AdaptiveModel, configuration: Configuration, inputs: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """{name: JSON text}: the configuration, the network's input, how a clip is cut and normalised, the classes.
 
     size and frames: of the (Slow) input. The other entries are Preprocessing's, of the view that the input is shrunk
@@ -195,7 +205,7 @@ def metadata(model, configuration, inputs):
 # ---- The formats -----------------------------------------------------------------------------------------------------
 
 
-def trace(plain, inputs):
+def trace(plain: nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.onnx.ONNXProgram:
     """The ONNX program of a positional network, for any batch and number of boxes, without traces of its making."""
     sizes = {name: {0: torch.export.Dim("boxes" if name == "boxes" else "batch")} for name in inputs}
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript"):
@@ -229,12 +239,12 @@ class OnnxFormat:
     runtime, suffixes, packages = "ONNX Runtime", (".onnx",), ("onnx", "onnxscript", "onnxruntime")
 
     @staticmethod
-    def write(program, entries, path):
+    def write(program: torch.onnx.ONNXProgram, entries: Mapping[str, str], path: Path) -> None:
         program.model.metadata_props.update(entries)
         program.save(path)
 
     @staticmethod
-    def load(path):
+    def load(path: Path) -> Callable:
         """A function of numpy arrays -> logits."""
         runtime = _require("onnxruntime")
         options = runtime.SessionOptions()
@@ -250,7 +260,7 @@ class OpenVinoFormat:
     runtime, suffixes, packages = "OpenVINO", (".xml", ".bin"), ("onnx", "onnxscript", "openvino")
 
     @staticmethod
-    def write(program, entries, path):
+    def write(program: torch.onnx.ONNXProgram, entries: Mapping[str, str], path: Path) -> None:
         openvino = _require("openvino")
         program.save(path.with_suffix(".onnx"))
         converted = openvino.convert_model(path.with_suffix(".onnx"))
@@ -259,7 +269,7 @@ class OpenVinoFormat:
         openvino.save_model(converted, path, compress_to_fp16=False)
 
     @staticmethod
-    def load(path):
+    def load(path: Path) -> Callable:
         """A function of numpy arrays -> logits."""
         # Its default, bf16 on a CPU that has it, moves logits by a hundredth.
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
@@ -279,7 +289,7 @@ def _format(name):
 # ---- Checking and keeping --------------------------------------------------------------------------------------------
 
 
-def compare(expected, run, inputs):
+def compare(expected: torch.Tensor, run: Callable, inputs: Mapping[str, torch.Tensor]) -> tuple[float, float]:
     """(largest difference, largest logit) between logits and those of a runtime; ExportMismatchError if too far."""
     difference = (torch.from_numpy(run(_arrays(inputs.values()))) - expected).abs().max().item()
     largest = expected.abs().max().item()
@@ -291,7 +301,7 @@ def compare(expected, run, inputs):
     return difference, largest
 
 
-def time_both(plain, run, inputs, runtime, repeats):
+def time_both(plain: nn.Module, run: Callable, inputs: Mapping[str, torch.Tensor], runtime: str, repeats: int) -> dict[str, float]:
     """{"PyTorch": ms, runtime: ms} of one clip, in turns."""
     tensors = [tensor[:1] for tensor in inputs.values()]
     arrays = _arrays(tensors)
@@ -303,7 +313,7 @@ def _arrays(tensors):
     return [tensor.contiguous().numpy() for tensor in tensors]
 
 
-def publish(draft, path, suffixes):
+def publish(draft: Path, path: Path, suffixes: Sequence[str]) -> tuple[Path, ...]:
     """Put a draft's files in their place, each whole; the one that is opened comes last, never beside other weights."""
     targets = [path.with_suffix(suffix) for suffix in suffixes]
     if len(targets) > 1:

@@ -1,6 +1,8 @@
 """Exact batch norm statistics of every configuration, in one pass over the clips (paper, 3.4; US-Net, 3.3)."""
 
 import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -13,14 +15,17 @@ from mutual3d.utils.logging import progress_bar
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
 
+# Values a channel, their mean, and the sum of their squared deviations (of a moving average 1, mean and variance).
+Moments = tuple[int, torch.Tensor, torch.Tensor]
+
 
 class Population:
     """Exact statistics: mean and sum of squared deviations of every channel of every norm, over all that it has seen, in float64."""
 
-    def __init__(self, moments=None):
+    def __init__(self, moments: dict[str, Moments] | None = None) -> None:
         self.moments = moments or {}
 
-    def add(self, name, count, mean, squares):
+    def add(self, name: str, count: int, mean: torch.Tensor, squares: torch.Tensor) -> None:
         """Join another group: `count` values a channel with this mean and sum of squared deviations (Chan et al.)."""
         if name in self.moments:
             n, m, s = self.moments[name]
@@ -30,11 +35,11 @@ class Population:
             count = total
         self.moments[name] = (count, mean, squares)
 
-    def merge(self, other):
+    def merge(self, other: "Population") -> None:
         for name, moments in other.moments.items():
             self.add(name, *moments)
 
-    def statistics(self):
+    def statistics(self) -> BNStatistics:
         """Mean and biased variance, float32."""
         mean = {name: m.float() for name, (_, m, _) in self.moments.items()}
         return BNStatistics(mean, {name: (s / n).float() for name, (n, _, s) in self.moments.items()})
@@ -48,7 +53,7 @@ class MovingPopulation(Population):
 
     momentum = 0.1
 
-    def add(self, name, count, mean, squares):
+    def add(self, name: str, count: int, mean: torch.Tensor, squares: torch.Tensor) -> None:
         _, m, v = self.moments.get(name, (1, torch.zeros_like(mean), torch.ones_like(mean)))
         self.moments[name] = (1, torch.lerp(m, mean, self.momentum), torch.lerp(v, squares / count, self.momentum))
 
@@ -57,9 +62,17 @@ AVERAGES = {"exact": Population, "moving": MovingPopulation}
 
 
 def calibrate(
-    model, batches_from, configurations, *, prepare, average="exact",
-    num_batches=None, partial=None, max_unreadable=0.0, num_videos=None,
-):  # fmt: skip
+    model: Any,
+    batches_from: Callable[[int], Iterable],
+    configurations: Sequence[Configuration],
+    *,
+    prepare: Callable[[torch.Tensor], torch.Tensor],
+    average: str = "exact",
+    num_batches: int | None = None,
+    partial: PartialResult | None = None,
+    max_unreadable: float = 0.0,
+    num_videos: int | None = None,
+) -> None:
     """Compute the `statistics` of each configuration; weights, running statistics and other configurations stay.
 
     batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W); each
@@ -164,12 +177,12 @@ def _joined(population):
     return joined.statistics()
 
 
-def statistics_to_dict(statistics):
+def statistics_to_dict(statistics: Mapping[Configuration, BNStatistics]) -> dict[str, dict]:
     """{configuration: BNStatistics} as plain containers, for a file."""
     return {str(configuration): s.to_dict() for configuration, s in statistics.items()}
 
 
-def statistics_from_dict(state, model=None):
+def statistics_from_dict(state: Mapping[str, Mapping], model: Any = None) -> dict[Configuration, BNStatistics]:
     """The reverse of `statistics_to_dict`.
 
     model: the network that they are for; ValueError when they cannot be its own (`AdaptiveNetwork.check_statistics`).

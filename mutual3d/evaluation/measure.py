@@ -1,21 +1,36 @@
 """Scores of videos at one or many configurations, each video decoded once for all of them."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
 import torch
 
-from mutual3d.sampling import ACTIVATIONS
+from mutual3d.cost.latency import evaluation_mode
+from mutual3d.metrics.metrics import Metric, TopK, naming
+from mutual3d.sampling import ACTIVATIONS, Configuration
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import progress_bar
 
-from mutual3d.cost.latency import evaluation_mode
-from mutual3d.metrics.metrics import TopK, naming
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
 
 
 def measure(
-    model, batches_from, configurations, *, prepare, metric=TopK, ensemble="sum", activation="softmax", num_batches=None,
-    max_unreadable=0.0, num_videos=None, clips_per_forward=64, partial=None, description="measure",
-):  # fmt: skip
+    model: Any,
+    batches_from: Callable[[int], Iterable],
+    configurations: Sequence[Configuration],
+    *,
+    prepare: Callable[[torch.Tensor], torch.Tensor],
+    metric: Callable[[], Metric] = TopK,
+    ensemble: str = "sum",
+    activation: str = "softmax",
+    num_batches: int | None = None,
+    max_unreadable: float = 0.0,
+    num_videos: int | None = None,
+    clips_per_forward: int = 64,
+    partial: PartialResult | None = None,
+    description: str = "measure",
+) -> dict[Configuration, Metric]:
     """{configuration: metric} over all videos, on every process.
 
     batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W; labels;
@@ -55,7 +70,15 @@ def measure(
 
 
 @torch.no_grad()
-def score_batch(model, batch, configurations, prepare, ensemble="sum", activation=torch.softmax, clips_per_forward=64):
+def score_batch(
+    model: Any,
+    batch: Any,
+    configurations: Sequence[Configuration],
+    prepare: Callable[[torch.Tensor], torch.Tensor],
+    ensemble: str = "sum",
+    activation: Callable = torch.softmax,
+    clips_per_forward: int = 64,
+) -> Iterator[tuple[Configuration, torch.Tensor]]:
     """Yield (configuration, scores B, K on the CPU) for a batch of videos of V views each; with boxes, N, K."""
     videos, views = batch.clips_BVCTHW.shape[:2]
     scores = {c: [] for c in configurations}

@@ -23,7 +23,7 @@ class PartialResult:
     Every process has its own file. path None keeps nothing.
     """
 
-    def __init__(self, path: str | Path | None = None, fingerprint: str = "", interval: float = 20.0):
+    def __init__(self, path: str | Path | None = None, fingerprint: str = "", interval: float = 20.0) -> None:
         self.base = None if path is None else Path(path)
         self.path = path and Path(f"{path}.rank{distributed.rank()}of{distributed.world_size()}")
         self.fingerprint, self.interval = fingerprint, interval

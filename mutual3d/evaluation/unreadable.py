@@ -1,5 +1,8 @@
 """Videos that cannot be read: listed, counted, and an error when there are more than the run tolerates."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
 
@@ -17,14 +20,14 @@ class UnreadableVideos:
         num_videos: int | None = None,
         key: str = "DATA_LOADER.MAX_UNREADABLE_TEST",
         known: dict[str, str] | None = None,
-    ):
+    ) -> None:
         # NaN would tolerate everything: no number is above it.
         if not 0 <= tolerated <= 1:
             raise ValueError(f"{key} is {tolerated}: the share of videos that may be unreadable is a number from 0 to 1")
         self.tolerated, self.num_videos, self.key = tolerated, num_videos, key
         self.causes = dict(known or {})
 
-    def add(self, bad):
+    def add(self, bad: Iterable[Any]) -> None:
         """Take the bad videos of a batch; raises as soon as this process alone has seen too many."""
         for video in bad:
             if video.path not in self.causes:
@@ -32,7 +35,7 @@ class UnreadableVideos:
             self.causes[video.path] = str(video.cause)
         self._check(self.causes)
 
-    def check_everywhere(self):
+    def check_everywhere(self) -> None:
         """Join what all processes saw; every one of them raises when there are too many."""
         causes = {path: cause for part in distributed.gather(self.causes) for path, cause in part.items()}
         self._check(causes)

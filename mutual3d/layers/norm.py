@@ -50,7 +50,7 @@ def _is_statistic(value):
 
 
 class _SlimmableBatchNorm:
-    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1) -> None:
         rule = as_channels(num_features)
         super().__init__(rule.full, eps=eps, momentum=momentum)
         self.rule = rule

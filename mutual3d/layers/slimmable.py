@@ -25,7 +25,7 @@ class SlimmableLayer:
 
 
 class _SlimmableConv(SlimmableLayer):
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True) -> None:
         in_rule, out_rule = as_channels(in_channels), as_channels(out_channels)
         super().__init__(in_rule.full, out_rule.full, kernel_size, stride, padding, dilation, groups, bias)
         self.in_rule, self.out_rule = in_rule, out_rule

@@ -1,6 +1,7 @@
 """Mean average precision of videos that have several labels (Charades), and what metrics over all videos share."""
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 
@@ -87,7 +88,7 @@ class MeanAveragePrecision(CollectingMetric):
     interpolation, videos of one score taken together. Classes without a positive are left out, as is done for Charades.
     """
 
-    def update(self, scores, batch):
+    def update(self, scores: torch.Tensor, batch: Any) -> None:
         """scores: B, K, on the CPU; batch: what the loader gave, with labels B, K (1 where a label holds) and indices B."""
         if batch.labels.shape != scores.shape:
             raise ValueError(
@@ -96,7 +97,7 @@ class MeanAveragePrecision(CollectingMetric):
             )
         self.append(indices=batch.indices.clone(), scores=scores.float(), labels=batch.labels > 0.5)
 
-    def per_class(self):
+    def per_class(self) -> dict[int, float]:
         # Imported late: it takes a second, and only this metric needs it.
         from sklearn.metrics import average_precision_score
 

@@ -1,13 +1,17 @@
 """From a config to the metric of its task."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
+
+from fvcore.common.config import CfgNode
 
 from mutual3d.metrics.average_precision import MeanAveragePrecision
 from mutual3d.metrics.detection import DetectionAveragePrecision
-from mutual3d.metrics.metrics import TopK
+from mutual3d.metrics.metrics import Metric, TopK
 
 
-def build_metric(cfg, dataset):
+def build_metric(cfg: CfgNode, dataset: Any) -> Callable[[], Metric]:
     """A function that makes an empty metric for the samples of `dataset`: top-k, or mean average precision."""
     if cfg.DETECTION.ENABLE:
         return functools.partial(

@@ -6,23 +6,33 @@ the area under the curve of recall and the highest precision from there on. Excl
 """
 
 import csv
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torchvision.ops import box_iou
 
+from mutual3d.metrics.average_precision import CollectingMetric
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
-
-from mutual3d.metrics.average_precision import CollectingMetric
 
 MIN_IOU = 0.5
 # Boxes travel as float32. Six decimals give back the numbers of the csv files, so that an IoU of exactly 0.5 stays one.
 DECIMALS = 6
 
 
-def detection_average_precision(ground_truth, detections, excluded, classes):
+# {(video, second): (boxes N, 4 as shares of the sides of the image; actions N)}
+Annotations = Mapping[tuple[str, int], tuple[Any, Any]]
+
+
+def detection_average_precision(
+    ground_truth: Annotations,
+    detections: Mapping[tuple[str, int], tuple],
+    excluded: Collection[tuple[str, int]],
+    classes: Sequence[tuple[int, str]],
+) -> dict[int, float]:
     """{action: average precision in [0, 1]} of the `classes` that have ground truth; the others are no part of the mean.
 
     Args:
@@ -43,7 +53,7 @@ def detection_average_precision(ground_truth, detections, excluded, classes):
 class GroundTruth:
     """The boxes that people drew, in arrays. Arguments as of `detection_average_precision`."""
 
-    def __init__(self, annotations, excluded=()):
+    def __init__(self, annotations: Annotations, excluded: Collection[tuple[str, int]] = ()) -> None:
         self._excluded = set(excluded)
         counted = {keyframe: own for keyframe, own in annotations.items() if keyframe not in self._excluded}
         self._boxes = _join_boxes([boxes for boxes, _ in counted.values()])
@@ -53,12 +63,12 @@ class GroundTruth:
         self._counts = np.array([*(len(actions) for _, actions in counted.values()), 0])
         self._starts = np.cumsum(self._counts) - self._counts
 
-    def annotated(self, classes):
+    def annotated(self, classes: Sequence[tuple[int, str]]) -> list[int]:
         """The actions of `classes` that have a box."""
         present = set(self._actions.tolist())
         return [action for action, _ in classes if action in present]
 
-    def match(self, keyframes, boxes_N4):
+    def match(self, keyframes: Sequence[tuple[str, int]], boxes_N4: np.ndarray) -> "Matches":
         """The Matches of detected boxes. keyframes: N (video, second) pairs."""
         numbers = np.array([self._numbers.get(keyframe, -1) for keyframe in keyframes], np.int64)
         counts = self._counts[numbers]
@@ -86,7 +96,7 @@ class Matches(NamedTuple):
     truth: np.ndarray
     actions: np.ndarray
 
-    def average_precision(self, action, scores, boxes=slice(None)):
+    def average_precision(self, action: int, scores: np.ndarray, boxes: np.ndarray | slice = slice(None)) -> float:
         """In [0, 1], of an action that has ground truth. boxes: positions of the boxes that `scores` are of."""
         targets, counted = self._targets(action)[boxes], self.counted[boxes]
         ranking = np.argsort(-scores[counted], kind="stable")
@@ -143,12 +153,18 @@ class DetectionAveragePrecision(CollectingMetric):
         ground_truth, excluded, classes: as of `detection_average_precision`; action a has column a - 1 of the scores.
     """
 
-    def __init__(self, keyframes, ground_truth, excluded, classes):
+    def __init__(
+        self,
+        keyframes: Sequence[tuple[str, int]],
+        ground_truth: Annotations,
+        excluded: Collection[tuple[str, int]],
+        classes: Sequence[tuple[int, str]],
+    ) -> None:
         super().__init__()
         self.keyframes, self.ground_truth = keyframes, ground_truth
         self.excluded, self.classes = excluded, list(classes)
 
-    def update(self, scores, batch):
+    def update(self, scores: torch.Tensor, batch: Any) -> None:
         """scores: N, K of the batch's boxes, on the CPU; batch: what the loader gave, with indices B, boxes and origins."""
         highest = max(action for action, _ in self.classes)
         if highest > scores.shape[1]:
@@ -159,7 +175,7 @@ class DetectionAveragePrecision(CollectingMetric):
         indices = batch.indices[batch.boxes[:, 0].long()]
         self.append(indices=indices, origins=batch.origins.clone(), scores=scores[:, columns].float())
 
-    def per_class(self):
+    def per_class(self) -> dict:
         rows, names = self.rows(), dict(self.classes)
         if not rows:
             raise ValueError("no box was evaluated")
@@ -174,10 +190,10 @@ class DetectionAveragePrecision(CollectingMetric):
     def _keyframes_of(self, rows):
         return [self.keyframes[index] for index in rows.get("indices", torch.empty(0)).tolist()]
 
-    def write_details(self, output, configuration):
+    def write_details(self, output: Path, configuration: str) -> None:
         self.write_results(output / f"detections_{configuration}.csv")
 
-    def write_results(self, path):
+    def write_results(self, path: str | Path) -> None:
         """Write all scored boxes as csv `video,second,x1,y1,x2,y2,action,score`, AVA's own form.
 
         The official script keeps the 50 best rows of a keyframe as it reads such a file; here, as in PySlowFast, all count.

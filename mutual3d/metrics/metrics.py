@@ -88,19 +88,19 @@ class TopK(Metric):
     names = ("top1_acc", "top5_acc")
     primary = "top1_acc"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.counts = torch.zeros(3, dtype=torch.int64)
 
-    def update(self, scores, batch):
+    def update(self, scores: torch.Tensor, batch: Any) -> None:
         """scores: B, K, on the CPU; batch: what the loader gave, with labels B."""
         check_finite(scores)
         top1, top5 = topk_correct(scores, batch.labels, (1, 5))
         self.counts += torch.tensor([len(scores), int(top1.sum()), int(top5.sum())])
 
-    def merge(self, other):
+    def merge(self, other: Any) -> None:
         self.counts += other.counts
 
-    def values(self):
+    def values(self) -> dict[str, float]:
         """{name: percent}; ValueError when no video was seen."""
         total, *correct = self.counts.tolist()
         if total == 0:
@@ -108,13 +108,13 @@ class TopK(Metric):
         return {name: 100.0 * count / total for name, count in zip(self.names, correct)}
 
     @property
-    def num_videos(self):
+    def num_videos(self) -> int:
         return int(self.counts[0])
 
-    def state(self):
+    def state(self) -> torch.Tensor:
         return self.counts.clone()
 
-    def load_state(self, state):
+    def load_state(self, state: Any) -> None:
         """Take what `state` gave; ValueError for anything else."""
         if not isinstance(state, torch.Tensor) or state.shape != (3,) or state.dtype != torch.int64:
             raise ValueError(f"three counts are needed, not {state!r:.80}")

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -98,7 +99,7 @@ def create_model(
     batchnorm: str = "calibrated",
     own_statistics: str = "largest",
     interpolated_sizes: Sequence[int] = (),
-    **arguments,
+    **arguments: Any,
 ) -> AdaptiveNetwork:
     """The network `name` for `space`, a SearchSpace or its fields as a dict.
 

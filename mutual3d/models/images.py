@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -64,7 +65,7 @@ def conv_norm(
     *,
     depthwise: bool = False,
     activation: Callable[[], nn.Module] | None = None,
-    **norm,
+    **norm: Any,
 ) -> PairedSequential:
     """Convolution, norm and, if given, activation (a function that makes one): children 0, 1, 2, as in torchvision.
 

@@ -157,7 +157,7 @@ class Report:
     reshaped: dict = field(default_factory=dict)
     missing: dict = field(default_factory=dict)
 
-    def __str__(self):
+    def __str__(self) -> str:
         counts = ", ".join(f"{len(part)} {name}" for name, part in self._parts().items())
         lines = [f"{self.title}: {counts}"]
         for name, part in self._parts().items():
@@ -290,7 +290,7 @@ class _Match:
     unknown: names in the file that the network has nothing for. optional: own keys that are not taken from the file.
     """
 
-    def __init__(self, own, names, theirs, report, optional):
+    def __init__(self, own, names, theirs, report, optional) -> None:
         self.own, self.names, self.theirs, self.report = own, names, theirs, report
         self.fitting, self.unfit, self.lost = {}, {}, []
         for key, name in names.items():

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -91,7 +92,7 @@ class ResNetShape:
     strides: tuple = (1, 2, 2, 2)
     dilations: tuple = (1, 1, 1, 1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.depth not in STAGE_DEPTHS:
             raise ValueError(f"RESNET.DEPTH is {self.depth}: choose among {', '.join(map(str, STAGE_DEPTHS))}")
         check_stages(self.strides, self.dilations)
@@ -129,15 +130,15 @@ def slow_channels(space: SearchSpace, width_per_group: int) -> tuple[Channels, l
 
 def build_slow(
     *, space: SearchSpace, num_classes: int, dropout_rate: float = 0.5, fc_init_std: float = 0.01,
-    zero_init_final_bn: bool = True, detection: dict | None = None, **shape,
+    zero_init_final_bn: bool = True, detection: dict | None = None, **arguments: Any,
 ) -> AdaptiveNetwork:  # fmt: skip
     """An adaptive Slow network: one pathway, no stride in time.
 
     detection: None, or arguments of BoxPool: the network then classifies boxes. Other arguments are of ResNetShape.
     """
-    shape = read_shape(shape)
+    shape = read_shape(arguments)
     stem, stages = slow_channels(space, shape.width_per_group)
-    children = {"s1": PathwayStage([{"stem": resnet_stem(stem, SLOW_KERNELS[0])}])}
+    children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(stem, SLOW_KERNELS[0])}])}
     for i, (inputs, outputs) in enumerate(zip([stem, *stages], stages)):
         children[f"s{i + 2}"] = PathwayStage([shape.stage(i, inputs, outputs, SLOW_KERNELS)])
     children["head"] = ResNetHead(stages[-1], num_classes, dropout_rate, detection)
@@ -149,7 +150,7 @@ def build_slowfast(
     *, space: SearchSpace, num_classes: int, alpha: int = 8, beta_inv: int = 8, fusion_ratio: int = 2,
     fusion_kernel: int = 5,
     dropout_rate: float = 0.5, fc_init_std: float = 0.01, zero_init_final_bn: bool = True,
-    detection: dict | None = None, **shape,
+    detection: dict | None = None, **arguments: Any,
 ) -> AdaptiveNetwork:  # fmt: skip
     """An adaptive SlowFast network: only the Slow pathway has configurations, the Fast one always runs whole.
 
@@ -157,10 +158,10 @@ def build_slowfast(
     arguments are PySlowFast's `SLOWFAST.*` keys, and those of `build_slow`. Raises ValueError for a Fast pathway without
     channels.
     """
-    shape = read_shape(shape)
+    shape = read_shape(arguments)
     stem, stages = slow_channels(space, shape.width_per_group)
     slow, fast = [stem, *stages], fast_channels([stem, *stages], beta_inv)
-    children = {"s1": PathwayStage([{"stem": resnet_stem(c[0], k[0])} for c, k in _both(slow, fast)])}
+    children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(c[0], k[0])} for c, k in _both(slow, fast)])}
     for i in range(len(stages)):
         fusion = AdaptiveFusion(
             fast[i].count, ratio=fusion_ratio, kernel_size=fusion_kernel, alpha=alpha, shrink=shrink_clip

@@ -53,7 +53,7 @@ def build_wide_resnet(
         raise ValueError(f"WIDERESNET.DEPTH is {depth}: it must be 4 more than a multiple of 6, as 10, 16, 22, 28 or 40")
     scaled = scaled_channels(space)
     channels = scaled(16)
-    stages = {"conv1": conv2d(FixedChannels(3), channels, 3)}
+    stages: dict[str, nn.Module] = {"conv1": conv2d(FixedChannels(3), channels, 3)}
     for i, stride in enumerate((1, 2, 2)):
         blocks = []
         for j in range((depth - 4) // 6):

@@ -105,7 +105,7 @@ def build_x3d(
         ScaledChannels(base, space.divisor, max_width) for base in stage_channels(dim_c1, width_factor, scale_res2)
     ]
     depths = [math.ceil(depth * depth_factor) for depth in BASE_DEPTHS]
-    children = {"s1": PathwayStage([{"stem": x3d_stem(stem)}])}
+    children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": x3d_stem(stem)}])}
     for i, (inputs, outputs, depth) in enumerate(zip([stem, *stages], stages, depths)):
         children[f"s{i + 2}"] = x3d_stage(inputs, outputs, depth, bottleneck_factor, strides[i], dilations[i])
     inner = ExpandedChannels(stages[-1], bottleneck_factor)

@@ -18,7 +18,7 @@ def train(run: Workspace, plan: TrainingPlan) -> None:
 class _Training:
     """The parts of a training that its epochs share."""
 
-    def __init__(self, run: Workspace, plan: TrainingPlan):
+    def __init__(self, run: Workspace, plan: TrainingPlan) -> None:
         self.run, self.plan = run, plan
         self.step = plan.make_step(run.model, run.device)
         self.optimizer = plan.make_optimizer(run.model, self.step.objective)

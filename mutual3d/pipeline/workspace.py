@@ -27,7 +27,7 @@ class Workspace:
     checkpoint_name: where the weights came from, for a table's provenance.
     """
 
-    def __init__(self, plan: RunPlan, device: torch.device):
+    def __init__(self, plan: RunPlan, device: torch.device) -> None:
         self.plan, self.device = plan, device
         self.output, self.preprocessing = plan.output, plan.measuring.preprocessing
         torch.manual_seed(plan.seed)

@@ -1,11 +1,12 @@
 """report.html: one file that shows a run's query table to somebody who was not there."""
 
 import base64
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from mutual3d.report.plots import accuracy_figure, history_figure, png_bytes
-from mutual3d.table.query_table import metric_label, round_up
+from mutual3d.table.query_table import QueryTable, metric_label, round_up
 from mutual3d.utils.files import atomic_write
 
 STYLE = """
@@ -43,7 +44,9 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
 """
 
 
-def write_report(table, path, *, history=None, title="Adaptive video network"):
+def write_report(
+    table: QueryTable, path: str | Path, *, history: Sequence[Mapping] | None = None, title: str = "Adaptive video network"
+) -> None:
     """Write a self-contained page about a QueryTable: provenance, plots, frontier, every row, and how to use it.
 
     history: what `history_figure` takes, one dictionary an epoch; None or empty leaves the training curve out.
@@ -54,7 +57,13 @@ def write_report(table, path, *, history=None, title="Adaptive video network"):
         temporary.write_text(page, encoding="utf-8")
 
 
-def report_html(table, directory, *, history=None, title="Adaptive video network"):
+def report_html(
+    table: QueryTable,
+    directory: str | Path | None,
+    *,
+    history: Sequence[Mapping] | None = None,
+    title: str = "Adaptive video network",
+) -> str:
     """The page as text; `directory` is where its commands look for query_table.json and adaptive.pyth."""
     sections = [
         _section("The run", _facts(table.provenance)),

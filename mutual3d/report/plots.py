@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -9,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from mutual3d.table.query_table import metric_label, paid_dimension
+from mutual3d.table.query_table import QueryTable, metric_label, paid_dimension
 from mutual3d.utils.files import atomic_write
 
 STEP_COLORS = {"spatial": "#d62728", "temporal": "#2ca02c", "width": "#1f77b4", "several": "#000000"}
@@ -20,14 +22,24 @@ TEXT_COLOR = "#333333"
 HISTORY_LABELS = {"loss": "loss", "top1_err": "top-1 error (%)", "map": "mAP (%)", "lr": "learning rate"}
 
 
-def plot_accuracy(table, path, *, title=None, cost="gflops", device=None, references=()):
+def plot_accuracy(
+    table: QueryTable,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    cost: str = "gflops",
+    device: str | None = None,
+    references: Any = (),
+) -> None:
     """Write `accuracy_figure` as a png, whole or not at all."""
     figure = accuracy_figure(table, title=title, cost=cost, device=device, references=references)
     with atomic_write(path) as temporary:
         temporary.write_bytes(png_bytes(figure))
 
 
-def accuracy_figure(table, *, title=None, cost="gflops", device=None, references=()):
+def accuracy_figure(
+    table: QueryTable, *, title: str | None = None, cost: str = "gflops", device: str | None = None, references: Any = ()
+) -> Figure:
     """A matplotlib figure of every row of a QueryTable as a faint point and its frontier as a coloured line.
 
     cost: "gflops", or "latency_ms" measured on `device`. references: (name, [(cost, accuracy), ...]) for each series
@@ -76,7 +88,7 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def history_figure(history):
+def history_figure(history: Any) -> Figure:
     """A matplotlib figure of training: one panel for each of loss, top1_err, map and lr that the epochs hold.
 
     history: one dictionary an epoch with `epoch` (a number, or "3/20") and values; `_type`, where given, tells
@@ -92,7 +104,7 @@ def history_figure(history):
     return figure
 
 
-def png_bytes(figure):
+def png_bytes(figure: Figure) -> bytes:
     """The figure as the bytes of a png."""
     # A dollar in a name is a dollar: matplotlib would read what stands between two of them as a formula.
     for text in figure.findobj(Text):
@@ -102,7 +114,7 @@ def png_bytes(figure):
     return buffer.getvalue()
 
 
-def cost_label(table, cost="gflops", device=None):
+def cost_label(table: QueryTable, cost: str = "gflops", device: str | None = None) -> str:
     """The name and unit of a cost, for an axis."""
     if cost == "gflops":
         return "GFLOPs per view (1e9 multiply-adds)"

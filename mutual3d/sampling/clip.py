@@ -1,21 +1,25 @@
 """What happens to a clip on its device: normalising it, and shrinking it to the size and frames of a configuration."""
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import torch
 import torch.nn.functional as F
 
+from .configuration import Configuration, SearchSpace
 
-def preferred_memory_format(device):
+
+def preferred_memory_format(device: torch.device) -> torch.memory_format:
     """Channels last on a CPU, where depthwise 3D convolutions run several times faster with it."""
     return torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
 
 
-def prepare_clip(clip_BCTHW, device, mean, std):
+def prepare_clip(clip_BCTHW: torch.Tensor, device: torch.device, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """A uint8 clip, from anywhere, normalised on `device` in the memory format that is fastest there."""
     clip = normalize_clip(clip_BCTHW.to(device, non_blocking=True), mean, std)
     return clip.contiguous(memory_format=preferred_memory_format(clip.device))
 
 
-def normalize_clip(clip_BCTHW, mean, std):
+def normalize_clip(clip_BCTHW: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """uint8 in [0, 255] -> float in units of `std` around `mean` (both per channel, of pixels in [0, 1])."""
     shape = (1, -1, 1, 1, 1)
     scale = 255 * torch.as_tensor(std, dtype=torch.float32, device=clip_BCTHW.device).view(shape)
@@ -23,19 +27,19 @@ def normalize_clip(clip_BCTHW, mean, std):
     return (clip_BCTHW.float() - shift) / scale
 
 
-def temporal_indices(num_frames, temporal):
+def temporal_indices(num_frames: int, temporal: int) -> torch.Tensor:
     """Which of `num_frames` frames a configuration of `temporal` frames sees: evenly spaced, both ends included."""
     if temporal > num_frames:
         raise ValueError(f"the clip has {num_frames} frames and cannot give {temporal}")
     return torch.linspace(0, num_frames - 1, temporal).long()
 
 
-def view_size(crop, spatial, train_crop):
+def view_size(crop: int, spatial: int, train_crop: int) -> int:
     """Pixels that a configuration of `spatial`, trained beside crops of `train_crop`, sees of a view cut at `crop`."""
     return round(crop * spatial / train_crop)
 
 
-def shrink_clip(clip_BCTHW, size=None, temporal=None):
+def shrink_clip(clip_BCTHW: torch.Tensor, size: int | Sequence[int] | None = None, temporal: int | None = None) -> torch.Tensor:
     """Reduce a clip to `size` pixels (a side, or height and width) and `temporal` frames; None keeps a dimension.
 
     Bilinear with antialiasing, in training, calibration, tables and deployment alike, so that the statistics of one
@@ -63,7 +67,7 @@ def _resize_frames(clip_BCTHW, size):
     return resized.reshape(batch, frames, channels, *size).transpose(1, 2)
 
 
-def fit_clip(clip_BCTHW, configuration, space):
+def fit_clip(clip_BCTHW: torch.Tensor, configuration: Configuration, space: SearchSpace) -> torch.Tensor:
     """The clip as `configuration` sees it.
 
     The clip may be cut larger than in training, or be a whole frame that is no square: its sides shrink in proportion.
@@ -72,9 +76,11 @@ def fit_clip(clip_BCTHW, configuration, space):
     return shrink_clip(clip_BCTHW, size, configuration.temporal)
 
 
-def fit_clips(clip_BCTHW, configurations, space):
+def fit_clips(
+    clip_BCTHW: torch.Tensor, configurations: Iterable[Configuration], space: SearchSpace
+) -> Iterator[tuple[Configuration, torch.Tensor]]:
     """Yield (configuration, its clip) for each; configurations of the same sizes share one shrunk clip."""
-    by_sizes = {}
+    by_sizes: dict[tuple, torch.Tensor] = {}
     for configuration in configurations:
         by_sizes.setdefault((configuration.spatial, configuration.temporal), []).append(configuration)
     for group in by_sizes.values():

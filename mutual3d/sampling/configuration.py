@@ -2,12 +2,17 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 # A grid has no more widths than this; channel counts are multiples of a divisor, so that far fewer are different.
 MAX_WIDTHS = 10**5
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, order=True)
@@ -23,17 +28,17 @@ class Configuration:
     spatial: int
     temporal: int = 1
 
-    def __str__(self):
+    def __str__(self) -> str:
         frames = f"-{self.temporal}" if self.temporal != 1 else ""
         return f"{','.join(f'{width:.10g}' for width in self.widths)}-{self.spatial}{frames}"
 
     @property
-    def widths(self):
+    def widths(self) -> tuple[float, ...]:
         """Its width multipliers: one, or one a group of layers."""
         return self.width if isinstance(self.width, tuple) else (self.width,)
 
     @classmethod
-    def parse(cls, text):
+    def parse(cls, text: "Configuration | str") -> "Configuration":
         """Read `width-spatial-temporal`; raises ValueError that shows the form."""
         if isinstance(text, cls):
             return text
@@ -67,7 +72,7 @@ class SearchSpace:
     listed_widths: tuple = ()
     width_groups: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("width_range", "spatial_sizes", "temporal_sizes", "listed_widths"):
             object.__setattr__(self, name, _ascending(getattr(self, name), repeats=name == "width_range"))
         if len(self.width_range) != 2 or self.width_range[0] <= 0:
@@ -83,14 +88,14 @@ class SearchSpace:
             raise ValueError(f"the width divisor is {self.divisor}: it must be 1 or more")
 
     @property
-    def largest(self):
+    def largest(self) -> Configuration:
         return Configuration(self.width_range[1], self.spatial_sizes[-1], self.temporal_sizes[-1])
 
     @property
-    def smallest(self):
+    def smallest(self) -> Configuration:
         return Configuration(self.width_range[0], self.spatial_sizes[0], self.temporal_sizes[0])
 
-    def widths(self, step):
+    def widths(self, step: float) -> list[float]:
         """The listed widths; without a list the least, every multiple of `step` inside the range, and the greatest."""
         least, greatest = self.width_range
         if not 0 < step < math.inf or (greatest - least) / step > MAX_WIDTHS:
@@ -101,17 +106,17 @@ class SearchSpace:
         inner = [round(step * i, 10) for i in range(1, count + 1) if least < round(step * i, 10) < greatest]
         return sorted({least, *inner, greatest})
 
-    def grid(self, step):
+    def grid(self, step: float) -> list[Configuration]:
         """All configurations with widths `step` apart, ascending (paper, 3.4)."""
         products = itertools.product(self.widths(step), self.spatial_sizes, self.temporal_sizes)
         return [Configuration(*values) for values in products]
 
-    def corners(self):
+    def corners(self) -> list[Configuration]:
         """The configurations at the ends of every dimension: at most eight."""
         ends = [sorted({sizes[0], sizes[-1]}) for sizes in (self.width_range, self.spatial_sizes, self.temporal_sizes)]
         return [Configuration(*values) for values in itertools.product(*ends)]
 
-    def sample(self, generator=None):
+    def sample(self, generator: torch.Generator | None = None) -> Configuration:
         """A random configuration: width uniform in the range, sizes uniform over their lists."""
         return Configuration(
             self.sample_width(generator),
@@ -119,11 +124,11 @@ class SearchSpace:
             pick(self.temporal_sizes, generator),
         )
 
-    def sample_width(self, generator=None):
+    def sample_width(self, generator: torch.Generator | None = None) -> float:
         least, greatest = self.width_range
         return least + (greatest - least) * torch.rand((), generator=generator, dtype=torch.float64).item()
 
-    def check(self, configuration):
+    def check(self, configuration: Configuration | str) -> Configuration:
         """Return the configuration (parsed when it is text) if it lies in the space; otherwise ValueError."""
         configuration = Configuration.parse(configuration)
         least, greatest = self.width_range
@@ -150,6 +155,6 @@ def _ascending(values, repeats):
     return tuple(sorted(values if repeats else set(values)))
 
 
-def pick(values, generator=None):
+def pick(values: Sequence[Value], generator: torch.Generator | None = None) -> Value:
     """One of `values`, each equally likely."""
     return values[torch.randint(len(values), (), generator=generator).item()]

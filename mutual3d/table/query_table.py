@@ -9,7 +9,10 @@ import decimal
 import math
 import numbers
 import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import simplejson
 
@@ -33,7 +36,7 @@ class BudgetTooSmall(ValueError):
     of the budgets that were asked for.
     """
 
-    def __init__(self, message, nearest, needed):
+    def __init__(self, message: str, nearest: "Row", needed: dict[str, float]) -> None:
         super().__init__(message)
         self.nearest = nearest
         self.needed = needed
@@ -57,7 +60,7 @@ class Row:
     accuracy: dict
     latency_ms: dict = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         configuration = Configuration.parse(self.configuration)
         plain = {
             "configuration": configuration,
@@ -70,7 +73,7 @@ class Row:
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain data: strings, numbers, lists and dictionaries."""
         return {
             "configuration": str(self.configuration),
@@ -82,7 +85,7 @@ class Row:
         }
 
     @classmethod
-    def from_dict(cls, entry):
+    def from_dict(cls, entry: Any) -> "Row":
         """The inverse of `to_dict`; raises ValueError that names the missing or wrong key."""
         if not isinstance(entry, dict):
             raise ValueError(f"a row is {entry!r:.80}: it must have the keys {', '.join(ROW_FIELDS)}")
@@ -102,7 +105,7 @@ class QueryTable:
     Raises ValueError for no rows, a configuration given twice, a row without the metric, or missing provenance.
     """
 
-    def __init__(self, rows, provenance):
+    def __init__(self, rows: Iterable[Row], provenance: Mapping[str, Any]) -> None:
         self.rows = tuple(sorted(rows, key=lambda row: row.configuration))
         self.provenance = _checked_provenance(provenance)
         self._by_name = {str(row.configuration): row for row in self.rows}
@@ -119,39 +122,39 @@ class QueryTable:
                 legal = ", ".join(row.accuracy) or "none"
                 raise ValueError(f"{row.configuration} has no accuracy under '{self.metric}'; it has: {legal}")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         first, last = self.rows[0].configuration, self.rows[-1].configuration
         return f"QueryTable({len(self)} configurations, {first} to {last}, {metric_label(self.metric)}, {self.conditions})"
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, QueryTable) and self.to_dict() == other.to_dict()
 
     @property
-    def metric(self):
+    def metric(self) -> str:
         """The name of the metric that decides which row is better."""
         return self.provenance["metric"]
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[str]:
         """Every metric that some row has, the deciding one first."""
         names = {name for row in self.rows for name in row.accuracy}
         return [self.metric, *sorted(names - {self.metric})]
 
     @property
-    def devices(self):
+    def devices(self) -> list[str]:
         """Every key under which some row has a latency."""
         return sorted({key for row in self.rows for key in row.latency_ms})
 
     @property
-    def conditions(self):
+    def conditions(self) -> str:
         """What every accuracy in this table belongs to, in words: split, views and crop."""
         split, views, crop = (self.provenance[name] for name in ("split", "num_views", "crop"))
         return f"{split} split, {views} view{'' if views == 1 else 's'}, crop {crop}"
 
-    def row(self, configuration):
+    def row(self, configuration: Configuration | str) -> Row:
         """The row of a configuration (or its text); raises ValueError when it was not measured."""
         name = str(Configuration.parse(configuration))
         if name not in self._by_name:
@@ -161,11 +164,11 @@ class QueryTable:
             )
         return self._by_name[name]
 
-    def accuracy(self, row):
+    def accuracy(self, row: Row) -> float:
         """The deciding metric of a row, in per cent."""
         return row.accuracy[self.metric]
 
-    def device(self, device=None):
+    def device(self, device: str | None = None) -> str:
         """The latency key to use; raises ValueError listing the keys when it is unknown, or None and ambiguous."""
         keys = self.devices
         if not keys:
@@ -180,7 +183,7 @@ class QueryTable:
             raise ValueError(f"{asked}: name one of {', '.join(keys)}")
         return device
 
-    def cost(self, row, cost="gflops", device=None):
+    def cost(self, row: Row, cost: str = "gflops", device: str | None = None) -> float:
         """What a row costs: GFLOPs of one view, or median milliseconds on `device`.
 
         Raises ValueError when the row's latency was not measured there.
@@ -194,14 +197,14 @@ class QueryTable:
             raise ValueError(f"the latency of {row.configuration} was not measured on {device}; {MEASURE_AGAIN}")
         return row.latency_ms[device]
 
-    def measured(self, cost="gflops", device=None):
+    def measured(self, cost: str = "gflops", device: str | None = None) -> list[Row]:
         """The rows whose cost is known: all for GFLOPs, those timed on `device` for latency."""
         if cost == "latency_ms":
             device = self.device(device)
             return [row for row in self.rows if device in row.latency_ms]
         return list(self.rows)
 
-    def frontier(self, cost="gflops", device=None):
+    def frontier(self, cost: str = "gflops", device: str | None = None) -> list[Row]:
         """The rows that no other row beats: the best accuracy for each budget, ascending in cost and accuracy.
 
         Of rows with equal accuracy only the cheapest stays.
@@ -216,7 +219,7 @@ class QueryTable:
                 best.append(row)
         return best
 
-    def select(self, gflops=None, latency_ms=None, device=None):
+    def select(self, gflops: float | None = None, latency_ms: float | None = None, device: str | None = None) -> Row:
         """The most accurate row within every budget given; of equals the cheapest.
 
         Raises BudgetTooSmall when no row fits, ValueError when no budget is given, a budget is not above 0, or the
@@ -249,7 +252,7 @@ class QueryTable:
             raise ValueError(f"the device '{device}' says where latency was measured: give latency_ms with it")
         return budgets
 
-    def describe(self, row):
+    def describe(self, row: Row) -> str:
         """One row in words, each number with its unit and conditions."""
         words = [
             f"{row.configuration}: {metric_label(self.metric)} {self.accuracy(row):.2f} % ({self.conditions})",
@@ -259,7 +262,7 @@ class QueryTable:
         ]
         return ", ".join(words)
 
-    def format(self, rows=None):
+    def format(self, rows: Iterable[Row] | None = None) -> str:
         """A text table of `rows` (default: all) for a terminal, headed by the conditions and units."""
         rows = self.rows if rows is None else rows
         header = ["configuration", "GFLOPs", "parameters", *self.metrics, *(f"ms {key}" for key in self.devices)]
@@ -269,7 +272,7 @@ class QueryTable:
         return "\n".join([self.legend, *text])
 
     @property
-    def legend(self):
+    def legend(self) -> str:
         """What the columns of a printed table mean: conditions and units."""
         legend = f"Accuracy in % ({self.conditions}); GFLOPs: 1e9 multiply-adds per view"
         return f"{legend}; ms: median latency" if self.devices else legend
@@ -279,13 +282,13 @@ class QueryTable:
         latencies = [f"{row.latency_ms[key]:.4g}" if key in row.latency_ms else "-" for key in self.devices]
         return [str(row.configuration), f"{row.gflops:.4g}", f"{row.parameters:,}", *accuracies, *latencies]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain data that JSON or a checkpoint can hold."""
         rows = [row.to_dict() for row in self.rows]
         return {"format": FORMAT, "version": VERSION, "provenance": dict(self.provenance), "rows": rows}
 
     @classmethod
-    def from_dict(cls, data):
+    def from_dict(cls, data: Any) -> "QueryTable":
         """The inverse of `to_dict`; raises ValueError that says what is missing or wrong."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f"this is not a query table: its 'format' must be '{FORMAT}'; {MEASURE_AGAIN}")
@@ -295,13 +298,13 @@ class QueryTable:
             raise ValueError(f"it needs 'rows' (a list) and 'provenance' (a dictionary); {MEASURE_AGAIN}")
         return cls([Row.from_dict(entry) for entry in data["rows"]], data["provenance"])
 
-    def save_json(self, path):
+    def save_json(self, path: str | Path) -> None:
         """Write the table with a fingerprint of itself, by which `load` knows that nothing in it has changed."""
         data = self.to_dict()
         write_json(path, {**data, "fingerprint": fingerprint(data)})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "QueryTable":
         """Read what `save_json` wrote.
 
         Raises FileNotFoundError when the file is missing and ValueError when it is malformed; both name the file and
@@ -321,7 +324,7 @@ class QueryTable:
             kind = DamagedFileError if isinstance(error, DamagedFileError) else ValueError
             raise kind(f"the query table '{path}' cannot be used: {words}; {MEASURE_AGAIN}") from error
 
-    def save_csv(self, path):
+    def save_csv(self, path: str | Path) -> None:
         """One line a row; a column for every metric (per cent), latency device (ms) and condition."""
         with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             lines = [self._csv_line(row) for row in self.rows]
@@ -345,7 +348,7 @@ class QueryTable:
         }
 
 
-def paid_dimension(cheaper, dearer):
+def paid_dimension(cheaper: Row, dearer: Row) -> str:
     """Which dimension pays for the step between two rows: "spatial", "temporal", "width" or "several" (paper, Fig. 18).
 
     Two widths with one signature are one network, so they count as a step in width only if nothing else differs.
@@ -360,12 +363,12 @@ def paid_dimension(cheaper, dearer):
     return differing[0] if len(differing) == 1 else "several"
 
 
-def metric_label(name):
+def metric_label(name: str) -> str:
     """How a metric is written for people."""
     return METRIC_LABELS.get(name, name)
 
 
-def round_up(value):
+def round_up(value: float) -> float:
     """Four significant digits, never below `value`: a budget that is printed must work when it is typed in."""
     return float(decimal.Context(prec=4, rounding=decimal.ROUND_CEILING).create_decimal(value))
 

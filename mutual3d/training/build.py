@@ -2,11 +2,15 @@
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+import torch.nn as nn
+from fvcore.common.config import CfgNode
 from torch.nn.parallel import DistributedDataParallel
 
 from mutual3d.sampling import RULES
+from mutual3d.training.schedule import Schedule
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
 from mutual3d.utils.words import unknown_word
@@ -17,7 +21,7 @@ from .schedule import cosine_schedule, linear_schedule, relative_steps_schedule,
 from .step import MutualStep, Networks
 
 
-def build_optimizer(cfg, model, objective=None):
+def build_optimizer(cfg: CfgNode, model: nn.Module, objective: nn.Module | None = None) -> torch.optim.Optimizer:
     """SGD with the config's decays; what an objective learns of its own is not decayed."""
     return _build_optimizer(
         model,
@@ -32,7 +36,7 @@ def build_optimizer(cfg, model, objective=None):
     )
 
 
-def build_schedule(cfg):
+def build_schedule(cfg: CfgNode) -> Schedule:
     """Exact epoch -> learning rate."""
     unused = cfg.SOLVER.LRS[len(cfg.SOLVER.STEPS) :]
     if cfg.SOLVER.LR_POLICY == "steps_with_relative_lrs" and unused:
@@ -59,7 +63,7 @@ def _schedule(cfg):
     )
 
 
-def build_step(cfg, model, device):
+def build_step(cfg: CfgNode, model: Any, device: torch.device) -> MutualStep:
     """The mutual step on `device`; a static network (MUTUAL.ENABLE False) has no sub-networks."""
     network = Networks(model)
     if distributed.is_distributed():
@@ -85,7 +89,7 @@ def build_step(cfg, model, device):
     )
 
 
-def check_method(cfg) -> Iterator[tuple[tuple[str, ...], str]]:
+def check_method(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
     """(keys, sentence) of rules, objectives, losses and schedules that nobody registered or that do not go together."""
     loss = unknown_word("MODEL.LOSS_FUNC", cfg.MODEL.LOSS_FUNC, LOSS_FUNCTIONS)
     objective = unknown_word("MUTUAL.OBJECTIVE", cfg.MUTUAL.OBJECTIVE, OBJECTIVES)

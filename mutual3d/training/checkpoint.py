@@ -3,8 +3,10 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn as nn
 
 from mutual3d.utils import distributed
 from mutual3d.utils.checkpoint import load_weights
@@ -17,10 +19,10 @@ from .optimizer import load_optimizer_state
 class Checkpoints:
     """Writes and finds the checkpoints of one output directory."""
 
-    def __init__(self, output_dir):
+    def __init__(self, output_dir: str | Path) -> None:
         self.directory = Path(output_dir) / "checkpoints"
 
-    def path(self, epoch):
+    def path(self, epoch: int) -> Path:
         return self.directory / f"checkpoint_epoch_{epoch:05d}.pyth"
 
     def found(self) -> list[Path]:
@@ -49,7 +51,17 @@ class Checkpoints:
             )
         return None
 
-    def save(self, model, optimizer, *, epoch, config="", scaler=None, objective=None, training_set=""):
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        epoch: int,
+        config: str = "",
+        scaler: Any = None,
+        objective: Any = None,
+        training_set: str = "",
+    ) -> None:
         """Write the state after `epoch` finished epochs, on the main process.
 
         config: the settings as text, and training_set: the fingerprint of what was trained on, for a run that goes on from

@@ -2,11 +2,15 @@
 
 import datetime
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from mutual3d.metrics.metrics import topk_correct
 from mutual3d.evaluation.unreadable import UnreadableVideos, UnreadableVideosError
+from mutual3d.metrics.metrics import topk_correct
+from mutual3d.training.schedule import Schedule
+from mutual3d.training.step import MutualStep
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, progress_bar
 
@@ -20,9 +24,22 @@ class Trainer:
     """
 
     def __init__(
-        self, step, optimizer, loader, schedule, *, device, max_epoch,
-        seed=0, clip_value=0.0, clip_norm=0.0, max_unreadable=0.0, log_period=10, after_epoch=None, writer=None,
-    ):  # fmt: skip
+        self,
+        step: MutualStep,
+        optimizer: torch.optim.Optimizer,
+        loader: Any,
+        schedule: Schedule,
+        *,
+        device: torch.device,
+        max_epoch: int,
+        seed: int = 0,
+        clip_value: float | None = 0.0,
+        clip_norm: float | None = 0.0,
+        max_unreadable: float = 0.0,
+        log_period: int = 10,
+        after_epoch: Callable[[int], object] | None = None,
+        writer: Any = None,
+    ) -> None:
         self.step, self.optimizer, self.loader, self.schedule = step, optimizer, loader, schedule
         self.device, self.max_epoch, self.seed = device, max_epoch, seed
         self.clip_value, self.clip_norm = clip_value, clip_norm
@@ -31,7 +48,7 @@ class Trainer:
         self.writer = writer
         self.unreadable = UnreadableVideos(max_unreadable, loader.num_samples, "DATA_LOADER.MAX_UNREADABLE_TRAIN")
 
-    def train(self, start_epoch=0):
+    def train(self, start_epoch: int = 0) -> None:
         """Train from `start_epoch` finished epochs to `max_epoch`."""
         for epoch in range(start_epoch, self.max_epoch):
             self._train_epoch(epoch)
@@ -102,7 +119,7 @@ class Trainer:
 class _Meter:
     """Sums of one epoch, and the json_stats that PySlowFast's users parse (errors in percent, times in seconds)."""
 
-    def __init__(self, epoch, max_epoch, iterations):
+    def __init__(self, epoch, max_epoch, iterations) -> None:
         self.epoch, self.max_epoch, self.iterations = epoch, max_epoch, iterations
         self.start = self.mark = time.perf_counter()
         self.samples, self.sums = 0, {}

@@ -1,12 +1,16 @@
 """SGD over parameter groups: norms apart from the rest."""
 
+from typing import Any
+
 import torch
 import torch.nn as nn
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def parameter_groups(model, *, weight_decay, bn_weight_decay=0.0, no_decay_1d=False):
+def parameter_groups(
+    model: nn.Module, *, weight_decay: float, bn_weight_decay: float = 0.0, no_decay_1d: bool = False
+) -> list[dict[str, Any]]:
     """Every trainable parameter in exactly one group: {params, weight_decay, name}. Empty groups are left out.
 
     Norms, bias included, decay by `bn_weight_decay`; everything else by `weight_decay`, whatever its number of
@@ -27,7 +31,16 @@ def parameter_groups(model, *, weight_decay, bn_weight_decay=0.0, no_decay_1d=Fa
     return [{"name": n, "params": p, "weight_decay": d} for n, p, d in groups if p]
 
 
-def build_optimizer(model, *, base_lr, momentum=0.9, dampening=0.0, nesterov=True, objective=None, **decay):
+def build_optimizer(
+    model: nn.Module,
+    *,
+    base_lr: float,
+    momentum: float = 0.9,
+    dampening: float = 0.0,
+    nesterov: bool = True,
+    objective: nn.Module | None = None,
+    **decay: Any,
+) -> torch.optim.Optimizer:
     """SGD; `decay` goes to `parameter_groups`. The parameters of an `objective` join without decay (RS-Net, 4.1)."""
     groups = parameter_groups(model, **decay)
     own = list(objective.parameters()) if objective is not None else []

@@ -100,7 +100,7 @@ class MutualStep:
             raise ValueError("MUTUAL.LARGEST is False and MUTUAL.SUBNETS is empty: nothing would be trained")
         return [space.largest, *drawn] if self.largest else drawn
 
-    def __call__(self, clips_BCTHW, labels, step, boxes=None):
+    def __call__(self, clips_BCTHW: torch.Tensor, labels: torch.Tensor, step: int, boxes: torch.Tensor | None = None) -> StepResult:
         """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B, or B, K.
 
         With boxes, float N, 5, the labels are N, K. Raises NonFiniteLossError.

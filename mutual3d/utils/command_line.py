@@ -5,13 +5,14 @@ import difflib
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mutual3d.utils.streams import forgiving_streams
 from mutual3d.utils.text import printable
 
 
-def run_command(main):
+def run_command(main: Callable[..., int | None]) -> None:
     """Exit with what `main()` returns; errors that explain themselves are printed without a traceback, status 1.
 
     What is printed never ends it: see `forgiving_streams`.

@@ -41,7 +41,7 @@ def _root_shows_lines():
 class _FileHandler(logging.Handler):
     """Appends lines to a file. What the disk does not take is lost and counted, and told when it takes lines again."""
 
-    def __init__(self, path):
+    def __init__(self, path) -> None:
         super().__init__()
         self._file = open(path, "ab", buffering=0)
         self._lost, self._cause, self._ends_in_half_a_line = 0, "", False

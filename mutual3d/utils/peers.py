@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from typing import Any
 
 from .processes import this_process
 
@@ -26,7 +27,7 @@ class Peers:
     process is given up.
     """
 
-    def __init__(self, store, rank: int, world_size: int, interval: float = 5.0, patience: float = 180.0):
+    def __init__(self, store: Any, rank: int, world_size: int, interval: float = 5.0, patience: float = 180.0) -> None:
         self.store, self.rank, self.others = store, rank, [r for r in range(world_size) if r != rank]
         self.interval, self.patience = interval, patience
         self._meetings, self._ended = 0, threading.Event()

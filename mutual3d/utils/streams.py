@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 
 class ForgivingStream:
@@ -14,10 +15,10 @@ class ForgivingStream:
     missing stream lose the text alone.
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         # tqdm clears a bar before a line is printed to the bar's stream. Both of ours are one screen; tqdm's own treatment
         # of the standard streams, which a comparison with those would call for, forgives nothing.
         return isinstance(other, ForgivingStream)
@@ -46,7 +47,7 @@ class ForgivingStream:
     def fileno(self) -> int:
         return self._stream.fileno()
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def close_quietly(self) -> None:

@@ -7,18 +7,18 @@ frame to its last, otherwise those of the whole video.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
 import numpy as np
 import torch
 
-from mutual3d.data.video.decode import VideoReader, open_video
-from mutual3d.data.video.frame_list_reader import FrameList, FrameListReader, is_frame_list, read_frame_list
 from mutual3d.data.datasets.kinetics import path_in_list, read_rows, tell_doubles
 from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_row
 from mutual3d.data.datasets.lists import first_line, parse_decimal, place_of, read_table, shown, tell, user_path
+from mutual3d.data.video.decode import VideoReader, open_video
+from mutual3d.data.video.frame_list_reader import FrameList, FrameListReader, is_frame_list, read_frame_list
 
 _OFFICIAL_COLUMNS = ("id", "actions")
 
@@ -45,10 +45,10 @@ class TimedVideo:
         }
         return multi_hot(labels, self.num_classes)
 
-    def content(self):
+    def content(self) -> tuple:
         return self.path, self.actions, self.num_classes
 
-    def files(self):
+    def files(self) -> Sequence[str]:
         return (self.path,)
 
 
@@ -72,17 +72,17 @@ class FramesVideo:
         codes = np.unique(np.concatenate([self.frames.labels[span] for span in spans]))
         return multi_hot({label for code in codes for label in self.label_sets[code]}, self.num_classes)
 
-    def content(self):
+    def content(self) -> tuple:
         # Which code stands for which labels depends on the other videos of the list: the labels count, not the codes.
         codes, places = np.unique(self.frames.labels, return_inverse=True)
         labels = [self.label_sets[code] for code in codes]
         return self.path, self.frames.paths, places, labels, self.num_classes, self.fps, self.root
 
-    def files(self):
+    def files(self) -> Sequence[str]:
         return [os.path.join(self.root, os.fsdecode(path)) for path in self.frames.paths]
 
 
-def multi_hot(labels, num_classes):
+def multi_hot(labels: Iterable[int], num_classes: int) -> torch.Tensor:
     """Float `num_classes`: 1 at each of `labels`, else 0."""
     label_K = torch.zeros(num_classes)
     label_K[list(labels)] = 1

@@ -1,7 +1,9 @@
 """Images as clips of one frame: the public sets by name, and the samples made of them."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +14,9 @@ from torchvision.transforms import v2
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.datasets.kinetics import sample_generator
 from mutual3d.data.datasets.lists import read_lines
-from mutual3d.data.video.reader import VideoError
 from mutual3d.data.stills import read_image
 from mutual3d.data.transforms import check_jitter_scales
+from mutual3d.data.video.reader import VideoError
 from mutual3d.utils.files import read_json
 from mutual3d.utils.fingerprint import fingerprint
 
@@ -42,19 +44,19 @@ class ImageSet(torch.utils.data.Dataset):
 class ImageFiles(ImageSet):
     """Image files by path: gives (PIL image in RGB, label). Raises VideoError, with path and cause, where unreadable."""
 
-    def __init__(self, paths, labels, classes):
+    def __init__(self, paths: Sequence[str | Path], labels: Sequence[int], classes: Sequence[str]) -> None:
         self.paths, self.labels, self.classes = [str(path) for path in paths], list(labels), list(classes)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return read_image(self.paths[index]), self.labels[index]
 
-    def name_of(self, index):
+    def name_of(self, index: int) -> str:
         return self.paths[index]
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Changes with each path, label, class name and file (size, time of modification). Looks at every file."""
         return fingerprint(type(self).__name__, self.paths, self.labels, self.classes, stat_files(self.paths))
 
@@ -62,17 +64,17 @@ class ImageFiles(ImageSet):
 class ImageArray(ImageSet):
     """Images in memory, uint8 N, H, W, 3: gives (PIL image in RGB, label)."""
 
-    def __init__(self, images_NHWC, labels, classes):
+    def __init__(self, images_NHWC: np.ndarray, labels: Sequence[int] | np.ndarray, classes: Sequence[str]) -> None:
         self.images_NHWC, self.labels = np.ascontiguousarray(images_NHWC), [int(label) for label in labels]
         self.classes = [str(name) for name in classes]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images_NHWC)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return Image.fromarray(self.images_NHWC[index]), self.labels[index]
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Changes with each pixel, label and class name."""
         return fingerprint(type(self).__name__, self.images_NHWC, self.labels, self.classes)
 
@@ -80,7 +82,7 @@ class ImageArray(ImageSet):
 # ---- Sets by name ----------------------------------------------------------------------------------------------------
 
 
-def open_images(name, root, split, num_classes=None):
+def open_images(name: str, root: str | Path, split: str, num_classes: int | None = None) -> ImageFiles | ImageArray:
     """The images of a public set: a map-style dataset of (PIL image, label) with `classes`, the names by label.
 
     Args:
@@ -105,7 +107,7 @@ def open_images(name, root, split, num_classes=None):
     return images
 
 
-def usual_test_resize(name, crop_size):
+def usual_test_resize(name: str, crop_size: int) -> int:
     """The short side that a test image of the set is scaled to before the centre crop.
 
     round(256 / 224 of the crop) for photographs; the crop itself for CIFAR and digits, which are cut already.
@@ -267,7 +269,16 @@ class ImageDataset(ClipDataset):
         augmentation: arguments of `training_transform`, for training.
     """
 
-    def __init__(self, images, *, crop_size, training=False, test_resize=None, seed=0, **augmentation):
+    def __init__(
+        self,
+        images: Any,
+        *,
+        crop_size: int,
+        training: bool = False,
+        test_resize: int | None = None,
+        seed: int = 0,
+        **augmentation: Any,
+    ) -> None:
         test_resize = crop_size if test_resize is None else test_resize
         if crop_size < 1 or test_resize < crop_size:
             raise ValueError(f"crop_size is {crop_size} and test_resize {test_resize}: give 1 <= crop_size <= test_resize")
@@ -280,13 +291,13 @@ class ImageDataset(ClipDataset):
         else:
             self.transform = evaluation_transform(crop_size, test_resize)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def name_of(self, index):
+    def name_of(self, index: int) -> str:
         return self.images.name_of(index) if isinstance(self.images, ImageSet) else f"image {index}"
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Changes with the images, labels and each argument. TypeError where the images are no `ImageSet`."""
         if not isinstance(self.images, ImageSet):
             raise TypeError(
@@ -295,7 +306,7 @@ class ImageDataset(ClipDataset):
             )
         return fingerprint(type(self).__name__, self.images.fingerprint(), self._arguments)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: tuple[int, int]) -> Sample | BadVideo:
         epoch, index = key
         try:
             image, label = self.images[index]
@@ -319,22 +330,22 @@ def _bad_image(index, error):
     return BadVideo(index, str(error.filename or f"image {index}"), str(error))
 
 
-def evaluation_transform(crop_size, test_resize):
+def evaluation_transform(crop_size: int, test_resize: int) -> v2.Compose:
     """PIL image -> uint8 3, S, S: short side to `test_resize`, centre crop."""
     return v2.Compose([v2.Resize(test_resize), v2.CenterCrop(crop_size), v2.PILToTensor()])
 
 
 def training_transform(
-    crop_size,
+    crop_size: int,
     *,
-    jitter_scales=None,
-    inverse_uniform=False,
-    relative_scales=(),
-    relative_aspects=(),
-    padding=0,
-    flip=True,
-    color_jitter=0.0,
-):
+    jitter_scales: Sequence[int] | None = None,
+    inverse_uniform: bool = False,
+    relative_scales: Sequence[float] = (),
+    relative_aspects: Sequence[float] = (),
+    padding: int = 0,
+    flip: bool = True,
+    color_jitter: float = 0.0,
+) -> v2.Compose:
     """PIL image -> uint8 3, S, S: a random crop, perhaps mirrored, perhaps in other colours.
 
     The crop is one of three: with `relative_scales` (least and greatest share of the area) and `relative_aspects` (least
@@ -373,11 +384,11 @@ class RandomShortSide(torch.nn.Module):
     torchvision's RandomShortestSize rounds down, and now and then ends one pixel below the crop.
     """
 
-    def __init__(self, least, greatest, inverse_uniform=False):
+    def __init__(self, least: int, greatest: int, inverse_uniform: bool = False) -> None:
         super().__init__()
         self.least, self.greatest, self.inverse_uniform = least, greatest, inverse_uniform
 
-    def forward(self, image):
+    def forward(self, image: Image.Image) -> Image.Image:
         draw = torch.rand(()).item()
         if self.inverse_uniform:
             side = 1 / (1 / self.greatest + draw * (1 / self.least - 1 / self.greatest))
@@ -385,5 +396,5 @@ class RandomShortSide(torch.nn.Module):
             side = self.least + draw * (self.greatest - self.least)
         return v2.functional.resize(image, [round(side)])
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"{self.least}, {self.greatest}, inverse_uniform={self.inverse_uniform}"

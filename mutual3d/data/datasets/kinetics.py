@@ -4,17 +4,17 @@ import csv
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, describe_failure, stat_files
-from mutual3d.data.video.decode import VideoError, VideoReader, check_backend, open_video
-from mutual3d.data.frames import is_padded, random_clip, view_clip
 from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_row
 from mutual3d.data.datasets.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
+from mutual3d.data.frames import is_padded, random_clip, view_clip
 from mutual3d.data.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
+from mutual3d.data.video.decode import VideoError, VideoReader, check_backend, open_video
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.fingerprint import fingerprint
 
@@ -52,10 +52,10 @@ class Video(NamedTuple):
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int:
         return self.label
 
-    def content(self):
+    def content(self) -> tuple:
         return tuple(self)
 
-    def files(self):
+    def files(self) -> Sequence[str]:
         return (self.path,)
 
 
@@ -135,12 +135,12 @@ def tell_doubles(csv_path: str | os.PathLike, videos: list, lines: list[int]) ->
             )
 
 
-def write_bad_videos(path, bad_videos):
+def write_bad_videos(path: str | Path, bad_videos: Sequence[BadVideo]) -> None:
     """Write BadVideo records as a csv with the columns index, path, cause."""
     write_table(path, BadVideo._fields, bad_videos)
 
 
-def write_table(path, header, rows):
+def write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """Write a csv, whole or not at all. Names that are not UTF-8 are written as the bytes that they are.
 
     A text that a spreadsheet would run as a formula gets an apostrophe in front, as is usual.
@@ -159,7 +159,7 @@ def _no_formula(value):
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def write_lines(path, lines):
+def write_lines(path: str | Path, lines: Iterable[str]) -> None:
     """Write a text file, whole or not at all; ValueError for a line that would not be read as one, or is not UTF-8."""
     text = "".join(f"{check_line(line, path)}\n" for line in lines)
     with atomic_write(path) as temporary:
@@ -186,23 +186,23 @@ class VideoDataset(ClipDataset):
 
     def __init__(
         self,
-        videos,
+        videos: Sequence[Any],
         *,
-        num_frames,
-        sampling_rate,
-        crop_size,
-        target_fps=30,
-        training=False,
-        num_views=1,
-        num_crops=1,
-        jitter_scales=(256, 320),
-        inverse_uniform=False,
-        flip=True,
-        offset_sampling=False,
-        backend="pyav",
-        tolerate_short=False,
-        seed=0,
-    ):
+        num_frames: int,
+        sampling_rate: int,
+        crop_size: int,
+        target_fps: float = 30,
+        training: bool = False,
+        num_views: int = 1,
+        num_crops: int = 1,
+        jitter_scales: Sequence[int] = (256, 320),
+        inverse_uniform: bool = False,
+        flip: bool = True,
+        offset_sampling: bool = False,
+        backend: str = "pyav",
+        tolerate_short: bool = False,
+        seed: int = 0,
+    ) -> None:
         self.videos = as_videos(videos)
         self.tolerate_short = tolerate_short
         self.training = training
@@ -228,20 +228,20 @@ class VideoDataset(ClipDataset):
         if self.seed < 0:
             raise ValueError(f"the seed is {self.seed} and must not be negative (RNG_SEED)")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.videos)
 
-    def name_of(self, index):
+    def name_of(self, index: int) -> str:
         return str(self.videos[index].path)
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Changes with each path, label, file (size, time of modification) and argument. Looks at every file."""
         files = stat_files([path for video in self.videos for path in video.files()])
         arguments = (self.training, self.num_views, self.num_crops, self.backend, self.tolerate_short, self.seed, self._offset_sampling)
         content = [video.content() for video in self.videos]
         return fingerprint(type(self).__name__, arguments, self._clip, self._crop, content, files)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: tuple[int, int]) -> Sample | BadVideo:
         epoch, index = key
         video = self.videos[index]
         try:
@@ -284,7 +284,7 @@ class VideoDataset(ClipDataset):
         return stack_clips([crops[i][crop] for i in clip] for clip in clips for crop in range(self.num_crops))
 
 
-def sample_generator(seed, epoch, index):
+def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random numbers of one sample in one epoch, independent of every other one's."""
     return np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(index,)))
 

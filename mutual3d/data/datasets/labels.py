@@ -107,7 +107,9 @@ class LabelReader:
     number. Whether numbers are below `num_classes` (None: any) is told by `check`, when all are known.
     """
 
-    def __init__(self, list_path: str | os.PathLike, num_classes: int | None = None, class_names_path: str | os.PathLike = ""):
+    def __init__(
+        self, list_path: str | os.PathLike, num_classes: int | None = None, class_names_path: str | os.PathLike = ""
+    ) -> None:
         self._list_path = list_path
         self._num_classes = num_classes
         self._names_path = Path(class_names_path or Path(list_path).parent / "classes.txt")

@@ -12,6 +12,7 @@ a small configuration can see, and flowing and shuttling alias when frames are d
 """
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +21,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.data.datasets.kinetics import write_lines
+from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
 
@@ -86,7 +87,15 @@ class Actor:
     stripes: np.ndarray
 
 
-def make_demo(directory, *, num_train=1200, num_val=240, num_test=240, seed=0, num_workers=None):
+def make_demo(
+    directory: str | Path,
+    *,
+    num_train: int = 1200,
+    num_val: int = 240,
+    num_test: int = 240,
+    seed: int = 0,
+    num_workers: int | None = None,
+) -> Path:
     """Write the demo set: train/, val/, test/ with mp4 files, train.csv, val.csv, test.csv, classes.txt and demo.json.
 
     A csv row is `path label`, the path relative to `directory`. A folder begun with the same arguments is completed,
@@ -108,24 +117,24 @@ def make_demo(directory, *, num_train=1200, num_val=240, num_test=240, seed=0, n
     return directory
 
 
-def label_of(index):
+def label_of(index: int) -> int:
     """The class of a split's video number `index`: classes take turns, so that any run of videos is balanced."""
     return index % len(CLASS_NAMES)
 
 
-def draw_video(split, index, seed=0):
+def draw_video(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, int]:
     """One video before encoding, from its own random stream: (uint8 RGB frames T, H, W, 3; label)."""
     generator = np.random.default_rng([seed, SPLITS.index(split), index])
     label = label_of(index)
     return draw_frames(CLASS_NAMES[label], generator), label
 
 
-def draw_frames(class_name, generator):
+def draw_frames(class_name: str, generator: np.random.Generator) -> np.ndarray:
     """A video of the class, its looks, places and rate drawn from `generator`: uint8 RGB frames T, H, W, 3."""
     return draw_scene(partial(_draw_actors, class_name), generator)
 
 
-def draw_scene(draw_actors, generator):
+def draw_scene(draw_actors: Callable[..., list[Actor]], generator: np.random.Generator) -> np.ndarray:
     """A video of the actors that `draw_actors(generator)` gives, before a scene: uint8 RGB frames T, H, W, 3."""
     background, shake = _draw_background(generator), _draw_shake(generator)
     actors = draw_actors(generator)
@@ -139,7 +148,7 @@ def _draw_actors(class_name, generator):
     return [draw_actor(class_name, rate, generator) for _ in range(generator.integers(3, 6))]
 
 
-def draw_pose(class_name, rate, generator):
+def draw_pose(class_name: str, rate: float, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Where an actor is: {x, y in pixels, stripes in cycles}, each (NUM_FRAMES,). Uniform in every frame."""
     motion, seconds = MOTIONS[class_name], np.arange(NUM_FRAMES) / FRAMES_PER_SECOND
     pose = dict(zip(("x", "y", "stripes"), generator.uniform(0, (FRAME_SIZE, FRAME_SIZE, 1))))
@@ -150,7 +159,7 @@ def draw_pose(class_name, rate, generator):
     return {"x": pose["x"] % FRAME_SIZE, "y": pose["y"] % FRAME_SIZE, "stripes": pose["stripes"] % 1}
 
 
-def draw_actor(class_name, rate, generator):
+def draw_actor(class_name: str, rate: float, generator: np.random.Generator) -> Actor:
     """An Actor that moves as the class does, at `rate`; its look knows nothing of the class."""
     return Actor(
         lobes=_draw_lobes(generator),
@@ -220,7 +229,7 @@ def _paint(picture, actor, x, y, time):
     patch += cover * (actor.colours[0] * share + actor.colours[1] * (1 - share) - patch)
 
 
-def encode_video(path, frames_THWC, gop_size=12):
+def encode_video(path: str | Path, frames_THWC: np.ndarray, gop_size: int = 12) -> None:
     """Write uint8 RGB frames T, H, W, 3 as an H.264 mp4 (yuv420p, a keyframe at least every `gop_size` frames)."""
     # One thread of each kind, and the colour conversion by frame: otherwise the same frames give other bytes each time.
     options = {"crf": "18", "preset": "fast", "g": str(gop_size)}
@@ -239,7 +248,7 @@ def encode_video(path, frames_THWC, gop_size=12):
 _MAX_VIDEOS = 10**6
 
 
-def check_arguments(counts, seed, num_workers):
+def check_arguments(counts: Mapping[str, int], seed: int, num_workers: int | None) -> None:
     """Raise ValueError, naming the argument, unless the {split: count} are 1 or more and the rest makes sense."""
     legal = {**{f"num_{split}": (count, 1, _MAX_VIDEOS) for split, count in counts.items()}, "seed": (seed, 0, 2**63)}
     for name, (value, smallest, largest) in {**legal, "num_workers": (num_workers, 1, 2**63)}.items():
@@ -253,7 +262,7 @@ def _video_path(directory, split, index):
     return Path(directory) / split / f"{index:05d}.mp4"
 
 
-def run_in_processes(write, videos, num_workers):
+def run_in_processes(write: Callable[[tuple[str, int]], None], videos: Sequence[tuple[str, int]], num_workers: int | None) -> None:
     """Call `write` for each of `videos` under a progress bar, in this process when one is enough."""
     with progress_bar(None, "demo videos", total=len(videos), unit="video") as progress:
         if num_workers == 1 or len(videos) < 2:

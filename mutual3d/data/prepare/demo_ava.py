@@ -15,8 +15,17 @@ import numpy as np
 
 from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.data.prepare.demo import (
-    CLASS_NAMES, FRAME_SIZE, FRAMES_PER_SECOND, MOTIONS, NUM_FRAMES, check_arguments, draw_actor, draw_scene, encode_video,
-    run_in_processes, write_lines,
+    CLASS_NAMES,
+    FRAME_SIZE,
+    FRAMES_PER_SECOND,
+    MOTIONS,
+    NUM_FRAMES,
+    check_arguments,
+    draw_actor,
+    draw_scene,
+    encode_video,
+    run_in_processes,
+    write_lines,
 )  # fmt: skip
 from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 
@@ -39,7 +48,9 @@ _DOWN = (_TOP + 10, _TOP + FRAME_SHAPE[0] - 10)
 _STREAM = 2
 
 
-def make_demo_ava(directory, *, num_train=40, num_val=12, seed=0, num_workers=None):
+def make_demo_ava(
+    directory: str | Path, *, num_train: int = 40, num_val: int = 12, seed: int = 0, num_workers: int | None = None
+) -> Path:
     """Write the set: frames/, frame_lists/, annotations/ as AVA's users have them, and videos/ beside them.
 
     Frame 0 shows second 0 (AVA.FIRST_SECOND 0). In annotations/ the files have the names of v2.2: ground truth of both
@@ -66,7 +77,7 @@ def make_demo_ava(directory, *, num_train=40, num_val=12, seed=0, num_workers=No
     return directory
 
 
-def draw_video(split, index, seed=0):
+def draw_video(split: str, index: int, seed: int = 0) -> np.ndarray:
     """One video: uint8 RGB frames T, 48, 64, 3, from its own random streams; `boxes_of` tells who does what in it."""
     # One shot more at each end, of which half is seen, so that the first and the last keyframe have whole clips.
     shots = [_draw_shot(split, index, second, seed) for second in range(KEYFRAMES + 2)]
@@ -74,7 +85,7 @@ def draw_video(split, index, seed=0):
     return frames_THWC[:, _TOP : _TOP + FRAME_SHAPE[0]]
 
 
-def boxes_of(split, index, seed=0):
+def boxes_of(split: str, index: int, seed: int = 0) -> dict[int, list[tuple[tuple, int]]]:
     """The boxes in the keyframes of a video: {second: [((x1, y1, x2, y2) in [0, 1], action from 1), for both actors]}."""
     boxes = {}
     for second in range(1, KEYFRAMES + 1):

@@ -11,12 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
+from mutual3d.data.datasets.kinetics import write_lines
 from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.data.prepare.demo import (
-    CLASS_NAMES, MOTIONS, NUM_FRAMES, SPLITS, check_arguments, draw_actor, draw_scene, run_in_processes,
+    CLASS_NAMES,
+    MOTIONS,
+    NUM_FRAMES,
+    SPLITS,
+    check_arguments,
+    draw_actor,
+    draw_scene,
+    run_in_processes,
 )  # fmt: skip
 from mutual3d.data.prepare.extraction import write_frame_rows, write_image
-from mutual3d.data.datasets.kinetics import write_lines
 
 GENERATOR_VERSION = 1
 PAIRS = tuple(combinations(range(len(CLASS_NAMES)), 2))
@@ -27,7 +34,15 @@ _ACTORS_OF_A_CLASS = 2
 _STREAM = 1
 
 
-def make_demo_charades(directory, *, num_train=336, num_val=112, num_test=112, seed=0, num_workers=None):
+def make_demo_charades(
+    directory: str | Path,
+    *,
+    num_train: int = 336,
+    num_val: int = 112,
+    num_test: int = 112,
+    seed: int = 0,
+    num_workers: int | None = None,
+) -> Path:
     """Write frames/ with a folder for each video, the frame lists train.csv, val.csv, test.csv, and classes.txt.
 
     Paths in the lists are relative to `directory`. A folder begun with the same arguments is completed, whole videos
@@ -48,14 +63,14 @@ def make_demo_charades(directory, *, num_train=336, num_val=112, num_test=112, s
     return directory
 
 
-def labels_of(split, index, seed=0):
+def labels_of(split: str, index: int, seed: int = 0) -> tuple[int, ...]:
     """The two classes of a split's video number `index`; every 28 videos have every pair once, shuffled."""
     turn, place = divmod(index, len(PAIRS))
     order = np.random.default_rng([seed, SPLITS.index(split), turn, _STREAM]).permutation(len(PAIRS))
     return PAIRS[order[place]]
 
 
-def draw_video(split, index, seed=0):
+def draw_video(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, tuple[int, ...]]:
     """One video from its own random stream: (uint8 RGB frames T, H, W, 3; its two labels)."""
     generator = np.random.default_rng([seed, SPLITS.index(split), index, _STREAM, _STREAM])
     labels = labels_of(split, index, seed)

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.data.datasets.dataset import describe_failure
+from mutual3d.data.datasets.lists import check_line
+from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.frame_list_reader import COLUMNS
-from mutual3d.data.datasets.lists import check_line
 from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.data.workers import Settings, WorkerPool, show_life
 from mutual3d.utils.files import atomic_write, ensure_directory
@@ -155,7 +155,7 @@ def extract_frames(
 class _Extraction:
     """The `Job` of a worker: videos, one after the other."""
 
-    def __init__(self, output: Path, layout: Layout):
+    def __init__(self, output: Path, layout: Layout) -> None:
         self._output, self._layout = output, layout
 
     def read(self, video: Path) -> int | VideoError | OSError:

@@ -5,14 +5,15 @@ Each reader gives `Entry`s, videos by name, and `write_lists` finds the videos i
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mutual3d.data.datasets.charades import is_official_csv, read_charades
-from mutual3d.data.prepare.extraction import list_videos, write_frame_rows
 from mutual3d.data.datasets.kinetics import write_lines
 from mutual3d.data.datasets.labels import list_row
 from mutual3d.data.datasets.lists import existing_file, parse_decimal, place_of, read_lines, read_table, shown
+from mutual3d.data.prepare.extraction import list_videos, write_frame_rows
 from mutual3d.utils.files import ensure_directory
 from mutual3d.utils.logging import progress_bar
 
@@ -30,7 +31,7 @@ class Entry(NamedTuple):
     class_name: str
 
 
-def read_kinetics(csv_path):
+def read_kinetics(csv_path: str | Path) -> list[Entry]:
     """The entries of one of Kinetics' csv files (label, youtube_id, time_start, time_end, ...)."""
     table = read_table(_existing(csv_path))
     _, header = next(table, (1, []))
@@ -54,7 +55,7 @@ def _kinetics_entry(header, row, place):
     return Entry(columns["label"], f"{columns['youtube_id']}_{int(start):06d}_{int(end):06d}", columns["label"])
 
 
-def read_ucf101(directory, split):
+def read_ucf101(directory: str | Path, split: int) -> tuple[dict[str, list[Entry]], list[str]]:
     """({"train": entries, "test": entries}, class names) of UCF101's folder ucfTrainTestlist; `split` 1, 2 or 3."""
     directory = Path(directory)
     names = []
@@ -73,7 +74,7 @@ def read_ucf101(directory, split):
     return lists, names
 
 
-def read_hmdb51(directory, split):
+def read_hmdb51(directory: str | Path, split: int) -> tuple[dict[str, list[Entry]], list[str]]:
     """({"train": entries, "test": entries}, class names) of HMDB51's folder testTrainMulti_7030_splits; `split` 1, 2, 3."""
     directory, suffix = Path(directory), _HMDB51_SUFFIX.format(split)
     files = sorted(directory.glob(f"*{suffix}"))
@@ -90,7 +91,9 @@ def read_hmdb51(directory, split):
     return lists, [file.name.removesuffix(suffix) for file in files]
 
 
-def write_lists(output, lists, videos, class_names):
+def write_lists(
+    output: str | Path, lists: Mapping[str, Sequence[Entry]], videos: str | Path, class_names: Sequence[str]
+) -> dict[str, tuple[int, list[str]]]:
     """Write `{split}.csv` for each of `lists` ({split: entries}) and classes.txt into `output`.
 
     `videos` is the folder that holds the videos; rows are paths relative to `output`. Returns {split: (number of rows,
@@ -118,7 +121,9 @@ def write_lists(output, lists, videos, class_names):
     return {split: (len(found[split]) - len(missing[split]), missing[split]) for split in found}
 
 
-def write_charades_frames(csv_path, annotations, frames, fps=24, num_classes=157):
+def write_charades_frames(
+    csv_path: str | Path, annotations: str | Path, frames: str | Path, fps: float = 24, num_classes: int = 157
+) -> tuple[int, list[str]]:
     """Write the frame list of the videos of Charades' own csv `annotations`, whose frames lie in `frames`/id/.
 
     A video's images, sorted by name, show it from its start at `fps`. Paths are relative to `frames`. Returns (number of
@@ -156,7 +161,7 @@ def _images(directory):
 class _Files:
     """The videos below a folder, by name."""
 
-    def __init__(self, directory):
+    def __init__(self, directory) -> None:
         self._paths = defaultdict(list)
         for path in list_videos(directory):
             self._paths[path.stem].append(path)

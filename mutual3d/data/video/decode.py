@@ -4,9 +4,9 @@ import importlib.util
 import logging
 import os
 
+from mutual3d.data.stills import has_image_name
 from mutual3d.data.video.picture_reader import PictureReader
 from mutual3d.data.video.reader import VideoError, VideoReader, check_file
-from mutual3d.data.stills import has_image_name
 
 __all__ = ["BACKENDS", "VideoError", "VideoReader", "check_backend", "open_video"]
 
@@ -16,7 +16,7 @@ _logger = logging.getLogger(__name__)
 _warned = set()
 
 
-def check_backend(backend):
+def check_backend(backend: str) -> str:
     """The backend's own name; raises ValueError for an unknown one and ImportError for one that is not installed.
 
     "torchvision", the value that PySlowFast's YAML files carry, means pyav: torchvision reads no video any more.

@@ -1,6 +1,7 @@
 """The optional decord backend."""
 
 import os
+from collections.abc import Iterable, Iterator
 
 import decord
 import numpy as np
@@ -31,7 +32,7 @@ class DecordReader(VideoReader):
     Their times are decord's; where it knows none, frame k is taken to be shown at k / fps.
     """
 
-    def __init__(self, path: str, tolerate_short: bool = False):
+    def __init__(self, path: str, tolerate_short: bool = False) -> None:
         self.path = path
         with told(path, "the file is damaged"):
             header = self._read_header()
@@ -91,7 +92,7 @@ class DecordReader(VideoReader):
             # The program around may have asked decord for tensors of its own framework.
             yield from bridge_in(self._reader.get_batch(indices)).asnumpy()
 
-    def frames(self, indices):
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         wanted = self._check_indices(indices)
         for index, image in zip(wanted, self._decode(wanted)):
             yield index, upright(np.rot90(image, -self._turns), self._orientation)
@@ -99,5 +100,5 @@ class DecordReader(VideoReader):
     def frame_times(self) -> np.ndarray:
         return self._seconds
 
-    def close(self):
+    def close(self) -> None:
         self._reader = None

@@ -14,15 +14,25 @@ import math
 import os
 import re
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mutual3d.data.datasets.lists import check_path, existing_file, first_line, parse_whole, place_of, read_table, shown, tell, user_path
-from mutual3d.data.video.reader import VideoError, VideoReader, check_file
+from mutual3d.data.datasets.lists import (
+    check_path,
+    existing_file,
+    first_line,
+    parse_whole,
+    place_of,
+    read_table,
+    shown,
+    tell,
+    user_path,
+)
 from mutual3d.data.stills import read_image
+from mutual3d.data.video.reader import VideoError, VideoReader, check_file
 
 COLUMNS = ("original_vido_id", "video_id", "frame_id", "path", "labels")
 # The published lists misspell the first column; both spellings are read.
@@ -43,7 +53,9 @@ class FrameListReader(VideoReader):
     Raises VideoError, naming the image, for one that is missing or does not decode.
     """
 
-    def __init__(self, paths, fps, root="", lines=None):
+    def __init__(
+        self, paths: Sequence | np.ndarray, fps: float, root: str = "", lines: Sequence[int] | np.ndarray | None = None
+    ) -> None:
         self._paths = paths
         self._lines = lines
         self._root = str(root)
@@ -54,7 +66,7 @@ class FrameListReader(VideoReader):
             raise VideoError(self.path, "its list of frames is empty")
         self.path = os.path.dirname(self.path_of(0))
 
-    def path_of(self, index):
+    def path_of(self, index: int) -> str:
         """The file of frame `index`."""
         return os.path.join(self._root, os.fsdecode(self._paths[index]))
 
@@ -75,13 +87,13 @@ class FrameListReader(VideoReader):
     def evenly(self, positions: Sequence[int]) -> list[int]:
         return [int(position) for position in positions]
 
-    def frames(self, indices):
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         for index in self._check_indices(indices):
             with self._naming_line(index):
                 image_HWC = np.array(read_image(self.path_of(index)))
             yield index, image_HWC
 
-    def check_files(self):
+    def check_files(self) -> None:
         """Raise VideoError for the first frame whose file is missing or empty; no image is decoded."""
         for index in range(self.num_frames):
             with self._naming_line(index):
@@ -151,7 +163,7 @@ def read_frame_list(
 class _Order:
     """Whether the rows of a list are in the order of its frames. All places are counted before the list is refused."""
 
-    def __init__(self, csv_path, first_ids):
+    def __init__(self, csv_path, first_ids) -> None:
         self._csv_path = csv_path
         self._first_ids = first_ids
         self._lines = array("i")

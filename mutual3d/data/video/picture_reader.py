@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.data.stills import open_image, pictures, rgb_of
+from mutual3d.data.video.reader import VideoError, VideoReader
 
 # Pictures a second of a TIFF stack, which knows no time, as for FFmpeg; and milliseconds for a picture of an animation that
 # is said to be shown for no time, as for browsers.
@@ -22,7 +22,7 @@ _NO_TIME_MS = 100.0
 class PictureReader(VideoReader):
     """The pictures of an image file, one after the other, at the times that the file tells. VideoError if unreadable."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path) -> None:
         self.path = str(path)
         with open_image(path) as image:
             self._places = pictures(image)

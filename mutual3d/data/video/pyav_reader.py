@@ -10,6 +10,7 @@ What that one pass through a file tells is kept for its next opening in the same
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -78,7 +79,7 @@ class _Table:
 class _Packets:
     """The packets of a file in file order, while they are listed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pts, self.dts, self.places, self.durations, self.sizes = (array("q") for _ in range(5))
         self.is_keyframe, self.is_discard, self.is_corrupt = bytearray(), bytearray(), bytearray()
 
@@ -125,7 +126,7 @@ class PyAVReader(VideoReader):
     the others are resized. `tolerate_short`: take a video whose container announces over 20 % more frames than there are.
     """
 
-    def __init__(self, path: str, tolerate_short: bool = False):
+    def __init__(self, path: str, tolerate_short: bool = False) -> None:
         self.path = path
         self._container = None
         self._reformatter = av.video.reformatter.VideoReformatter()
@@ -152,7 +153,7 @@ class PyAVReader(VideoReader):
         self.num_frames = len(table.frame_times)
         self._seconds, self.fps = self._clock()
 
-    def frames(self, indices):
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         wanted = self._check_indices(indices)
         if not self._is_indexed:
             yield from self._decode_counting(wanted)
@@ -168,7 +169,7 @@ class PyAVReader(VideoReader):
     def frame_times(self) -> np.ndarray:
         return self._seconds
 
-    def close(self):
+    def close(self) -> None:
         if self._container is not None:
             self._container.close()
             self._container = None

@@ -1,7 +1,8 @@
 """What every decoding backend offers, and the error that all of them raise."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -12,12 +13,12 @@ MIN_FPS, MAX_FPS = 1, 1000
 class VideoError(ValueError):
     """A video that cannot be read, with its `path` and the `cause` in words."""
 
-    def __init__(self, path, cause):
+    def __init__(self, path: str | Path, cause: str) -> None:
         super().__init__(f"cannot read video '{path}': {cause}")
         self.path = str(path)
         self.cause = cause
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return VideoError, (self.path, self.cause)
 
 
@@ -72,26 +73,26 @@ class VideoReader:
         step = (times[-1] - times[0]) / max(self.num_frames - 1, 1)
         return nearest(times, times[0] + np.asarray(positions) * step).tolist()
 
-    def frames(self, indices):
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (index, uint8 RGB array H, W, 3) for each distinct index, each decoded once, in one pass.
 
         Raises ValueError for an index outside [0, num_frames) and VideoError for a frame that does not decode.
         """
         raise NotImplementedError
 
-    def read(self, indices):
+    def read(self, indices: Iterable[int]) -> np.ndarray:
         """Frames `indices` (display order; unsorted and repeated ones allowed) as a uint8 array T, H, W, 3."""
         indices = [int(index) for index in indices]
         decoded = dict(self.frames(indices))
         return np.stack([decoded[index] for index in indices])
 
-    def close(self):
+    def close(self) -> None:
         """Release the file."""
 
-    def __enter__(self):
+    def __enter__(self) -> "VideoReader":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _check_indices(self, indices):
@@ -161,7 +162,7 @@ def frame_rate(path: str, announced: float, times: np.ndarray | None) -> float:
     return rate
 
 
-def check_file(path):
+def check_file(path: str | Path) -> None:
     """Raise VideoError when `path` is missing, no regular file, empty or unreadable."""
     if not os.path.exists(path):
         raise VideoError(path, "the file does not exist")

@@ -9,16 +9,26 @@ A box with several actions has a row for each. Actions count from 1.
 """
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mutual3d.data.video.frame_list_reader import FrameListReader, read_frame_list
 from mutual3d.data.datasets.lists import (
-    existing_file, parse_decimal, parse_row, parse_whole, place_of, read_lines, shown, tell, user_path,
+    existing_file,
+    parse_decimal,
+    parse_row,
+    parse_whole,
+    place_of,
+    read_lines,
+    shown,
+    tell,
+    user_path,
 )  # fmt: skip
+from mutual3d.data.video.frame_list_reader import FrameListReader, read_frame_list
 from mutual3d.utils.files import read_text
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.logging import progress_bar
@@ -47,7 +57,7 @@ class AvaFrames:
     fps: float = 30
     first_second: int = 900
 
-    def keyframe(self, video, second):
+    def keyframe(self, video: str, second: int) -> int:
         """Position of the frame that shows `second` of `video`; ValueError, in words, when there is none."""
         if video not in self.videos:
             raise ValueError(f"video '{video}' is in no frame list: add its frames (AVA.TRAIN_LISTS, AVA.TEST_LISTS)")
@@ -60,7 +70,7 @@ class AvaFrames:
             )
         return frame
 
-    def open(self, video, frames=None):
+    def open(self, video: str, frames: list[int] | None = None) -> FrameListReader:
         """A reader of the video, or of the frames at the positions `frames` alone."""
         paths = self.videos[video].paths
         return FrameListReader(paths if frames is None else [paths[i] for i in frames], self.fps, self.root)
@@ -70,7 +80,9 @@ class AvaFrames:
         return fingerprint([(name, own.paths) for name, own in self.videos.items()], self.root, self.fps, self.first_second)
 
 
-def read_ava_frames(csv_paths, frame_dir, *, fps=30, first_second=900):
+def read_ava_frames(
+    csv_paths: Sequence[str | Path], frame_dir: str | Path, *, fps: float = 30, first_second: int = 900
+) -> AvaFrames:
     """`AvaFrames` of one or more frame lists; each file is looked for in `frame_dir`.
 
     Raises FileNotFoundError for a missing list or folder and ValueError for a list that does not parse, a video that two
@@ -103,7 +115,9 @@ class BoxRow(NamedTuple):
     score: float
 
 
-def scan_boxes(path, *, detected, num_classes=NUM_ACTIONS, frames=None):
+def scan_boxes(
+    path: str | Path, *, detected: bool, num_classes: int = NUM_ACTIONS, frames: AvaFrames | None = None
+) -> Iterator[tuple[str | None, BoxRow | None, str | None]]:
     """Yield (place, BoxRow, None) for each row of a csv, or (place, None, cause) where it is wrong.
 
     place: file, line and row in words. detected: the last column is a score. `frames` (AvaFrames), where given, must have
@@ -153,7 +167,7 @@ def _second(text):
     return second
 
 
-def box_problem(x1, y1, x2, y2):
+def box_problem(x1: float, y1: float, x2: float, y2: float) -> str | None:
     """What is wrong with a box, in words; None where it is fine."""
     if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
         return None
@@ -185,7 +199,7 @@ def _score(text):
     return score
 
 
-def read_boxes(path, **arguments):
+def read_boxes(path: str | Path, **arguments: Any) -> Iterator[BoxRow]:
     """Yield the `BoxRow`s of a csv; ValueError, with file, line and row, for the first wrong one. See `scan_boxes`."""
     for place, row, cause in scan_boxes(path, **arguments):
         if cause:
@@ -211,7 +225,7 @@ class Keyframes:
     `names`: all (video, second). Args: boxes: {(video, second): {(x1, y1, x2, y2): set of actions}}, in the order wanted.
     """
 
-    def __init__(self, boxes, num_classes=NUM_ACTIONS):
+    def __init__(self, boxes: Mapping[tuple[str, int], dict[tuple, set[int]]], num_classes: int = NUM_ACTIONS) -> None:
         self.names = list(boxes)
         counts = [len(own) for own in boxes.values()]
         self._ends = np.cumsum(counts)
@@ -220,16 +234,16 @@ class Keyframes:
         for labels_K, actions in zip(self._labels_NK, (actions for own in boxes.values() for actions in own.values())):
             labels_K[[action - 1 for action in actions]] = True
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Keyframe:
         end = self._ends[index]
         start = self._ends[index - 1] if index else 0
         return Keyframe(*self.names[index], self._boxes_N4[start:end], self._labels_NK[start:end])
 
     @property
-    def num_boxes(self):
+    def num_boxes(self) -> int:
         return len(self._boxes_N4)
 
     def fingerprint(self) -> str:
@@ -237,7 +251,14 @@ class Keyframes:
         return fingerprint(self.names, self._ends, self._boxes_N4, self._labels_NK)
 
 
-def read_keyframes(frames, *, ground_truth=(), detected=(), score_threshold=0.0, num_classes=NUM_ACTIONS):
+def read_keyframes(
+    frames: AvaFrames,
+    *,
+    ground_truth: Sequence[str | Path] = (),
+    detected: Sequence[str | Path] = (),
+    score_threshold: float = 0.0,
+    num_classes: int = NUM_ACTIONS,
+) -> Keyframes:
     """`Keyframes` of box files: all boxes of `ground_truth`, those of `detected` with at least `score_threshold`.
 
     For training both kinds, for evaluation detected boxes. Raises FileNotFoundError for a missing file and ValueError,
@@ -265,7 +286,9 @@ def read_keyframes(frames, *, ground_truth=(), detected=(), score_threshold=0.0,
     return Keyframes({name: boxes[name] for name in sorted(boxes, key=lambda name: (order[name[0]], name[1]))}, num_classes)
 
 
-def read_ground_truth(path, *, num_classes=NUM_ACTIONS, frames=None):
+def read_ground_truth(
+    path: str | Path, *, num_classes: int = NUM_ACTIONS, frames: AvaFrames | None = None
+) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
     """What evaluation compares with: {(video, second): (boxes float64 n, 4, actions int64 n)}, one row an action of a box.
 
     A keyframe that is annotated as empty has n = 0. Raises as `read_keyframes`.
@@ -281,7 +304,7 @@ def read_ground_truth(path, *, num_classes=NUM_ACTIONS, frames=None):
     return {name: (table[:, :4], table[:, 4].astype(np.int64)) for name, table in tables.items()}
 
 
-def read_excluded(path):
+def read_excluded(path: str | Path) -> set[tuple[str, int]]:
     """{(video, second)} of the timestamps that do not count, from rows `video,second`; the file may be empty."""
     path = existing_file(path, "file of excluded timestamps", "name it in AVA.EXCLUSION_FILE; it may be empty")
     excluded = set()
@@ -301,7 +324,7 @@ _NAME = re.compile(r"\bname\s*:\s*(?:\"([^\"]*)\"|'([^']*)')")
 _ID = re.compile(r"\b(?:label_)?id\s*:\s*(-?[0-9]{1,9})\b")
 
 
-def read_label_map(path, num_classes=NUM_ACTIONS):
+def read_label_map(path: str | Path, num_classes: int = NUM_ACTIONS) -> list[tuple[int, str]]:
     """The evaluated classes, [(id, name)] by id, from a pbtxt. Raises ValueError for ids outside 1 to `num_classes`."""
     path = existing_file(path, "label map", "name it in AVA.LABEL_MAP_FILE, in AVA.ANNOTATION_DIR")
     classes = {}
@@ -332,7 +355,14 @@ class Reference:
         return fingerprint(sorted(self.ground_truth.items(), key=itemgetter(0)), sorted(self.excluded), self.classes)
 
 
-def read_reference(ground_truth, excluded, label_map, *, num_classes=NUM_ACTIONS, frames=None):
+def read_reference(
+    ground_truth: str | Path,
+    excluded: str | Path,
+    label_map: str | Path,
+    *,
+    num_classes: int = NUM_ACTIONS,
+    frames: AvaFrames | None = None,
+) -> Reference:
     """The `Reference` of three files. Warns where not one excluded timestamp is of a video of the ground truth."""
     truth, timestamps = read_ground_truth(ground_truth, num_classes=num_classes, frames=frames), read_excluded(excluded)
     if timestamps and not {video for video, _ in timestamps} & {video for video, _ in truth}:

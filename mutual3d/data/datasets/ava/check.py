@@ -1,6 +1,7 @@
 """Finding what is wrong with a copy of AVA before training does."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mutual3d.data.datasets.ava.annotations import NUM_ACTIONS, read_ava_frames, read_excluded, read_label_map, scan_boxes
@@ -12,19 +13,19 @@ from mutual3d.utils.logging import progress_bar
 
 def check_ava(
     *,
-    frame_dir,
-    frame_lists,
-    ground_truth=(),
-    detected=(),
-    label_map=None,
-    excluded=None,
-    num_classes=NUM_ACTIONS,
-    fps=30,
-    first_second=900,
-    full=False,
-    num_workers=0,
-    timeout=0.0,
-):
+    frame_dir: str | Path,
+    frame_lists: Sequence[str | Path],
+    ground_truth: Sequence[str | Path] = (),
+    detected: Sequence[str | Path] = (),
+    label_map: str | Path | None = None,
+    excluded: str | Path | None = None,
+    num_classes: int = NUM_ACTIONS,
+    fps: float = 30,
+    first_second: int = 900,
+    full: bool = False,
+    num_workers: int = 0,
+    timeout: float = 0.0,
+) -> Iterator[tuple[str, str]]:
     """Yield (place, cause), both in words, for everything that is wrong; nothing where all is well.
 
     Looks at every row of the frame lists and of the box files (`ground_truth`, `detected`: paths), at the label map and the
@@ -76,7 +77,7 @@ def _try(place, path, read):
 class _Checker:
     """The job of the workers; a key is (video, position of a frame), or (video, None) for the presence of all frames."""
 
-    def __init__(self, frames):
+    def __init__(self, frames) -> None:
         self._frames = frames
 
     def read(self, key):

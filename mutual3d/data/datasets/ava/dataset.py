@@ -2,13 +2,16 @@
 
 import math
 import os
+from collections.abc import Collection, Sequence
 
+import numpy as np
 import torch
 
+from mutual3d.data.datasets.ava.annotations import AvaFrames, Keyframes, Reference
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.datasets.kinetics import sample_generator
-from mutual3d.data.video.reader import VideoError
 from mutual3d.data.transforms import WholeFrame, check_jitter_scales, random_crop, stack_clips
+from mutual3d.data.video.reader import VideoError
 from mutual3d.utils.fingerprint import fingerprint
 
 
@@ -34,20 +37,20 @@ class AvaDataset(ClipDataset):
 
     def __init__(
         self,
-        frames,
-        annotations,
+        frames: AvaFrames,
+        annotations: Keyframes,
         *,
-        num_frames,
-        sampling_rate,
-        crop_size,
-        target_fps=30,
-        training=False,
-        jitter_scales=(256, 320),
-        inverse_uniform=False,
-        flip=True,
-        seed=0,
-        reference=None,
-    ):
+        num_frames: int,
+        sampling_rate: int,
+        crop_size: int,
+        target_fps: float = 30,
+        training: bool = False,
+        jitter_scales: Sequence[int] = (256, 320),
+        inverse_uniform: bool = False,
+        flip: bool = True,
+        seed: int = 0,
+        reference: Reference | None = None,
+    ) -> None:
         self.frames = frames
         self.annotations = annotations
         self.reference = reference
@@ -69,38 +72,38 @@ class AvaDataset(ClipDataset):
             raise ValueError(f"the seed is {self.seed} and must not be negative (RNG_SEED)")
 
     @property
-    def keyframes(self):
+    def keyframes(self) -> list[tuple[str, int]]:
         """(video, second) of each sample."""
         return self.annotations.names
 
     @property
-    def groups(self):
+    def groups(self) -> list[str] | None:
         """The video of each sample: whole frames of different videos differ in size and share no batch. None in training."""
         return None if self.training else [video for video, _ in self.keyframes]
 
     @property
-    def ground_truth(self):
+    def ground_truth(self) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
         """{(video, second): (boxes n, 4; actions n)}."""
         return self.reference.ground_truth
 
     @property
-    def excluded(self):
+    def excluded(self) -> Collection[tuple[str, int]]:
         """{(video, second)} that do not count."""
         return self.reference.excluded
 
     @property
-    def classes(self):
+    def classes(self) -> list[tuple[int, str]]:
         """[(id, name)] of the evaluated actions."""
         return self.reference.classes
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.annotations)
 
-    def name_of(self, index):
+    def name_of(self, index: int) -> str:
         video, second = self.keyframes[index]
         return f"video '{video}', second {second}"
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Changes with each box, label and listed frame, with the reference, and with each argument.
 
         Of the listed frames, the files of those that a clip shows are looked at (size, time of modification).
@@ -125,7 +128,7 @@ class AvaDataset(ClipDataset):
         centre = self.frames.keyframe(video, second)
         return keyframe_clip(centre, len(self.frames.videos[video].paths), **self._clip)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: tuple[int, int]) -> Sample | BadVideo:
         epoch, index = key
         keyframe = self.annotations[index]
         clip = self._positions(keyframe.video, keyframe.second)
@@ -166,7 +169,7 @@ def _have_area(boxes_N4):
     return (boxes_N4[:, 2] > boxes_N4[:, 0]) & (boxes_N4[:, 3] > boxes_N4[:, 1])
 
 
-def keyframe_clip(centre, video_frames, *, num_frames, stride):
+def keyframe_clip(centre: int, video_frames: int, *, num_frames: int, stride: float) -> list[int]:
     """Indices of a clip of `num_frames` at `stride` (a float) that spans half its length to each side of frame `centre`.
 
     The first frame is num_frames * stride / 2 before the keyframe; indices outside the video repeat its first or last.
