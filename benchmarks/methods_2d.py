@@ -91,7 +91,7 @@ def measure_all(names, seeds, output, overrides):
     ]
 
 
-def frontier(rows):
+def pareto_front(rows):
     """[(MFLOPs, mean, least, greatest top-1 over the seeds)] of the configurations that beat all cheaper ones on average."""
     values = {}
     for row in rows:
@@ -105,11 +105,11 @@ def frontier(rows):
 
 
 def plot(rows, title, path):
-    """One line a method through its frontier, shaded from the worst to the best seed."""
+    """One line a method through its Pareto front, shaded from the worst to the best seed."""
     figure = Figure(figsize=(8, 5.6), layout="constrained")
     axes = figure.subplots()
     for i, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        costs, mean, least, greatest = zip(*frontier([row for row in rows if row["method"] == name]))
+        costs, mean, least, greatest = zip(*pareto_front([row for row in rows if row["method"] == name]))
         (line,) = axes.plot(costs, mean, marker="os^Dv"[i % 5], markersize=4, linewidth=1.4, label=name)
         axes.fill_between(costs, least, greatest, color=line.get_color(), alpha=0.12, linewidth=0)
     axes.set_xlabel("MFLOPs (1e6 multiply-adds)")

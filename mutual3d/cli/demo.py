@@ -18,9 +18,9 @@ CONFIG = "Demo/MUTUAL_X3D"
 
 def predict_at_three_budgets(output: Path, video: Path) -> None:
     """One video with the cheapest, a middle and the dearest of the best configurations."""
-    frontier = load(output / "adaptive.pyth").table.frontier()
-    for index in sorted({0, len(frontier) // 2, len(frontier) - 1}):
-        budget = f"{frontier[index].gflops * 1.001:.4g}"
+    front = load(output / "adaptive.pyth").table.pareto_front()
+    for index in sorted({0, len(front) // 2, len(front) - 1}):
+        budget = f"{front[index].gflops * 1.001:.4g}"
         print(f"\n$ mutual3d predict {output / 'adaptive.pyth'} {video} --gflops {budget}")
         words = ["--model", output / "adaptive.pyth", "--video", video, "--gflops", budget, "--top", "3"]
         predict.main([str(word) for word in words])

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         table = read_table(options.table)
         if options.list:
-            print_frontier(table, options)
+            print_front(table, options)
             return 0
         print_row(table, table.select(options.gflops, options.latency_ms, options.device), options, fits=True)
         return 0
@@ -77,8 +77,8 @@ def print_row(table: QueryTable, row: Row, options: argparse.Namespace, fits: bo
         print(table.describe(row))
 
 
-def print_frontier(table: QueryTable, options: argparse.Namespace) -> None:
-    rows = table.frontier("gflops" if options.device is None else "latency_ms", options.device)
+def print_front(table: QueryTable, options: argparse.Namespace) -> None:
+    rows = table.pareto_front("gflops" if options.device is None else "latency_ms", options.device)
     if options.json:
         print(simplejson.dumps({"provenance": table.provenance, "rows": [row.to_dict() for row in rows]}))
     else:

@@ -41,7 +41,7 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
         table = _build_table(run, plan, metrics, measured_under, loader.dataset.num_views)
         table.save_json(path)
         _write_what_shows(table, run.output)
-        logger.info("the best configuration for each budget:\n%s", table.format(table.frontier()))
+        logger.info("the best configuration for each budget:\n%s", table.format(table.pareto_front()))
     distributed.barrier("the main process to measure latency and write the table")
     partial.remove()
     return table

@@ -57,7 +57,7 @@ class Comparison:
         self.cost, self.device = cost, device
         if not any_conditions:
             self._check_conditions()
-        self._fronts = {name: table.frontier(cost, device) for name, table in self.tables.items()}
+        self._fronts = {name: table.pareto_front(cost, device) for name, table in self.tables.items()}
 
     def _check_conditions(self) -> None:
         (first, reference), *others = self.tables.items()

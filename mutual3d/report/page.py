@@ -47,7 +47,7 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
 def write_report(
     table: QueryTable, path: str | Path, *, history: Sequence[Mapping] | None = None, title: str = "Adaptive video network"
 ) -> None:
-    """Write a self-contained page about a QueryTable: provenance, plots, frontier, every row, and how to use it.
+    """Write a self-contained page about a QueryTable: provenance, plots, Pareto front, every row, and how to use it.
 
     history: what `history_figure` takes, one dictionary an epoch; None or empty leaves the training curve out.
     The page loads nothing from anywhere, and its commands name the files beside it.
@@ -68,7 +68,7 @@ def report_html(
     sections = [
         _section("The run", _facts(table.provenance)),
         _section("Accuracy for each budget", _budget_plots(table)),
-        _section("Best configuration for each budget", _frontier_table(table)),
+        _section("Best configuration for each budget", _front_table(table)),
         _section("How to use it", _usage(table, Path(directory))),
         _section("Every configuration", _full_table(table)),
     ]
@@ -92,11 +92,11 @@ def _note(text):
 
 
 def _summary(table):
-    frontier = table.frontier()
-    least, greatest = frontier[0], frontier[-1]
+    front = table.pareto_front()
+    cheapest, best = front[0], front[-1]
     return _note(
-        f"One network, {len(table)} measured configurations: from {table.accuracy(least):.2f} % at {least.gflops:.4g} "
-        f"to {table.accuracy(greatest):.2f} % at {greatest.gflops:.4g} GFLOPs per view "
+        f"One network, {len(table)} measured configurations: from {table.accuracy(cheapest):.2f} % at {cheapest.gflops:.4g} "
+        f"to {table.accuracy(best):.2f} % at {best.gflops:.4g} GFLOPs per view "
         f"({metric_label(table.metric)}, {table.conditions})."
     )
 
@@ -130,14 +130,14 @@ def _image(figure, description):
     return f'<p><img src="data:image/png;base64,{data}" alt="{escape(description)}" width="760"></p>'
 
 
-def _frontier_table(table):
+def _front_table(table):
     return _note(f"No other configuration is as accurate for as few GFLOPs. {table.legend}.") + _table(
-        table, table.frontier()
+        table, table.pareto_front()
     )
 
 
 def _full_table(table):
-    best = {str(row.configuration) for row in table.frontier()}
+    best = {str(row.configuration) for row in table.pareto_front()}
     text = f"Click a heading to sort; shaded rows are the best for their GFLOPs. {table.legend}."
     return _note(text) + _table(table, table.rows, best, sortable=True)
 
@@ -188,10 +188,10 @@ def _middle(rows):
 
 
 def _commands(table, query_table, model):
-    gflops = round_up(_middle(table.frontier()).gflops)
+    gflops = round_up(_middle(table.pareto_front()).gflops)
     lines = [f"python tools/select_config.py --table {query_table} --gflops {gflops:g}"]
     for device in table.devices[:1]:
-        latency = round_up(_middle(table.frontier("latency_ms", device)).latency_ms[device])
+        latency = round_up(_middle(table.pareto_front("latency_ms", device)).latency_ms[device])
         lines.append(
             f"python tools/select_config.py --table {query_table} --latency-ms {latency:g} --device {device}"
         )
@@ -200,7 +200,7 @@ def _commands(table, query_table, model):
 
 
 def _snippet(table, model):
-    row = _middle(table.frontier())
+    row = _middle(table.pareto_front())
     return "\n".join(
         [
             "import mutual3d",

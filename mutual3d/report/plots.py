@@ -40,7 +40,7 @@ def plot_accuracy(
 def accuracy_figure(
     table: QueryTable, *, title: str | None = None, cost: str = "gflops", device: str | None = None, references: Any = ()
 ) -> Figure:
-    """A matplotlib figure of every row of a QueryTable as a faint point and its frontier as a coloured line.
+    """A matplotlib figure of every row of a QueryTable as a faint point and its Pareto front as a coloured line.
 
     cost: "gflops", or "latency_ms" measured on `device`. references: (name, [(cost, accuracy), ...]) for each series
     to compare with, such as independently trained networks, in the units of the axes.
@@ -49,7 +49,7 @@ def accuracy_figure(
     figure, axes = _figure((7.6, 5.4))
     _draw_rows(axes, table, cost, device)
     _draw_references(axes, references)
-    _draw_frontier(axes, table, cost, device)
+    _draw_front(axes, table, cost, device)
     _scale_cost_axis(axes)
     axes.set_xlabel(cost_label(table, cost, device))
     axes.set_ylabel(f"{metric_label(table.metric)} (%)\n{table.conditions}")
@@ -148,14 +148,14 @@ def _draw_references(axes, references):
         axes.plot(*zip(*sorted(points)), marker + "--", color="#8a5fbf", markersize=5, linewidth=1, label=name)
 
 
-def _draw_frontier(axes, table, cost, device):
-    rows = table.frontier(cost, device)
+def _draw_front(axes, table, cost, device):
+    rows = table.pareto_front(cost, device)
     points = _points(table, rows, cost, device)
     steps = [paid_dimension(*pair) for pair in zip(rows, rows[1:])]
     lines = LineCollection(
         list(zip(points, points[1:])), colors=[STEP_COLORS[step] for step in steps], linewidths=2, capstyle="round"
     )
-    lines.set_gid("frontier")
+    lines.set_gid("pareto-front")
     axes.add_collection(lines)
     axes.scatter(*zip(*points), s=16, color="white", edgecolors=TEXT_COLOR, linewidths=0.9, zorder=3)
     axes.margins(x=0.14, y=0.09)  # room for the text left of the cheapest row
@@ -164,7 +164,7 @@ def _draw_frontier(axes, table, cost, device):
 
 
 def _annotate(axes, row, point):
-    """Write a configuration beside its point, up and to the left: nothing lies above a frontier."""
+    """Write a configuration beside its point, up and to the left: nothing lies above a Pareto front."""
     axes.annotate(
         str(row.configuration),
         point,
@@ -192,7 +192,7 @@ def _cost_ticks(least, greatest):
 
 
 def _legend(axes):
-    """What the axes name, then what the colours of the frontier mean."""
+    """What the axes name, then what the colours of the Pareto front mean."""
     named, _ = axes.get_legend_handles_labels()
     steps = [
         Line2D([], [], color=color, linewidth=2, label=f"step paid by {STEP_LABELS[name]}")

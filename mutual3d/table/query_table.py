@@ -204,7 +204,7 @@ class QueryTable:
             return [row for row in self.rows if device in row.latency_ms]
         return list(self.rows)
 
-    def frontier(self, cost: str = "gflops", device: str | None = None) -> list[Row]:
+    def pareto_front(self, cost: str = "gflops", device: str | None = None) -> list[Row]:
         """The rows that no other row beats: the best accuracy for each budget, ascending in cost and accuracy.
 
         Of rows with equal accuracy only the cheapest stays.

@@ -7,7 +7,7 @@ from mutual3d.sampling import Configuration
 
 PROVENANCE = {"metric": "top1_acc", "split": "val", "num_views": 10, "crop": 256}
 # Cheapest first; the step to each one is paid by: (start), frames, spatial size, width, several.
-FRONTIER = ["0.6-48-4", "0.6-48-8", "0.6-64-8", "1-64-8", "0.8-96-16"]
+PARETO_FRONT = ["0.6-48-4", "0.6-48-8", "0.6-64-8", "1-64-8", "0.8-96-16"]
 COLORS = ["green", "red", "blue", "black"]
 
 
@@ -19,14 +19,14 @@ def channels(name):
 def table():
     rows = [
         Row(name, (channels(name),), 0.5 * 2**index, 10, {"top1_acc": 50.0 + index}, {"cpu": 9.0 - index})
-        for index, name in enumerate(FRONTIER)
+        for index, name in enumerate(PARETO_FRONT)
     ]
     dominated = Row("1-48-4", (40,), 3.0, 10, {"top1_acc": 40.0}, {"cpu": 10.0})
     return QueryTable([*rows, dominated], PROVENANCE)
 
 
-def frontier_lines(figure):
-    return next(artist for artist in figure.axes[0].collections if artist.get_gid() == "frontier")
+def front_lines(figure):
+    return next(artist for artist in figure.axes[0].collections if artist.get_gid() == "pareto-front")
 
 
 def named(color):
@@ -38,7 +38,7 @@ def named(color):
 
 
 def test_each_segment_has_the_colour_of_the_dimension_that_pays(table):
-    lines = frontier_lines(accuracy_figure(table))
+    lines = front_lines(accuracy_figure(table))
     assert [named(to_rgba(color)) for color in lines.get_colors()] == COLORS
     starts = [tuple(segment[0]) for segment in lines.get_segments()]
     assert starts == [(0.5 * 2**index, 50.0 + index) for index in range(4)]
@@ -56,7 +56,7 @@ def test_axes_say_unit_metric_split_views_and_crop(table):
 def test_every_row_is_a_point_and_the_ends_are_named(table):
     axes = accuracy_figure(table).axes[0]
     assert len(axes.collections[0].get_offsets()) == len(table)
-    assert {text.get_text() for text in axes.texts} == {FRONTIER[0], FRONTIER[-1]}
+    assert {text.get_text() for text in axes.texts} == {PARETO_FRONT[0], PARETO_FRONT[-1]}
 
 
 def test_legend_explains_the_colours_and_the_references(table):
@@ -71,7 +71,7 @@ def test_legend_explains_the_colours_and_the_references(table):
 def test_latency_can_be_the_cost(table):
     figure = accuracy_figure(table, cost="latency_ms")
     assert "latency on cpu (ms)" in figure.axes[0].get_xlabel()
-    assert len(frontier_lines(figure).get_segments()) == 0  # the most accurate row is the fastest here
+    assert len(front_lines(figure).get_segments()) == 0  # the most accurate row is the fastest here
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])

@@ -54,8 +54,8 @@ def page_of(table, path, **keywords):
 
 def test_page_nests_and_holds_every_row(table, tmp_path):
     page = Page(page_of(table, tmp_path / "report.html"))
-    frontier, provenance, headings = len(table.frontier()), len(table.provenance), 2
-    assert page.rows == len(table) + frontier + provenance + headings
+    front, provenance, headings = len(table.pareto_front()), len(table.provenance), 2
+    assert page.rows == len(table) + front + provenance + headings
     text = " ".join(page.text)
     assert "val split, 3 views, crop 64" in text and "torch 9" in text
 

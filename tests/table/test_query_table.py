@@ -46,7 +46,7 @@ def costs_and_accuracies(table, cost, device):
 
 @pytest.mark.parametrize("cost, device", [("gflops", None), ("latency_ms", CPU), ("latency_ms", GPU)])
 @pytest.mark.parametrize("seed", range(5))
-def test_frontier_is_what_no_row_beats(seed, cost, device):
+def test_pareto_front_is_what_no_row_beats(seed, cost, device):
     table = random_table(seed)
     points = costs_and_accuracies(table, cost, device)
     beaten = {
@@ -55,8 +55,8 @@ def test_frontier_is_what_no_row_beats(seed, cost, device):
         for other_price, other in points
         if other_price <= price and other >= accuracy and (other_price, other) != (price, accuracy)
     }
-    frontier = [(table.cost(row, cost, device), table.accuracy(row)) for row in table.frontier(cost, device)]
-    assert frontier == sorted(set(points) - beaten)
+    front = [(table.cost(row, cost, device), table.accuracy(row)) for row in table.pareto_front(cost, device)]
+    assert front == sorted(set(points) - beaten)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -78,9 +78,9 @@ def test_select_equals_brute_force(seed):
         assert (table.accuracy(chosen), chosen.latency_ms[CPU]) == (best, cheapest)
 
 
-def test_select_by_gflops_lies_on_the_frontier_and_accepts_the_exact_cost():
+def test_select_by_gflops_lies_on_the_pareto_front_and_accepts_the_exact_cost():
     table = random_table(7)
-    for row in table.frontier():
+    for row in table.pareto_front():
         assert table.select(gflops=row.gflops) == row
 
 
@@ -120,7 +120,7 @@ def test_latency_device_must_be_clear():
 
 def test_rows_without_the_asked_latency_are_left_out():
     table = QueryTable([make_row("0.6-64-4", 1, 50, cpu=5.0), make_row("1-64-4", 2, 60)], PROVENANCE)
-    assert table.frontier("latency_ms") == [table.row("0.6-64-4")]
+    assert table.pareto_front("latency_ms") == [table.row("0.6-64-4")]
     assert table.select(latency_ms=100) is table.row("0.6-64-4")
     with pytest.raises(ValueError, match="1-64-4 was not measured on cpu"):
         table.cost(table.row("1-64-4"), "latency_ms")
@@ -231,7 +231,7 @@ def test_any_value_in_any_place_is_used_or_refused_with_the_file(tmp_path):
             except ValueError as error:
                 assert str(path) in str(error) and len(str(error)) < 1000
                 continue
-            table.format(table.frontier())
+            table.format(table.pareto_front())
             assert all(0 <= table.accuracy(row) <= 100 and 0 < row.gflops < math.inf for row in table.rows)
 
 
@@ -314,8 +314,8 @@ def test_no_step_from_a_configuration_to_itself():
 
 def test_text_gives_unit_split_views_and_crop():
     table = random_table(0)
-    lines = table.format(table.frontier()).splitlines()
-    assert len(lines) == 2 + len(table.frontier())
+    lines = table.format(table.pareto_front()).splitlines()
+    assert len(lines) == 2 + len(table.pareto_front())
     assert len({len(line) for line in lines[1:]}) == 1
     for text in (lines[0], table.describe(table.rows[0])):
         assert "%" in text and "val split, 1 view, crop 224" in text

@@ -60,7 +60,7 @@ def test_a_budget_too_small_prints_the_nearest_row_and_fails(main, path, capsys)
     assert json.loads(capsys.readouterr().out)["fits"] is False
 
 
-def test_list_prints_the_frontier(main, path, capsys):
+def test_list_prints_the_pareto_front(main, path, capsys):
     assert main(["--table", path, "--list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["0.6-48-4", "0.6-64-4", "1-64-4"]
     assert main(["--table", path, "--list", "--device", "cpu", "--json"]) == 0
