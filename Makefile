@@ -1,9 +1,10 @@
 # make demo: environment, demo videos, train, calibrate, table, plot, predict. make test: environment, all tests.
+# make lint: environment, ruff and mypy.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test lint clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit('mutual3d needs Python 3.10 or newer; this is ' + sys.version.split()[0] + '. Try: make PYTHON=python3.11' if sys.version_info < (3, 10) else 0)"
@@ -16,6 +17,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest tests
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) build *.egg-info
