@@ -20,8 +20,9 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 import torch
 from common import RESULTS, write_csv
@@ -29,8 +30,8 @@ from fuzzing.children import Ended, run_in_children
 from fuzzing.judge import FAILURES, OUTCOMES, Originals, PlainDecode, Reading, Verdict, judge
 from fuzzing.mutations import Mutation, write_mutation, write_videos
 
-from mutual3d.data.video.decode import BACKENDS, VideoReader, check_backend, open_video
 from mutual3d.data.datasets.kinetics import BadVideo, Video, VideoDataset
+from mutual3d.data.video.decode import BACKENDS, VideoReader, check_backend, open_video
 
 ACCESSES = ("training", "test")
 SIZE = 32

@@ -17,8 +17,8 @@ import av
 import numpy as np
 from common import machine, save_rows
 
-from mutual3d.data.video import pyav_reader
 from mutual3d.data.datasets.kinetics import VideoDataset
+from mutual3d.data.video import pyav_reader
 
 FPS = 30
 

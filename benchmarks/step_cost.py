@@ -9,10 +9,10 @@ expectation is the FLOPs ratio's. Writes benchmarks/results/step_cost.csv.
 import torch
 from common import machine, paired_means, parse_timing, replace_row
 
-from mutual3d.pipeline import load_config
 from mutual3d.cost.complexity import counted_step_cost
 from mutual3d.cost.flops import count_costs
 from mutual3d.models import build_model
+from mutual3d.pipeline import load_config
 from mutual3d.training.build import build_step
 from mutual3d.utils import distributed
 

@@ -8,9 +8,9 @@ Statistics are random: they do not change the time. Writes benchmarks/results/sw
 import torch
 from common import machine, paired_medians, parse_timing, replace_row
 
-from mutual3d.pipeline import load_config
 from mutual3d.layers import BNStatistics, slimmable_norms
 from mutual3d.models import build_model
+from mutual3d.pipeline import load_config
 
 SWITCHES = 1000
 

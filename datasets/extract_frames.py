@@ -10,10 +10,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from mutual3d.data.prepare.extraction import PATIENCE, Layout, extract_frames, list_videos, write_frame_list
 from mutual3d.data.datasets.lists import existing_file, read_table
+from mutual3d.data.prepare.extraction import PATIENCE, Layout, extract_frames, list_videos, write_frame_list
 from mutual3d.data.workers import WorkerError
-from mutual3d.utils.command_line import check_output_argument, count_argument, path_argument, positive_argument, print_error, run_command
+from mutual3d.utils.command_line import (
+    check_output_argument,
+    count_argument,
+    path_argument,
+    positive_argument,
+    print_error,
+    run_command,
+)
 from mutual3d.utils.files import ensure_directory
 from mutual3d.utils.text import printable
 

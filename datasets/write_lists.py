@@ -12,9 +12,9 @@ Videos that are not there are left out, counted, and named in {split}_missing.tx
 import argparse
 from pathlib import Path
 
-from mutual3d.data.prepare import official_lists
 from mutual3d.data.datasets.kinetics import write_lines
 from mutual3d.data.datasets.labels import read_class_names
+from mutual3d.data.prepare import official_lists
 from mutual3d.utils.command_line import check_output_argument, path_argument, print_error, run_command
 
 

@@ -14,10 +14,10 @@ import published
 import pytest
 from tiny import ROOT, load_tool
 
-from mutual3d.pipeline import load_config
 from mutual3d.data.build import build_dataset
 from mutual3d.data.prepare.demo import make_demo
 from mutual3d.models import build_model
+from mutual3d.pipeline import load_config
 from mutual3d.utils.checkpoint import load_weights, read_weights
 
 sys.path.insert(0, str(ROOT / "tools"))

@@ -6,8 +6,9 @@ import resource
 import signal
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 _CONTEXT = multiprocessing.get_context("fork")
 

@@ -1,8 +1,9 @@
 """Small videos in many containers and codecs, and seeded damage to their bytes."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np

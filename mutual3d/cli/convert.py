@@ -26,12 +26,12 @@ from dataclasses import asdict
 
 import torch.nn as nn
 
-from mutual3d.deploy.adaptive_model import load
-from mutual3d.pipeline import initial_network, load_config
-from mutual3d.deploy.adaptive_model import FORMAT as ADAPTIVE_FORMAT
 from mutual3d.cost.flops import count_costs
+from mutual3d.deploy.adaptive_model import FORMAT as ADAPTIVE_FORMAT
+from mutual3d.deploy.adaptive_model import load
 from mutual3d.models import AdaptiveNetwork, load_network
 from mutual3d.models.interop import FORMATS, convert_state, export_state, read_source
+from mutual3d.pipeline import initial_network, load_config
 from mutual3d.utils.checkpoint import read_weights
 from mutual3d.utils.command_line import command_parser
 from mutual3d.utils.files import load_tensors, save_tensors

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mutual3d.cli import predict, run
-from mutual3d.deploy.adaptive_model import load
 from mutual3d.data.prepare.demo import make_demo
+from mutual3d.deploy.adaptive_model import load
 from mutual3d.pipeline import data_directory, load_config, machine_of
 
 CONFIG = "Demo/MUTUAL_X3D"

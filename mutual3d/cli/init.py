@@ -14,7 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mutual3d.data.prepare.class_folders import (
-    LabelledVideos, groups_of, missing_classes, read_labelled_videos, split_videos, write_split_lists,
+    LabelledVideos,
+    groups_of,
+    missing_classes,
+    read_labelled_videos,
+    split_videos,
+    write_split_lists,
 )  # fmt: skip
 from mutual3d.pipeline import load_config
 from mutual3d.pipeline.recipe import describe_recipe, fit_recipe

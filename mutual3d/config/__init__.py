@@ -5,8 +5,8 @@ from pathlib import Path
 
 from .check import Check, check_config, find_problems
 from .defaults import KEYS, get_cfg
-from .named import find_config, list_configs
 from .keys import IS_REFUSED, IS_TOLD, TAKES_EFFECT, Key, Resume
+from .named import find_config, list_configs
 from .node import CfgNode
 from .problem import ConfigError, Problem
 from .resume import Changes, changed_settings

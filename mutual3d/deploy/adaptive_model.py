@@ -13,10 +13,10 @@ from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_
 from mutual3d.deploy.prediction import Predictions
 from mutual3d.deploy.sources import Source, list_sources
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
-from mutual3d.table.query_table import QueryTable, Row
 from mutual3d.models import AdaptiveNetwork, load_network
 from mutual3d.models.adaptive import ConfigurationView, Inputs
 from mutual3d.sampling import ACTIVATIONS, Configuration, Preprocessing, prepare_clip
+from mutual3d.table.query_table import QueryTable, Row
 from mutual3d.utils.files import load_tensors, save_tensors
 
 FORMAT = "mutual3d-adaptive-1"

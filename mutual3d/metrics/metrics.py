@@ -78,7 +78,7 @@ class Metric(ABC):
         """{class: percent}, where the metric has a number for each class."""
         return None
 
-    def write_details(self, output: Path, configuration: str) -> None:
+    def write_details(self, output: Path, configuration: str) -> None:  # noqa: B027 - most metrics have nothing more
         """Write what there is beyond numbers into `output`, files named after the configuration."""
 
 

@@ -21,7 +21,6 @@ from mutual3d.layers import (
     SqueezedChannels,
     SqueezeExcite,
 )
-
 from mutual3d.sampling import SearchSpace
 
 from .blocks import initialize

@@ -1,10 +1,24 @@
 """A run as plans and stages: train, calibrate, measure the grid, save, test. Only `build` reads a config."""
 
 from .build import (
-    check_machine, counting_plan, data_directory, from_config, initial_network, load_config, machine_of, tell_of_devices,
+    check_machine,
+    counting_plan,
+    data_directory,
+    from_config,
+    initial_network,
+    load_config,
+    machine_of,
+    tell_of_devices,
 )  # fmt: skip
 from .plans import (
-    CalibrationPlan, CountingPlan, GridPlan, MachinePlan, MeasuringPlan, RunPlan, TestPlan, TrainingPlan,
+    CalibrationPlan,
+    CountingPlan,
+    GridPlan,
+    MachinePlan,
+    MeasuringPlan,
+    RunPlan,
+    TestPlan,
+    TrainingPlan,
 )  # fmt: skip
 from .run import run_stages
 

@@ -11,13 +11,26 @@ import torch
 from mutual3d.config import CfgNode, changed_settings, find_config
 from mutual3d.config import load_config as _load_config
 from mutual3d.data.build import (
-    build_calibration_loader, build_loader, check_data, find_class_names, image_resize, takes_images, unused_classes,
+    build_calibration_loader,
+    build_loader,
+    check_data,
+    find_class_names,
+    image_resize,
+    takes_images,
+    unused_classes,
 )  # fmt: skip
 from mutual3d.metrics.build import build_metric
 from mutual3d.models import AdaptiveNetwork, build_model
 from mutual3d.models.build import check_network, network_takes_images
 from mutual3d.pipeline.plans import (
-    CalibrationPlan, CountingPlan, GridPlan, MachinePlan, MeasuringPlan, RunPlan, TestPlan, TrainingPlan,
+    CalibrationPlan,
+    CountingPlan,
+    GridPlan,
+    MachinePlan,
+    MeasuringPlan,
+    RunPlan,
+    TestPlan,
+    TrainingPlan,
 )  # fmt: skip
 from mutual3d.sampling import Preprocessing
 from mutual3d.training.build import build_optimizer, build_schedule, build_step, check_method

@@ -2,6 +2,7 @@ import pytest
 
 from mutual3d.config import load_config
 
+
 @pytest.mark.parametrize(
     "key, value",
     [

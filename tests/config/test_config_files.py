@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mutual3d.pipeline import load_config
 from mutual3d.models.build import build_model, model_arguments
+from mutual3d.pipeline import load_config
 from mutual3d.sampling import RULES, Configuration, SearchSpace
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mutual3d.pipeline import load_config
 from mutual3d.models import build_model
+from mutual3d.pipeline import load_config
 
 SHARED = """
 NUM_GPUS: 8

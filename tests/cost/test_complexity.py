@@ -7,7 +7,6 @@ from networks import NETWORKS
 from tiny import SPACE, tiny_network
 
 from mutual3d.cost import complexity
-from mutual3d.cost.flops import Cost
 from mutual3d.cost.complexity import (
     LiveBytes,
     StageCost,
@@ -17,7 +16,7 @@ from mutual3d.cost.complexity import (
     size_factors,
     split_cost,
 )
-from mutual3d.cost.flops import count_costs
+from mutual3d.cost.flops import Cost, count_costs
 from mutual3d.sampling import Configuration, SearchSpace
 
 SMALL = [name for name in NETWORKS if name.endswith("_small")]

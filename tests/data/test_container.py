@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from videos import decode_all, moving_frames, write_audio, write_video
 
-from mutual3d.data.video import pyav_reader
 from mutual3d.data.datasets.dataset import BadVideo
-from mutual3d.data.video.decode import VideoError, open_video
 from mutual3d.data.datasets.kinetics import VideoDataset
+from mutual3d.data.video import pyav_reader
+from mutual3d.data.video.decode import VideoError, open_video
 from mutual3d.data.video.orientation import upright
 
 HAS_DECORD = importlib.util.find_spec("decord") is not None

@@ -5,13 +5,18 @@ import random
 import pytest
 
 from mutual3d.data.datasets.ava.annotations import (
-    read_ava_frames, read_excluded, read_ground_truth, read_keyframes, read_label_map, scan_boxes,
+    read_ava_frames,
+    read_excluded,
+    read_ground_truth,
+    read_keyframes,
+    read_label_map,
+    scan_boxes,
 )  # fmt: skip
 from mutual3d.data.datasets.charades import read_charades
-from mutual3d.data.video.frame_list_reader import read_frame_list
 from mutual3d.data.datasets.kinetics import read_video_list
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.prepare.official_lists import read_hmdb51, read_kinetics, read_ucf101
+from mutual3d.data.video.frame_list_reader import read_frame_list
 from mutual3d.deploy.draw import read_boxes_csv
 
 FRAMES = "original_vido_id video_id frame_id path labels\n" + "".join(

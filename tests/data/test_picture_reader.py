@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mutual3d.data.video.decode import open_video
 from mutual3d.data.datasets.kinetics import VideoDataset
+from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.reader import VideoError
 
 SHADES = [0, 60, 120, 180, 240]

@@ -7,24 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batches import MEAN, STD, batches_from, prepare
 from tiny import NETWORK, SPACE, tiny_network
 from videos import moving_frames, write_video
 
 import mutual3d
-from mutual3d.data.video.reader import VideoError
+from mutual3d.cost.flops import count_costs
 from mutual3d.data.loader import Batch
+from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel, Preprocessing, predict_video
 from mutual3d.evaluation import calibrate
-from mutual3d.metrics.metrics import TopK
-from mutual3d.table.query_table import BudgetTooSmall
-from mutual3d.cost.flops import count_costs
 from mutual3d.evaluation.grid import build_table
+from mutual3d.metrics.metrics import TopK
 from mutual3d.models import create_model
 from mutual3d.models.adaptive import OtherThreadError
 from mutual3d.sampling import fit_clip, normalize_clip
+from mutual3d.table.query_table import BudgetTooSmall
 from mutual3d.utils.files import load_tensors, save_tensors
-
-from batches import MEAN, STD, batches_from, prepare
 
 PREPROCESSING = Preprocessing(mean=MEAN, std=STD, num_frames=4, sampling_rate=2, target_fps=30, crop=24)
 

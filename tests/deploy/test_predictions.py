@@ -17,10 +17,10 @@ from videos import (
 )
 
 from mutual3d.data.datasets.ava.dataset import keyframe_clip
-from mutual3d.data.video.decode import open_video
-from mutual3d.data.prepare.extraction import Layout, extract_frames
-from mutual3d.data.video.frame_list_reader import FrameListReader
 from mutual3d.data.datasets.kinetics import VideoDataset
+from mutual3d.data.prepare.extraction import Layout, extract_frames
+from mutual3d.data.video.decode import open_video
+from mutual3d.data.video.frame_list_reader import FrameListReader
 from mutual3d.deploy import AdaptiveModel, Preprocessing, detect, predict_boxes, predict_video
 from mutual3d.deploy.draw import draw_boxes
 from mutual3d.deploy.predict import frames_around, read_clips

@@ -11,6 +11,7 @@ from mutual3d.layers import slimmable_norms
 from mutual3d.sampling import Configuration, fit_clip
 from mutual3d.utils.files import save_tensors
 
+
 def network():
     torch.manual_seed(0)
     return tiny_network()

@@ -1,16 +1,13 @@
 import torch
+from batches import MEAN, STD, batches_from, prepare
 from tiny import SPACE, tiny_network
 
+from mutual3d.cost.flops import count_cost, count_costs
+from mutual3d.cost.latency import measure_latencies, measure_latency
 from mutual3d.data.loader import Batch
-from mutual3d.cost.flops import count_cost
-from mutual3d.cost.latency import measure_latency
 from mutual3d.evaluation import calibrate, grid_configurations
-from mutual3d.metrics.metrics import TopK
-from mutual3d.cost.flops import count_costs
-from mutual3d.cost.latency import measure_latencies
 from mutual3d.evaluation.grid import build_table
-
-from batches import MEAN, STD, batches_from, prepare
+from mutual3d.metrics.metrics import TopK
 
 
 def test_the_grid_has_each_network_once_and_both_ends():

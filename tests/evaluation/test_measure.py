@@ -1,21 +1,19 @@
-from typing import NamedTuple
-
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
+from batches import MEAN, STD, FakeBatch, batches_from, prepare
 from tiny import SPACE, tiny_network
 
 from mutual3d.data.loader import Batch
 from mutual3d.evaluation import PartialResult, UnreadableVideos, UnreadableVideosError, calibrate, measure
+from mutual3d.evaluation.measure import score_batch
 from mutual3d.metrics.average_precision import MeanAveragePrecision
 from mutual3d.metrics.metrics import NotFiniteError, TopK, topk_correct
 from mutual3d.metrics.recording import RecordingMetric
-from mutual3d.evaluation.measure import score_batch
 from mutual3d.sampling import fit_clip, normalize_clip
 from mutual3d.utils.files import save_tensors
-
-from batches import MEAN, STD, FakeBatch, batches_from, prepare
 
 
 class Bad(NamedTuple):

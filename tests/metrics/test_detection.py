@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batches import prepare
 from tiny import NETWORK, SPACE
 
 from mutual3d.data.loader import Batch
 from mutual3d.evaluation import measure
 from mutual3d.metrics.detection import DetectionAveragePrecision, detection_average_precision
 from mutual3d.models import create_model
-
-from batches import prepare
 
 VECTORS = Path(__file__).resolve().parents[2] / "../shared/data/ava_vectors"
 FOLDERS = ("mmaction2_eval_detection", "mmeval_ava_map", "mmeval_ava_map_classes13")

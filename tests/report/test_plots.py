@@ -2,8 +2,8 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from mutual3d.report.plots import accuracy_figure, history_figure, plot_accuracy, png_bytes
-from mutual3d.table.query_table import QueryTable, Row
 from mutual3d.sampling import Configuration
+from mutual3d.table.query_table import QueryTable, Row
 
 PROVENANCE = {"metric": "top1_acc", "split": "val", "num_views": 10, "crop": 256}
 # Cheapest first; the step to each one is paid by: (start), frames, spatial size, width, several.

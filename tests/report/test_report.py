@@ -4,8 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mutual3d.table.query_table import QueryTable, Row
 from mutual3d.report.page import write_report
+from mutual3d.table.query_table import QueryTable, Row
 
 HOSTILE = '<script>alert("1")</script>'
 VOID = {"meta", "img"}

@@ -10,8 +10,8 @@ import random
 import numpy as np
 import pytest
 
-from mutual3d.table.query_table import BudgetTooSmall, QueryTable, Row, paid_dimension, round_up
 from mutual3d.sampling import Configuration
+from mutual3d.table.query_table import BudgetTooSmall, QueryTable, Row, paid_dimension, round_up
 from mutual3d.utils.files import DamagedFileError
 
 PROVENANCE = {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 224, "versions": {"torch": "2.0"}}

@@ -6,8 +6,8 @@ import time
 
 import pytest
 import torch
-from PIL import Image
 from networks import calibrate_at_random
+from PIL import Image
 from tiny import SPACE, load_tool, tiny_network
 from videos import moving_frames, write_video
 

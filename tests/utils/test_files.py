@@ -17,7 +17,14 @@ import pytest
 import torch
 
 from mutual3d.utils.files import (
-    DamagedFileError, atomic_write, ensure_directory, load_tensors, read_json, remove_leftovers, save_tensors, write_json,
+    DamagedFileError,
+    atomic_write,
+    ensure_directory,
+    load_tensors,
+    read_json,
+    remove_leftovers,
+    save_tensors,
+    write_json,
 )  # fmt: skip
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.processes import this_process

@@ -7,7 +7,6 @@ import torch.nn as nn
 from mutual3d.utils.checkpoint import load_weights, read_weights
 from mutual3d.utils.files import save_tensors
 
-
 NO_WEIGHTS = [{}, [1], torch.zeros(2), {"epoch": 3}, {"model_state": None}, {"model_state": [1]}]
 
 

@@ -56,7 +56,7 @@ def shown(text: str) -> str:
     return repr(text) if len(text) <= 200 else f"{text[:100]!r}...{text[-50:]!r} ({len(text)} characters)"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def tell(message: str) -> None:
     """Warn of something in a list, once in this process: a run reads its lists again and again."""
     _logger.warning(message)

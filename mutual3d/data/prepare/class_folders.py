@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from mutual3d.data.prepare.extraction import list_videos
 from mutual3d.data.datasets.kinetics import read_video_list, write_lines
 from mutual3d.data.datasets.labels import list_row, read_class_names
+from mutual3d.data.prepare.extraction import list_videos
 from mutual3d.utils.files import ensure_directory
 
 # One fold is the validation set, one the test set, the other five train.

@@ -9,7 +9,13 @@ import pytest
 from ava_set import ACTIONS, BOXES, FIRST_SECOND, FPS, LABEL_MAP, SECONDS, row, write, write_ava_set
 
 from mutual3d.data.datasets.ava.annotations import (
-    read_ava_frames, read_boxes, read_excluded, read_ground_truth, read_keyframes, read_label_map, read_reference,
+    read_ava_frames,
+    read_boxes,
+    read_excluded,
+    read_ground_truth,
+    read_keyframes,
+    read_label_map,
+    read_reference,
     scan_boxes,
 )  # fmt: skip
 

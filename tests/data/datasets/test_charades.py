@@ -9,9 +9,9 @@ from published import CHARADES_HEADER
 from videos import moving_frames, phone_index, write_late_video, write_phone_video, write_video
 
 from mutual3d.data.datasets.charades import TimedVideo, multi_hot, read_charades
-from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 from mutual3d.data.datasets.kinetics import BadVideo, VideoDataset
 from mutual3d.data.datasets.labels import read_class_names
+from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 
 SAMPLE = Path(__file__).resolve().parents[3].parent / "shared/data/charades/charades_test_ann.csv"
 HEADER = "original_vido_id video_id frame_id path labels\n"

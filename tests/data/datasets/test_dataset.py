@@ -16,14 +16,14 @@ from tiny import ROOT
 from videos import moving_frames, write_video
 
 from mutual3d.data.datasets import dataset as dataset_module
-from mutual3d.data.datasets.ava.dataset import AvaDataset
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_reference
+from mutual3d.data.datasets.ava.dataset import AvaDataset
 from mutual3d.data.datasets.charades import TimedVideo, read_charades
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, read_sample, stat_files
-from mutual3d.data.prepare.extraction import write_frame_rows, write_image
-from mutual3d.data.datasets.images import ImageArray, ImageDataset, ImageFiles, ImageSet
+from mutual3d.data.datasets.images import ImageArray, ImageDataset, ImageFiles
 from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.loader import ClipLoader
+from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 from mutual3d.utils.fingerprint import fingerprint
 
 CLIP = dict(num_frames=4, sampling_rate=2, crop_size=32, jitter_scales=(32, 40))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from videos import moving_frames, write_video
 
-from mutual3d.data.video import pyav_reader
 from mutual3d.data.datasets.kinetics import BadVideo, Video, VideoDataset, read_video_list, write_bad_videos
 from mutual3d.data.datasets.labels import read_class_names
+from mutual3d.data.video import pyav_reader
 
 CLIP = dict(num_frames=4, sampling_rate=4, crop_size=32, jitter_scales=(32, 40))
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mutual3d.data.prepare import demo_ava
-from mutual3d.data.datasets.ava.dataset import AvaDataset
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_reference
 from mutual3d.data.datasets.ava.check import check_ava
-from mutual3d.data.video.decode import open_video
+from mutual3d.data.datasets.ava.dataset import AvaDataset
+from mutual3d.data.prepare import demo_ava
 from mutual3d.data.prepare.demo import CLASS_NAMES
+from mutual3d.data.video.decode import open_video
 
 TOOL = Path(__file__).resolve().parents[3] / "datasets" / "make_demo_ava.py"
 FEW = {"num_train": 2, "num_val": 1, "num_workers": 1}

@@ -5,11 +5,16 @@ from pathlib import Path
 import pytest
 from videos import moving_frames, write_video
 
-from mutual3d.data.prepare.class_folders import (
-    LabelledVideos, groups_of, missing_classes, read_labelled_videos, split_videos, write_split_lists,
-)  # fmt: skip
 from mutual3d.data.datasets.kinetics import read_video_list
 from mutual3d.data.datasets.labels import read_class_names
+from mutual3d.data.prepare.class_folders import (
+    LabelledVideos,
+    groups_of,
+    missing_classes,
+    read_labelled_videos,
+    split_videos,
+    write_split_lists,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from mutual3d.data.prepare import demo
 from mutual3d.data.datasets.kinetics import read_video_list
+from mutual3d.data.prepare import demo
 
 TOOL = Path(__file__).resolve().parents[3] / "datasets" / "make_demo.py"
 COUNTS = {"train": 2 * len(demo.CLASS_NAMES), "val": len(demo.CLASS_NAMES), "test": 3}

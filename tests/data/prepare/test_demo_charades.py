@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tiny import ROOT
 
-from mutual3d.data.prepare import demo, demo_charades
 from mutual3d.data.datasets.charades import read_charades
-from mutual3d.data.prepare.demo_charades import PAIRS, make_demo_charades
 from mutual3d.data.datasets.kinetics import VideoDataset
+from mutual3d.data.prepare import demo, demo_charades
+from mutual3d.data.prepare.demo_charades import PAIRS, make_demo_charades
 
 COUNTS = {"num_train": 4, "num_val": 1, "num_test": 2}
 

@@ -8,9 +8,9 @@ import pytest
 from tiny import ROOT
 
 from mutual3d.data.datasets.charades import read_charades
-from mutual3d.data.prepare.extraction import Layout, extract_frames, list_videos
 from mutual3d.data.datasets.kinetics import read_video_list
 from mutual3d.data.datasets.labels import read_class_names
+from mutual3d.data.prepare.extraction import Layout, extract_frames, list_videos
 from mutual3d.data.prepare.official_lists import write_charades_frames
 
 

@@ -56,7 +56,7 @@ def check_ava(
 def _check_boxes(path, **arguments):
     rows = 0
     try:
-        for rows, (place, _, cause) in enumerate(scan_boxes(path, **arguments), start=1):
+        for rows, (place, _, cause) in enumerate(scan_boxes(path, **arguments), start=1):  # noqa: B007 - read after the loop
             if cause:
                 yield place, cause
     except FileNotFoundError as error:
