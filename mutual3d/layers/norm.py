@@ -32,6 +32,7 @@ class BNStatistics:
         )
 
     def to_dict(self) -> dict[str, dict[str, torch.Tensor]]:
+        """{"mean": ..., "variance": ...}, each {norm's name: tensor of its active channels}: plain data for a file."""
         return {"mean": dict(self.mean), "variance": dict(self.variance)}
 
     @classmethod

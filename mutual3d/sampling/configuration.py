@@ -89,10 +89,12 @@ class SearchSpace:
 
     @property
     def largest(self) -> Configuration:
+        """The whole network on whole clips: it teaches the others, and its statistics are the running ones."""
         return Configuration(self.width_range[1], self.spatial_sizes[-1], self.temporal_sizes[-1])
 
     @property
     def smallest(self) -> Configuration:
+        """The cheapest configuration: the narrowest width at the smallest size and the fewest frames."""
         return Configuration(self.width_range[0], self.spatial_sizes[0], self.temporal_sizes[0])
 
     def widths(self, step: float) -> list[float]:
@@ -125,6 +127,7 @@ class SearchSpace:
         )
 
     def sample_width(self, generator: torch.Generator | None = None) -> float:
+        """A random width, uniform in the range; generator: torch's own where None."""
         least, greatest = self.width_range
         return least + (greatest - least) * torch.rand((), generator=generator, dtype=torch.float64).item()
 
