@@ -78,3 +78,9 @@ def test_pages_and_settings_name_files_of_the_repository():
         shown = re.findall(r'^"""(\w+\.py):', text, re.MULTILINE)
         wrong += [f"{path.relative_to(ROOT)}: {name}" for name in wrong_names(text, path.parent) if name not in shown]
     assert not wrong
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mutual3d").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_package_names_its_command_and_not_the_doors_of_a_clone(path):
+    """Whoever installed the wheel has `mutual3d run`, and no tools/run_net.py."""
+    assert not re.search(r"tools/\w+\.py|\brun_net\.py", path.read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ DEVICE = Text(pattern=r"cpu|cuda(:\d{1,3})?", meaning="cpu, cuda, cuda:1, ...")
 AREAS = AnyOf(Only([]), Each(Number(0, 1, above=True, note="a share of the area"), 2, 2, ascending=True))
 ASPECTS = AnyOf(Only([]), Each(Number(0.01, 100), 2, 2, ascending=True))
 NO_BLOCKS = Empty("non-local blocks are not supported")
-CONVERT = "tools/convert_checkpoint.py makes a checkpoint of another project's file"
+CONVERT = "`mutual3d convert` makes a checkpoint of another project's file"
 
 _C = Group()
 

@@ -20,7 +20,7 @@ WITHOUT_EFFECT = (
 )  # fmt: skip
 
 _NO_SUCH_PICTURES = "the report is report.html, and per_class_ap.json or TEST.SAVE_RESULTS_PATH has what a picture would show"
-_PREDICT = "use tools/predict.py, with --video and --output"
+_PREDICT = "use `mutual3d predict`, with --output"
 _SIZES = "MUTUAL.ENABLE True trains several sizes at once"
 _IMAGES = "images are augmented by DATA.COLOR_JITTER and DATA.TRAIN_JITTER_SCALES_RELATIVE, videos by DATA.TRAIN_JITTER_SCALES"
 
@@ -49,7 +49,7 @@ MUST_BE_OFF: dict[str, Legal] = {
     "TENSORBOARD.MODEL_VIS.ENABLE": Only(False, instead=_NO_SUCH_PICTURES),
     "TENSORBOARD.WRONG_PRED_VIS": Only(False, instead=_NO_SUCH_PICTURES),
     "TENSORBOARD.WRONG_PRED_VIS.ENABLE": Only(False, instead=_NO_SUCH_PICTURES),
-    "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN": Empty("tools/convert_checkpoint.py makes a checkpoint of another project's file"),
+    "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN": Empty("`mutual3d convert` makes a checkpoint of another project's file"),
     "VIS_MASK": Only(False, instead=_NO_SUCH_PICTURES),
     "VIS_MASK.ENABLE": Only(False, instead=_NO_SUCH_PICTURES),
 }  # fmt: skip

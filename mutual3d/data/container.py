@@ -185,7 +185,7 @@ def _too_short(path, claim, num_frames):
     return VideoError(
         path,
         f"it is cut short or damaged: its container announces {claim} frames, and {num_frames} are there "
-        "(DATA.TOLERATE_SHORT True takes such videos as they are)",
+        "(a run with DATA.TOLERATE_SHORT True takes such videos as they are)",
     )
 
 

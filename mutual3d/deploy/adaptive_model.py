@@ -242,7 +242,7 @@ class AdaptiveModel(nn.Module):
         content = load_tensors(path)
         if not isinstance(content, dict) or not isinstance(content.get("format"), str) or content["format"] != FORMAT:
             raise ValueError(
-                f"'{path}' is not a deployable model: give the adaptive.pyth that tools/run_net.py writes at its end"
+                f"'{path}' is not a deployable model: give the adaptive.pyth that `mutual3d run` writes at its end"
             )
         _check_entries(content, path)
         network = load_network(content["model_arguments"], content["model_state"], path)
@@ -299,7 +299,7 @@ def _check_entries(content, path):
         problems = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has the unknown {', '.join(unknown[:4])}"] * bool(unknown)
         raise ValueError(
             f"'{path}' {' and '.join(problems)}: an adaptive.pyth has {', '.join(ENTRIES)}; write it again with "
-            "tools/run_net.py, TRAIN.ENABLE False"
+            "`mutual3d run`, TRAIN.ENABLE False"
         )
 
 
@@ -311,7 +311,7 @@ def _entry(path, name):
     except Exception as error:
         cause = error if isinstance(error, ValueError) else f"it is damaged or made up ({type(error).__name__}: {error})"
         raise ValueError(
-            f"'{path}', entry {name}: {cause}. Take another copy of the file, or write it again with tools/run_net.py, "
+            f"'{path}', entry {name}: {cause}. Take another copy of the file, or write it again with `mutual3d run`, "
             "TRAIN.ENABLE False"
         ) from error
 

@@ -47,7 +47,7 @@ class PartialResult:
             done = _checked_count(content["done"], num_batches)
             restored = restore(_checked_state(content["state"]))
         except WRONG_CONTENT as error:
-            logger.warning("'%s' cannot be used (%s): starting over", self.path, describe(error))
+            logger.warning("'%s' cannot be used (%s): starting over", self.path, describe(error, self.path))
             return 0, restore(None)
         logger.info("going on from '%s' at batch %d", self.path, done)
         return done, restored
@@ -74,11 +74,11 @@ class PartialResult:
                 path.unlink(missing_ok=True)
 
 
-def describe(error: Exception) -> str:
-    """One line about what is wrong with a file's content; a KeyError alone would be a bare word."""
+def describe(error: Exception, path: str | Path) -> str:
+    """One line about what is wrong with the content of `path`, which it does not name; a KeyError alone would be a bare word."""
     if isinstance(error, KeyError):
         return f"it has no entry {error}"
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    return (str(error).splitlines() or [""])[0].removeprefix(f"'{path}' ") or type(error).__name__
 
 
 def _checked_count(done, num_batches):

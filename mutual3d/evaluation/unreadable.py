@@ -45,7 +45,7 @@ class UnreadableVideos:
     def _check(self, causes):
         if causes and len(causes) > self.tolerated * (self.num_videos or 0):
             raise UnreadableVideosError(
-                f"{self._describe(causes)}\nmend or remove them (`python tools/check_data.py --csv ...` lists all), or "
+                f"{self._describe(causes)}\nmend or remove them (`mutual3d check-data --csv ...` lists all), or "
                 f"tolerate a share with {self.key} (now {self.tolerated:g})"
             )
 

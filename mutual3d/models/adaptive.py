@@ -376,7 +376,7 @@ class AdaptiveNetwork(NormPairs):
                 more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
                 raise ValueError(
                     f"statistics of configuration {configuration}, {title}: {problems[0]}{more}; calibrate again: "
-                    "`python tools/run_net.py --cfg CONFIG.yaml TRAIN.ENABLE False`"
+                    "`mutual3d run --cfg CONFIG.yaml TRAIN.ENABLE False`"
                 )
 
     def _replace_statistics(self, statistics):
@@ -402,7 +402,7 @@ class AdaptiveNetwork(NormPairs):
         known = f"calibrated are {len(self.statistics)}, such as {next(iter(self.statistics))}" if self.statistics else "none is"
         return NotCalibratedError(
             f"configuration {configuration} was never calibrated ({known}), and batch norm statistics of another one are "
-            "wrong for it: run `python tools/run_net.py --cfg CONFIG.yaml TRAIN.ENABLE False`, or call "
+            "wrong for it: run `mutual3d run --cfg CONFIG.yaml TRAIN.ENABLE False`, or call "
             "mutual3d.evaluation.calibrate(model, ...) for it"
         )
 

@@ -58,5 +58,5 @@ def _usable_statistics(path, model, calibrated_under):
             return None
         return statistics_from_dict(saved["statistics"], model)
     except WRONG_CONTENT as error:
-        logger.warning("'%s' cannot be used (%s): it is computed again where CALIBRATION.ENABLE is True", path, describe(error))
+        logger.warning("'%s' cannot be used (%s): it is computed again where CALIBRATION.ENABLE is True", path, describe(error, path))
         return None

@@ -65,7 +65,7 @@ class _Training:
         if self.plan.weights:
             logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
         epoch = run.checkpoints.resume(
-            run.model, self.optimizer, self.step.scaler, self.step.objective, self._check_checkpoint
+            run.model, self.optimizer, self.step.scaler, self.step.objective, self._check_checkpoint, newest
         )
         run.checkpoint_name = run.checkpoints.path(epoch).name
         logger.info("going on from '%s'", newest)

@@ -189,13 +189,11 @@ def _middle(rows):
 
 def _commands(table, query_table, model):
     gflops = round_up(_middle(table.pareto_front()).gflops)
-    lines = [f"python tools/select_config.py --table {query_table} --gflops {gflops:g}"]
+    lines = [f"mutual3d select {query_table} --gflops {gflops:g}"]
     for device in table.devices[:1]:
         latency = round_up(_middle(table.pareto_front("latency_ms", device)).latency_ms[device])
-        lines.append(
-            f"python tools/select_config.py --table {query_table} --latency-ms {latency:g} --device {device}"
-        )
-    lines.append(f"python tools/predict.py --model {model} --video clip.mp4 --gflops {gflops:g}")
+        lines.append(f"mutual3d select {query_table} --latency-ms {latency:g} --device {device}")
+    lines.append(f"mutual3d predict {model} clip.mp4 --gflops {gflops:g}")
     return "\n".join(lines)
 
 

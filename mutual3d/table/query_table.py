@@ -26,7 +26,7 @@ COSTS = ("gflops", "latency_ms")
 REQUIRED_PROVENANCE = ("metric", "split", "num_views", "crop")
 METRIC_LABELS = {"top1_acc": "top-1 accuracy", "top5_acc": "top-5 accuracy", "map": "mean average precision"}
 ROW_FIELDS = ("configuration", "signature", "gflops", "parameters", "accuracy", "latency_ms")
-MEASURE_AGAIN = "measure the grid again: tools/run_net.py with GRID.ENABLE True"
+MEASURE_AGAIN = "measure the grid again: `mutual3d run` with GRID.ENABLE True"
 
 
 class BudgetTooSmall(ValueError):

@@ -90,13 +90,15 @@ class Checkpoints:
         scaler: torch.amp.GradScaler | None = None,
         objective: torch.nn.Module | None = None,
         check: Callable[[Path, dict], None] = lambda path, state: None,
+        path: Path | None = None,
     ) -> int:
         """Load the newest whole checkpoint into model and optimizer; returns the number of finished epochs, 0 if none.
 
         The optimizer keeps its own settings and takes the saved momenta. check(path, state) is called before anything is
-        loaded, with what `save` wrote, and raises where this run cannot go on from it.
+        loaded, with what `save` wrote, and raises where this run cannot go on from it. path: what `last` gave, where that was
+        asked before: files are looked at, and damage is told, once.
         """
-        path = self.last()
+        path = path or self.last()
         if path is None:
             return 0
         state = load_tensors(path)

@@ -34,7 +34,7 @@ def test_what_is_not_supported_is_refused_with_what_is(key, value):
 
 @pytest.mark.parametrize("key", ["TRAIN.CHECKPOINT_TYPE", "TEST.CHECKPOINT_TYPE"])
 def test_another_project_s_file_is_converted_first(key):
-    with pytest.raises(ValueError, match="supports 'pytorch'; tools/convert_checkpoint.py makes a checkpoint of another"):
+    with pytest.raises(ValueError, match="supports 'pytorch'; `mutual3d convert` makes a checkpoint of another"):
         load_config(None, [key, "caffe2"])
 
 

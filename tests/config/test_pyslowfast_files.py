@@ -110,7 +110,7 @@ def test_a_value_that_cannot_work_is_named_with_its_key(key, value, message, loa
         ("MIXUP.ENABLE", "nothing of the kind"),
         ("MULTIGRID.LONG_CYCLE", "MUTUAL.ENABLE True"),
         ("MULTIGRID.SHORT_CYCLE", "MUTUAL.ENABLE True"),
-        ("DEMO.ENABLE", "tools/predict.py"),
+        ("DEMO.ENABLE", "mutual3d predict"),
         ("TENSORBOARD.MODEL_VIS.ENABLE", "report.html"),
         ("TENSORBOARD.CONFUSION_MATRIX.ENABLE", "report.html"),
         ("AVA.BGR", "convert"),

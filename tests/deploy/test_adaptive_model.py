@@ -95,7 +95,7 @@ def test_a_budget_chooses_the_best_row_that_fits(path):
 
 def test_a_configuration_without_statistics_refuses_to_run(path):
     model = mutual3d.load(path)
-    with pytest.raises(RuntimeError, match="0.75-16-2 was never calibrated.*run_net.py"):
+    with pytest.raises(RuntimeError, match="0.75-16-2 was never calibrated.*mutual3d run"):
         model.activate("0.75-16-2")(torch.zeros(1, 3, 4, 24, 24))
 
 

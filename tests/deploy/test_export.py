@@ -168,7 +168,7 @@ def test_shrinking_by_matrices_is_shrinking(size, temporal):
         ("0.5-32-4", "net.onnx", "openvino", ValueError, "net.onnx' is to hold the format openvino: .* end in .xml"),
         ("0.5-40-4", "net.onnx", "onnx", ValueError, "0.5-40-4: the size 40 is not one of 32, 48"),
         ("0.2-32-4", "net.onnx", "onnx", ValueError, r"width 0.2 is outside the range \[0.5, 1\]"),
-        ("0.75-32-4", "net.onnx", "onnx", NotCalibratedError, "0.75-32-4 was never calibrated.*run_net.py"),
+        ("0.75-32-4", "net.onnx", "onnx", NotCalibratedError, "0.75-32-4 was never calibrated.*mutual3d run"),
     ],
 )
 def test_what_cannot_be_exported_says_why(configuration, path, form, error, message, tmp_path, monkeypatch):

@@ -171,6 +171,7 @@ def test_a_partial_result_that_cannot_be_used_is_said_and_started_over(model, tm
     metrics = measure(model, batches, SPACE.corners(), prepare=prepare, partial=partial, num_batches=4)
     assert skipped == [0] and metrics[SPACE.largest].num_videos == 11
     assert f"'{path}' cannot be used (" in caplog.text and "): starting over" in caplog.text
+    assert caplog.text.count(str(path)) == 1
 
 
 def test_a_partial_result_is_removed_for_any_number_of_processes(tmp_path):

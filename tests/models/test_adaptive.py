@@ -175,7 +175,7 @@ def test_a_configuration_that_was_never_calibrated_refuses_to_evaluate():
     with pytest.raises(NotCalibratedError) as error:
         run(model, SMALL, smallest)
     assert "0.5-32-4" in str(error.value)
-    assert "python tools/run_net.py --cfg CONFIG.yaml TRAIN.ENABLE False" in str(error.value)
+    assert "mutual3d run --cfg CONFIG.yaml TRAIN.ENABLE False" in str(error.value)
     with pytest.raises(NotCalibratedError, match="0.5-32-4"):
         model.extract(smallest)
 

@@ -72,7 +72,7 @@ def spoil(directory, kind):
 @pytest.mark.parametrize("kind", ["truncated", "text", "audio", "missing"])
 def test_unreadable_videos_stop_training_with_path_and_cause(run, tmp_path, kind):
     directory = spoil(write_set(tmp_path / "bad", num_videos=8), kind)
-    with pytest.raises(RuntimeError, match=r"1 of 8 videos cannot be read(.|\n)*3.mp4: (.|\n)*check_data.py"):
+    with pytest.raises(RuntimeError, match=r"1 of 8 videos cannot be read(.|\n)*3.mp4: (.|\n)*mutual3d check-data"):
         run(directory)
 
 
@@ -160,7 +160,7 @@ def test_missing_checkpoint(run, tmp_path):
 
 
 def test_testing_an_uncalibrated_configuration_says_how_to_calibrate(run):
-    with pytest.raises(RuntimeError, match="0.5-16-2 was never calibrated(.|\n)*run_net.py"):
+    with pytest.raises(RuntimeError, match="0.5-16-2 was never calibrated(.|\n)*mutual3d run"):
         run(CALIBRATION__ENABLE=False, GRID__ENABLE=False, TEST__CONFIGURATIONS=["0.5-16-2"], SOLVER__MAX_EPOCH=1)
 
 

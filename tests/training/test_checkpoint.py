@@ -69,7 +69,10 @@ def test_a_damaged_newest_checkpoint_is_stepped_over_and_said(tmp_path, caplog, 
     for epoch in (1, 2, 3):
         checkpoints, model, optimizer = saved(tmp_path, epoch)
     damage(checkpoints.path(3))
-    assert checkpoints.last() == checkpoints.path(2)
+    whole = checkpoints.last()
+    assert whole == checkpoints.path(2)
+    assert checkpoints.resume(tiny_network(), optimizer, path=whole) == 2
+    assert caplog.text.count("the checkpoint before it is taken") == 1
     assert checkpoints.resume(tiny_network(), optimizer) == 2
     assert f"'{checkpoints.path(3)}' is not a" in caplog.text and "the checkpoint before it is taken" in caplog.text
     assert "weights_only" not in caplog.text
