@@ -4,11 +4,13 @@
     mutual3d run --cfg my_run/config.yaml
 
 Writes train.csv, val.csv and test.csv, classes.txt and config.yaml, whose sizes, frames, batch, rate and epochs fit the
-videos, this machine and the minutes that training may take.
+videos, this machine and the minutes that the run may take. To see what to write for --group: in a folder of
+walk/anna_1.mp4 and run/anna_2.mp4, --group '([a-z]+)_[0-9]+.mp4' keeps each person's videos in one list.
 """
 
 import argparse
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,29 +24,29 @@ from mutual3d.data.prepare.class_folders import (
     write_split_lists,
 )  # fmt: skip
 from mutual3d.pipeline import load_config
-from mutual3d.pipeline.recipe import describe_recipe, fit_recipe
+from mutual3d.pipeline.recipe import CHOICES, describe_recipe, fit_recipe, network_of_checkpoint
 from mutual3d.pipeline.survey import Survey, survey_videos
 from mutual3d.utils import distributed
-from mutual3d.utils.command_line import path_argument, positive_argument
+from mutual3d.utils.command_line import command_parser, path_argument, positive_argument
 from mutual3d.utils.files import atomic_write, ensure_directory
 from mutual3d.utils.text import printable
 
+# Below this, one video of the validation set is more than two points of accuracy.
+_FEW_VIDEOS = 50
 # Above this, decoding costs more than a small network, and small copies pay within the first epochs.
 _LARGE_SHORT_SIDE = 480
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="mutual3d init", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("init", __doc__)
     parser.add_argument("videos", type=path_argument, help="a folder with a folder of videos for each class, or a list `path label`")
     parser.add_argument("--out", required=True, type=path_argument, help="folder for lists, config, and what the run writes")
-    parser.add_argument("--minutes", type=positive_argument, default=20.0, help="how long training may take (default: 20)")
+    parser.add_argument("--minutes", type=positive_argument, default=20.0, help="how long the run may take (default: 20)")
     parser.add_argument("--group", metavar="REGEX",
                         help="videos in whose paths this matches the same text (its first group) share a split: a person, a source")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
     parser.add_argument("--separator", default=" ", help="of a list: what stands between path and label (default: a space)")
-    parser.add_argument("--weights", type=path_argument, help="start from a checkpoint, whatever its classes are")
+    parser.add_argument("--weights", type=path_argument, help="start from the X3D in a checkpoint or adaptive.pyth, whatever its classes are; the network is that one")
     parser.add_argument("--cpu", action="store_true", help="plan for the CPU even where there is a GPU")
     return parser.parse_args(arguments)
 
@@ -55,14 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = output / "config.yaml"
     if config.exists():
         raise ValueError(f"'{config}' is there: choose another --out, or delete it to plan anew")
+    choices = CHOICES if options.weights is None else (network_of_checkpoint(options.weights),)
     videos = read_labelled_videos(options.videos, options.separator)
     splits = split_videos(videos.labels, groups_of(videos, options.group), options.seed)
     survey = survey_videos(videos.paths, options.seed)
     device = distributed.choose_device(0 if options.cpu else 1)
     num_train, num_classes = len(splits["train"]), len(videos.classes)
     recipe = fit_recipe(
-        survey, num_train=num_train, num_classes=num_classes, minutes=options.minutes, device=device,
-        num_workers=_workers(device.type),
+        survey, num_train=num_train, num_val=len(splits["val"]), num_test=len(splits["test"]), num_classes=num_classes,
+        minutes=options.minutes, device=device, num_workers=_workers(device.type), choices=choices,
     )  # fmt: skip
     text = describe_recipe(
         recipe, survey, data=str(output.absolute()), output=str(output.absolute() / "out"), num_classes=num_classes,
@@ -75,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _tell(videos, splits, survey)
     print(
         f"{config}: X3D for {recipe.network.num_frames} frames of {recipe.network.crop} pixels, {recipe.max_epoch} epochs, about "
-        f"{max(1, round(recipe.seconds / 60))} minutes of training on {device}\nnow: mutual3d run --cfg {config}"
+        f"{recipe.seconds / 60:.1f} minutes with calibration, grid and test on {device}\nnow: mutual3d run --cfg {shlex.quote(str(config))}"
     )
 
 
@@ -95,6 +98,9 @@ def _tell(videos: LabelledVideos, splits: dict[str, list[int]], survey: Survey) 
     )
     for split, names in missing_classes(videos, splits).items():
         print(f"{split} has no video of {', '.join(map(printable, names[:5]))}{' ...' if len(names) > 5 else ''}: too few videos")
+    if len(splits["val"]) < _FEW_VIDEOS:
+        count = len(splits["val"])
+        print(f"val is a coarse ruler: one of its {count} videos is {100 / count:.1f} points of accuracy")
     if survey.short_side > _LARGE_SHORT_SIDE:
         print(
             f"the videos are large to decode (short side {survey.short_side}): small copies make every epoch faster, for each "

@@ -4,22 +4,41 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from mutual3d.models import create_model
+from mutual3d.evaluation.grid import grid_configurations
+from mutual3d.models import create_model, load_network
 from mutual3d.pipeline.survey import Survey
 from mutual3d.sampling import SearchSpace
 from mutual3d.training import MutualStep
 from mutual3d.training.optimizer import build_optimizer
+from mutual3d.utils.checkpoint import read_weights
+from mutual3d.utils.files import load_tensors
 
 # A network of a few hundred videos wants this many epochs before anything else; below the fewest it learns nothing.
 _WANTED_EPOCHS = 60
 _FEWEST_EPOCHS = 15
 _MOST_EPOCHS = 150
-# Of the time that was asked for, what calibration, grid, test, validation and saving leave to training.
-_SHARE_OF_TRAINING = 0.8
-_TIMED_STEPS = 2
+# Steps that are timed; of these so many of the slowest are left out: another program had the machine then.
+_TIMED_STEPS, _OUTLIERS = 6, 2
+_CALIBRATION_CLIPS, _TEST_VIEWS, _TEST_CROPS, _WIDTH_STEP, _LATENCY_REPEATS = 256, 4, 3, 0.125, 10
+_VALIDATIONS = 6
+# A configuration of the grid costs this share of the largest on the average: sizes and frames from a half to all, widths too,
+# and what a small network costs whatever it computes.
+_SHARE_OF_LARGEST = 0.45
+# Starting, saving, figures and the report.
+_OVERHEAD_SECONDS = 8.0
+
+
+class StepTime(NamedTuple):
+    """Seconds of a mutual training step, and of one clip through the largest configuration; configurations in the grid."""
+
+    step: float
+    clip: float
+    configurations: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,10 @@ class NetworkChoice:
     width_factor: float
     depth_factor: float
     dim_c5: int
+    dim_c1: int = 12
+    bottleneck_factor: float = 2.25
+    scale_res2: bool = False
+    trained_space: SearchSpace | None = None
 
     @property
     def spatial_sizes(self) -> tuple[int, ...]:
@@ -44,7 +67,8 @@ class NetworkChoice:
 
     @property
     def space(self) -> SearchSpace:
-        return SearchSpace((0.5, 1.0), self.spatial_sizes, self.temporal_sizes)
+        """That of the checkpoint which training starts from, or one that fits the sizes."""
+        return self.trained_space or SearchSpace((0.5, 1.0), self.spatial_sizes, self.temporal_sizes)
 
 
 # From small to large. The last ones are for GPUs: X3D-S and X3D-M as published.
@@ -58,9 +82,40 @@ CHOICES = (
 )
 
 
+def network_of_checkpoint(path: str | Path) -> NetworkChoice:
+    """The X3D in a checkpoint or an adaptive.pyth of this project, whatever its classes are.
+
+    Raises ValueError, which names the file and the way out, for a file that does not say which network it holds, for another
+    kind of network, and for weights that are not its own; FileNotFoundError where there is none.
+    """
+    content = load_tensors(path)
+    arguments = content.get("model_arguments") if isinstance(content, dict) else None
+    if not isinstance(arguments, dict):
+        raise ValueError(
+            f"'{path}' does not say which network it holds: give a checkpoint or an adaptive.pyth of a run; `mutual3d convert` "
+            "makes one of another project's weights"
+        )
+    network = load_network(arguments, read_weights(path), path)
+    space, name = network.space, arguments.get("name")
+    plain = arguments.get("detection") is None and arguments.get("batchnorm", "calibrated") == "calibrated"
+    if name != "x3d" or not plain or space.listed_widths or space.width_groups != 1:
+        what = f"a network {name}" if name != "x3d" else "an X3D for boxes, with private norms, or with listed widths"
+        raise ValueError(
+            f"'{path}' holds {what}, and init plans for plain X3D: take the config that it was trained with, and set "
+            "TRAIN.CHECKPOINT_FILE_PATH and TRAIN.CHECKPOINT_RESET_HEAD"
+        )
+    known = {
+        "width_factor": 2.0, "depth_factor": 2.2, "dim_c5": 2048, "dim_c1": 12, "bottleneck_factor": 2.25, "scale_res2": False
+    }  # fmt: skip
+    return NetworkChoice(
+        crop=space.largest.spatial, num_frames=space.largest.temporal, trained_space=space,
+        **{key: arguments.get(key, default) for key, default in known.items()},
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a run. seconds: what training is estimated to take, step_seconds: what one step took.
+    """The settings of a run. seconds: what all of it is estimated to take, step_seconds: what one step took.
 
     sampling_rate: at target_fps. jitter: short sides of training clips in pixels.
     """
@@ -82,38 +137,41 @@ def fit_recipe(
     survey: Survey,
     *,
     num_train: int,
+    num_val: int,
+    num_test: int,
     num_classes: int,
     minutes: float,
     device: torch.device,
     num_workers: int,
-    measure: Callable[[NetworkChoice, int, int, torch.device], float] | None = None,
+    measure: Callable[[NetworkChoice, int, int, torch.device], StepTime] | None = None,
     choices: Sequence[NetworkChoice] = CHOICES,
 ) -> Recipe:
-    """The largest network that trains for enough epochs in `minutes` on `device`.
+    """The largest network that trains for enough epochs, is calibrated, measured and tested, in `minutes` on `device`.
 
-    measure: (network, classes, batch size, device) -> seconds of one mutual step; by default a few steps are timed. Raises
+    measure: (network, classes, batch size, device) -> its times; by default a few steps are timed. Raises
     ValueError when not even the smallest network gets through the fewest epochs, with the minutes that it needs.
     """
     measure = measure or time_step
     batch_size = _batch_size(num_train, device)
     steps = max(1, num_train // batch_size)
     read = survey.read_seconds * steps * batch_size / max(1, num_workers)
-    budget = 60 * minutes * _SHARE_OF_TRAINING
     best = None
     for choice in choices:
         if best is not None and choice.crop > survey.short_side:
             break
-        step = measure(choice, num_classes, batch_size, device)
+        times = measure(choice, num_classes, batch_size, device)
+        step = times.step
         # Workers read while the network computes; in one process one waits for the other.
         epoch = max(steps * step, read) if num_workers else steps * step + read
-        if best is not None and budget / epoch < _WANTED_EPOCHS:
+        after = _seconds_after_training(times, survey.read_seconds / max(1, num_workers), num_train, num_val, num_test)
+        if best is not None and (60 * minutes - after) / epoch < _WANTED_EPOCHS:
             break
-        best = choice, step, epoch
+        best = choice, step, epoch, after
     assert best is not None, "there is no network to choose"
-    choice, step, epoch = best
-    epochs = int(budget / epoch)
+    choice, step, epoch, after = best
+    epochs = max(0, int((60 * minutes - after) / epoch))
     if epochs < _FEWEST_EPOCHS:
-        needed = math.ceil(_FEWEST_EPOCHS * epoch / _SHARE_OF_TRAINING / 60)
+        needed = math.ceil((_FEWEST_EPOCHS * epoch + after) / 60)
         raise ValueError(
             f"{minutes:g} minutes are {epochs} epochs of {num_train} videos on {device}, and under {_FEWEST_EPOCHS} a network "
             f"learns nothing: give --minutes {needed} or more, fewer videos, smaller copies of them, or a GPU"
@@ -123,7 +181,27 @@ def fit_recipe(
         network=choice, target_fps=_target_fps(survey.fps), sampling_rate=_sampling_rate(survey, choice.num_frames),
         jitter=(choice.crop, round(choice.crop * 1.25)), batch_size=batch_size, base_lr=_base_lr(batch_size),
         warmup_epochs=float(max(1, round(epochs / 15))), max_epoch=epochs, num_workers=num_workers,
-        step_seconds=step, seconds=epochs * epoch,
+        step_seconds=step, seconds=epochs * epoch + after,
+    )  # fmt: skip
+
+
+def _seconds_after_training(
+    times: StepTime, read: float, num_train: int, num_val: int, num_test: int
+) -> float:
+    """Seconds of validation, calibration, grid with its latencies, and test: whatever the number of epochs is.
+
+    read: seconds of one video.
+    """
+    clip, configurations = times.clip, times.configurations
+    small = _SHARE_OF_LARGEST * clip
+    calibrated = min(num_train, _CALIBRATION_CLIPS)
+    views = _TEST_VIEWS * _TEST_CROPS
+    return (
+        _OVERHEAD_SECONDS
+        + _VALIDATIONS * num_val * (clip + read)
+        + calibrated * (configurations * small + read)
+        + configurations * (num_val + _LATENCY_REPEATS) * small + num_val * read
+        + num_test * (views * clip + _TEST_VIEWS * read)
     )  # fmt: skip
 
 
@@ -148,11 +226,12 @@ def _sampling_rate(survey: Survey, num_frames: int) -> int:
     return max(1, math.floor(span * survey.fps / num_frames))
 
 
-def time_step(choice: NetworkChoice, num_classes: int, batch_size: int, device: torch.device) -> float:
-    """Seconds of a mutual training step of random clips: the faster of two, after one that warms up."""
+def time_step(choice: NetworkChoice, num_classes: int, batch_size: int, device: torch.device) -> StepTime:
+    """Times of random clips: means of a few steps without the slowest, after one that warms up."""
     model = create_model(
         "x3d", space=choice.space, num_classes=num_classes, width_factor=choice.width_factor,
-        depth_factor=choice.depth_factor, dim_c5=choice.dim_c5, dropout_rate=0.2,
+        depth_factor=choice.depth_factor, dim_c5=choice.dim_c5, dim_c1=choice.dim_c1, dropout_rate=0.2,
+        bottleneck_factor=choice.bottleneck_factor, scale_res2=choice.scale_res2,
     ).place(device).train()  # fmt: skip
     mean, std = (0.45,) * 3, (0.225,) * 3
     step = MutualStep(model, subnets=["smallest", "random"], objective="inplace_distillation", mean=mean, std=std, seed=0)
@@ -167,7 +246,20 @@ def time_step(choice: NetworkChoice, num_classes: int, batch_size: int, device: 
         step(clips, labels, number)  # reads the losses, and so waits for the device
         optimizer.step()
         times.append(time.perf_counter() - start)
-    return min(times[1:])
+    usual = sorted(times[1:])[: _TIMED_STEPS - _OUTLIERS]
+    configurations = grid_configurations(choice.space, _WIDTH_STEP, model.signature)
+    return StepTime(sum(usual) / len(usual), _time_clip(model, clips), len(configurations))
+
+
+def _time_clip(model: torch.nn.Module, clips_BCTHW: torch.Tensor) -> float:
+    """Seconds of a clip, among a batch, through the largest configuration without gradients: the faster of two batches."""
+    floats, times = clips_BCTHW.float() / 255, []
+    with torch.no_grad():
+        for _ in range(2):
+            start = time.perf_counter()
+            model(model.fit_clip(floats, model.space.largest)).sum().item()  # which waits for the device
+            times.append(time.perf_counter() - start)
+    return min(times) / len(clips_BCTHW)
 
 
 def describe_recipe(
@@ -182,7 +274,8 @@ def describe_recipe(
     span = network.num_frames * recipe.sampling_rate / recipe.target_fps
     return f"""# Made for {num_train} training videos of {num_classes} classes: {survey.seconds:.1f} s long (nine in ten over {survey.short_seconds:.1f} s),
 # {survey.fps:.4g} frames a second, short side {survey.short_side} pixels (medians of {survey.looked_at - len(survey.bad)} videos).
-# Training was estimated at {recipe.seconds / 60:.0f} minutes: {recipe.max_epoch} epochs of steps of {recipe.step_seconds:.2f} s on the machine that made this file.
+# The run was estimated at {recipe.seconds / 60:.1f} minutes: {recipe.max_epoch} epochs of steps of {recipe.step_seconds:.2f} s on the machine that made
+# this file, then calibration, the grid of configurations, and the test.
 OUTPUT_DIR: {_quoted(output)}
 MODEL:
   MODEL_NAME: X3D
@@ -192,16 +285,23 @@ X3D:
   # A larger network is more accurate where there are many videos, and slower: 2.0 and 2.2 are X3D-M's.
   WIDTH_FACTOR: {network.width_factor}
   DEPTH_FACTOR: {network.depth_factor}
-  BOTTLENECK_FACTOR: 2.25
+  BOTTLENECK_FACTOR: {network.bottleneck_factor}
+  SCALE_RES2: {network.scale_res2}
+  # Channels of the stem, and of the layer before the classifier.
+  DIM_C1: {network.dim_c1}
   DIM_C5: {network.dim_c5}
 MUTUAL:
   ENABLE: True
-  # What can be chosen at run time: any width from half to all of the channels, these sizes in pixels, these numbers of frames.
-  WIDTH_RANGE: [0.5, 1.0]
-  SPATIAL_SIZES: {list(network.spatial_sizes)}
-  TEMPORAL_SIZES: {list(network.temporal_sizes)}
+  # What can be chosen at run time: a width in this range of all channels, these sizes in pixels, these numbers of frames.
+  WIDTH_RANGE: {list(network.space.width_range)}
+  SPATIAL_SIZES: {list(network.space.spatial_sizes)}
+  TEMPORAL_SIZES: {list(network.space.temporal_sizes)}
+  # Channels are a multiple of this.
+  WIDTH_DIVISOR: {network.space.divisor}
 GRID:
-  WIDTH_STEP: 0.125
+  # Between two widths that are measured.
+  WIDTH_STEP: {_WIDTH_STEP}
+  LATENCY_REPEATS: {_LATENCY_REPEATS}
 DATA:
   PATH_TO_DATA_DIR: {_quoted(data)}
   INPUT_CHANNEL_NUM: [3]
@@ -209,6 +309,7 @@ DATA:
   NUM_FRAMES: {network.num_frames}
   SAMPLING_RATE: {recipe.sampling_rate}
   TARGET_FPS: {recipe.target_fps}
+  # Training resizes the short side to between these pixels, and cuts a square out; a test cuts its middle.
   TRAIN_JITTER_SCALES: {list(recipe.jitter)}
   TRAIN_CROP_SIZE: {network.crop}
   TEST_CROP_SIZE: {network.crop}
@@ -216,12 +317,14 @@ DATA:
   RANDOM_FLIP: True
 TRAIN:
   BATCH_SIZE: {recipe.batch_size}
-  EVAL_PERIOD: {max(1, recipe.max_epoch // 6)}
+  # Epochs between two validations, and between two checkpoints, from which a run that was stopped goes on.
+  EVAL_PERIOD: {max(1, -(-recipe.max_epoch // _VALIDATIONS))}
   CHECKPOINT_PERIOD: {max(1, recipe.max_epoch // 12)}
 {start}SOLVER:
   # In proportion to the batch. Halve it where the loss is not finite.
   BASE_LR: {recipe.base_lr}
   MAX_EPOCH: {recipe.max_epoch}
+  # Epochs in which the rate rises from WARMUP_START_LR; after them it falls as a cosine.
   WARMUP_EPOCHS: {recipe.warmup_epochs}
   WARMUP_START_LR: {recipe.base_lr / 10:.4g}
   WEIGHT_DECAY: 5e-5
@@ -230,12 +333,15 @@ RESNET:
   # A residual branch that starts at zero wakes too late for a run of minutes.
   ZERO_INIT_FINAL_BN: False
 CALIBRATION:
-  NUM_CLIPS: 256
+  # Training clips that batch norm statistics of every configuration are computed on.
+  NUM_CLIPS: {_CALIBRATION_CLIPS}
 TEST:
   BATCH_SIZE: 16
-  NUM_ENSEMBLE_VIEWS: 4
-  NUM_SPATIAL_CROPS: 3
+  # Clips over time times crops over the picture, whose scores are averaged, in the test; the table has one of each.
+  NUM_ENSEMBLE_VIEWS: {_TEST_VIEWS}
+  NUM_SPATIAL_CROPS: {_TEST_CROPS}
 DATA_LOADER:
+  # Processes that read videos; 0 reads between the steps.
   NUM_WORKERS: {recipe.num_workers}
 """
 
