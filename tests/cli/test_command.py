@@ -1,8 +1,10 @@
 """The command `mutual3d`, as somebody sees it who types it for the first time."""
 
+import importlib
+
 import pytest
 from networks import calibrate_at_random
-from tiny import SPACE, tiny_network
+from tiny import ROOT, SPACE, tiny_network
 
 from mutual3d import cli
 from mutual3d.cli import export, run, select
@@ -90,3 +92,12 @@ def test_export_takes_its_model_by_place(bundle, capsys):
     assert export.parse([bundle, "--config", "0.5-16-2"]).model == bundle
     with pytest.raises(SystemExit):
         export.parse([bundle, "--model", bundle, "--config", "0.5-16-2"])
+
+
+def test_the_commands_of_the_readme_are_the_commands_there_are():
+    text = (ROOT / "README.md").read_text()
+    commands = [line.split("#")[0].split() for line in text.splitlines() if line.startswith("mutual3d ")]
+    assert ["mutual3d", "init"] in [words[:2] for words in commands]
+    for _, name, *words in commands:
+        module = importlib.import_module(f"mutual3d.cli.{cli.SUBCOMMANDS[name].module}")
+        assert module.parse(words)
