@@ -6,7 +6,7 @@ from mutual3d.data.datasets.dataset import BadVideo, describe_failure
 from mutual3d.data.datasets.kinetics import as_videos
 from mutual3d.data.video.decode import VideoError, check_backend
 from mutual3d.data.video.frame_list_reader import FrameListReader
-from mutual3d.data.workers import WorkerPool
+from mutual3d.data.workers import OPTIONS, WorkerPool
 from mutual3d.utils.fingerprint import fingerprint
 
 
@@ -20,7 +20,7 @@ def check_videos(
     or takes more than `timeout` seconds (0: any time), is bad too; without any, it ends or stops this process.
     """
     checker = _Checker(as_videos(videos), check_backend(backend), full)
-    pool = WorkerPool(checker, num_workers, timeout=timeout)
+    pool = WorkerPool(checker, num_workers, timeout=timeout, settings=OPTIONS)
     try:
         yield from pool.map([index] for index in range(len(videos)))
     finally:

@@ -7,6 +7,7 @@ which no mounted file system limits.
 """
 
 import io
+import itertools
 import logging
 import mmap
 import multiprocessing
@@ -69,7 +70,14 @@ class Settings(NamedTuple):
 
     timeout: str = "DATA_LOADER.TIMEOUT"
     num_workers: str = "DATA_LOADER.NUM_WORKERS"
-    more_fixes: str = " or the batch size; DATA_LOADER.NUM_WORKERS 0 reads in the main process"
+    more_fixes: str = (
+        " or the batch size (TRAIN.BATCH_SIZE, TEST.BATCH_SIZE, CALIBRATION.BATCH_SIZE); DATA_LOADER.NUM_WORKERS 0 reads in "
+        "the main process"
+    )
+
+
+# For commands that read with workers of their own.
+OPTIONS = Settings("--timeout", "--num-workers", "")
 
 
 class WorkerPool:
@@ -117,18 +125,15 @@ class WorkerPool:
         self.close()
 
     def _read_here(self, keys):
-        items = [self._lost_item(key) or self._job.read(key) for key in keys]
+        known = self._known(keys)
+        items = [known[place] if place in known else self._job.read(key) for place, key in enumerate(keys)]
         result = self._job.join(items)
         return self._finish(result) if self._finish else result
-
-    def _lost_item(self, key):
-        cause = self._lost.get(self._job.name(key)) if self._lost else None
-        return None if cause is None else self._job.lost(key, cause)
 
     def _map_in_workers(self, run, tasks):
         finished = {}
         waiting = 0
-        for wanted in range(2**63):
+        for wanted in itertools.count():
             while waiting < self._num_workers * _TASKS_AHEAD:
                 task = next(tasks, None)
                 if task is None:
@@ -143,7 +148,7 @@ class WorkerPool:
             waiting -= 1
             result = finished.pop(wanted)
             if isinstance(result, _Failure):
-                raise WorkerError(result.words)
+                raise WorkerError(result.explain(self._settings))
             yield result.result() if isinstance(result, Future) else result
             if self._run != run:
                 return
@@ -156,8 +161,12 @@ class WorkerPool:
         self._send(worker, task)
 
     def _send(self, worker, task):
-        known = {place: item for place, key in enumerate(task.keys) if (item := self._lost_item(key)) is not None}
-        worker.send(task, known)
+        worker.send(task, self._known(task.keys))
+
+    def _known(self, keys):
+        """{place: item} of the keys that are not read any more."""
+        names = {place: self._job.name(key) for place, key in enumerate(keys)} if self._lost else {}
+        return {place: self._job.lost(keys[place], self._lost[name]) for place, name in names.items() if name in self._lost}
 
     # ---- What comes back ----------------------------------------------------------------------------------------------
 
@@ -310,7 +319,19 @@ class _Result(NamedTuple):
 
 
 class _Failure(NamedTuple):
+    """The items of a task could not be joined. is_memory: for want of it."""
+
     words: str
+    num_samples: int
+    is_memory: bool
+
+    def explain(self, settings: Settings) -> str:
+        if not self.is_memory:
+            return f"the samples of a batch do not fit together:\n{self.words}"
+        return (
+            f"no memory for a batch of {self.num_samples} samples ({self.words}): lower "
+            f"{settings.num_workers}{settings.more_fixes}; or give the container more memory"
+        )
 
 
 def _work(connection: Connection, job: Job) -> None:
@@ -350,16 +371,9 @@ def _answer(connection, job, keys, known):
     except (BrokenPipeError, ConnectionError):
         raise
     except Exception as error:
-        _send(connection, _Failure(_words_of_batch(keys, error)))
-
-
-def _words_of_batch(keys, error):
-    if isinstance(error, (MemoryError, OSError)):
-        return (
-            f"no memory for a batch of {len(keys)} samples ({error or 'MemoryError'}): lower DATA_LOADER.NUM_WORKERS or "
-            "the batch size (TRAIN.BATCH_SIZE, TEST.BATCH_SIZE, CALIBRATION.BATCH_SIZE), or give the container more memory"
-        )
-    return f"the samples of a batch do not fit together:\n{''.join(traceback.format_exception(error))}"
+        is_memory = isinstance(error, (MemoryError, OSError))
+        words = str(error) or "MemoryError" if is_memory else "".join(traceback.format_exception(error))
+        _send(connection, _Failure(words, len(keys), is_memory))
 
 
 # ---- Messages: small ones by the line, tensors in anonymous memory that the other side maps ------------------------------

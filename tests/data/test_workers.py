@@ -11,7 +11,7 @@ import pytest
 import torch
 from harm import abort, crash, hang, kill, no_memory
 
-from mutual3d.data.workers import WorkerError, WorkerPool
+from mutual3d.data.workers import OPTIONS, WorkerError, WorkerPool
 
 
 class Echo:
@@ -235,3 +235,38 @@ print([int(batch.sum()) for batch in WorkerPool(Job(), 2).map([[1, 2], [3]])])
         pytest.skip("no mount of one's own here")
     done = subprocess.run([*words, "sh", sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == str([3 * 2**22, 3 * 2**22]), done.stderr
+
+
+class _NoMemory:
+    def read(self, key):
+        return key
+
+    def join(self, items):
+        raise MemoryError
+
+    def name(self, key):
+        return str(key)
+
+    def lost(self, key, cause):
+        return None
+
+
+def test_failures_name_the_settings_of_whoever_reads():
+    pool = WorkerPool(_NoMemory(), 1, settings=OPTIONS)
+    with pytest.raises(WorkerError, match="lower --num-workers; or give") as raised:
+        next(pool.map([[1, 2]]))
+    assert "a batch of 2 samples" in str(raised.value) and "DATA_LOADER" not in str(raised.value)
+    pool.close()
+
+
+def test_what_is_lost_is_never_read_also_where_its_item_is_none():
+    assert next(WorkerPool(_Lost(), 0, lost={"1": "it crashed"}).map([[1, 2]])) == [None, 2]
+
+
+class _Lost(_NoMemory):
+    def read(self, key):
+        assert key != 1
+        return key
+
+    def join(self, items):
+        return items

@@ -20,7 +20,7 @@ from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.frame_list_reader import COLUMNS
 from mutual3d.data.video.reader import VideoError, VideoReader
-from mutual3d.data.workers import Settings, WorkerPool, show_life
+from mutual3d.data.workers import OPTIONS, WorkerPool, show_life
 from mutual3d.utils.files import atomic_write, ensure_directory
 from mutual3d.utils.logging import progress_bar
 
@@ -31,8 +31,6 @@ MAX_FPS = 1000
 # Seconds without a new frame after which the process that reads a video is given up. A long film without a table of its
 # frames is decoded once before the first one is written.
 PATIENCE = 1800.0
-
-_SETTINGS = Settings("--timeout", "--num-workers", "")
 
 _ARGUMENTS_FILE = "extraction.json"
 # What may stand after the colon of a field in a pattern.
@@ -136,7 +134,7 @@ def extract_frames(
     output = claim_directory(output, _ARGUMENTS_FILE, layout._asdict(), "a folder of extracted frames")
     ensure_directory(output / _FINISHED)
     workers = min(num_workers or os.cpu_count() or 1, len(videos))
-    pool = WorkerPool(_Extraction(output, layout), workers, timeout=patience, settings=_SETTINGS)
+    pool = WorkerPool(_Extraction(output, layout), workers, timeout=patience, settings=OPTIONS)
     counts, bad = {}, []
     try:
         results = pool.map([video] for video in videos)

@@ -4,10 +4,16 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mutual3d.data.datasets.ava.annotations import NUM_ACTIONS, read_ava_frames, read_excluded, read_label_map, scan_boxes
+from mutual3d.data.datasets.ava.annotations import (
+    NUM_ACTIONS,
+    read_ava_frames,
+    read_excluded,
+    read_label_map,
+    scan_boxes,
+)
 from mutual3d.data.datasets.dataset import describe_failure
 from mutual3d.data.video.reader import VideoError
-from mutual3d.data.workers import WorkerPool
+from mutual3d.data.workers import OPTIONS, WorkerPool
 from mutual3d.utils.logging import progress_bar
 
 
@@ -44,7 +50,7 @@ def check_ava(
     yield from _try("label map", label_map, lambda: read_label_map(label_map, num_classes))
     yield from _try("excluded timestamps", excluded, lambda: read_excluded(excluded))
     if frames is not None:
-        pool = WorkerPool(_Checker(frames), num_workers, timeout=timeout)
+        pool = WorkerPool(_Checker(frames), num_workers, timeout=timeout, settings=OPTIONS)
         try:
             tasks = (_looks_at(frames, video, full) for video in frames.videos)
             for found in progress_bar(pool.map(tasks), "frames", len(frames.videos), unit="video"):
