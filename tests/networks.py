@@ -54,6 +54,8 @@ NETWORKS = {
     "x3d_small": Case(dict(name="x3d", num_classes=7, width_factor=1.0, depth_factor=1.0, dim_c5=64)),
     "x3d_m": Case(dict(name="x3d", num_classes=11)),
     "slow_small": Case(dict(name="slow", num_classes=7, width_per_group=8)),
+    "c2d_small": Case(dict(name="c2d", num_classes=7, width_per_group=8)),
+    "i3d_small": Case(dict(name="i3d", num_classes=7, width_per_group=8)),
     "slowfast_small": Case(dict(name="slowfast", num_classes=7, width_per_group=16, alpha=4)),
 }
 IMAGE_NETWORKS = {

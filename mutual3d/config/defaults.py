@@ -27,8 +27,7 @@ FILES = Each(NAME, 0, 1000)
 DEVICE = Text(pattern=r"cpu|cuda(:\d{1,3})?", meaning="cpu, cuda, cuda:1, ...")
 AREAS = AnyOf(Only([]), Each(Number(0, 1, above=True, note="a share of the area"), 2, 2, ascending=True))
 ASPECTS = AnyOf(Only([]), Each(Number(0.01, 100), 2, 2, ascending=True))
-NO_BLOCKS = Empty("non-local blocks are not supported")
-CONVERT = "`mutual3d convert` makes a checkpoint of another project's file"
+NO_BLOCKS = Empty("mutual3d has no non-local blocks; give empty lists to train the network without them")
 
 _C = Group()
 
@@ -42,8 +41,9 @@ _C.LOG_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 _C.PARTIAL_SAVE_SECONDS = Key(20.0, Number(0, 86400, note="seconds"), TAKES_EFFECT)
 # 0 runs on the CPU. Otherwise a GPU is used where there is one; several are used by `torchrun --nproc_per_node N`.
 _C.NUM_GPUS = Key(1, Integer(0, 10**4), TAKES_EFFECT)
-# 1: torchrun says how many machines and processes run, and TRAIN.BATCH_SIZE is over all of them.
-_C.NUM_SHARDS = Key(1, Only(1), TAKES_EFFECT)
+# Machines, in PySlowFast. torchrun starts the processes here, TRAIN.BATCH_SIZE is over all of them, and one line says so
+# where this is above 1.
+_C.NUM_SHARDS = Key(1, Integer(1, 10**4), TAKES_EFFECT)
 # torch.distributed backend; gloo is taken when the run is on the CPU.
 _C.DIST_BACKEND = Key("nccl", Only("nccl", "gloo"), TAKES_EFFECT)
 
@@ -106,8 +106,8 @@ _C.GRID.LATENCY_REPEATS = Key(10, COUNT, TAKES_EFFECT)
 # ---- Training ----------------------------------------------------------------------------------------------------
 _C.TRAIN = Group()
 _C.TRAIN.ENABLE = Key(True, Flag(), TAKES_EFFECT)
-# kinetics (a csv of `path label` lines), charades, ava, or images: image_folder, cifar10, cifar100, food101, indoor67,
-# digits.
+# kinetics (a csv of `path label` lines), charades, ava, ssv2, or images: image_folder, cifar10, cifar100, food101, indoor67,
+# digits. ptvkinetics, ptvcharades and ptvssv2 are the same lists under PySlowFast's other names.
 _C.TRAIN.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
 # Clips of a step, over all processes.
 _C.TRAIN.BATCH_SIZE = Key(64, COUNT, IS_REFUSED)
@@ -122,13 +122,14 @@ _C.TRAIN.AUTO_RESUME = Key(True, Flag(), TAKES_EFFECT)
 # (new) Go on from a checkpoint although the training set is not the one that it was trained on: its lists, labels or files
 # are others, or lie elsewhere. False refuses.
 _C.TRAIN.ALLOW_OTHER_DATA = Key(False, Flag(), TAKES_EFFECT)
-# Weights to start from.
+# Weights to start from: a file of this project, PySlowFast, PyTorchVideo, Caffe2 or torchvision, recognised by its names.
 _C.TRAIN.CHECKPOINT_FILE_PATH = Key("", PATH, IS_REFUSED)
 # (new) Take those weights but for the classifier, which starts anew: for other classes.
 _C.TRAIN.CHECKPOINT_RESET_HEAD = Key(False, Flag(), IS_REFUSED)
-# Kind of that file: pytorch.
-_C.TRAIN.CHECKPOINT_TYPE = Key("pytorch", Only("pytorch", instead=CONVERT), TAKES_EFFECT)
-_C.TRAIN.CHECKPOINT_INFLATE = Key(False, Only(False, instead=CONVERT), TAKES_EFFECT)
+# caffe2 refuses a file of another kind; with pytorch, the default, the file itself says what it is.
+_C.TRAIN.CHECKPOINT_TYPE = Key("pytorch", Only("pytorch", "caffe2"), IS_REFUSED)
+# Repeat the kernels of a network of images over time, where that file has such: without it they are refused.
+_C.TRAIN.CHECKPOINT_INFLATE = Key(False, Flag(), IS_REFUSED)
 # Automatic mixed precision on the GPU or on a CPU that has bf16 units.
 _C.TRAIN.MIXED_PRECISION = Key(False, Flag(), IS_TOLD)
 # (new) bfloat16, or float16 (with a gradient scaler; GPU only).
@@ -139,11 +140,12 @@ _C.TEST.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 _C.TEST.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
 # Clips of a batch, over all processes, in evaluation: a multi-view test loads as many videos as have so many views.
 _C.TEST.BATCH_SIZE = Key(8, COUNT, TAKES_EFFECT)
-# (new) Name of the csv that the multi-view test reads.
-_C.TEST.SPLIT = Key("test", NAME, TAKES_EFFECT)
+# (new) Name of the csv that the multi-view test reads; empty takes the data set's own: test, or val where the published test
+# set has no labels (charades, ava, ssv2).
+_C.TEST.SPLIT = Key("", PATH, TAKES_EFFECT)
 # Weights to test where TRAIN.ENABLE is False; empty takes the run's own.
 _C.TEST.CHECKPOINT_FILE_PATH = Key("", PATH, TAKES_EFFECT)
-_C.TEST.CHECKPOINT_TYPE = Key("pytorch", Only("pytorch", instead=CONVERT), TAKES_EFFECT)
+_C.TEST.CHECKPOINT_TYPE = Key("pytorch", Only("pytorch", "caffe2"), TAKES_EFFECT)
 # Clips of a video, spread over time.
 _C.TEST.NUM_ENSEMBLE_VIEWS = Key(10, Integer(1, 1000), TAKES_EFFECT)
 # Crops of a clip along its long side: 1 or 3.
@@ -173,7 +175,7 @@ _C.SOLVER.ZERO_WD_1D_PARAM = Key(False, Flag(), IS_REFUSED)
 _C.SOLVER.WARMUP_EPOCHS = Key(0.0, Number(0, 10**6, note="epochs"), TAKES_EFFECT)
 _C.SOLVER.WARMUP_START_LR = Key(0.01, RATE, TAKES_EFFECT)
 _C.SOLVER.OPTIMIZING_METHOD = Key("sgd", Only("sgd"), IS_REFUSED)
-# PySlowFast's; without effect, since NUM_SHARDS is 1.
+# PySlowFast's; without effect: torchrun starts the processes, and BASE_LR is of TRAIN.BATCH_SIZE over all of them.
 _C.SOLVER.BASE_LR_SCALE_NUM_SHARDS = Key(False, Flag(), TAKES_EFFECT)
 # Clip gradients: by value, or by the L2 norm of all of them. 0 clips nothing; so does None, as in PySlowFast.
 _C.SOLVER.CLIP_GRAD_VAL = Key(0.0, Number(0, 10**9), TAKES_EFFECT)
@@ -224,7 +226,8 @@ _C.DATA.TOLERATE_SHORT = Key(False, Flag(), IS_TOLD)
 _C.DATA.ENSEMBLE_METHOD = Key("sum", Only("sum", "max"), TAKES_EFFECT)
 # Several labels a clip (Charades): scores are sigmoids, accuracy is mean average precision.
 _C.DATA.MULTI_LABEL = Key(False, Flag(), IS_REFUSED)
-_C.DATA.REVERSE_INPUT_CHANNEL = Key(False, Only(False), IS_REFUSED)
+# Give the network BGR instead of RGB, after MEAN and STD: what weights of Caffe2's age may want.
+_C.DATA.REVERSE_INPUT_CHANNEL = Key(False, Flag(), IS_REFUSED)
 
 _C.DATA_LOADER = Group()
 # Worker processes of each process. With 0 it decodes itself, and a decoder's crash is its own.
@@ -241,7 +244,7 @@ _C.DATA_LOADER.MAX_UNREADABLE_TEST = Key(0.0, Share(), TAKES_EFFECT)
 _C.MODEL = Group()
 # Network: a name of mutual3d.models.MODEL_REGISTRY.
 _C.MODEL.MODEL_NAME = Key("SlowFast", Registered("network"), IS_REFUSED)
-# Kind of a ResNet: slow.
+# Kind of a ResNet: slow, c2d or i3d (c2d_nopool and i3d_nopool keep all frames after res2); a SlowFast's and X3D's own.
 _C.MODEL.ARCH = Key("slowfast", NAME, IS_REFUSED)
 _C.MODEL.NUM_CLASSES = Key(400, COUNT, IS_REFUSED)
 # cross_entropy, or for several labels bce_logit or bce; heads return logits, so that both are the same thing here.
@@ -306,7 +309,8 @@ _C.WIDERESNET.WIDEN_FACTOR = Key(10, Integer(1, 100), IS_REFUSED)
 _C.DETECTION = Group()
 # Classify the boxes of a clip (AVA) instead of the clip.
 _C.DETECTION.ENABLE = Key(False, Flag(), IS_REFUSED)
-_C.DETECTION.ALIGNED = Key(True, Only(True), IS_REFUSED)
+# RoIAlign with pixel centres half a pixel further to the left; False is its older rule, of Caffe2's weights.
+_C.DETECTION.ALIGNED = Key(True, Flag(), IS_REFUSED)
 # PySlowFast's; not read: a pathway's scale is the size of its features over that of its input.
 _C.DETECTION.SPATIAL_SCALE_FACTOR = Key(16, Integer(1, 1024), TAKES_EFFECT)
 # Side of the grid that a box's features are pooled to.

@@ -15,6 +15,7 @@ from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, open_images,
 from mutual3d.data.datasets.kinetics import ListedVideo, Video, VideoDataset, read_video_list
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.datasets.lists import user_path
+from mutual3d.data.datasets.ssv2 import SegmentDataset, read_class_numbers, read_ssv2
 from mutual3d.data.loader import ClipLoader
 from mutual3d.utils.words import unknown_word
 
@@ -25,7 +26,15 @@ def build_dataset(cfg: CfgNode, split: str, mode: str, num_views: int = 1) -> Cl
     """The dataset of a split in one of `MODES`, as TRAIN.DATASET (TEST.DATASET is the same) names it; see `build_loader`."""
     if mode not in MODES:
         raise ValueError(f"unknown loader mode {mode!r}: choose one of {', '.join(MODES)}")
-    return SOURCES[cfg.TRAIN.DATASET].open(cfg, split, mode, num_views)
+    return SOURCES[cfg.TRAIN.DATASET].open(cfg, split or test_split(cfg), mode, num_views)
+
+
+def test_split(cfg) -> str:
+    """The split of the multi-view test: TEST.SPLIT, or the data set's own."""
+    return cfg.TEST.SPLIT or SOURCES[cfg.TRAIN.DATASET].test_split
+
+
+test_split.__test__ = False  # it is no test
 
 
 def _is_training(mode):
@@ -71,10 +80,19 @@ def _list_path(cfg, split):
     return user_path(cfg.DATA.PATH_TO_DATA_DIR) / f"{split}.csv"
 
 
-def video_dataset(cfg: CfgNode, videos: Sequence[ListedVideo], mode: str, num_views: int) -> VideoDataset:
+def _ssv2(cfg, split, mode, num_views):
+    videos = read_ssv2(
+        cfg.DATA.PATH_TO_DATA_DIR, split, num_classes=cfg.MODEL.NUM_CLASSES, path_prefix=cfg.DATA.PATH_PREFIX
+    )  # fmt: skip
+    return video_dataset(cfg, videos, mode, num_views, SegmentDataset)
+
+
+def video_dataset(
+    cfg: CfgNode, videos: Sequence[ListedVideo], mode: str, num_views: int, kind: type[VideoDataset] = VideoDataset
+) -> VideoDataset:
     """The clips of a list of videos, cut as a config and one of `MODES` say; for whoever reads another form of list."""
     is_multi_view = mode == "multi_view"
-    return VideoDataset(
+    return kind(
         videos,
         num_views=cfg.TEST.NUM_ENSEMBLE_VIEWS if is_multi_view else num_views,
         num_crops=cfg.TEST.NUM_SPATIAL_CROPS if is_multi_view else 1,
@@ -148,13 +166,14 @@ class Source(NamedTuple):
     """A word of TRAIN.DATASET: how its data are opened, and what they ask of a config.
 
     open: (cfg, split, mode, num_views) -> data set. is_image: it gives images, one frame each; else clips.
-    losses: the legal MODEL.LOSS_FUNC. wants: {key: the one value that goes with it}.
+    losses: the legal MODEL.LOSS_FUNC. wants: {key: the one value that goes with it}. test_split: where labels are to test on.
     """
 
     open: Callable
     is_image: bool
     losses: tuple[str, ...]
     wants: dict[str, object]
+    test_split: str = "test"
 
 
 # What a config must say where each clip has one label.
@@ -164,7 +183,8 @@ _IMAGES = Source(_images, True, ("cross_entropy",), {**ONE_LABEL, "DATA.NUM_FRAM
 SOURCES = {
     "kinetics": Source(_kinetics, False, ("cross_entropy",), ONE_LABEL),
     "charades": Source(
-        _charades, False, ("bce_logit", "bce"), {"DATA.MULTI_LABEL": True, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "sigmoid"}
+        _charades, False, ("bce_logit", "bce"), {"DATA.MULTI_LABEL": True, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "sigmoid"},
+        test_split="val",
     ),
     # AVA has two splits and results files of its own.
     "ava": Source(
@@ -173,9 +193,14 @@ SOURCES = {
             "DATA.MULTI_LABEL": False, "DETECTION.ENABLE": True, "MODEL.HEAD_ACT": "sigmoid", "GRID.SPLIT": "val",
             "TEST.SPLIT": "val", "TEST.SAVE_RESULTS_PATH": "",
         },
+        test_split="val",
     ),
+    # Pushing from left to right is another class than from right to left: nothing is mirrored.
+    "ssv2": Source(_ssv2, False, ("cross_entropy",), {**ONE_LABEL, "DATA.RANDOM_FLIP": False}, test_split="val"),
     **dict.fromkeys(IMAGE_SETS, _IMAGES),
 }  # fmt: skip
+# PySlowFast's names of the same lists where PyTorchVideo reads them.
+SOURCES |= {f"ptv{name}": SOURCES[name] for name in ("kinetics", "charades", "ssv2")}
 
 
 def takes_images(name: str) -> bool | None:
@@ -193,7 +218,7 @@ def check_data(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
     source = SOURCES[name]
     for key, value in source.wants.items():
         section, own = key.split(".")
-        if cfg[section][own] != value:
+        if cfg[section][own] != value and (key != "TEST.SPLIT" or cfg.TEST.SPLIT):
             yield (key, "TRAIN.DATASET"), f"{key} is {cfg[section][own]!r}: with TRAIN.DATASET {name} it must be {value!r}"
     if cfg.MODEL.LOSS_FUNC not in source.losses:
         legal = " or ".join(source.losses)
@@ -268,8 +293,10 @@ def find_class_names(cfg: CfgNode) -> list[str] | None:
     if cfg.TRAIN.DATASET == "ava":
         return _ava_class_names(cfg)
     if cfg.TRAIN.DATASET in IMAGE_SETS:
-        split = "train" if cfg.TRAIN.ENABLE else cfg.TEST.SPLIT
+        split = "train" if cfg.TRAIN.ENABLE else test_split(cfg)
         return _open_split(cfg, split).classes
+    if SOURCES[cfg.TRAIN.DATASET].open is _ssv2:
+        return list(read_class_numbers(cfg.DATA.PATH_TO_DATA_DIR, cfg.MODEL.NUM_CLASSES))
     default = user_path(cfg.DATA.PATH_TO_DATA_DIR) / "classes.txt"
     return _checked_names(cfg, default) if default.is_file() else None
 

@@ -173,7 +173,8 @@ class AdaptiveModel(nn.Module):
         clip_BCTHW = clip.unsqueeze(2) if clip.ndim == 4 and self.network.takes == "images" else clip
         self._check_clip(clip, clip_BCTHW)
         if clip_BCTHW.dtype == torch.uint8:
-            clip_BCTHW = prepare_clip(clip_BCTHW, like.device, self.preprocessing.mean, self.preprocessing.std)
+            cut = self.preprocessing
+            clip_BCTHW = prepare_clip(clip_BCTHW, like.device, cut.mean, cut.std, cut.reverse_channels)
         boxes = self._checked_boxes(boxes, len(clip))
         boxes = None if boxes is None else boxes.to(like.device)
         return self.network.fit_clip(clip_BCTHW.to(like.device, like.dtype), configuration), boxes

@@ -111,7 +111,8 @@ def example_inputs(model: AdaptiveModel, network: nn.Module, frame: tuple[int, i
     shape = 2, 3, network.clip_frames, *_view_sides(frame, model.preprocessing.crop, network.takes_boxes)
     generator = torch.Generator().manual_seed(0)
     clip = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    pathways = network.fit_clip(prepare_clip(clip, _CPU, model.preprocessing.mean, model.preprocessing.std))
+    cut = model.preprocessing
+    pathways = network.fit_clip(prepare_clip(clip, _CPU, cut.mean, cut.std, cut.reverse_channels))
     if isinstance(pathways, torch.Tensor):
         return {"images": pathways}
     inputs = dict(zip(["clip"] if len(pathways) == 1 else ["slow", "fast"], pathways, strict=True))

@@ -43,7 +43,7 @@ LIMITS: dict[str, Limit] = {
     "temporal_blocks": Limit(int, 0, 2000, most_entries=16),
     "interpolated_sizes": Limit(int, 1, 8192, most_entries=256),
 }
-_FLAGS = ("zero_init_final_bn", "small_images", "scale_res2")
+_FLAGS = ("zero_init_final_bn", "small_images", "scale_res2", "temporal_pool")
 _DETECTION = {"resolution": Limit(int, 1, 64)}
 _SPACE: dict[str, Limit] = {
     "width_range": Limit(float, 0, 64, above=True, most_entries=2),
@@ -64,11 +64,19 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     for key, value in arguments.items():
         title = f"the network '{name}': {key}"
         if key in LIMITS:
-            _check(title, value, LIMITS[key])
+            _check(title, _flat(value) if key == "temporal_blocks" else value, LIMITS[key])
         elif key in _FLAGS and not isinstance(value, bool):
             raise ValueError(f"{title} is {brief(value)}: give True or False")
         elif key == "detection" and value is not None:
             _check_detection(title, value)
+
+
+def _flat(value):
+    """A list in which pairs, one number for each of two pathways, are written out; anything else as it is."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    parts = [part if isinstance(part, (list, tuple)) and len(part) == 2 else [part] for part in value]
+    return [number for part in parts for number in part]
 
 
 def _check_detection(title, value):

@@ -17,7 +17,7 @@ from .adaptive import AdaptiveNetwork
 from .arguments import brief, check_arguments, check_private_norms, check_signature, read_space
 from .mobilenet import build_mobilenet_v1, build_mobilenet_v2, build_mobilenet_v3
 from .resnet2d import build_resnet2d
-from .resnet3d import build_slow, build_slowfast
+from .resnet3d import build_c2d, build_i3d, build_slow, build_slowfast
 from .wide_resnet import build_wide_resnet
 from .x3d import build_x3d
 
@@ -26,12 +26,33 @@ MODEL_REGISTRY.__doc__ = "Functions from a config to the name and the arguments 
 
 # Names in MODEL_REGISTRY of networks that take images; the others take clips.
 _TAKE_IMAGES = set()
+# Those whose configurations are of a pathway with one in SLOWFAST.ALPHA of the clip's frames.
+_TWO_PATHWAYS = set()
+# PySlowFast's networks that are not here, and what is.
+_MISSING = {
+    "MViT": "no vision transformers", "PTVMViT": "no vision transformers", "MaskMViT": "no masked vision transformers",
+    "ContrastiveModel": "no self-supervised training", "PTVCSN": "no channel-separated networks (CSN)",
+    "PTVR2plus1D": "no R(2+1)D",
+}  # fmt: skip
 
 
 def takes_images(function: Callable[[CfgNode], dict]) -> Callable[[CfgNode], dict]:
     """Register, beside MODEL_REGISTRY, that the network of this function takes images."""
     _TAKE_IMAGES.add(function.__name__)
     return function
+
+
+def has_two_pathways(function: Callable[[CfgNode], dict]) -> Callable[[CfgNode], dict]:
+    """Register, beside MODEL_REGISTRY, that the network of this function has SlowFast's two pathways."""
+    _TWO_PATHWAYS.add(function.__name__)
+    return function
+
+
+def _unknown_network(name):
+    """What to say of a MODEL.MODEL_NAME that is none; empty for one that is."""
+    if name in _MISSING:
+        return f"MODEL.MODEL_NAME is '{name}': mutual3d has {_MISSING[name]}; it has {', '.join(key for key, _ in MODEL_REGISTRY)}"
+    return unknown_word("MODEL.MODEL_NAME", name, (key for key, _ in MODEL_REGISTRY))
 
 
 def network_takes_images(name: str) -> bool:
@@ -42,6 +63,8 @@ def network_takes_images(name: str) -> bool:
 _BUILDERS = {
     "x3d": build_x3d,
     "slow": build_slow,
+    "c2d": build_c2d,
+    "i3d": build_i3d,
     "slowfast": build_slowfast,
     "mobilenet_v1": build_mobilenet_v1,
     "mobilenet_v2": build_mobilenet_v2,
@@ -176,7 +199,7 @@ def build_model(cfg: CfgNode) -> AdaptiveNetwork:
 def model_arguments(cfg: CfgNode) -> dict:
     """Arguments of `create_model` for a config: plain values that a checkpoint can carry."""
     name = cfg.MODEL.MODEL_NAME
-    unknown = unknown_word("MODEL.MODEL_NAME", name, (key for key, _ in MODEL_REGISTRY))
+    unknown = _unknown_network(name)
     if unknown:
         raise ValueError(unknown)
     batchnorm = cfg.MUTUAL.BATCHNORM if cfg.MUTUAL.ENABLE else "calibrated"
@@ -186,7 +209,7 @@ def model_arguments(cfg: CfgNode) -> dict:
 def check_network(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
     """(keys, sentence) of whatever no network can be built of."""
     unknown = [
-        ("MODEL.MODEL_NAME", unknown_word("MODEL.MODEL_NAME", cfg.MODEL.MODEL_NAME, (key for key, _ in MODEL_REGISTRY))),
+        ("MODEL.MODEL_NAME", _unknown_network(cfg.MODEL.MODEL_NAME)),
         ("MUTUAL.BATCHNORM", unknown_word("MUTUAL.BATCHNORM", cfg.MUTUAL.BATCHNORM, BATCHNORMS)),
     ]
     yield from (((key,), text) for key, text in unknown if text)
@@ -199,7 +222,7 @@ def check_network(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def _check_sizes(cfg):
     """The largest sizes are those that the data have."""
-    is_split = cfg.MODEL.MODEL_NAME == "SlowFast"
+    is_split = cfg.MODEL.MODEL_NAME in _TWO_PATHWAYS
     frames, key = cfg.DATA.NUM_FRAMES, "DATA.NUM_FRAMES"
     if is_split:
         frames, key = frames / cfg.SLOWFAST.ALPHA, "DATA.NUM_FRAMES / SLOWFAST.ALPHA"
@@ -273,7 +296,7 @@ def search_space(cfg: CfgNode) -> dict:
 
 def adaptive_frames(cfg: CfgNode) -> int:
     """Frames of the pathway that has configurations: the clip's, or SlowFast's Slow ones."""
-    if cfg.MODEL.MODEL_NAME != "SlowFast":
+    if cfg.MODEL.MODEL_NAME not in _TWO_PATHWAYS:
         return cfg.DATA.NUM_FRAMES
     frames, alpha = cfg.DATA.NUM_FRAMES, cfg.SLOWFAST.ALPHA
     if alpha < 1 or frames % alpha:
@@ -283,12 +306,39 @@ def adaptive_frames(cfg: CfgNode) -> int:
 
 @MODEL_REGISTRY.register()
 def ResNet(cfg: CfgNode) -> dict:
-    if cfg.MODEL.ARCH != "slow":
-        raise ValueError(f"MODEL.ARCH is '{cfg.MODEL.ARCH}': mutual3d's ResNet is slow")
-    return {"name": "slow", **_resnet_arguments(cfg, pathways=1)}
+    return _one_pathway(cfg, cfg.MODEL.ARCH)
 
 
 @MODEL_REGISTRY.register()
+def ResNet_nopool(cfg: CfgNode) -> dict:
+    """PySlowFast's file for C2D without a temporal pool names it so."""
+    return _one_pathway(cfg, f"{cfg.MODEL.ARCH.removesuffix('_nopool')}_nopool")
+
+
+@MODEL_REGISTRY.register()
+def PTVResNet(cfg: CfgNode) -> dict:
+    """PyTorchVideo's Slow, C2D and I3D are the same networks."""
+    return ResNet(cfg)
+
+
+# MODEL.ARCH of a ResNet of one pathway.
+_ARCHITECTURES = {
+    "slow": {"name": "slow"},
+    "c2d": {"name": "c2d"},
+    "c2d_nopool": {"name": "c2d", "temporal_pool": False},
+    "i3d": {"name": "i3d"},
+    "i3d_nopool": {"name": "i3d", "temporal_pool": False},
+}
+
+
+def _one_pathway(cfg, architecture):
+    if architecture not in _ARCHITECTURES:
+        raise ValueError(f"MODEL.ARCH is '{architecture}': mutual3d's ResNet is {', '.join(_ARCHITECTURES)}")
+    return {**_ARCHITECTURES[architecture], **_resnet_arguments(cfg, pathways=1)}
+
+
+@MODEL_REGISTRY.register()
+@has_two_pathways
 def SlowFast(cfg: CfgNode) -> dict:
     if cfg.MODEL.ARCH != "slowfast":
         raise ValueError(f"MODEL.ARCH is '{cfg.MODEL.ARCH}': mutual3d's SlowFast is slowfast")
@@ -302,13 +352,20 @@ def SlowFast(cfg: CfgNode) -> dict:
     }
 
 
+@MODEL_REGISTRY.register()
+@has_two_pathways
+def PTVSlowFast(cfg: CfgNode) -> dict:
+    """PyTorchVideo's SlowFast is the same network."""
+    return SlowFast(cfg)
+
+
 def _resnet_arguments(cfg, pathways):
     return {
         "space": search_space(cfg),
         "num_classes": cfg.MODEL.NUM_CLASSES,
         "depth": cfg.RESNET.DEPTH,
         "width_per_group": cfg.RESNET.WIDTH_PER_GROUP,
-        "temporal_blocks": _of_all_pathways(cfg, "NUM_BLOCK_TEMP_KERNEL", pathways),
+        "temporal_blocks": _of_each_pathway(cfg, "NUM_BLOCK_TEMP_KERNEL", pathways),
         "strides": _of_all_pathways(cfg, "SPATIAL_STRIDES", pathways),
         "dilations": _of_all_pathways(cfg, "SPATIAL_DILATIONS", pathways),
         "dropout_rate": cfg.MODEL.DROPOUT_RATE,
@@ -333,6 +390,14 @@ def _of_all_pathways(cfg, key, pathways):
     return [stage[0] for stage in stages]
 
 
+def _of_each_pathway(cfg, key, pathways):
+    """One value a stage, where pathways agree, else a list of each pathway's."""
+    stages = cfg.RESNET[key]
+    if len(stages) != 4 or any(len(stage) not in (1, pathways) for stage in stages):
+        raise ValueError(f"RESNET.{key} is {stages}: give four lists, of one value or of {pathways}, one for each pathway")
+    return [stage[0] if len(set(stage)) == 1 else list(stage) for stage in stages]
+
+
 @MODEL_REGISTRY.register()
 def X3D(cfg: CfgNode) -> dict:
     # RESNET.SPATIAL_STRIDES is a ResNet's by default: 1, 2, 2, 2. X3D has no max-pool, and its first stage always strides.
@@ -354,6 +419,12 @@ def X3D(cfg: CfgNode) -> dict:
         "zero_init_final_bn": cfg.RESNET.ZERO_INIT_FINAL_BN,
         "detection": _detection(cfg),
     }
+
+
+@MODEL_REGISTRY.register()
+def PTVX3D(cfg: CfgNode) -> dict:
+    """PyTorchVideo's X3D, but for the norm that it leaves out of shortcuts which keep the number of channels."""
+    return X3D(cfg)
 
 
 @MODEL_REGISTRY.register()

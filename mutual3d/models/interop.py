@@ -5,6 +5,7 @@ names brings a checkpoint here, so that both directions cannot disagree. Nothing
 conversion comes with a Report, and what fits only in part is refused.
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -15,11 +16,13 @@ import numpy as np
 import torch
 import torch.nn as nn
 
-from mutual3d.utils.checkpoint import check_weights, list_some
+from mutual3d.utils.checkpoint import check_weights, list_some, load_weights, read_weights
 from mutual3d.utils.files import load_tensors
 from mutual3d.utils.pickles import load_arrays
 
 from .build import create_model
+
+logger = logging.getLogger("mutual3d")
 
 HEAD = ("head.projection.weight", "head.projection.bias")
 BN_EPS = 1e-5
@@ -85,8 +88,18 @@ _PYTORCHVIDEO_SLOW = (
     *_PYTORCHVIDEO_BLOCK,
     (r"^head\.projection\.", "blocks.5.proj."),
 )
+# A pool after res2 is a block of its own.
+_PYTORCHVIDEO_POOLED = (
+    (r"^s1\.pathway0_stem\.conv\.", "blocks.0.conv."),
+    (r"^s1\.pathway0_stem\.bn\.", "blocks.0.norm."),
+    *((rf"^s{i + 1}\.pathway0_res", f"blocks.{i if i == 1 else i + 1}.res_blocks.") for i in _STAGES),
+    *_PYTORCHVIDEO_BLOCK,
+    (r"^head\.projection\.", "blocks.6.proj."),
+)
 _PYTORCHVIDEO = {
     "slow": _PYTORCHVIDEO_SLOW,
+    "c2d": _PYTORCHVIDEO_POOLED,
+    "i3d": _PYTORCHVIDEO_POOLED,
     "slowfast": (
         (r"^s1\.pathway(\d)_stem\.conv\.", r"blocks.0.multipathway_blocks.\1.conv."),
         (r"^s1\.pathway(\d)_stem\.bn\.", r"blocks.0.multipathway_blocks.\1.norm."),
@@ -126,19 +139,20 @@ _TORCHVISION = (
 _MODULE = (r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.", "")
 FORMATS = {
     "pyslowfast": Format(
-        {"slow": (), "slowfast": (), "x3d": ()},
+        {"slow": (), "c2d": (), "i3d": (), "slowfast": (), "x3d": ()},
         # A norm trained on parts of the batch was once written as the pair `bn` (the whole) and `split_bn` (the parts).
         ignored=r"bn\.split_bn\.",
         legacy=(_MODULE, (r"bn\.bn\.", "bn.")),
     ),
     "caffe2": Format(
-        {"slow": _CAFFE2, "slowfast": _CAFFE2, "x3d": _CAFFE2},
+        {"slow": _CAFFE2, "c2d": _CAFFE2, "i3d": _CAFFE2, "slowfast": _CAFFE2, "x3d": _CAFFE2},
         absent=r"num_batches_tracked$",
         ignored=r"momentum|(^|_)lr($|_)|model_iter",
     ),
-    "pytorchvideo": Format(_PYTORCHVIDEO, legacy=(_MODULE,)),
+    # PySlowFast's PTV networks hold PyTorchVideo's as `model`.
+    "pytorchvideo": Format(_PYTORCHVIDEO, legacy=(_MODULE, (r"^model\.", ""))),
     "torchvision": Format(
-        {"slow": _TORCHVISION}, absent=r"^head\.", ignored=r"^fc\.", legacy=(_MODULE,), exported=False
+        {"slow": _TORCHVISION, "c2d": _TORCHVISION, "i3d": _TORCHVISION}, absent=r"^head\.", ignored=r"^fc\.", legacy=(_MODULE,), exported=False
     ),
 }
 
@@ -163,6 +177,12 @@ class Report:
         for name, part in self._parts().items():
             lines += [f"{name}:"] * bool(part) + [f"  {left}: {right}" for left, right in part.items()]
         return "\n".join(lines)
+
+    def summary(self) -> str:
+        """Three lines: what was read, how many entries came of it, and what did not come as it was."""
+        told = {"reshaped": self.reshaped, "skipped": self.skipped, "missing": self.missing}
+        rest = ", ".join(f"{len(part)} {name} (as {next(iter(part))})" for name, part in told.items() if part)
+        return f"{self.title}\n  {len(self.used)} entries are used\n  {rest or 'none is left out, missing or reshaped'}"
 
     def _parts(self):
         used = {there: "the same name" if there == here else here for there, here in self.used.items()}
@@ -219,6 +239,81 @@ def _norms_without_counterpart(own, format_name, architecture):
 
 
 # ---- From another project --------------------------------------------------------------------------------------------
+
+
+def recognise_format(state: Mapping, model: nn.Module, source: str | os.PathLike = "checkpoint") -> str:
+    """The format of a checkpoint's content: the one in whose names most of the network's entries are in the file.
+
+    state: as of `convert_state`. Raises ValueError, naming `source`, where not even half of any format's are.
+    """
+    names, architecture = set(_unwrapped(state, source)), model.arguments["name"]
+    own, shares = model.state_dict(), {}
+    for form, rules in FORMATS.items():
+        if architecture not in rules.rules:
+            continue
+        wanted = set(key_map(own, form, architecture).values()) - {None}
+        shares[form] = len(wanted & {_renamed(name, rules.legacy) for name in names}) / len(wanted)
+    best = max(shares, key=shares.get, default=None)
+    if best is None or shares[best] < 0.5:
+        found = ", ".join(f"{form} {share:.0%}" for form, share in shares.items())
+        raise ValueError(
+            f"'{source}' has the names of no format that is known for {architecture} (of the network's names there are: "
+            f"{found or 'none'}): check MODEL.MODEL_NAME, MODEL.ARCH and RESNET.DEPTH"
+        )
+    return best
+
+
+def load_checkpoint(
+    model: nn.Module,
+    path: str | os.PathLike,
+    *,
+    reset_head: bool = False,
+    kind: str | None = None,
+    inflate: bool = True,
+) -> None:
+    """Load a checkpoint of this project or of any of `FORMATS`, recognised by its names, and log in three lines what became
+    of a foreign one.
+
+    kind: `pytorch` or `caffe2` where the file is known to be such. inflate: take kernels without a time axis. Raises
+    ValueError, naming the file, for one of another kind or network, and for kernels that would have to be inflated.
+    """
+    content, is_caffe2 = _read_either(path)
+    if kind is not None and is_caffe2 != (kind == "caffe2"):
+        there = "caffe2" if is_caffe2 else "pytorch"
+        raise ValueError(f"'{path}' is a file of the kind {there}, not {kind}: set TRAIN.CHECKPOINT_TYPE (TEST.CHECKPOINT_TYPE) {there}")
+    own = model.state_dict()
+    names = _unwrapped(content, path)
+    architecture = model.arguments["name"]
+    has_foreign_names = sum(_renamed(name, (_MODULE,)) in own for name in names) < len(own) / 2
+    is_flat = any(isinstance(value, torch.Tensor) and key in own and value.ndim == 4 < own[key].ndim for key, value in names.items())
+    is_known = any(architecture in form.rules for form in FORMATS.values())
+    if not is_caffe2 and not (is_known and (has_foreign_names or is_flat)):
+        load_weights(model, read_weights(path), path, reset_head)
+        return
+    try:
+        form = recognise_format(content, model, path)
+    except ValueError:
+        if is_caffe2:
+            raise
+        load_weights(model, read_weights(path), path, reset_head)  # says what differs from the network's own names
+        return
+    state, report = convert_state(content, form, model, reset_head=reset_head, source=path)
+    inflated = sum("inflated" in change for change in report.reshaped.values())
+    if inflated and not inflate:
+        raise ValueError(f"'{path}' holds {inflated} kernels of images, without a time axis: set TRAIN.CHECKPOINT_INFLATE True")
+    model.load_state_dict(state)
+    logger.info("%s", report.summary())
+
+
+def _read_either(path):
+    """(content, whether it is Caffe2's): torch's files are zip archives, or pickles that begin with torch's own number."""
+    try:
+        return load_tensors(path), False
+    except ValueError as error:
+        try:
+            return load_arrays(path), True
+        except ValueError:
+            raise error from None
 
 
 def read_source(path: str | os.PathLike, source_format: str) -> Any:
@@ -396,7 +491,8 @@ def export_state(
     """
     if not _format(target_format, architecture).exported:
         raise ValueError(f"the format {target_format} is read and not written: it has no time axis")
-    if architecture != _architecture(state):
+    # Slow, C2D and I3D have the same names.
+    if _architecture(state) != ("slow" if architecture in ("c2d", "i3d") else architecture):
         raise ValueError(f"these weights are of {_architecture(state)}, not of {architecture}")
     names = key_map(state, target_format, architecture)
     report = Report(f"{architecture} -> {target_format}")

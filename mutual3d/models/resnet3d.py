@@ -1,4 +1,8 @@
-"""Slow and SlowFast (Feichtenhofer et al., ICCV 2019) with slimmable layers; children named as in PySlowFast."""
+"""Slow and SlowFast (Feichtenhofer et al., ICCV 2019), C2D (Wang et al., CVPR 2018) and I3D (Carreira and Zisserman,
+CVPR 2017) with slimmable layers; children named as in PySlowFast.
+
+Slow, C2D and I3D are one residual network with other temporal kernels; the last two halve the frames after res2.
+"""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -25,9 +29,11 @@ from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
 from .heads import ResNetHead
 
 STAGE_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-# Temporal kernels of the stem and of the `a` convolutions of res2 to res5.
-SLOW_KERNELS = (1, 1, 1, 3, 3)
-FAST_KERNELS = (5, 3, 3, 3, 3)
+# Temporal kernels of the stem, and of the `a` convolutions of res2 to res5: those of a stage's blocks, in turns.
+SLOW_KERNELS = ((1,), (1,), (1,), (3,), (3,))
+FAST_KERNELS = ((5,), (3,), (3,), (3,), (3,))
+C2D_KERNELS = ((1,), (1,), (1,), (1,), (1,))
+I3D_KERNELS = ((5,), (3,), (3, 1), (3, 1), (1, 3))
 
 
 def resnet_stem(out_channels: Channels, temporal_kernel: int) -> PairedSequential:
@@ -64,16 +70,16 @@ def resnet_stage(
     in_channels: Channels,
     out_channels: Channels,
     depth: int,
-    temporal_kernel: int,
+    temporal_kernels: Sequence[int],
     temporal_blocks: int,
     stride: int,
     dilation: int,
 ) -> dict[str, ResidualBlock]:
-    """{name: block}; the first takes channels and stride, the first `temporal_blocks` the temporal kernel, others 1."""
+    """{name: block}; the first takes channels and stride, the first `temporal_blocks` the kernels in turns, others 1."""
     blocks = {}
     for i in range(depth):
         inputs, block_stride = (in_channels, stride) if i == 0 else (out_channels, 1)
-        kernel = temporal_kernel if i < temporal_blocks else 1
+        kernel = temporal_kernels[i % len(temporal_kernels)] if i < temporal_blocks else 1
         blocks[f"res{i}"] = bottleneck(inputs, out_channels, kernel, block_stride, dilation)
     return blocks
 
@@ -82,8 +88,8 @@ def resnet_stage(
 class ResNetShape:
     """Depth, width and the stages res2 to res5 of a network: PySlowFast's `RESNET.*` keys.
 
-    temporal_blocks: how many blocks of a stage, from its first, have the temporal kernel. Raises ValueError for an
-    unknown depth and for strides and dilations below 1.
+    temporal_blocks: how many blocks of a stage, from its first, have the temporal kernels; a stage of two pathways may give
+    one number for each. Raises ValueError for an unknown depth and for strides and dilations below 1.
     """
 
     depth: int = 50
@@ -98,11 +104,13 @@ class ResNetShape:
         check_stages(self.strides, self.dilations)
 
     def stage(
-        self, i: int, in_channels: Channels, out_channels: Channels, kernels: Sequence[int]
+        self, i: int, in_channels: Channels, out_channels: Channels, kernels: Sequence[Sequence[int]], pathway: int = 0
     ) -> dict[str, ResidualBlock]:
         """{name: block} of res2 (i = 0) to res5 (i = 3). kernels: temporal ones of the pathway, the stem's first."""
-        blocks, temporal_blocks = STAGE_DEPTHS[self.depth][i], self.temporal_blocks[i]
-        options = blocks, kernels[i + 1], temporal_blocks, self.strides[i], self.dilations[i]
+        temporal_blocks = self.temporal_blocks[i]
+        if not isinstance(temporal_blocks, int):
+            temporal_blocks = temporal_blocks[pathway]
+        options = STAGE_DEPTHS[self.depth][i], kernels[i + 1], temporal_blocks, self.strides[i], self.dilations[i]
         return resnet_stage(in_channels, out_channels, *options)
 
 
@@ -136,14 +144,53 @@ def build_slow(
 
     detection: None, or arguments of BoxPool: the network then classifies boxes. Other arguments are of ResNetShape.
     """
-    shape = read_shape(arguments)
-    stem, stages = slow_channels(space, shape.width_per_group)
-    children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(stem, SLOW_KERNELS[0])}])}
-    for i, (inputs, outputs) in enumerate(zip([stem, *stages], stages)):
-        children[f"s{i + 2}"] = PathwayStage([shape.stage(i, inputs, outputs, SLOW_KERNELS)])
-    children["head"] = ResNetHead(stages[-1], num_classes, dropout_rate, detection)
-    network = AdaptiveNetwork(children, space, classifier_name="head.projection")
+    head: dict[str, Any] = {"num_classes": num_classes, "dropout_rate": dropout_rate, "detection": detection}
+    network = _one_pathway(space, read_shape(arguments), SLOW_KERNELS, temporal_pool=False, **head)
     return _finished(network, fc_init_std, zero_init_final_bn)
+
+
+def build_c2d(
+    *, space: SearchSpace, num_classes: int, temporal_pool: bool = True, dropout_rate: float = 0.5,
+    fc_init_std: float = 0.01, zero_init_final_bn: bool = True, detection: dict | None = None, **arguments: Any,
+) -> AdaptiveNetwork:  # fmt: skip
+    """An adaptive C2D: `build_slow` without temporal kernels; time meets in the pool after res2 and in the head.
+
+    temporal_pool: take the maximum of each two frames after res2. Raises ValueError where a configuration has one frame.
+    """
+    head: dict[str, Any] = {"num_classes": num_classes, "dropout_rate": dropout_rate, "detection": detection}
+    network = _one_pathway(space, read_shape(arguments), C2D_KERNELS, temporal_pool=temporal_pool, **head)
+    return _finished(network, fc_init_std, zero_init_final_bn)
+
+
+def build_i3d(
+    *, space: SearchSpace, num_classes: int, temporal_pool: bool = True, dropout_rate: float = 0.5,
+    fc_init_std: float = 0.01, zero_init_final_bn: bool = True, detection: dict | None = None, **arguments: Any,
+) -> AdaptiveNetwork:  # fmt: skip
+    """An adaptive I3D: `build_c2d` with temporal kernels in the stem and in every other block (in each of res2)."""
+    head: dict[str, Any] = {"num_classes": num_classes, "dropout_rate": dropout_rate, "detection": detection}
+    network = _one_pathway(space, read_shape(arguments), I3D_KERNELS, temporal_pool=temporal_pool, **head)
+    return _finished(network, fc_init_std, zero_init_final_bn)
+
+
+def _one_pathway(
+    space: SearchSpace, shape: ResNetShape, kernels: Sequence[Sequence[int]], *,
+    temporal_pool: bool, num_classes: int, dropout_rate: float, detection: dict | None,
+) -> AdaptiveNetwork:  # fmt: skip
+    """A ResNet of one pathway. kernels: temporal ones, the stem's first."""
+    if temporal_pool and space.temporal_sizes[0] < 2:
+        raise ValueError(
+            f"the temporal sizes are {list(space.temporal_sizes)} (MUTUAL.TEMPORAL_SIZES, DATA.NUM_FRAMES), and this network "
+            "takes the maximum of each two frames after res2: give 2 frames or more, or MODEL.ARCH c2d_nopool or i3d_nopool"
+        )
+    stem, stages = slow_channels(space, shape.width_per_group)
+    children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(stem, kernels[0][0])}])}
+    for i, (inputs, outputs) in enumerate(zip([stem, *stages], stages)):
+        children[f"s{i + 2}"] = PathwayStage([shape.stage(i, inputs, outputs, kernels)])
+        if i == 0 and temporal_pool:
+            # Without weights: a checkpoint of PySlowFast, which has it beside its stages, has no entry for it.
+            children["s2_pool"] = PathwayStage([{"pool": nn.MaxPool3d((2, 1, 1), stride=(2, 1, 1))}])
+    children["head"] = ResNetHead(stages[-1], num_classes, dropout_rate, detection)
+    return AdaptiveNetwork(children, space, classifier_name="head.projection")
 
 
 def build_slowfast(
@@ -161,7 +208,7 @@ def build_slowfast(
     shape = read_shape(arguments)
     stem, stages = slow_channels(space, shape.width_per_group)
     slow, fast = [stem, *stages], fast_channels([stem, *stages], beta_inv)
-    children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(c[0], k[0])} for c, k in _both(slow, fast)])}
+    children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(c[0], k[0][0])} for c, k in _both(slow, fast)])}
     for i in range(len(stages)):
         fusion = AdaptiveFusion(
             fast[i].count, ratio=fusion_ratio, kernel_size=fusion_kernel, alpha=alpha, shrink=shrink_clip
@@ -169,7 +216,8 @@ def build_slowfast(
         children[f"s{i + 1}_fuse"] = fusion
         joined = [JoinedChannels(slow[i], fusion.out_channels), fast[i]]
         children[f"s{i + 2}"] = PathwayStage([
-            shape.stage(i, inputs, c[i + 1], k) for inputs, (c, k) in zip(joined, _both(slow, fast))
+            shape.stage(i, inputs, c[i + 1], k, pathway)
+            for pathway, (inputs, (c, k)) in enumerate(zip(joined, _both(slow, fast)))
         ])
     children["head"] = ResNetHead(JoinedChannels(slow[-1], fast[-1].count), num_classes, dropout_rate, detection)
     network = AdaptiveNetwork(

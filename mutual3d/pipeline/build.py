@@ -17,6 +17,7 @@ from mutual3d.data.build import (
     find_class_names,
     image_resize,
     takes_images,
+    test_split,
     unused_classes,
 )  # fmt: skip
 from mutual3d.metrics.build import build_metric
@@ -103,6 +104,11 @@ def tell_of_devices(cfg: CfgNode) -> None:
         logger.warning("NUM_GPUS is %d and this machine has no GPU that torch can use: running on the CPU", cfg.NUM_GPUS)
     elif cfg.NUM_GPUS > 1 and int(os.environ.get("WORLD_SIZE", 1)) == 1:
         logger.warning("NUM_GPUS is %d and one process runs: start it with torchrun --nproc_per_node", cfg.NUM_GPUS)
+    if cfg.NUM_SHARDS > 1:
+        logger.info(
+            "NUM_SHARDS %d: torchrun starts the processes, on each machine (--nnodes %d); of them there are %s",
+            cfg.NUM_SHARDS, cfg.NUM_SHARDS, os.environ.get("WORLD_SIZE", 1),
+        )  # fmt: skip
     if cfg.GRID.ENABLE and cfg.MUTUAL.ENABLE:
         there = {"cpu", *(f"cuda:{i}" for i in range(gpus)), *(["cuda"] if gpus else [])}
         for name in cfg.GRID.LATENCY_DEVICES:
@@ -134,6 +140,7 @@ def from_config(cfg: CfgNode) -> RunPlan:
         grid=_grid(cfg, loader) if cfg.GRID.ENABLE and adaptive else None,
         test=_test(cfg, loader) if cfg.TEST.ENABLE else None,
         weights=_path(cfg.TEST.CHECKPOINT_FILE_PATH),
+        weights_kind=_kind(cfg.TEST.CHECKPOINT_TYPE),
         width_step=cfg.GRID.WIDTH_STEP,
         interpolated_sizes=tuple(cfg.GRID.INTERPOLATED_SIZES) if adaptive else (),
         has_statistics=has_statistics,
@@ -171,7 +178,7 @@ def preprocessing_of(cfg: CfgNode) -> Preprocessing:
     return Preprocessing(
         mean=tuple(data.MEAN), std=tuple(data.STD), num_frames=data.NUM_FRAMES, sampling_rate=data.SAMPLING_RATE,
         target_fps=data.TARGET_FPS, crop=data.TEST_CROP_SIZE, activation=cfg.MODEL.HEAD_ACT,
-        ensemble=data.ENSEMBLE_METHOD, resize=image_resize(cfg),
+        ensemble=data.ENSEMBLE_METHOD, resize=image_resize(cfg), reverse_channels=data.REVERSE_INPUT_CHANNEL,
     )  # fmt: skip
 
 
@@ -204,6 +211,8 @@ def _training(cfg: CfgNode, loader: functools.partial) -> TrainingPlan:
         max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
         log_period=cfg.LOG_PERIOD,
         weights=_path(cfg.TRAIN.CHECKPOINT_FILE_PATH),
+        weights_kind=_kind(cfg.TRAIN.CHECKPOINT_TYPE),
+        inflate=cfg.TRAIN.CHECKPOINT_INFLATE,
         reset_head=cfg.TRAIN.CHECKPOINT_RESET_HEAD,
         auto_resume=cfg.TRAIN.AUTO_RESUME,
         allow_other_data=cfg.TRAIN.ALLOW_OTHER_DATA,
@@ -231,12 +240,17 @@ def _grid(cfg: CfgNode, loader: functools.partial) -> GridPlan:
 
 def _test(cfg: CfgNode, loader: functools.partial) -> TestPlan:
     return TestPlan(
-        loader=functools.partial(loader, cfg.TEST.SPLIT, "multi_view"),
-        split=cfg.TEST.SPLIT,
+        loader=functools.partial(loader, test_split(cfg), "multi_view"),
+        split=test_split(cfg),
         configurations=tuple(cfg.TEST.CONFIGURATIONS),
         scores=cfg.TEST.SAVE_RESULTS_PATH or None,
         has_boxes=cfg.DETECTION.ENABLE,
     )
+
+
+def _kind(text: str) -> str | None:
+    """None for PySlowFast's default, which its files have where they name a Caffe2 file too: the file says what it is."""
+    return None if text == "pytorch" else text
 
 
 def _path(text: str) -> Path | None:

@@ -42,7 +42,8 @@ class TrainingPlan:
 
     loader, validation: of the training and the validation split; `validation` may raise FileNotFoundError, and then no
     epoch is validated. schedule: exact epoch -> learning rate. settings: the run's settings as text, for checkpoints;
-    changed_settings: what differs from such a text. weights: a checkpoint to start from; reset_head: but for its classifier.
+    changed_settings: what differs from such a text. weights: a checkpoint to start from (weights_kind and inflate: as of
+    `load_checkpoint`); reset_head: but for its classifier.
     doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. clip_value, clip_norm: of gradients, 0 clips nothing. tensorboard: a directory, None writes none.
     """
 
@@ -63,6 +64,8 @@ class TrainingPlan:
     max_unreadable: float = 0.0
     log_period: int = 10
     weights: Path | None = None
+    weights_kind: str | None = None
+    inflate: bool = False
     reset_head: bool = False
     auto_resume: bool = True
     allow_other_data: bool = False
@@ -126,6 +129,7 @@ class RunPlan:
     grid: GridPlan | None = None
     test: TestPlan | None = None
     weights: Path | None = None
+    weights_kind: str | None = None
     width_step: float = 0.05
     interpolated_sizes: tuple[int, ...] = ()
     has_statistics: bool = True

@@ -51,7 +51,7 @@ class _Training:
         if newest is not None:
             return self._resume(newest)
         if plan.weights:
-            run.load(plan.weights, plan.reset_head)
+            run.load(plan.weights, plan.reset_head, plan.weights_kind, plan.inflate)
         return 0
 
     def _resume(self, newest):

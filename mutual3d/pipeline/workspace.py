@@ -12,11 +12,11 @@ from mutual3d.evaluation import PartialResult, grid_configurations, measure
 from mutual3d.evaluation.calibration import statistics_to_dict
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import RecordingMetric
+from mutual3d.models.interop import load_checkpoint
 from mutual3d.pipeline.plans import RunPlan
 from mutual3d.sampling import Configuration, prepare_clip
 from mutual3d.training import Checkpoints
 from mutual3d.utils import distributed
-from mutual3d.utils.checkpoint import load_weights, read_weights
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.logging import logger
 
@@ -37,9 +37,12 @@ class Workspace:
 
     # ---- Weights -----------------------------------------------------------------------------------------------------
 
-    def load(self, path: Path, reset_head: bool = False) -> None:
-        """Take the weights of a checkpoint that fits the network exactly, but for the classifier if told so."""
-        load_weights(self.model, read_weights(path), path, reset_head)
+    def load(self, path: Path, reset_head: bool = False, kind: str | None = None, inflate: bool = False) -> None:
+        """Take the weights of a checkpoint that fits the network exactly, but for the classifier if told so.
+
+        kind, inflate: as of `mutual3d.models.interop.load_checkpoint`, which recognises other projects' files.
+        """
+        load_checkpoint(self.model, path, reset_head=reset_head, kind=kind, inflate=inflate)
         self.checkpoint_name = Path(path).name
         logger.info("weights from '%s'", path)
 
@@ -50,7 +53,7 @@ class Workspace:
             raise FileNotFoundError(
                 f"no weights in '{self.checkpoints.directory}': train first, or give TEST.CHECKPOINT_FILE_PATH"
             )
-        self.load(path)
+        self.load(path, kind=self.plan.weights_kind if self.plan.weights else None)
 
     # ---- Configurations ----------------------------------------------------------------------------------------------
 
@@ -85,7 +88,8 @@ class Workspace:
 
     def prepare(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
         """uint8 clips from the loader -> normalised clips on the device."""
-        return prepare_clip(clips_BCTHW, self.device, self.preprocessing.mean, self.preprocessing.std)
+        cut = self.preprocessing
+        return prepare_clip(clips_BCTHW, self.device, cut.mean, cut.std, cut.reverse_channels)
 
     def measure(
         self,

@@ -13,9 +13,15 @@ def preferred_memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
 
 
-def prepare_clip(clip_BCTHW: torch.Tensor, device: torch.device, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """A uint8 clip, from anywhere, normalised on `device` in the memory format that is fastest there."""
+def prepare_clip(
+    clip_BCTHW: torch.Tensor, device: torch.device, mean: Sequence[float], std: Sequence[float], reverse_channels: bool = False
+) -> torch.Tensor:
+    """A uint8 clip, from anywhere, normalised on `device` in the memory format that is fastest there.
+
+    reverse_channels: RGB, of which `mean` and `std` are, becomes BGR.
+    """
     clip = normalize_clip(clip_BCTHW.to(device, non_blocking=True), mean, std)
+    clip = clip.flip(1) if reverse_channels else clip
     return clip.contiguous(memory_format=preferred_memory_format(clip.device))
 
 

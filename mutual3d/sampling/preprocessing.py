@@ -18,7 +18,8 @@ class Preprocessing:
     """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels.
 
     activation: what turns logits into scores, softmax or sigmoid. ensemble: how scores of views are joined, sum or max.
-    resize: images' short side before the crop; None takes the crop's. Raises ValueError, with the legal values, for a
+    resize: images' short side before the crop; None takes the crop's. reverse_channels: the network takes BGR; clips, mean
+    and std are RGB all the same. Raises ValueError, with the legal values, for a
     value that no clip can be cut or normalised with.
     """
 
@@ -31,6 +32,7 @@ class Preprocessing:
     activation: str = "softmax"
     ensemble: str = "sum"
     resize: int | None = None
+    reverse_channels: bool = False
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -45,6 +47,8 @@ class Preprocessing:
             is_whole = _is_number(value) and isinstance(value, numbers.Integral) and 1 <= value <= _LARGEST_SIZE
             if not is_whole and not (name == "resize" and value is None):
                 raise ValueError(f"{name} is {value!r:.80}: give a whole number from 1 to {_LARGEST_SIZE}")
+        if not isinstance(self.reverse_channels, bool):
+            raise ValueError(f"reverse_channels is {self.reverse_channels!r:.80}: give True or False")
         if not _is_number(self.target_fps) or self.target_fps <= 0:
             raise ValueError(f"target_fps is {self.target_fps!r:.80}: give frames a second above 0")
         for name, legal in (("activation", ACTIVATIONS), ("ensemble", ENSEMBLES)):

@@ -86,6 +86,7 @@ def build_step(cfg: CfgNode, model: Any, device: torch.device) -> MutualStep:
         accumulation_steps=cfg.TRAIN.ACCUMULATION_STEPS,
         autocast=_autocast(cfg, device),
         scaler=scaler,
+        reverse_channels=cfg.DATA.REVERSE_INPUT_CHANNEL,
     )
 
 

@@ -71,7 +71,8 @@ class MutualStep:
     The first configuration learns from the labels, the others as `objective` (a name of OBJECTIVES) says. Every backward
     follows its own forward, so that memory is one network's, unless the objective needs all outputs at once; gradients
     cross ranks in the last backward only. The objective's own parameters are `objective.parameters()`. Raises ValueError
-    for an unknown name, and for rules that do not go with the objective (see `check_objective`).
+    for an unknown name, and for rules that do not go with the objective (see `check_objective`). reverse_channels: give the
+    network BGR.
     """
 
     def __init__(
@@ -79,11 +80,11 @@ class MutualStep:
         std: Sequence[float], seed: int, loss_function: str = "cross_entropy",
         largest: bool = True, network: nn.Module | None = None, accumulation_steps: int = 1,
         autocast: Callable[[], AbstractContextManager] | None = None,
-        scaler: torch.amp.GradScaler | None = None,
+        scaler: torch.amp.GradScaler | None = None, reverse_channels: bool = False,
     ) -> None:  # fmt: skip
         self.model, self.network = model, network or Networks(model)
         self.subnets, self.largest = list(subnets), largest
-        self.mean, self.std, self.seed = mean, std, seed
+        self.mean, self.std, self.seed, self.reverse_channels = mean, std, seed, reverse_channels
         self.loss_function = _choose("loss function", loss_function, LOSS_FUNCTIONS)
         num_networks = len(self.configurations(0))
         make_objective = check_objective(objective, self.subnets, largest)
@@ -110,7 +111,8 @@ class MutualStep:
         run = self._jointly if self.objective.is_joint else self._one_by_one
         losses, logits = 0.0, []
         for i, part in enumerate(parts):
-            share, clip = len(part.labels) / len(labels), prepare_clip(part.clips, clips_BCTHW.device, self.mean, self.std)
+            share = len(part.labels) / len(labels)
+            clip = prepare_clip(part.clips, clips_BCTHW.device, self.mean, self.std, self.reverse_channels)
             part_losses, part_logits = run(part._replace(clips=clip), configurations, share, i == len(parts) - 1)
             losses += share * part_losses.cpu()
             logits.append(part_logits)

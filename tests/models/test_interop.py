@@ -1,6 +1,7 @@
 """Weights of other projects give their own outputs here, ours give ours there, and nothing is dropped in silence."""
 
 import functools
+import pickle
 import re
 
 import numpy as np
@@ -10,17 +11,21 @@ import torchvision
 from networks import fill_by_rule
 
 from mutual3d.models import create_model
-from mutual3d.models.interop import FORMATS, convert_state, export_state, key_map
+from mutual3d.models.interop import FORMATS, convert_state, export_state, key_map, load_checkpoint, recognise_format
 
 FRAMES, SIZE = 4, 48
 SPACE = {"width_range": [1, 1], "spatial_sizes": [SIZE], "temporal_sizes": [FRAMES]}
 FULL = {
     "slow": dict(name="slow", num_classes=11),
+    "c2d": dict(name="c2d", num_classes=11),
+    "i3d": dict(name="i3d", num_classes=11),
     "slowfast": dict(name="slowfast", num_classes=11, alpha=8, fusion_kernel=5),
     "x3d": dict(name="x3d", num_classes=11),
 }
 SMALL = {
     "slow": dict(name="slow", num_classes=3, width_per_group=16),
+    "c2d": dict(name="c2d", num_classes=3, width_per_group=16),
+    "i3d": dict(name="i3d", num_classes=3, width_per_group=16),
     "slowfast": dict(name="slowfast", num_classes=3, width_per_group=16, alpha=4, beta_inv=4),
     "x3d": dict(name="x3d", num_classes=3, width_factor=1.0, depth_factor=1.0, dim_c5=16),
 }
@@ -62,6 +67,15 @@ def pytorchvideo(name):
     if name == "slow":
         build = importorskip("pytorchvideo.models.resnet").create_resnet
         return filled(build, model_num_class=11, stem_conv_kernel_size=(1, 7, 7), head_pool=torch.nn.AdaptiveAvgPool3d)
+    if name in ("c2d", "i3d"):
+        build = importorskip("pytorchvideo.models.resnet").create_resnet
+        one, three = (1, 1, 1), (3, 1, 1)
+        kernels = {"c2d": (one,) * 4, "i3d": (three, [three, one], [three, one], [one, three])}[name]
+        stem = (1 if name == "c2d" else 5, 7, 7)
+        return filled(
+            build, model_num_class=11, stem_conv_kernel_size=stem, stage1_pool=torch.nn.MaxPool3d,
+            stage_conv_a_kernel_size=kernels, head_pool=torch.nn.AdaptiveAvgPool3d,
+        )  # fmt: skip
     if name == "slowfast":
         build = importorskip("pytorchvideo.models.slowfast").create_slowfast
         fusion = dict(slowfast_fusion_conv_kernel_size=(5, 1, 1), slowfast_fusion_conv_stride=(8, 1, 1))
@@ -376,3 +390,36 @@ def test_a_report_lists_every_entry():
     assert lines[0] == f"hub.pyth, pytorchvideo -> slow: {len(exported)} used, 0 skipped, 0 reshaped, 0 missing"
     assert "  blocks.5.proj.weight: head.projection.weight" in lines
     assert len(lines) == len(exported) + 2
+
+
+@pytest.mark.parametrize("form, name", WRITTEN)
+def test_a_file_is_recognised_by_its_names(form, name, tmp_path, caplog):
+    network = small(name)
+    theirs = export_state(network.state_dict(), form, name)[0]
+    path = tmp_path / "theirs.pyth"
+    if form == "caffe2":
+        path = tmp_path / "theirs.pkl"
+        path.write_bytes(pickle.dumps({"blobs": {key: value.numpy() for key, value in theirs.items()}}, protocol=2))
+    else:
+        torch.save({"model_state": theirs}, path)
+    assert recognise_format(theirs, network) == form
+    other = create_model(**SMALL[name], space=SPACE)
+    with caplog.at_level("INFO"):
+        load_checkpoint(other, path, kind="caffe2" if form == "caffe2" else None)
+    key = "s3.pathway0_res0.branch2.a.weight"
+    assert torch.equal(other.state_dict()[key], network.state_dict()[key])
+    told = [message for message in caplog.messages if "entries are used" in message]
+    assert len(told) == (form != "pyslowfast") and all(message.count("\n") == 2 for message in told)
+    if form != "caffe2":
+        with pytest.raises(ValueError, match="of the kind pytorch, not caffe2"):
+            load_checkpoint(other, path, kind="caffe2")
+
+
+def test_kernels_of_images_are_inflated_where_that_is_asked_for(tmp_path):
+    theirs, path = torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "resnet50.pth"
+    torch.save(theirs, path)
+    network = create_model(**FULL["i3d"], space=SPACE)
+    with pytest.raises(ValueError, match="set TRAIN.CHECKPOINT_INFLATE True"):
+        load_checkpoint(network, path, inflate=False)
+    load_checkpoint(network, path, inflate=True)
+    assert torch.allclose(network.state_dict()["s1.pathway0_stem.conv.weight"].sum(2), theirs["conv1.weight"], atol=1e-6)

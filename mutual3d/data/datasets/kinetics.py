@@ -255,6 +255,13 @@ class VideoDataset(ClipDataset):
         except Exception as error:  # a decoder may fail in any way, MemoryError among them: it is this video's failure
             return BadVideo(index, self.name_of(index), describe_failure(error))
 
+    def _random_places(self, reader, generator):
+        return random_clip(reader.num_frames, reader.fps, **self._clip, generator=generator)
+
+    def _view_places(self, reader, view):
+        views = dict(num_views=self.num_views, offset_sampling=self._offset_sampling)
+        return view_clip(reader.num_frames, reader.fps, **self._clip, view=view, **views)
+
     def _is_padded(self, reader):
         return is_padded(reader.num_frames, reader.fps, **self._clip)
 
@@ -263,8 +270,7 @@ class VideoDataset(ClipDataset):
         generator = sample_generator(self.seed, epoch, index)
         clips, crops = [], []
         for _ in range(self.num_views):
-            places = random_clip(reader.num_frames, reader.fps, **self._clip, generator=generator)
-            clips.append(reader.evenly(places))
+            clips.append(reader.evenly(self._random_places(reader, generator)))
             crops.append(random_crop(generator, **self._crop))
         frames = {(view, i): None for view, clip in enumerate(clips) for i in clip}
         for i, frame in reader.frames(_union(clips)):
@@ -274,11 +280,7 @@ class VideoDataset(ClipDataset):
         return stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips)), clips
 
     def _all_views(self, reader):
-        views = dict(num_views=self.num_views, offset_sampling=self._offset_sampling)
-        clips = [
-            reader.evenly(view_clip(reader.num_frames, reader.fps, **self._clip, view=view, **views))
-            for view in range(self.num_views)
-        ]
+        clips = [reader.evenly(self._view_places(reader, view)) for view in range(self.num_views)]
         transform = UniformCrops(self._crop["size"], self.num_crops)
         crops = {i: transform(frame) for i, frame in reader.frames(_union(clips))}
         return stack_clips([crops[i][crop] for i in clip] for clip in clips for crop in range(self.num_crops))
