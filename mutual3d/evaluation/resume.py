@@ -78,7 +78,9 @@ def describe(error: Exception, path: str | Path) -> str:
     """One line about what is wrong with the content of `path`, which it does not name; a KeyError alone would be a bare word."""
     if isinstance(error, KeyError):
         return f"it has no entry {error}"
-    return (str(error).splitlines() or [""])[0].removeprefix(f"'{path}' ") or type(error).__name__
+    line = (str(error).splitlines() or [""])[0] or type(error).__name__
+    named = f"'{path}' "
+    return f"it {line.removeprefix(named)}" if line.startswith(named) else line
 
 
 def _checked_count(done, num_batches):
