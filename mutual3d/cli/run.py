@@ -11,6 +11,7 @@ legal values, in mutual3d/config/defaults.py.
 """
 
 import argparse
+import dataclasses
 import os
 import shlex
 from collections.abc import Sequence
@@ -101,7 +102,7 @@ def main(arguments: Sequence[object] | None = None) -> None:
         clear_up(machine.output)
         if distributed.is_main():
             tell_of_devices(cfg)
-        plan = from_config(cfg)
+        plan = dataclasses.replace(from_config(cfg), command=command_of(options))
         if plan.training and plan.weights:
             logger.warning("TEST.CHECKPOINT_FILE_PATH is not read: this run tests what it trains (TRAIN.ENABLE True)")
         run_stages(plan, device)

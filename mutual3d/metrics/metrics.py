@@ -44,10 +44,12 @@ class Metric(ABC):
     """How good scores are. Adds up over batches, over processes (`merge`), and over kills (`state`, `load_state`).
 
     names: of the numbers in `values`, in percent. primary: the one that decides which configuration is better.
+    has_one_label: each video has one class, so that the class that scores highest is right or wrong.
     """
 
     names: tuple[str, ...]
     primary: str
+    has_one_label: bool = False
 
     @abstractmethod
     def update(self, scores: torch.Tensor, batch: Any) -> None:
@@ -87,6 +89,7 @@ class TopK(Metric):
 
     names = ("top1_acc", "top5_acc")
     primary = "top1_acc"
+    has_one_label = True
 
     def __init__(self) -> None:
         self.counts = torch.zeros(3, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Scores of single videos, kept beside the metric that they are for."""
+"""What is kept of single videos beside the metric that it is for: all their scores, or the class that scored highest."""
 
 from pathlib import Path
 from typing import Any
@@ -6,18 +6,29 @@ from typing import Any
 import torch
 
 from mutual3d.metrics.average_precision import CollectedRows
-from mutual3d.metrics.metrics import Metric
+from mutual3d.metrics.metrics import Metric, check_finite
+
+
+class VideoRecord(CollectedRows):
+    """Rows that are kept of each video. A subclass writes `update`, which takes what `Metric.update` takes."""
+
+    def update(self, scores: torch.Tensor, batch: Any) -> None:
+        """Take the scores of a batch, rows, K, on the CPU. batch: what the loader gave."""
+        raise NotImplementedError
 
 
 class RecordingMetric(Metric):
-    """A metric that also keeps the scores of every video, for whoever wants more than one number.
+    """A metric that also keeps rows of every video, for whoever wants more than one number.
 
     What `metric` makes of the scores is in `self.metric`; processes and partial results carry both.
+
+    Args:
+        record: what to keep, empty; all scores for None.
     """
 
-    def __init__(self, metric: Metric) -> None:
-        self.metric, self.record = metric, ScoreRecord()
-        self.names, self.primary = metric.names, metric.primary
+    def __init__(self, metric: Metric, record: "VideoRecord | None" = None) -> None:
+        self.metric, self.record = metric, ScoreRecord() if record is None else record
+        self.names, self.primary, self.has_one_label = metric.names, metric.primary, metric.has_one_label
 
     @property
     def num_videos(self) -> int:
@@ -48,7 +59,7 @@ class RecordingMetric(Metric):
         self.record.load_state(state["record"])
 
 
-class ScoreRecord(CollectedRows):
+class ScoreRecord(VideoRecord):
     """Rows of scores by the position of their video in its list; of boxes, one row for each box of a keyframe."""
 
     def update(self, scores: torch.Tensor, batch: Any) -> None:
@@ -64,3 +75,22 @@ class ScoreRecord(CollectedRows):
         videos, counts = rows["indices"].unique_consecutive(return_counts=True)
         parts = rows["scores"].split(counts.tolist())
         return {video: part if has_boxes else part[0] for video, part in zip(videos.tolist(), parts)}
+
+
+class TopPredictionRecord(VideoRecord):
+    """The class that scored highest of each video that has one label, beside that label: 16 bytes a video.
+
+    Columns: indices int32 N, labels and predicted int32 N, scores float32 N, 1, the score of the predicted class.
+    """
+
+    def update(self, scores: torch.Tensor, batch: Any) -> None:
+        """scores: B, K, on the CPU; batch: what the loader gave, with indices and labels B. NotFiniteError as in a metric."""
+        check_finite(scores)
+        best, predicted = scores.float().max(1, keepdim=True)
+        columns = {"indices": batch.indices, "labels": batch.labels, "predicted": predicted[:, 0]}
+        self.append(**{name: column.to(torch.int32, copy=True) for name, column in columns.items()}, scores=best)
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        if state and set(state) != {"indices", "labels", "predicted", "scores"}:
+            raise ValueError(f"columns of top predictions are needed, not {', '.join(map(str, state))}")
+        super().load_state(state)

@@ -61,8 +61,9 @@ def _check_between_rooms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 
 # What a run writes, and what it reads again: names, and the beginnings of names.
 _OWN_FILES = (
-    "accuracy_vs_gflops.png", "adaptive.pyth", "checkpoints", "config.yaml", "per_class_ap.json", "query_table.csv", "query_table.json",
-    "report.html", "run.lock", "statistics.pyth", "stdout.log", "test_results.json",
+    "accuracy_vs_gflops.png", "adaptive.pyth", "checkpoints", "config.yaml", "per_class_ap.json", "predictions.csv",
+    "query_table.csv", "query_table.json", "query_table_per_class.json", "report.html", "run.lock", "statistics.pyth",
+    "stdout.log", "test_results.json",
 )  # fmt: skip
 _OWN_BEGINNINGS = (".", "detections_", "runs-")
 
@@ -145,6 +146,7 @@ def from_config(cfg: CfgNode) -> RunPlan:
         interpolated_sizes=tuple(cfg.GRID.INTERPOLATED_SIZES) if adaptive else (),
         has_statistics=has_statistics,
         class_names=None if names is None else tuple(names),
+        settings=cfg.dump(),
         save_seconds=cfg.PARTIAL_SAVE_SECONDS,
     )
 

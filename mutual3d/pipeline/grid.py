@@ -8,12 +8,16 @@ import torch
 from mutual3d.cost.flops import count_costs
 from mutual3d.cost.latency import device_name, measure_latencies
 from mutual3d.evaluation.grid import build_table
+from mutual3d.data.datasets.dataset import ClipDataset
+from mutual3d.metrics.recording import TopPredictionRecord
 from mutual3d.pipeline.plans import GridPlan
+from mutual3d.pipeline.predictions import load_per_class, load_predictions, read_examples, save_predictions
 from mutual3d.pipeline.workspace import Workspace
-from mutual3d.report.page import write_report
+from mutual3d.report.page import Findings, MultiViewTest, write_report
 from mutual3d.report.plots import plot_accuracy
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils import distributed
+from mutual3d.utils.files import read_json
 from mutual3d.utils.logging import logger, read_json_stats
 
 
@@ -32,16 +36,24 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
     if distributed.agree(found is not None, f"the table '{path}'"):
         logger.info("the grid was measured before: '%s'", path)
         if distributed.is_main():
-            _write_what_shows(found, run.output)
+            _write_what_shows(run, found, loader.dataset)
         partial.remove()
         return found
-    metrics = run.measure(loader, run.grid_configurations(), "measure the grid", partial)
+    has_one_label = run.plan.measuring.metric(loader.dataset)().has_one_label
+    record = TopPredictionRecord if has_one_label else None
+    metrics = run.measure(loader, run.grid_configurations(), "measure the grid", partial, record)
     table = None
     if distributed.is_main():
         table = _build_table(run, plan, metrics, measured_under, loader.dataset.num_views)
+        save_predictions(run.output, table, metrics, loader.dataset, run.plan.class_names)
         table.save_json(path)
+<<<<<<< HEAD
         _write_what_shows(table, run.output)
         logger.info("the best configuration for each budget:\n%s", table.format(table.pareto_front()))
+=======
+        _write_what_shows(run, table, loader.dataset)
+        logger.info("the best configuration for each budget:\n%s", table.format(table.pareto_front()))
+>>>>>>> b00dcce (The report answers the next question: intervals, classes and examples of the best rows, the test beside the table, what to do next, and the command and config that made it)
     distributed.barrier("the main process to measure latency and write the table")
     partial.remove()
     return table
@@ -98,14 +110,34 @@ def _provenance(run, plan, metric, devices, num_views):
     }
 
 
-def _write_what_shows(table: QueryTable, output: Path) -> None:
+def _write_what_shows(run: Workspace, table: QueryTable, dataset: ClipDataset) -> None:
     """The csv, plot and page of a table.
 
     Always from the table, which has a check sum of its own: a run that ended between the table and these left some out, or
     an earlier table's behind, and files that something else damaged look like any other.
     """
-    stats = read_json_stats(output / "stdout.log")
+    table.save_csv(run.output / "query_table.csv")
+    plot_accuracy(table, run.output / "accuracy_vs_gflops.png")
+    _write_page(run, table, dataset)
+
+
+def write_page_again(run: Workspace, plan: GridPlan, table: QueryTable) -> None:
+    """The page once more, with what the test has found since."""
+    _write_page(run, table, plan.loader().dataset, with_test=True)
+
+
+def _write_page(run: Workspace, table: QueryTable, dataset: ClipDataset, with_test: bool = False) -> None:
+    """with_test: test_results.json belongs to this run's network."""
+    stats, plan = read_json_stats(run.output / "stdout.log"), run.plan
+    predictions = load_predictions(run.output, table)
+    findings = Findings(
+        command=plan.command,
+        config=plan.settings,
+        predictions=predictions,
+        per_class=load_per_class(run.output, table, plan.class_names),
+        examples=read_examples(dataset, predictions[-1]) if predictions else (),
+        test=MultiViewTest.from_dict(read_json(run.output / "test_results.json")) if with_test else None,
+        class_names=plan.class_names or (),
+    )
     history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch")]
-    table.save_csv(output / "query_table.csv")
-    plot_accuracy(table, output / "accuracy_vs_gflops.png")
-    write_report(table, output / "report.html", history=history)
+    write_report(table, run.output / "report.html", history=history, findings=findings)

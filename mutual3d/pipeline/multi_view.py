@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mutual3d.metrics.metrics import Metric
+from mutual3d.metrics.recording import ScoreRecord
 from mutual3d.pipeline.plans import TestPlan
 from mutual3d.pipeline.workspace import Workspace
 from mutual3d.sampling import Configuration
@@ -17,14 +18,16 @@ def multi_view_test(run: Workspace, plan: TestPlan) -> None:
     loader, records = plan.loader(), plan.scores is not None
     tested_under = run.fingerprint(loader, run.test_configurations(), records)
     partial = run.partial_result(".test", tested_under)
-    metrics = run.measure(loader, run.test_configurations(), "test", partial, records)
+    metrics = run.measure(loader, run.test_configurations(), "test", partial, ScoreRecord if records else None)
     views = f"{loader.dataset.num_views}x{loader.dataset.num_crops}"
     results = {str(c): {k: f"{v:.2f}" for k, v in metric.values().items()} for c, metric in metrics.items()}
     shared = {"views": views, "crop": run.preprocessing.crop}
     for configuration, values in results.items():
         log_json_stats({"split": "test_final", "configuration": configuration, **shared, **values})
     if distributed.is_main():
-        write_json(run.output / "test_results.json", {"split": plan.split, **shared, "results": results})
+        num_videos = next(iter(metrics.values())).num_videos
+        content = {"split": plan.split, **shared, "num_videos": num_videos, "results": results}
+        write_json(run.output / "test_results.json", content)
         _write_details(metrics, run.output)
         if records:
             scores = {str(c): metric.record.by_video(plan.has_boxes) for c, metric in metrics.items()}

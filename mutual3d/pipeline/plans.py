@@ -117,7 +117,7 @@ class RunPlan:
     weights: of a run that does not train; None takes the newest checkpoint of `output`. width_step: distance between the
     widths of the grid. interpolated_sizes: spatial sizes added to the trained ones. has_statistics: configurations have
     batch norm statistics of their own, computed now or by an earlier run. save_seconds: between two saves of what a stage
-    has so far. class_names: by label.
+    has so far. class_names: by label. settings, command: the config as text and the command line, for the report.
     """
 
     output: Path
@@ -134,6 +134,8 @@ class RunPlan:
     interpolated_sizes: tuple[int, ...] = ()
     has_statistics: bool = True
     class_names: tuple[str, ...] | None = None
+    settings: str = ""
+    command: str = ""
     save_seconds: float = 20.0
 
 

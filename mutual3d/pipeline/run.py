@@ -9,7 +9,7 @@ import torch
 
 from mutual3d.pipeline.bundle import save_adaptive
 from mutual3d.pipeline.calibration import calibrate, load_statistics
-from mutual3d.pipeline.grid import measure_grid
+from mutual3d.pipeline.grid import measure_grid, write_page_again
 from mutual3d.pipeline.multi_view import multi_view_test
 from mutual3d.pipeline.plans import RunPlan
 from mutual3d.pipeline.training import train
@@ -66,5 +66,7 @@ def run_stages(plan: RunPlan, device: torch.device) -> QueryTable | None:
         save_adaptive(run, table)
     if plan.test:
         timed("test", multi_view_test, plan.test)
+        if table and plan.grid:
+            write_page_again(run, plan.grid, table)
     logger.info("seconds: %s", ", ".join(f"{name} {spent:.1f}" for name, spent in seconds.items()))
     return table

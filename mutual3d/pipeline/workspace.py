@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from mutual3d.data.loader import ClipLoader
 from mutual3d.evaluation import PartialResult, grid_configurations, measure
 from mutual3d.evaluation.calibration import statistics_to_dict
 from mutual3d.metrics.metrics import Metric
-from mutual3d.metrics.recording import RecordingMetric
+from mutual3d.metrics.recording import RecordingMetric, VideoRecord
 from mutual3d.models.interop import load_checkpoint
 from mutual3d.pipeline.plans import RunPlan
 from mutual3d.sampling import Configuration, prepare_clip
@@ -97,17 +97,17 @@ class Workspace:
         configurations: Sequence[Configuration],
         description: str,
         partial: PartialResult | None = None,
-        records: bool = False,
+        record: Callable[[], VideoRecord] | None = None,
     ) -> dict[Configuration, Metric]:
         """{configuration: metric} over all videos of a loader, which are decoded once.
 
-        records: make each a RecordingMetric, which keeps the scores of every video.
+        record: make each a RecordingMetric with this, made anew, beside it.
         """
         plan = self.plan.measuring
         metric = plan.metric(loader.dataset)
         return measure(
             self.model, functools.partial(loader.batches, 0), configurations,
-            prepare=self.prepare, metric=(lambda: RecordingMetric(metric())) if records else metric,
+            prepare=self.prepare, metric=(lambda: RecordingMetric(metric(), record())) if record else metric,
             activation=self.preprocessing.activation, ensemble=self.preprocessing.ensemble, num_batches=len(loader),
             max_unreadable=plan.max_unreadable, num_videos=loader.num_samples,
             partial=partial, description=description, clips_per_forward=plan.clips_per_forward,

@@ -1,115 +1,162 @@
-"""report.html: one file that shows a run's query table to somebody who was not there."""
+"""report.html: one file that shows a run's query table to somebody who was not there, and says what to do next."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from html import escape
+import io
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import jinja2
+import numpy as np
+from PIL import Image
+
+from mutual3d.report.advice import class_name, interval_in_words, suggestions
+from mutual3d.report.classes import ClassPrecision, Example, Predictions, class_accuracies
 from mutual3d.report.plots import accuracy_figure, history_figure, png_bytes
-from mutual3d.table.query_table import QueryTable, metric_label, round_up
+from mutual3d.table.interval import SHARES, accuracy_interval, wilson_interval
+from mutual3d.table.query_table import QueryTable, Row, metric_label, round_up
 from mutual3d.utils.files import atomic_write
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-p.note { color: #555; } img { max-width: min(100%, 60rem); height: auto; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e6ea; white-space: nowrap; }
-table.facts td { text-align: left; white-space: normal; } table.facts th { text-align: left; font-weight: 600; }
-th { background: #f5f6f8; }
-th button { border: 0; padding: 0; background: none; color: inherit; font: inherit; cursor: pointer; }
-th button:focus-visible { outline: 2px solid #1f77b4; }
-th[aria-sort=ascending] button::after { content: " \\25b2"; }
-th[aria-sort=descending] button::after { content: " \\25bc"; }
-tr.best td { background: #eef6ee; }
-pre { background: #f5f6f8; padding: .8rem 1rem; overflow-x: auto; font-size: .87rem; }
-"""
+# A larger confusion matrix cannot be read: the worst classes are listed alone.
+_MAX_MATRIX = 30
+_MAX_CLASSES = 30
+_THUMBNAIL = 96
+_JPEG_QUALITY = 75
 
-SORT_SCRIPT = """
-document.querySelectorAll("table.sortable").forEach(function (table) {
-  var heads = table.tHead.rows[0].cells, body = table.tBodies[0];
-  Array.prototype.forEach.call(heads, function (head, column) {
-    head.querySelector("button").addEventListener("click", function () {
-      var ascending = head.getAttribute("aria-sort") !== "ascending";
-      Array.prototype.forEach.call(heads, function (other) { other.removeAttribute("aria-sort"); });
-      head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-      Array.prototype.slice.call(body.rows).sort(function (a, b) {
-        var x = parseFloat(a.cells[column].dataset.value), y = parseFloat(b.cells[column].dataset.value);
-        if (isNaN(x) || isNaN(y)) { return isNaN(x) - isNaN(y); }
-        return ascending ? x - y : y - x;
-      }).forEach(function (row) { body.appendChild(row); });
-    });
-  });
-});
-"""
+
+@dataclass(frozen=True)
+class MultiViewTest:
+    """A test of several views: the split, views as `10x3` (in time x in space), crop in pixels, videos where known, and
+    {configuration: {metric: per cent}}."""
+
+    split: str
+    views: str
+    crop: int
+    results: Mapping[str, Mapping[str, float]]
+    num_videos: int | None = None
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "MultiViewTest":
+        """Of what test_results.json holds; ValueError for anything else."""
+        try:
+            results = {str(c): {str(k): float(v) for k, v in values.items()} for c, values in content["results"].items()}
+            return cls(str(content["split"]), str(content["views"]), int(content["crop"]), results, content.get("num_videos"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"these are no results of a multi-view test: {error}") from None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a page tells beside the table; whatever is empty is left out.
+
+    Args:
+        command: the command line of the run. config: its merged config, as text.
+        predictions, per_class: of rows of the Pareto front, cheapest first, one or the other.
+        examples: videos with frames, of the most accurate row.
+        class_names: by label.
+    """
+
+    command: str = ""
+    config: str = ""
+    predictions: Sequence[Predictions] = ()
+    per_class: Sequence[ClassPrecision] = ()
+    examples: Sequence[Example] = ()
+    test: MultiViewTest | None = None
+    class_names: Sequence[str] = field(default_factory=tuple)
+
+
+class _Column(NamedTuple):
+    """heading, the number of a row or None, how it is written, and the text of a row where it is more than that number."""
+
+    heading: str
+    value: Callable[[Row], float | None]
+    form: str
+
+
+class _Cell(NamedTuple):
+    text: str
+    value: str
 
 
 def write_report(
-    table: QueryTable, path: str | Path, *, history: Sequence[Mapping] | None = None, title: str = "Adaptive video network"
+    table: QueryTable,
+    path: str | Path,
+    *,
+    history: Sequence[Mapping[str, Any]] | None = None,
+    title: str = "Adaptive video network",
+    findings: Findings = Findings(),
 ) -> None:
-    """Write a self-contained page about a QueryTable: provenance, plots, Pareto front, every row, and how to use it.
+    """Write a self-contained page about a QueryTable: Pareto front, plots, classes, examples, what to do next, every row.
 
     history: what `history_figure` takes, one dictionary an epoch; None or empty leaves the training curve out.
     The page loads nothing from anywhere, and its commands name the files beside it.
     """
-    page = report_html(table, Path(path).parent, history=history, title=title)
+    page = report_html(table, Path(path).parent, history=history, title=title, findings=findings)
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # A file name that is no UTF-8 keeps its place, with a question mark.
+        temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
 def report_html(
     table: QueryTable,
-    directory: str | Path | None,
+    directory: str | Path,
     *,
-    history: Sequence[Mapping] | None = None,
+    history: Sequence[Mapping[str, Any]] | None = None,
     title: str = "Adaptive video network",
+    findings: Findings = Findings(),
 ) -> str:
     """The page as text; `directory` is where its commands look for query_table.json and adaptive.pyth."""
-    sections = [
-        _section("The run", _facts(table.provenance)),
-        _section("Accuracy for each budget", _budget_plots(table)),
-        _section("Best configuration for each budget", _front_table(table)),
-        _section("How to use it", _usage(table, Path(directory))),
-        _section("Every configuration", _full_table(table)),
-    ]
-    if history:
-        sections.insert(1, _section("Training", _image(history_figure(history), "training curves over epochs")))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files("mutual3d.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    front, names, directory = table.pareto_front(), findings.class_names, Path(directory)
+    best = findings.predictions[-1] if findings.predictions else None
+    best_per_class = findings.per_class[-1] if findings.per_class else None
+    return template.render(
+        title=title,
+        summary=_summary(table),
+        certainty=interval_in_words(table),
+        legend=table.legend,
+        columns=_columns(table),
+        front=[_cells(row, _columns(table)) for row in front],
+        rows=[(_cells(row, _columns(table)), row in front) for row in table.rows],
+        plots=_plots(table),
+        history=_png(history_figure(history)) if history else None,
+        classes=[_classes(predictions, names) for predictions in _ends(findings.predictions)],
+        precisions=_precisions(_ends(findings.per_class)),
+        examples=[_example(example, names) for example in findings.examples],
+        shown_configuration=best.configuration if best else "",
+        test=_test(table, findings.test),
+        suggestions=suggestions(table, best, best_per_class, names),
+        commands=_commands(table, directory),
+        snippet=_snippet(table, directory / "adaptive.pyth"),
+        command=findings.command,
+        config=findings.config,
+        facts=[(name.replace("_", " "), _plain(value)) for name, value in table.provenance.items()],
+    ).lstrip()
+
+
+def _ends(found):
+    """The most accurate and the cheapest of rows that go from the cheapest to the most accurate."""
+    return [found[-1], *([found[0]] if len(found) > 1 else [])] if found else []
+
+
+def _summary(table: QueryTable) -> str:
+    cheapest, best = table.pareto_front()[0], table.pareto_front()[-1]
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n{_summary(table)}\n{''.join(sections)}"
-        f"<script>{SORT_SCRIPT}</script>\n</body>\n</html>\n"
+        f"One network, {len(table)} measured configurations: from {_with_interval(table, cheapest)} at {cheapest.gflops:.4g} "
+        f"to {_with_interval(table, best)} at {best.gflops:.4g} GFLOPs per view ({metric_label(table.metric)}, {table.conditions})."
     )
 
 
-def _section(heading, content):
-    return f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>\n"
+def _with_interval(table, row):
+    interval = accuracy_interval(table, row)
+    return f"{table.accuracy(row):.2f} %" + ("" if interval is None else f" ({interval[0]:.0f} to {interval[1]:.0f})")
 
 
-def _note(text):
-    return f'<p class="note">{escape(text)}</p>'
-
-
-def _summary(table):
-    front = table.pareto_front()
-    cheapest, best = front[0], front[-1]
-    return _note(
-        f"One network, {len(table)} measured configurations: from {table.accuracy(cheapest):.2f} % at {cheapest.gflops:.4g} "
-        f"to {table.accuracy(best):.2f} % at {best.gflops:.4g} GFLOPs per view "
-        f"({metric_label(table.metric)}, {table.conditions})."
-    )
-
-
-def _facts(provenance):
-    lines = [
-        f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{escape(_plain(value))}</td></tr>"
-        for name, value in provenance.items()
-    ]
-    return f'<table class="facts">{"".join(lines)}</table>'
-
-
-def _plain(value):
+def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items())
     if isinstance(value, list):
@@ -117,69 +164,169 @@ def _plain(value):
     return str(value)
 
 
-def _budget_plots(table):
-    images = [_image(accuracy_figure(table), "accuracy against GFLOPs")]
+# ---- Pictures --------------------------------------------------------------------------------------------------------
+
+
+def _plots(table: QueryTable) -> list[tuple[str, str]]:
+    """(data URI, description) of accuracy against each cost."""
+    plots = [(_png(accuracy_figure(table)), "accuracy against GFLOPs")]
     for device in table.devices:
         figure = accuracy_figure(table, cost="latency_ms", device=device)
-        images.append(_image(figure, f"accuracy against latency on {device}"))
-    return "\n".join(images)
+        plots.append((_png(figure), f"accuracy against latency on {device}"))
+    return plots
 
 
-def _image(figure, description):
-    data = base64.b64encode(png_bytes(figure)).decode("ascii")
-    return f'<p><img src="data:image/png;base64,{data}" alt="{escape(description)}" width="760"></p>'
+def _png(figure):
+    return _data_uri("image/png", png_bytes(figure))
 
 
-def _front_table(table):
-    return _note(f"No other configuration is as accurate for as few GFLOPs. {table.legend}.") + _table(
-        table, table.pareto_front()
-    )
+def _data_uri(kind, content):
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _full_table(table):
-    best = {str(row.configuration) for row in table.pareto_front()}
-    text = f"Click a heading to sort; shaded rows are the best for their GFLOPs. {table.legend}."
-    return _note(text) + _table(table, table.rows, best, sortable=True)
+def _strip(frames_THWC: np.ndarray) -> str:
+    """Frames beside each other as a small JPEG, some kB."""
+    images = [Image.fromarray(frame) for frame in frames_THWC]
+    images = [image.resize((max(1, round(image.width * _THUMBNAIL / image.height)), _THUMBNAIL)) for image in images]
+    joined = Image.new("RGB", (sum(image.width for image in images), _THUMBNAIL))
+    left = 0
+    for image in images:
+        joined.paste(image, (left, 0))
+        left += image.width
+    buffer = io.BytesIO()
+    joined.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return _data_uri("image/jpeg", buffer.getvalue())
 
 
-def _table(table, rows, best=frozenset(), sortable=False):
-    columns = _columns(table)
-    button = "<button>{}</button>" if sortable else "{}"
-    head = "".join(f'<th scope="col">{button.format(escape(name))}</th>' for name, _, _ in columns)
-    body = "\n".join(_table_row(row, columns, str(row.configuration) in best) for row in rows)
-    kind = ' class="sortable"' if sortable else ""
-    return (
-        f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-    )
+def _example(example: Example, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "picture": _strip(example.frames_THWC), "video": Path(example.video).name or example.video, "is_right": example.is_right,
+        "label": class_name(example.label, names), "predicted": class_name(example.predicted, names),
+        "confidence": f"{100 * example.confidence:.0f} %",
+    }  # fmt: skip
 
 
-def _columns(table):
-    """(heading, value of a row or None, form) for every number of a row."""
+# ---- Tables ----------------------------------------------------------------------------------------------------------
+
+
+def _columns(table: QueryTable) -> list[_Column]:
+    def interval_end(row: Row, end: int) -> float | None:
+        interval = accuracy_interval(table, row)
+        return None if interval is None else interval[end]
+
+    intervals = [
+        _Column("95 % from", lambda row: interval_end(row, 0), ".1f"), _Column("to", lambda row: interval_end(row, 1), ".1f"),
+    ]  # fmt: skip
+    metrics = [
+        _Column(f"{metric_label(name)} (%)", lambda row, n=name: row.accuracy.get(n), ".2f") for name in table.metrics
+    ]
     return [
-        ("width", lambda row: row.configuration.width, "g"),
-        ("pixels", lambda row: row.configuration.spatial, "d"),
-        ("frames", lambda row: row.configuration.temporal, "d"),
-        *((f"{metric_label(name)} (%)", lambda row, n=name: row.accuracy.get(n), ".2f") for name in table.metrics),
-        ("GFLOPs", lambda row: row.gflops, ".4g"),
-        ("parameters", lambda row: row.parameters, ",d"),
-        *((f"ms, {key}", lambda row, k=key: row.latency_ms.get(k), ".4g") for key in table.devices),
+        _Column("width", lambda row: row.configuration.width, "g"),
+        _Column("pixels", lambda row: row.configuration.spatial, "d"),
+        _Column("frames", lambda row: row.configuration.temporal, "d"),
+        metrics[0],
+        *(intervals if accuracy_interval(table, table.rows[0]) else []),
+        *metrics[1:],
+        _Column("GFLOPs", lambda row: row.gflops, ".4g"),
+        _Column("parameters", lambda row: row.parameters, ",d"),
+        *(_Column(f"ms, {key}", lambda row, k=key: row.latency_ms.get(k), ".4g") for key in table.devices),
     ]
 
 
-def _table_row(row, columns, best):
-    cells = []
-    for _, value_of, form in columns:
-        value = value_of(row)
-        text = "–" if value is None else format(value, form)
-        cells.append(f'<td data-value="{"" if value is None else repr(value)}">{escape(text)}</td>')
-    return f'<tr{" class=best" if best else ""}>{"".join(cells)}</tr>'
+def _cells(row: Row, columns: Sequence[_Column]) -> list[_Cell]:
+    values = [(column.value(row), column.form) for column in columns]
+    return [_Cell("–", "") if value is None else _Cell(format(value, form), repr(value)) for value, form in values]
 
 
-def _usage(table, directory):
-    text = "The most accurate configuration within a budget, and a prediction with it:"
-    blocks = [_commands(table, directory / "query_table.json", directory / "adaptive.pyth")]
-    blocks.append(_snippet(table, directory / "adaptive.pyth"))
-    return "\n".join([_note(text), *(f"<pre>{escape(block)}</pre>" for block in blocks)])
+def _classes(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
+    """Accuracy of each class and, where it can be read, the confusion matrix."""
+    num_classes = max(predictions.num_classes, len(names))
+    confusion = predictions.confusion(num_classes)
+    present = [k for k in range(num_classes) if confusion[k].any() or confusion[:, k].any()]
+    worst = class_accuracies(confusion)
+    low, high = wilson_interval(predictions.accuracy, len(predictions.labels))
+    return {
+        "configuration": predictions.configuration,
+        "accuracy": f"{predictions.accuracy:.1f} % right of {len(predictions.labels)} videos ({low:.0f} to {high:.0f} %)",
+        "names": [class_name(k, names) for k in present],
+        "matrix": _matrix(confusion[np.ix_(present, present)], [class_name(k, names) for k in present]),
+        "worst": [
+            (class_name(c.label, names), f"{c.right} of {c.total}", f"{c.percent:.0f} %", _range(c.percent, c.total),
+             "–" if c.confused is None else class_name(c.confused, names))
+            for c in worst[:_MAX_CLASSES]
+        ],
+        "left_out": max(0, len(worst) - _MAX_CLASSES),
+    }  # fmt: skip
+
+
+def _range(percent, count):
+    return "{:.0f} to {:.0f} %".format(*wilson_interval(percent, count))
+
+
+def _matrix(counts_KK, names):
+    """A row for each class: (name, [(count, share of the class, is it right)]); None where there are too many classes."""
+    if len(names) > _MAX_MATRIX:
+        return None
+    shares = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
+    return [
+        (name, [(int(counts_KK[i, j]), f"{shares[i, j]:.2f}", i == j) for j in range(len(names))]) for i, name in enumerate(names)
+    ]
+
+
+def _precisions(found: Sequence[ClassPrecision]) -> dict[str, Any] | None:
+    """Average precision of each class, the worst at the first configuration first."""
+    if not found:
+        return None
+    order = sorted(found[0].percents, key=lambda name: found[0].percents[name])
+    rows = [(name, [f"{one.percents[name]:.1f}" if name in one.percents else "–" for one in found]) for name in order]
+    return {"configurations": [one.configuration for one in found], "rows": rows}
+
+
+def _test(table: QueryTable, test: MultiViewTest | None) -> dict[str, Any] | None:
+    """The table's row and the test's result of each configuration that was tested, and what differs."""
+    if test is None:
+        return None
+    rows = {str(row.configuration): row for row in table.rows}
+    lines = []
+    for configuration, values in test.results.items():
+        row, tested = rows.get(configuration), values.get(table.metric)
+        interval = None
+        if tested is not None and test.num_videos and table.metric in SHARES:
+            interval = wilson_interval(tested, test.num_videos)
+        lines.append((
+            configuration, "not in the table" if row is None else _with_interval(table, row),
+            "–" if tested is None else f"{tested:.2f} %" + (f" ({interval[0]:.0f} to {interval[1]:.0f})" if interval else ""),
+        ))  # fmt: skip
+    videos = f", {test.num_videos} videos" if test.num_videos else ""
+    return {
+        "table": table.conditions, "lines": lines,
+        "test": f"{test.split} split, {test.views} views (in time x in space), crop {test.crop}{videos}",
+        "reasons": _reasons(table, test),
+    }  # fmt: skip
+
+
+def _reasons(table, test):
+    """Why the two numbers of one configuration differ."""
+    split, views = table.provenance["split"], table.provenance["num_views"]
+    total = int(np.prod([int(part) for part in test.views.split("x") if part.isdecimal()] or [1]))
+    found = []
+    if total != views:
+        plural = "view" if views == 1 else "views"
+        found.append(
+            f"The table looks at {views:g} {plural} of a video and the test at {total}, whose scores are averaged: usually some points "
+            f"better, for {total / views:g} times the cost. Budgets are those of the table: one view."
+        )
+    if split != test.split:
+        found.append(
+            f"The table's videos are the {split} split, the test's the {test.split} split. The best of many configurations on the "
+            f"{split} split was lucky there too, so the {test.split} split is usually a little lower, and the number to report."
+        )
+    if table.provenance["crop"] != test.crop:
+        found.append(f"The table's crop is {table.provenance['crop']} pixels and the test's {test.crop}.")
+    return found or ["Both were measured alike: what differs is chance."]
+
+
+# ---- What to do next -------------------------------------------------------------------------------------------------
 
 
 def _middle(rows):
@@ -187,23 +334,33 @@ def _middle(rows):
     return rows[len(rows) // 2]
 
 
-def _commands(table, query_table, model):
-    gflops = round_up(_middle(table.pareto_front()).gflops)
-    lines = [f"mutual3d select {query_table} --gflops {gflops:g}"]
+def _commands(table: QueryTable, directory: Path) -> list[tuple[str, str]]:
+    """(what it is for, the command line)."""
+    model, query_table = (shlex.quote(str(directory / name)) for name in ("adaptive.pyth", "query_table.json"))
+    row = _middle(table.pareto_front())
+    gflops = f"{round_up(row.gflops):g}"
+    commands = [
+        ("See what it makes of a video, within a budget", f"mutual3d predict --model {model} --video clip.mp4 --gflops {gflops}"),
+        ("The best configuration within a budget", f"mutual3d select --table {query_table} --gflops {gflops}"),
+    ]
     for device in table.devices[:1]:
         latency = round_up(_middle(table.pareto_front("latency_ms", device)).latency_ms[device])
-        lines.append(f"mutual3d select {query_table} --latency-ms {latency:g} --device {device}")
-    lines.append(f"mutual3d predict {model} clip.mp4 --gflops {gflops:g}")
-    return "\n".join(lines)
+        command = f"mutual3d select --table {query_table} --latency-ms {latency:g} --device {shlex.quote(device)}"
+        commands.append(("The same for a latency", command))
+    return [
+        *commands,
+        ("One configuration without PyTorch, timed beside it", f"mutual3d export --model {model} --config {row.configuration} --format onnx"),
+        ("Beside another run", f"mutual3d compare this={query_table} other=other/query_table.json --output comparison"),
+    ]
 
 
-def _snippet(table, model):
+def _snippet(table: QueryTable, model: Path) -> str:
     row = _middle(table.pareto_front())
     return "\n".join(
         [
             "import mutual3d",
             "",
-            f'model = mutual3d.load("{model}")',
+            f"model = mutual3d.load({str(model)!r})",
             f'model.set_budget(gflops={round_up(row.gflops):g})  # or model.activate("{row.configuration}")',
             "scores = model(clip)  # a full-size clip; the model shrinks it to the active configuration",
         ]

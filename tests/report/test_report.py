@@ -2,9 +2,12 @@ import base64
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
-from mutual3d.report.page import write_report
+from mutual3d.report.advice import suggestions
+from mutual3d.report.classes import ClassPrecision, Example, Predictions
+from mutual3d.report.page import Findings, MultiViewTest, write_report
 from mutual3d.table.query_table import QueryTable, Row
 
 HOSTILE = '<script>alert("1")</script>'
@@ -54,8 +57,8 @@ def page_of(table, path, **keywords):
 
 def test_page_nests_and_holds_every_row(table, tmp_path):
     page = Page(page_of(table, tmp_path / "report.html"))
-    front, provenance, headings = len(table.pareto_front()), len(table.provenance), 2
-    assert page.rows == len(table) + front + provenance + headings
+    frontier, provenance, headings = len(table.pareto_front()), len(table.provenance), 2
+    assert page.rows == len(table) + frontier + provenance + headings
     text = " ".join(page.text)
     assert "val split, 3 views, crop 64" in text and "torch 9" in text
 
@@ -89,6 +92,118 @@ def test_the_suggested_budgets_can_be_met(table, tmp_path):
     assert len(budgets) == 3
     for budget in budgets:
         table.select(gflops=budget)
-    latency, device = re.search(r"--latency-ms (\S+) --device (\S+)", text).groups()
+    latency, device = re.search(r"--latency-ms (\S+) --device ([^\s<]+)", text).groups()
     table.select(latency_ms=float(latency), device=device)
     assert str(tmp_path / "adaptive.pyth") in text
+
+
+# ---- What was found beside the table ---------------------------------------------------------------------------------
+
+
+def predictions(configuration, labels, predicted):
+    count = len(labels)
+    videos = tuple(f"/videos/{HOSTILE}{i}.mp4" for i in range(count))
+    return Predictions(configuration, videos, np.arange(count), np.array(labels), np.array(predicted), np.full(count, 0.5))
+
+
+def findings(**more):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+    examples = [Example(f"{HOSTILE}.mp4", 0, k % 2, 0.5, frames) for k in range(8)]
+    return Findings(
+        command="mutual3d run --cfg 'a <b>.yaml'",
+        config=f"NAME: {HOSTILE}",
+        predictions=[predictions("0.6-48-8", [0, 0, 1, 1], [0, 1, 0, 0]), predictions("1.0-64-8", [0, 0, 1, 1], [0, 0, 1, 0])],
+        examples=examples,
+        class_names=["walk", HOSTILE],
+        **more,
+    )
+
+
+def test_everything_from_outside_is_escaped_and_nothing_is_loaded(table, tmp_path):
+    test = MultiViewTest(HOSTILE, "10x3", 64, {HOSTILE: {"top1_acc": 50.0}}, 24)
+    text = page_of(table, tmp_path / "report.html", findings=findings(test=test))
+    page = Page(text)
+    assert HOSTILE not in text and [tag for tag, _ in page.tags].count("script") == 1
+    sources = [attributes["src"] for _, attributes in page.tags if "src" in attributes]
+    assert sources and all(source.startswith("data:image/") for source in sources)
+    assert not re.search(r"https?:|<link|@import|url\(", text) and text.startswith("<!DOCTYPE html>")
+    assert "mutual3d run --cfg &#39;a &lt;b&gt;.yaml&#39;" in text
+
+
+def test_frames_are_small_even_where_they_are_noise(table, tmp_path):
+    text = page_of(table, tmp_path / "report.html", findings=findings())
+    frames = re.findall(r"data:image/jpeg;base64,([^\"]+)", text)
+    assert len(frames) == 8 and sum(map(len, frames)) < 250_000
+
+
+def test_the_matrix_has_the_counts_and_each_class_its_share(table, tmp_path):
+    text = " ".join(" ".join(Page(page_of(table, tmp_path / "report.html", findings=findings())).text).split())
+    best, cheapest = text.index("1.0-64-8: 75.0 % right of 4 videos"), text.index("0.6-48-8: 25.0 % right of 4 videos")
+    assert best < cheapest
+    assert "walk 2 ·" in text[best:cheapest] and f"{HOSTILE} 1 1" in text[best:cheapest]
+    assert f"{HOSTILE} 1 of 2 50 % 9 to 91 % walk" in text[best:cheapest]
+    assert "walk was taken for" in text
+
+
+def test_many_classes_have_no_matrix(table, tmp_path):
+    found = Findings(predictions=[predictions("1.0-64-8", range(40), range(40))])
+    page = Page(page_of(table, tmp_path / "report.html", findings=found))
+    assert ("table", {"class": "matrix"}) not in page.tags and "and 10 classes" in " ".join(page.text)
+
+
+def test_average_precision_is_told_by_class(table, tmp_path):
+    found = Findings(per_class=[ClassPrecision("0.6-48-8", {"sit": 10.0, "run": 5.0}), ClassPrecision("1-64-8", {"sit": 20.0, "run": 90.0})])
+    text = " ".join(" ".join(Page(page_of(table, tmp_path / "report.html", findings=found)).text).split())
+    assert "class 1-64-8 0.6-48-8 sit 20.0 10.0 run 90.0 5.0" in text
+
+
+@pytest.mark.parametrize(
+    "test, words",
+    [
+        (MultiViewTest("test", "10x3", 64, {"1-64-8": {"top1_acc": 40.0}}, 100), ["3 views of a video and the test at 30", "the val split, the test's the test split"]),
+        (MultiViewTest("val", "3x1", 64, {"1-64-8": {"top1_acc": 32.0}}), ["Both were measured alike"]),
+    ],
+)  # fmt: skip
+def test_a_test_stands_beside_the_table_with_its_conditions(table, tmp_path, test, words):
+    text = " ".join(" ".join(Page(page_of(table, tmp_path / "report.html", findings=Findings(test=test))).text).split())
+    assert f"the test: {test.split} split, {test.views} views" in text and "1-64-8 32.00 %" in text
+    for word in words:
+        assert word in text
+
+
+def test_results_of_a_test_are_read_or_refused():
+    content = {"split": "test", "views": "2x3", "crop": 24, "num_videos": 12, "results": {"1-24-4": {"top1_acc": "50.00"}}}
+    assert MultiViewTest.from_dict(content) == MultiViewTest("test", "2x3", 24, {"1-24-4": {"top1_acc": 50.0}}, 12)
+    with pytest.raises(ValueError, match="no results of a multi-view test"):
+        MultiViewTest.from_dict({"split": "test"})
+
+
+def rows(accuracies, gflops, latencies, count, metric="top1_acc"):
+    made = [
+        Row(f"{(i + 1) / 10:g}-32-4", (i + 8,), cost, 9, {metric: accuracy}, {"cpu": ms})
+        for i, (accuracy, cost, ms) in enumerate(zip(accuracies, gflops, latencies))
+    ]
+    return QueryTable(made, {"metric": metric, "split": "val", "num_views": 1, "crop": 32, "num_videos": count})
+
+
+def test_the_accuracy_comes_with_its_interval(tmp_path):
+    text = " ".join(Page(page_of(rows([50.0], [1.0], [1.0], 24), tmp_path / "report.html")).text)
+    assert "50.00 % (31 to 69)" in text and "24 videos: an accuracy is known to about 19 points either way" in text
+
+
+@pytest.mark.parametrize(
+    "table, predicted, word",
+    [
+        (rows([60.0, 65.0], [1, 2], [1, 2], 24), None, "24 videos are few"),
+        (rows([20.0, 80.0], [1, 2], [1, 2], 5000), None, "The cheapest configuration, 0.1-32-4, is 60 points behind"),
+        (rows([78.0, 80.0], [1, 9], [1, 1.2], 5000), None, "takes about the same time (1 to 1.2 ms, of 9 times different GFLOPs)"),
+        (rows([50.0, 60.0], [1, 2], [1, 2], 5000), ([0, 0, 0, 1, 1], [0, 0, 0, 0, 0]), None),
+        (rows([50.0, 60.0], [1, 2], [1, 2], 5000), ([0, 0, 1, 1, 1], [0, 0, 0, 0, 0]), "No video was recognised of sit:"),
+        (rows([49.0, 50.0], [1, 2], [1, 2], 5000), ([0, 1], [0, 0]), "cannot be told from guessing (50.0 % with 2 classes)"),
+        (rows([78.0, 80.0], [1, 2], [1, 2], 5000), None, None),
+    ],
+)  # fmt: skip
+def test_the_numbers_suggest_what_to_do(table, predicted, word):
+    found = suggestions(table, predicted and predictions("0.2-32-4", *predicted), None, ["run", "sit"])
+    assert len(found) == (word is not None), found
+    assert word is None or word in found[0]

@@ -1,0 +1,128 @@
+"""What single videos were taken for, at the best configurations of a table: files beside it, and examples for its page."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mutual3d.data.datasets.dataset import ClipDataset, Sample, read_sample
+from mutual3d.data.datasets.kinetics import write_table
+from mutual3d.metrics.metrics import Metric
+from mutual3d.metrics.recording import RecordingMetric
+from mutual3d.report.classes import ClassPrecision, Example, Predictions, choose_examples
+from mutual3d.sampling import Configuration
+from mutual3d.table.query_table import QueryTable
+from mutual3d.utils.files import read_json, write_json
+from mutual3d.utils.logging import logger
+
+PREDICTIONS = "predictions.csv"
+PER_CLASS = "query_table_per_class.json"
+COLUMNS = ("configuration", "index", "video", "label", "predicted", "confidence", "label_name", "predicted_name")
+# How far accuracies counted in two ways may lie apart, in points: of equal scores either class may be called the highest.
+_TOLERANCE = 1.0
+_FRAMES = 4
+_EXAMPLES = 4
+
+
+def save_predictions(
+    output: Path, table: QueryTable, metrics: Mapping[Configuration, Metric], dataset: ClipDataset, class_names: Sequence[str] | None
+) -> None:
+    """Write predictions.csv, a row for each video and each configuration of the Pareto front; for average precision
+    query_table_per_class.json, that of each class."""
+    front = {row.configuration: metrics[row.configuration] for row in table.pareto_front()}
+    records = {c: metric for c, metric in front.items() if isinstance(metric, RecordingMetric)}
+    if records:
+        lines = [line for c, metric in records.items() for line in _lines(str(c), metric, dataset, class_names)]
+        write_table(output / PREDICTIONS, COLUMNS, lines)
+        return
+    per_class = {str(c): values for c, metric in front.items() if (values := metric.per_class()) is not None}
+    if per_class:
+        write_json(output / PER_CLASS, {"fingerprint": table.provenance.get("fingerprint"), "per_class": per_class})
+
+
+def _lines(configuration, metric, dataset, class_names):
+    rows = metric.record.rows()
+    columns = (rows["indices"], rows["labels"], rows["predicted"], rows["scores"][:, 0])
+    for index, label, predicted, confidence in zip(*(column.tolist() for column in columns)):
+        names = (_class_name(class_names, label), _class_name(class_names, predicted))
+        yield (configuration, index, dataset.name_of(index), label, predicted, f"{confidence:.4f}", *names)
+
+
+def _class_name(names, label):
+    return names[label] if names is not None and label < len(names) else ""
+
+
+def load_predictions(output: Path, table: QueryTable) -> tuple[Predictions, ...]:
+    """What predictions.csv says of the table's Pareto front, cheapest first; () where it is missing or of another table."""
+    path = output / PREDICTIONS
+    if not path.is_file():
+        return ()
+    try:
+        found = _read(path)
+        expected = {str(row.configuration): table.accuracy(row) for row in table.pareto_front()}
+        if found.keys() != expected.keys() or any(abs(found[c].accuracy - expected[c]) > _TOLERANCE for c in expected):
+            raise ValueError("it is of another table")
+    except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
+        logger.warning("'%s' is not shown in the report: %s", path, error)
+        return ()
+    return tuple(found[c] for c in expected)
+
+
+def _read(path):
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows: dict[str, list] = {}
+        for row in csv.DictReader(file):
+            numbers = (int(row["index"]), int(row["label"]), int(row["predicted"]), float(row["confidence"]))
+            rows.setdefault(row["configuration"], []).append((row["video"], *numbers))
+    columns = {c: list(zip(*lines)) for c, lines in rows.items()}
+    return {c: Predictions(c, videos, *map(np.array, numbers)) for c, (videos, *numbers) in columns.items()}
+
+
+def load_per_class(output: Path, table: QueryTable, class_names: Sequence[str] | None) -> tuple[ClassPrecision, ...]:
+    """Average precision of each class at the configurations of the Pareto front, cheapest first; () where there is none."""
+    path = output / PER_CLASS
+    if not path.is_file():
+        return ()
+    try:
+        content = read_json(path)
+        if content["fingerprint"] != table.provenance.get("fingerprint"):
+            raise ValueError("it is of another table")
+        found = [
+            ClassPrecision(c, {_name_of_class(name, class_names): float(value) for name, value in values.items()})
+            for c, values in content["per_class"].items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        logger.warning("'%s' is not shown in the report: %s", path, error)
+        return ()
+    return tuple(found)
+
+
+def _name_of_class(name, class_names):
+    """Of several labels a class is a number; of boxes it has its name already."""
+    number = int(name) if name.isdecimal() else None
+    return class_names[number] if number is not None and class_names and number < len(class_names) else name
+
+
+def read_examples(dataset: ClipDataset, predictions: Predictions) -> tuple[Example, ...]:
+    """A few videos that were recognised and a few that were not, with frames; a video that cannot be read is left out."""
+    found = []
+    for rows in choose_examples(predictions, 3 * _EXAMPLES):
+        examples = filter(None, (_read_example(dataset, predictions, row) for row in rows))
+        found += [example for example, _ in zip(examples, range(_EXAMPLES))]
+    return tuple(found)
+
+
+def _read_example(dataset, predictions, row):
+    index = int(predictions.indices[row])
+    # The list may be another one than when the videos were scored.
+    if not 0 <= index < len(dataset):
+        return None
+    sample = read_sample(dataset, 0, index)
+    if not isinstance(sample, Sample) or sample.label != predictions.labels[row]:
+        return None
+    clip_TCHW = sample.clips_VCTHW[0].transpose(0, 1)
+    places = np.unique(np.linspace(0, len(clip_TCHW) - 1, _FRAMES).round().astype(int))
+    frames_THWC = clip_TCHW[places.tolist()].permute(0, 2, 3, 1).numpy()
+    numbers = int(predictions.labels[row]), int(predictions.predicted[row]), float(predictions.confidences[row])
+    return Example(predictions.videos[row], *numbers, frames_THWC)

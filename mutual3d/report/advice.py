@@ -1,0 +1,114 @@
+"""What a query table suggests to do next, in sentences."""
+
+from collections.abc import Sequence
+
+from mutual3d.report.classes import ClassPrecision, Predictions, class_accuracies
+from mutual3d.table.interval import SHARES, accuracy_interval, num_videos, points_either_way
+from mutual3d.table.query_table import QueryTable
+
+# Below this many points either way, an interval is good enough to choose by.
+_WIDE = 5.0
+_LAG = 15.0
+# Costs that differ by less are the same; one that takes so many times fewer GFLOPs should be faster.
+_SAME_TIME = 1.5
+_FEWER_GFLOPS = 3.0
+_MIN_VIDEOS_OF_CLASS = 3
+_MAX_NAMED = 6
+
+
+def interval_in_words(table: QueryTable) -> str:
+    """How far an accuracy of this table can be trusted, in one or two sentences."""
+    count = num_videos(table)
+    if count is None:
+        return "The table does not say on how many videos it was measured, so nothing is known of its uncertainty."
+    if table.metric not in SHARES:
+        return f"Measured on {count} videos; mean average precision has no simple interval, so mistrust small differences."
+    points = points_either_way(count)
+    noun = "video" if count == 1 else "videos"
+    return (
+        f"{count} {noun}: an accuracy is known to about {points:.2g} points either way (95 % interval, Wilson). Of two configurations "
+        "whose intervals overlap much, this table cannot say which one is better."
+    )
+
+
+def suggestions(
+    table: QueryTable, predictions: Predictions | None = None, per_class: ClassPrecision | None = None, class_names: Sequence[str] = ()
+) -> list[str]:
+    """What the numbers ask for, the most urgent first; predictions or per_class: of the most accurate configuration."""
+    found = (
+        _learned_nothing(table, predictions), _few_videos(table), _hopeless_classes(predictions, per_class, class_names),
+        _lag(table), _same_time(table),
+    )  # fmt: skip
+    return [sentence for sentence in found if sentence]
+
+
+def class_name(label: int, names: Sequence[str]) -> str:
+    """What a class is called: its name, or its number where it has none."""
+    return names[label] if label < len(names) else f"class {label}"
+
+
+def _learned_nothing(table, predictions):
+    if predictions is None:
+        return None
+    front = table.pareto_front()
+    num_classes, best = len(set(predictions.labels.tolist())), table.accuracy(front[-1])
+    interval = accuracy_interval(table, front[-1])
+    low = best if interval is None else interval[0]
+    if num_classes > 1 and low <= 100 / num_classes:
+        return (
+            f"The best accuracy, {best:.1f} %, cannot be told from guessing ({100 / num_classes:.1f} % with {num_classes} classes): train "
+            "longer (SOLVER.MAX_EPOCH), look at the loss above, and start from trained weights (TRAIN.CHECKPOINT_FILE_PATH)."
+        )
+    return None
+
+
+def _few_videos(table):
+    count = num_videos(table)
+    if count is None or table.metric not in SHARES or points_either_way(count) <= _WIDE:
+        return None
+    return (
+        f"{count} videos are few: measure on more (a larger val.csv, or GRID.SPLIT train and test joined in one list) before "
+        "choosing between neighbours in the table. About 400 videos give 5 points either way, 2 400 give 2."
+    )
+
+
+def _hopeless_classes(predictions, per_class, names):
+    if predictions is not None:
+        worst = class_accuracies(predictions.confusion(predictions.num_classes))
+        failed = [class_name(c.label, names) for c in worst if c.right == 0 and c.total >= _MIN_VIDEOS_OF_CLASS]
+        what = "No video was recognised of"
+    elif per_class is not None:
+        failed = [name for name, percent in per_class.percents.items() if percent < 1]
+        what = "The average precision is below 1 % for"
+    else:
+        return None
+    if not failed:
+        return None
+    named = ", ".join(failed[:_MAX_NAMED]) + (f" and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else "")
+    return f"{what} {named}: look at what they are taken for, check their labels, and add videos of them."
+
+
+def _lag(table):
+    front = table.pareto_front()
+    cheapest = min(table.rows, key=lambda row: row.gflops)
+    gap = table.accuracy(front[-1]) - table.accuracy(cheapest)
+    ours, others = accuracy_interval(table, front[-1]), accuracy_interval(table, cheapest)
+    if gap < _LAG or ours and others and ours[0] <= others[1]:
+        return None
+    return (
+        f"The cheapest configuration, {cheapest.configuration}, is {gap:.0f} points behind the best: small ones learn later, so train "
+        "longer; or raise the smallest width, size or number of frames (MUTUAL.WIDTH_RANGE, SPATIAL_SIZES, TEMPORAL_SIZES)."
+    )
+
+
+def _same_time(table):
+    for device in table.devices:
+        rows = table.measured("latency_ms", device)
+        times, gflops = [row.latency_ms[device] for row in rows], [row.gflops for row in rows]
+        if max(gflops) >= _FEWER_GFLOPS * min(gflops) and max(times) <= _SAME_TIME * min(times):
+            return (
+                f"On {device} every configuration takes about the same time ({min(times):.3g} to {max(times):.3g} ms, of "
+                f"{max(gflops) / min(gflops):.0f} times different GFLOPs): what is measured is PyTorch's own overhead. Export a "
+                "configuration and time it in the runtime that will serve it (the export command below does), or use larger clips."
+            )
+    return None

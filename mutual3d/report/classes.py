@@ -1,0 +1,131 @@
+"""What one configuration saw in each video, and what that says of each class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The top predictions of one configuration, a row for each of N videos.
+
+    Args:
+        configuration: as text.
+        videos: what each video is called, such as its path.
+        indices: int N, positions of the videos in their list.
+        labels, predicted: int N, classes from 0.
+        confidences: float N, the score of the predicted class, in [0, 1].
+
+    Raises ValueError for columns of different length and for classes below 0.
+    """
+
+    configuration: str
+    videos: tuple[str, ...]
+    indices: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidences: np.ndarray
+
+    def __post_init__(self) -> None:
+        columns = (self.videos, self.indices, self.labels, self.predicted, self.confidences)
+        if len(set(map(len, columns))) > 1 or not len(self.videos):
+            raise ValueError(f"{self.configuration}: columns of one length, a row for each video, are needed")
+        if min(self.labels.min(), self.predicted.min()) < 0:
+            raise ValueError(f"{self.configuration}: classes are counted from 0")
+
+    @property
+    def is_right(self) -> np.ndarray:
+        """bool N."""
+        return self.labels == self.predicted
+
+    @property
+    def accuracy(self) -> float:
+        """In per cent."""
+        return 100.0 * float(self.is_right.mean())
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the highest class that stands here."""
+        return 1 + int(max(self.labels.max(), self.predicted.max()))
+
+    def confusion(self, num_classes: int) -> np.ndarray:
+        """int K, K: of the videos of class i, how many were taken for class j."""
+        counts = np.zeros((num_classes, num_classes), np.int64)
+        np.add.at(counts, (self.labels, self.predicted), 1)
+        return counts
+
+
+class ClassAccuracy(NamedTuple):
+    """right of total videos of a class were recognised; confused: the class that the others were mostly taken for."""
+
+    label: int
+    right: int
+    total: int
+    confused: int | None
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * self.right / self.total
+
+
+def class_accuracies(confusion_KK: np.ndarray) -> list[ClassAccuracy]:
+    """The classes that have videos, the worst first."""
+    found = []
+    for label, row in enumerate(confusion_KK):
+        if total := int(row.sum()):
+            others = row.copy()
+            others[label] = 0
+            found.append(ClassAccuracy(label, int(row[label]), total, int(others.argmax()) if others.any() else None))
+    return sorted(found, key=lambda entry: (entry.percent, entry.label))
+
+
+@dataclass(frozen=True)
+class ClassPrecision:
+    """The average precision of each class at one configuration, in per cent, by the class's name."""
+
+    configuration: str
+    percents: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One video with what was seen in it. frames_THWC: uint8, some of its frames as the network sees them."""
+
+    video: str
+    label: int
+    predicted: int
+    confidence: float
+    frames_THWC: np.ndarray
+
+    @property
+    def is_right(self) -> bool:
+        return self.label == self.predicted
+
+
+def choose_examples(predictions: Predictions, count: int) -> tuple[list[int], list[int]]:
+    """Rows to show: (right ones, wrong ones), at most `count` of each.
+
+    Wrong ones are those that the network was surest of, right ones the middle of the surest and the least sure; of each
+    class one before any class has two.
+    """
+    order = np.argsort(-predictions.confidences, kind="stable")
+    right = [int(row) for row in order if predictions.is_right[row]]
+    wrong = [int(row) for row in order if not predictions.is_right[row]]
+    return _one_of_each_class(predictions.labels, _from_the_middle(right))[:count], _one_of_each_class(predictions.labels, wrong)[:count]
+
+
+def _from_the_middle(rows: Sequence[int]) -> list[int]:
+    middle = (len(rows) - 1) / 2
+    return [rows[place] for place in sorted(range(len(rows)), key=lambda place: abs(place - middle))]
+
+
+def _one_of_each_class(labels: np.ndarray, rows: Sequence[int]) -> list[int]:
+    seen: dict[int, int] = {}
+    turns = []
+    for row in rows:
+        turn = seen.get(int(labels[row]), 0)
+        seen[int(labels[row])] = turn + 1
+        turns.append((turn, row))
+    return [row for _, row in sorted(turns, key=lambda pair: pair[0])]
