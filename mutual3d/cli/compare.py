@@ -9,14 +9,15 @@ Writes comparison.png and comparison.csv. Exit status: 0, or 1 where the tables 
 import argparse
 from pathlib import Path
 
+from mutual3d.deploy.adaptive_model import load
 from mutual3d.report.comparison import Comparison, ReferencePoint
-from mutual3d.table.query_table import QueryTable
+from mutual3d.table.query_table import MEASURE_AGAIN, QueryTable
 from mutual3d.utils.command_line import command_parser
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = command_parser("compare", __doc__)
-    parser.add_argument("tables", nargs="+", metavar="NAME=TABLE", help="a name and a query_table.json")
+    parser.add_argument("tables", nargs="+", metavar="NAME=TABLE", help="a name and a query_table.json, or the adaptive.pyth of a run")
     parser.add_argument("--point", nargs=3, action="append", default=[], metavar=("NAME", "COST", "ACCURACY"),
                         help="a published network: its cost in the unit of the comparison, its accuracy in per cent")  # fmt: skip
     parser.add_argument("--latency", metavar="DEVICE", help="compare by latency on this key of the tables, not by GFLOPs")
@@ -34,8 +35,18 @@ def read_tables(words: list[str]) -> dict[str, QueryTable]:
             raise ValueError(f"'{word}' is not NAME=TABLE, as in ours=out/query_table.json")
         if name in tables:
             raise ValueError(f"the name '{name}' stands twice: give each table one of its own")
-        tables[name] = QueryTable.load(path)
+        tables[name] = read_table(path)
     return tables
+
+
+def read_table(path: str) -> QueryTable:
+    """The table in a query_table.json, or in the bundle of a run; ValueError for a bundle that holds none."""
+    if Path(path).suffix != ".pyth":
+        return QueryTable.load(path)
+    table = load(path).table
+    if table is None:
+        raise ValueError(f"'{path}' holds no query table: {MEASURE_AGAIN}")
+    return table
 
 
 def read_point(words: list[str]) -> ReferencePoint:

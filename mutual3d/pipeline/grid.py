@@ -47,13 +47,8 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
         table = _build_table(run, plan, metrics, measured_under, loader.dataset.num_views)
         save_predictions(run.output, table, metrics, loader.dataset, run.plan.class_names)
         table.save_json(path)
-<<<<<<< HEAD
-        _write_what_shows(table, run.output)
-        logger.info("the best configuration for each budget:\n%s", table.format(table.pareto_front()))
-=======
         _write_what_shows(run, table, loader.dataset)
         logger.info("the best configuration for each budget:\n%s", table.format(table.pareto_front()))
->>>>>>> b00dcce (The report answers the next question: intervals, classes and examples of the best rows, the test beside the table, what to do next, and the command and config that made it)
     distributed.barrier("the main process to measure latency and write the table")
     partial.remove()
     return table

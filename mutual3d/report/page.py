@@ -340,16 +340,16 @@ def _commands(table: QueryTable, directory: Path) -> list[tuple[str, str]]:
     row = _middle(table.pareto_front())
     gflops = f"{round_up(row.gflops):g}"
     commands = [
-        ("See what it makes of a video, within a budget", f"mutual3d predict --model {model} --video clip.mp4 --gflops {gflops}"),
-        ("The best configuration within a budget", f"mutual3d select --table {query_table} --gflops {gflops}"),
+        ("See what it makes of a video, within a budget", f"mutual3d predict {model} clip.mp4 --gflops {gflops}"),
+        ("The best configuration within a budget", f"mutual3d select {model} --gflops {gflops}"),
     ]
     for device in table.devices[:1]:
         latency = round_up(_middle(table.pareto_front("latency_ms", device)).latency_ms[device])
-        command = f"mutual3d select --table {query_table} --latency-ms {latency:g} --device {shlex.quote(device)}"
+        command = f"mutual3d select {model} --latency-ms {latency:g} --device {shlex.quote(device)}"
         commands.append(("The same for a latency", command))
     return [
         *commands,
-        ("One configuration without PyTorch, timed beside it", f"mutual3d export --model {model} --config {row.configuration} --format onnx"),
+        ("One configuration without PyTorch, timed beside it", f"mutual3d export {model} --config {row.configuration} --format onnx"),
         ("Beside another run", f"mutual3d compare this={query_table} other=other/query_table.json --output comparison"),
     ]
 

@@ -1,9 +1,11 @@
 import csv
 
 import pytest
-from tiny import load_tool
+from tiny import load_tool, tiny_network
 
+from mutual3d.deploy import AdaptiveModel
 from mutual3d.report.comparison import Comparison
+from mutual3d.sampling import Preprocessing
 from mutual3d.table.query_table import QueryTable, Row
 
 
@@ -78,3 +80,15 @@ def test_mistakes_are_explained(tmp_path, words, message):
     table([50.0]).save_json(tmp_path / "t.json")
     with pytest.raises((ValueError, OSError), match=message):
         load_tool("compare_tables").main([word.format(tmp_path / "t.json") for word in words])
+
+
+def test_the_bundle_of_a_run_is_compared_by_the_table_that_it_holds(tmp_path, capsys):
+    network = tiny_network()
+    rows = [Row(c, network.signature(c.width), 1.0, 9, {"top1_acc": 75.0}) for c in [network.space.largest]]
+    for name, own in (("with", QueryTable(rows, table([1.0]).provenance)), ("without", None)):
+        AdaptiveModel(network, preprocessing=Preprocessing(num_frames=4, sampling_rate=2, crop=24), table=own).save(tmp_path / f"{name}.pyth")
+    main = load_tool("compare_tables").main
+    main([f"ours={tmp_path / 'with.pyth'}", "--output", str(tmp_path / "figure")])
+    assert "75.00 1-24-4" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="without.pyth' holds no query table"):
+        main([f"ours={tmp_path / 'without.pyth'}"])
