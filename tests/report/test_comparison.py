@@ -84,9 +84,10 @@ def test_mistakes_are_explained(tmp_path, words, message):
 
 def test_the_bundle_of_a_run_is_compared_by_the_table_that_it_holds(tmp_path, capsys):
     network = tiny_network()
+    preprocessing = Preprocessing((0.45,) * 3, (0.225,) * 3, num_frames=4, sampling_rate=2, target_fps=30, crop=24)
     rows = [Row(c, network.signature(c.width), 1.0, 9, {"top1_acc": 75.0}) for c in [network.space.largest]]
     for name, own in (("with", QueryTable(rows, table([1.0]).provenance)), ("without", None)):
-        AdaptiveModel(network, preprocessing=Preprocessing(num_frames=4, sampling_rate=2, crop=24), table=own).save(tmp_path / f"{name}.pyth")
+        AdaptiveModel(network, preprocessing=preprocessing, table=own).save(tmp_path / f"{name}.pyth")
     main = load_tool("compare_tables").main
     main([f"ours={tmp_path / 'with.pyth'}", "--output", str(tmp_path / "figure")])
     assert "75.00 1-24-4" in capsys.readouterr().out
