@@ -36,6 +36,13 @@ C2D_KERNELS = ((1,), (1,), (1,), (1,), (1,))
 I3D_KERNELS = ((5,), (3,), (3, 1), (3, 1), (1, 3))
 
 
+class FramePool(nn.MaxPool3d):
+    """The maximum over each two frames of B, C, T, H, W; an odd last frame is left out, and one frame alone stays."""
+
+    def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        return x_BCTHW if x_BCTHW.shape[2] == 1 else super().forward(x_BCTHW)
+
+
 def resnet_stem(out_channels: Channels, temporal_kernel: int) -> PairedSequential:
     """kx7x7 convolution with stride 2 in space, norm, ReLU, 1x3x3 max-pool with stride 2 in space."""
     return chain(
@@ -155,7 +162,7 @@ def build_c2d(
 ) -> AdaptiveNetwork:  # fmt: skip
     """An adaptive C2D: `build_slow` without temporal kernels; time meets in the pool after res2 and in the head.
 
-    temporal_pool: take the maximum of each two frames after res2. Raises ValueError where a configuration has one frame.
+    temporal_pool: take the maximum of each two frames after res2. One frame stays.
     """
     head: dict[str, Any] = {"num_classes": num_classes, "dropout_rate": dropout_rate, "detection": detection}
     network = _one_pathway(space, read_shape(arguments), C2D_KERNELS, temporal_pool=temporal_pool, **head)
@@ -177,18 +184,13 @@ def _one_pathway(
     temporal_pool: bool, num_classes: int, dropout_rate: float, detection: dict | None,
 ) -> AdaptiveNetwork:  # fmt: skip
     """A ResNet of one pathway. kernels: temporal ones, the stem's first."""
-    if temporal_pool and space.temporal_sizes[0] < 2:
-        raise ValueError(
-            f"the temporal sizes are {list(space.temporal_sizes)} (MUTUAL.TEMPORAL_SIZES, DATA.NUM_FRAMES), and this network "
-            "takes the maximum of each two frames after res2: give 2 frames or more, or MODEL.ARCH c2d_nopool or i3d_nopool"
-        )
     stem, stages = slow_channels(space, shape.width_per_group)
     children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(stem, kernels[0][0])}])}
     for i, (inputs, outputs) in enumerate(zip([stem, *stages], stages)):
         children[f"s{i + 2}"] = PathwayStage([shape.stage(i, inputs, outputs, kernels)])
         if i == 0 and temporal_pool:
             # Without weights: a checkpoint of PySlowFast, which has it beside its stages, has no entry for it.
-            children["s2_pool"] = PathwayStage([{"pool": nn.MaxPool3d((2, 1, 1), stride=(2, 1, 1))}])
+            children["s2_pool"] = PathwayStage([{"pool": FramePool((2, 1, 1), stride=(2, 1, 1))}])
     children["head"] = ResNetHead(stages[-1], num_classes, dropout_rate, detection)
     return AdaptiveNetwork(children, space, classifier_name="head.projection")
 
