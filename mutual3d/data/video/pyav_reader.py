@@ -5,6 +5,10 @@ decoding, and numbers the frames by their presentation times. To read frames it 
 them, decodes forward, and checks every frame it returns by its presentation time. Files whose packets do not name
 their frames one to one (MPEG-TS, AVI with B-frames, repeated times, ...) are decoded from the start and counted.
 
+Damage is looked for in every frame that a wanted one may refer to, not in the wanted ones alone, and by a decoder that stops at
+the first error. Where it finds any, the file is decoded from its start, as players do, and is bad where a wanted frame, or one
+between it and the keyframe before it, is still flagged. (The strict decoder alone would refuse harmless oddities of edited videos.)
+
 What that one pass through a file tells is kept for its next opening in the same process: it takes a second for an hour of video.
 """
 
@@ -39,6 +43,12 @@ _INDEXED_AVI_CODECS = ("mpeg4", "mjpeg")
 # Where the decoder's skip rule drops only pictures that no other picture refers to. HEVC's does not: it drops pictures
 # that a higher temporal layer may refer to.
 _SKIPPABLE_CODECS = ("h264", "mpeg4")
+# Where every picture stands by itself. Their decoder keeps tables and pixels of earlier pictures, and fills a damaged one up with
+# them without a word, so that each is decoded by a fresh one.
+_INTRA_CODECS = ("mjpeg",)
+_JPEG_TABLES, _JPEG_SCAN = b"\xff\xdb", b"\xff\xda"
+# What makes a decoder give up at the first error.
+_STRICT = {"err_detect": "explode"}
 # Packed AVI streams carry placeholders of a few bytes for frames that came with an earlier packet.
 _PLACEHOLDER_BYTES = 16
 
@@ -103,12 +113,16 @@ class _Packets:
         return len(self.pts)
 
 
-class _Run(NamedTuple):
-    """Packets `first` (a keyframe) to `last` in file order, decoded in one go for the frames of these times."""
+class Run(NamedTuple):
+    """Packets `first` (a keyframe) to `last` in file order, decoded in one go for the frames of these times.
+
+    `seeks_exactly`: none of them where seeking leads to an earlier packet than the first.
+    """
 
     first: int
     last: int
     wanted: dict
+    seeks_exactly: bool = False
 
 
 _tables: FileCache[_Table] = FileCache(_CACHE_BYTES, _Table.num_bytes)
@@ -129,6 +143,7 @@ class PyAVReader(VideoReader):
     def __init__(self, path: str, tolerate_short: bool = False) -> None:
         self.path = path
         self._container = None
+        self._is_strict = False
         self._reformatter = av.video.reformatter.VideoReformatter()
         self._size = None
         self._swaps_sides = None
@@ -143,7 +158,7 @@ class PyAVReader(VideoReader):
 
     def _read_header(self):
         fingerprint = file_fingerprint(self.path)
-        self._open()
+        self._open(is_strict=True)
         self._size = self._codec.width, self._codec.height
         table = _tables.get(fingerprint)
         if table is None:
@@ -159,6 +174,8 @@ class PyAVReader(VideoReader):
             yield from self._decode_counting(wanted)
             return
         missing = {int(self._table.pts[self._table.packet_of_frame[index]]): index for index in wanted}
+        if not self._is_strict:
+            self._open(is_strict=True)
         for run in self._plan(missing):
             for index, frame in self._decode_run(run):
                 del missing[frame.pts]
@@ -180,12 +197,19 @@ class PyAVReader(VideoReader):
     def _is_indexed(self):
         return self._table.packet_of_frame is not None
 
-    def _open(self):
-        """(Re)open the file at its first packet."""
+    @property
+    def _is_intra(self):
+        return self._codec.name in _INTRA_CODECS
+
+    def _open(self, is_strict):
+        """(Re)open the file at its first packet. A strict decoder gives up a picture at the first error in it."""
         self.close()
         self._container = open_container(self.path)
         self._stream = video_stream(self._container, self.path)
         self._codec = self._stream.codec_context
+        self._is_strict = is_strict
+        if is_strict:
+            self._codec.options = _STRICT
 
     def _demux(self):
         """Packets of the video stream that hold data, from the current place on."""
@@ -209,7 +233,7 @@ class PyAVReader(VideoReader):
             times = pts[order].astype(np.float64)
             end = float((times + np.array(packets.durations)[order]).max())
             return _Table(pts, dts, places, is_keyframe, order, times, end)
-        self._open()
+        self._open(is_strict=False)
         frames = [(frame.pts, frame.duration or 0) for frame in self._decode_all(len(packets))]
         if not frames:
             raise VideoError(self.path, "it has no decodable frame")
@@ -252,7 +276,7 @@ class PyAVReader(VideoReader):
                 runs[-1].wanted[time] = index
                 runs[-1] = runs[-1]._replace(last=max(last, runs[-1].last))
             else:
-                runs.append(_Run(first, last, {time: index}))
+                runs.append(Run(first, last, {time: index}))
         return runs
 
     def _entry(self, keyframes, position, time):
@@ -266,31 +290,49 @@ class PyAVReader(VideoReader):
         return keyframes[place]
 
     def _decode_run(self, run):
-        """Yield (index, frame) for the wanted frames of a run; those that do not come out are left to the caller."""
+        """Yield (index, frame) for the wanted frames of a run; those that do not come out are left to the caller.
+
+        Nothing comes out behind the first sign of damage, wanted or not: what follows may refer to it. Nor does anything where
+        the run begins with a picture that only the container takes for a keyframe.
+        """
         entry_time = self._table.pts[run.first]
-        can_skip = self._codec.name in _SKIPPABLE_CODECS
+        is_entered = False
         remaining = dict(run.wanted)
+        for packet in self._packets_to_decode(run, entry_time):
+            try:
+                frames = self._decode(packet)
+            except VideoError:
+                break
+            for frame in frames:
+                is_entered = is_entered or bool(frame.pts == entry_time and frame.key_frame)
+            if not is_entered and frames or any(frame.is_corrupt for frame in frames):
+                break
+            yield from _claim(remaining, frames)
+        self._codec.flush_buffers()
+
+    def _packets_to_decode(self, run, entry_time):
+        """The packets of a run, and None behind the last one, for which the decoder gives what it holds back."""
+        can_skip = self._codec.name in _SKIPPABLE_CODECS
         for packet in self._packets_of_run(run):
             if packet.pts < entry_time:
                 continue
             if can_skip:
                 self._codec.skip_frame = "DEFAULT" if packet.pts in run.wanted else "NONREF"
-            yield from _claim(remaining, self._decode(packet))
-        yield from _claim(remaining, self._decode(None))
-        self._codec.flush_buffers()
+            yield packet
+        yield None
 
     def _packets_of_run(self, run):
         """The packets of a run after a seek; none when the seek failed or landed behind the first one."""
         pts, dts = int(self._table.pts[run.first]), int(self._table.dts[run.first])
         try:
             # Seeking also empties the decoder, so that a reading given up halfway leaves nothing behind.
-            self._container.seek(pts if dts == _NO_TIME else dts, stream=self._stream, backward=True)
+            self._container.seek(pts if dts == _NO_TIME or run.seeks_exactly else dts, stream=self._stream, backward=True)
         except av.error.FFmpegError:
             return
         position = None
         for packet in self._demux():
             position = self._position_of(packet, position)
-            if position is None or position > run.last:
+            if position is None or position > run.last or run.seeks_exactly and position < run.first:
                 return
             if position >= run.first:
                 yield packet
@@ -313,17 +355,28 @@ class PyAVReader(VideoReader):
 
     def _decode(self, packet):
         with told(self.path, "a packet does not decode"):
+            if self._is_intra:
+                return self._decode_alone(packet) if packet else []
             return self._codec.decode(packet)
+
+    def _decode_alone(self, packet):
+        image = bytes(packet)
+        if not 0 <= image.find(_JPEG_TABLES) < image.find(_JPEG_SCAN):
+            raise VideoError(self.path, "a picture is damaged: it lacks its quantisation tables")
+        codec = av.CodecContext.create(self._codec.codec)
+        codec.width, codec.height, codec.extradata = self._codec.width, self._codec.height, self._codec.extradata
+        codec.thread_count, codec.options = 1, _STRICT
+        return codec.decode(packet) + codec.decode(None)
 
     # --- decoding from the start ---
 
     def _decode_from_start(self, missing):
         """Frames that seeking did not bring, by their presentation times."""
-        self._open()
-        for frame in self._decode_all(len(self._table.pts)):
+        self._open(is_strict=False)
+        for frame, is_sound in self._decode_and_judge():
             if frame.pts in missing:
                 index = missing.pop(frame.pts)
-                yield index, self._to_rgb(index, frame)
+                yield index, self._to_rgb(index, frame, is_sound)
             if not missing:
                 return
         raise VideoError(
@@ -334,14 +387,21 @@ class PyAVReader(VideoReader):
 
     def _decode_counting(self, wanted):
         """Frames by counting what the decoder gives."""
-        self._open()
+        self._open(is_strict=False)
         remaining = set(wanted)
-        for index, frame in enumerate(self._decode_all(len(self._table.pts))):
+        for index, (frame, is_sound) in enumerate(self._decode_and_judge()):
             if index in remaining:
                 remaining.remove(index)
-                yield index, self._to_rgb(index, frame)
+                yield index, self._to_rgb(index, frame, is_sound)
             if not remaining:
                 return
+
+    def _decode_and_judge(self):
+        """Yield (frame, is_sound) from a freshly opened file: what follows a damaged frame may refer to it, up to a keyframe."""
+        is_sound = True
+        for frame in self._decode_all(len(self._table.pts)):
+            is_sound = not frame.is_corrupt and (is_sound or bool(frame.key_frame))
+            yield frame, is_sound
 
     def _decode_all(self, num_packets):
         """Every frame of a freshly opened file. A last packet that the file's end cut off is no error."""
@@ -358,10 +418,10 @@ class PyAVReader(VideoReader):
 
     # --- frames ---
 
-    def _to_rgb(self, index, frame):
+    def _to_rgb(self, index, frame, is_sound=True):
         """uint8 RGB, H, W, 3, upright, of the size of the stream."""
-        if frame.is_corrupt:
-            raise VideoError(self.path, f"frame {index} is damaged")
+        if not is_sound:
+            raise VideoError(self.path, f"frame {index} is damaged, or one that it may refer to")
         with told(self.path, f"frame {index} is damaged"):
             width, height = self._size
             # One thread: by default as many convert as there are cores, in every worker.

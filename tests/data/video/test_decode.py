@@ -298,3 +298,58 @@ def test_joined_transport_streams_ascend_and_lose_no_frame(tmp_path):
         assert [reader.index_at(reader.time_of(index)) for index in range(22)] == list(range(22))
         assert reader.fps == pytest.approx(10)
     assert_exact(glued)
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("codec, ending", [("libx264", "mp4"), ("mpeg4", "avi"), ("mpeg4", "mp4")])
+def test_damage_before_a_wanted_frame_is_told(tmp_path, codec, ending, backend):
+    """The wanted frame's own packet is whole, and its decoder flags nothing: the one that it refers to is damaged."""
+    if backend == "decord":
+        pytest.importorskip("decord")
+    path = write_video(tmp_path / f"clip.{ending}", moving_frames(40), codec=codec, gop=40)
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    place, size = packets[20]
+    data[place + size // 3 : place + size] = bytes(size - size // 3)
+    path.write_bytes(data)
+    with open_video(path, backend) as reader:
+        assert len(reader.read(range(18))) == 18
+        with pytest.raises(VideoError, match="damaged|does not decode"):
+            reader.read([24])
+
+
+def test_an_mjpeg_picture_is_not_filled_up_with_an_earlier_one(tmp_path):
+    path = write_video(tmp_path / "clip.avi", moving_frames(20), codec="mjpeg")
+    with av.open(str(path)) as container:
+        place, size = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size][10]
+    data = bytearray(path.read_bytes())
+    tables = data.index(b"\xff\xdb", place)
+    assert tables < place + size
+    # A comment in place of the quantisation tables: the decoder takes those of the picture before.
+    data[tables + 1] = 0xFE
+    path.write_bytes(data)
+    with open_video(path) as reader, pytest.raises(VideoError, match="does not decode|damaged"):
+        reader.read([9, 10])
+
+
+def test_decord_reads_what_was_found_sound_and_pyav_looks_once(tmp_path, monkeypatch):
+    pytest.importorskip("decord")
+    from mutual3d.data.video.decord_reader import DecordReader
+
+    path = write_video(tmp_path / "clip.mp4", moving_frames(40), gop=10, b_frames=2)
+    looked, read = [], []
+    look, give = DecordReader._decodes, DecordReader._decode_by_decord
+    monkeypatch.setattr(DecordReader, "_decodes", lambda *run: looked.append(run[1:]) or look(*run))
+    monkeypatch.setattr(DecordReader, "_decode_by_decord", lambda self, wanted: read.append(wanted) or give(self, wanted))
+    for _ in range(2):
+        with open_video(path, "decord") as reader:
+            np.testing.assert_allclose(reader.read([13, 34]).astype(int), decode_all(path)[[13, 34]].astype(int), atol=8)
+    assert len(looked) == 2 and read == [[13, 34]] * 2
+
+
+@pytest.mark.parametrize("options, ending", [({"x264-params": "open-gop=1:bframes=3:scenecut=0:b-adapt=0"}, "mp4"), ({}, "ts")])
+def test_decord_is_exact_where_its_own_frames_are_not(tmp_path, options, ending):
+    pytest.importorskip("decord")
+    path = write_video(tmp_path / f"clip.{ending}", moving_frames(40), gop=10, b_frames=3, options=options)
+    assert_exact(path, backend="decord")
