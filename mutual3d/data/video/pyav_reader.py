@@ -121,7 +121,7 @@ class Run(NamedTuple):
 
     first: int
     last: int
-    wanted: dict
+    wanted: dict[int, int]
     seeks_exactly: bool = False
 
 
