@@ -36,11 +36,15 @@ C2D_KERNELS = ((1,), (1,), (1,), (1,), (1,))
 I3D_KERNELS = ((5,), (3,), (3, 1), (3, 1), (1, 3))
 
 
-class FramePool(nn.MaxPool3d):
+class FramePool(nn.Module):
     """The maximum over each two frames of B, C, T, H, W; an odd last frame is left out, and one frame alone stays."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool3d((2, 1, 1), stride=(2, 1, 1))
+
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
-        return x_BCTHW if x_BCTHW.shape[2] == 1 else super().forward(x_BCTHW)
+        return x_BCTHW if x_BCTHW.shape[2] == 1 else self.pool(x_BCTHW)
 
 
 def resnet_stem(out_channels: Channels, temporal_kernel: int) -> PairedSequential:
@@ -190,7 +194,7 @@ def _one_pathway(
         children[f"s{i + 2}"] = PathwayStage([shape.stage(i, inputs, outputs, kernels)])
         if i == 0 and temporal_pool:
             # Without weights: a checkpoint of PySlowFast, which has it beside its stages, has no entry for it.
-            children["s2_pool"] = PathwayStage([{"pool": FramePool((2, 1, 1), stride=(2, 1, 1))}])
+            children["s2_pool"] = PathwayStage([{"pool": FramePool()}])
     children["head"] = ResNetHead(stages[-1], num_classes, dropout_rate, detection)
     return AdaptiveNetwork(children, space, classifier_name="head.projection")
 
