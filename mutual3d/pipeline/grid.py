@@ -1,14 +1,13 @@
 """The grid and its query table, with what shows it: csv, plot and page."""
 
 import datetime
-from pathlib import Path
 
 import torch
 
 from mutual3d.cost.flops import count_costs
 from mutual3d.cost.latency import device_name, measure_latencies
-from mutual3d.evaluation.grid import build_table
 from mutual3d.data.datasets.dataset import ClipDataset
+from mutual3d.evaluation.grid import build_table
 from mutual3d.metrics.recording import TopPredictionRecord
 from mutual3d.pipeline.plans import GridPlan
 from mutual3d.pipeline.predictions import load_per_class, load_predictions, read_examples, save_predictions

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from mutual3d.evaluation.grid import grid_configurations
-from mutual3d.models import create_model, load_network
+from mutual3d.models import AdaptiveNetwork, create_model, load_network
 from mutual3d.pipeline.survey import Survey
 from mutual3d.sampling import SearchSpace
 from mutual3d.training import MutualStep
@@ -251,7 +251,7 @@ def time_step(choice: NetworkChoice, num_classes: int, batch_size: int, device: 
     return StepTime(sum(usual) / len(usual), _time_clip(model, clips), len(configurations))
 
 
-def _time_clip(model: torch.nn.Module, clips_BCTHW: torch.Tensor) -> float:
+def _time_clip(model: AdaptiveNetwork, clips_BCTHW: torch.Tensor) -> float:
     """Seconds of a clip, among a batch, through the largest configuration without gradients: the faster of two batches."""
     floats, times = clips_BCTHW.float() / 255, []
     with torch.no_grad():

@@ -168,7 +168,7 @@ def write_json(path: str | os.PathLike, value: object) -> None:
 _MAX_JSON_BYTES = 256_000_000
 
 
-def read_json(path: str | os.PathLike) -> object:
+def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file; a missing, malformed or oversized one raises an error that names it."""
     path = Path(path)
     if not path.is_file():

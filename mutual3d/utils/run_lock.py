@@ -105,14 +105,12 @@ class _Lock:
                 f"'{self.path.parent}' is in use by {name}: two runs in one directory would mix their results. Wait until it "
                 f"ends, stop it, or choose another OUTPUT_DIR; if no such process exists, remove '{self.path}'"
             )
-        # Renamed before it is removed: of several that find it, one alone gets it.
-        grave = self.path.with_name(f".{NAME}.{uuid.uuid4().hex}")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self.path, grave)
-            if _read(grave) != seen:  # it was taken over by another one just now
-                with contextlib.suppress(OSError):
-                    os.link(grave, self.path)
-            grave.unlink()
+        with _alone_in(self.path.parent):
+            # Looked at again: of several that found it, another one may have taken over since.
+            if _read(self.path) != seen:
+                return None
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
         return f"a lock was left in '{self.path.parent}' by {name}, which is gone: it is taken over"
 
     def _is_touched(self, name):
@@ -153,6 +151,19 @@ class _Lock:
         _, name = _owner(_read(self.path) or "")
         logger.error("the lock of '%s' was taken by %s: this run stops, so that the two do not mix", self.path.parent, name)
         _interrupt()
+
+
+@contextlib.contextmanager
+def _alone_in(directory):
+    """One process, or thread, of a directory at a time, as far as its file system has locks; a killed one leaves none behind."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            descriptor = os.open(directory, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def _interrupt():

@@ -186,5 +186,5 @@ def test_a_network_that_is_not_adaptive_is_saved_to_predict_with(tmp_path, capsy
     output = run(tmp_path, write_set(tmp_path / "set"), **{"MUTUAL.ENABLE": False, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1})
     load_tool("predict").main(["--model", str(output / "adaptive.pyth"), "--video", str(tmp_path / "set" / "0.mp4")])
     assert "configuration 1-24-4" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="--boxes, --detector and --output are for models that classify boxes"):
+    with pytest.raises(ValueError, match="--boxes and --detector are for models that classify boxes"):
         load_tool("predict").main(["--model", str(output / "adaptive.pyth"), "--video", "0.mp4", "--boxes", "b.csv"])
