@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def load_per_class(output: Path, table: QueryTable, class_names: Sequence[str] |
     if not path.is_file():
         return ()
     try:
-        content = read_json(path)
+        content: Any = read_json(path)
         if content["fingerprint"] != table.provenance.get("fingerprint"):
             raise ValueError("it is of another table")
         found = [

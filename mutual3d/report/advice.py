@@ -57,7 +57,7 @@ def _learned_nothing(table, predictions):
     if num_classes > 1 and low <= 100 / num_classes:
         return (
             f"The best accuracy, {best:.1f} %, cannot be told from guessing ({100 / num_classes:.1f} % with {num_classes} classes): train "
-            "longer (SOLVER.MAX_EPOCH), look at the loss above, and start from trained weights (TRAIN.CHECKPOINT_FILE_PATH)."
+            "longer (SOLVER.MAX_EPOCH), look at the loss below, and start from trained weights (TRAIN.CHECKPOINT_FILE_PATH)."
         )
     return None
 
@@ -67,7 +67,7 @@ def _few_videos(table):
     if count is None or table.metric not in SHARES or points_either_way(count) <= _WIDE:
         return None
     return (
-        f"{count} videos are few: measure on more (a larger val.csv, or GRID.SPLIT train and test joined in one list) before "
+        f"{count} videos are few: measure on more (a larger val.csv, of videos that are not trained on) before "
         "choosing between neighbours in the table. About 400 videos give 5 points either way, 2 400 give 2."
     )
 

@@ -11,11 +11,14 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from mutual3d.table.interval import accuracy_interval
 from mutual3d.table.query_table import QueryTable, metric_label, paid_dimension
 from mutual3d.utils.files import atomic_write
 
-STEP_COLORS = {"spatial": "#d62728", "temporal": "#2ca02c", "width": "#1f77b4", "several": "#000000"}
+# Okabe and Ito's colours, which people who see fewer colours can tell apart too.
+STEP_COLORS = {"spatial": "#d55e00", "temporal": "#009e73", "width": "#0072b2", "several": "#000000"}
 STEP_LABELS = {"spatial": "spatial size", "temporal": "frames", "width": "width", "several": "several at once"}
+SERIES_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 REFERENCE_MARKERS = "s^Dv"
 ROW_COLOR = "#b8bec6"
 TEXT_COLOR = "#333333"
@@ -72,7 +75,7 @@ def comparison_figure(
     """
     figure, axes = _figure((7.6, 5.4))
     for index, (label, front) in enumerate(fronts.items()):
-        axes.plot(*zip(*front), ".-", color=f"C{index % 10}", linewidth=1.8, markersize=7, label=_plain(label))
+        axes.plot(*zip(*front), ".-", color=SERIES_COLORS[index % len(SERIES_COLORS)], linewidth=1.8, markersize=7, label=_plain(label))
     for index, (label, cost, accuracy) in enumerate(points):
         marker = REFERENCE_MARKERS[index % len(REFERENCE_MARKERS)]
         axes.plot([cost], [accuracy], marker, color=TEXT_COLOR, markersize=6, label=_plain(label))
@@ -158,9 +161,18 @@ def _draw_front(axes, table, cost, device):
     lines.set_gid("pareto-front")
     axes.add_collection(lines)
     axes.scatter(*zip(*points), s=16, color="white", edgecolors=TEXT_COLOR, linewidths=0.9, zorder=3)
+    _draw_intervals(axes, table, rows, points)
     axes.margins(x=0.14, y=0.09)  # room for the text left of the cheapest row
     for end in sorted({0, len(rows) - 1}):
         _annotate(axes, rows[end], points[end])
+
+
+def _draw_intervals(axes, table, rows, points):
+    """Faint bars over the 95 % intervals of the front, where the number of videos is known."""
+    for row, (cost, _) in zip(rows, points):
+        interval = accuracy_interval(table, row)
+        if interval is not None:
+            axes.plot([cost, cost], interval, color=ROW_COLOR, linewidth=1, zorder=1, label="_interval")
 
 
 def _annotate(axes, row, point):

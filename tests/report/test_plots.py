@@ -120,3 +120,11 @@ def test_dollars_in_names_are_no_formulas(table, tmp_path):
     plot_accuracy(odd, tmp_path / "a.png", title="$\\frac{$", cost="latency_ms", references=[("$\\no_such$", [(1, 50)])])
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert history_figure([{"_type": "$a_{$ epoch", "epoch": 1, "loss": 1.0}]) and png_bytes(accuracy_figure(odd))
+
+
+@pytest.mark.parametrize("count, expected", [(24, 5), (None, 0)])
+def test_the_front_has_its_intervals_where_the_number_of_videos_is_known(table, count, expected):
+    counted = QueryTable(table.rows, {**PROVENANCE, "num_videos": count} if count else PROVENANCE)
+    bars = [line for line in accuracy_figure(counted).axes[0].lines if line.get_label() == "_interval"]
+    assert len(bars) == expected
+    assert not bars or bars[0].get_ydata()[0] < 50.0 < bars[0].get_ydata()[1]
