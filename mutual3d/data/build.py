@@ -29,7 +29,7 @@ def build_dataset(cfg: CfgNode, split: str, mode: str, num_views: int = 1) -> Cl
     return SOURCES[cfg.TRAIN.DATASET].open(cfg, split or test_split(cfg), mode, num_views)
 
 
-def test_split(cfg) -> str:
+def test_split(cfg: CfgNode) -> str:
     """The split of the multi-view test: TEST.SPLIT, or the data set's own."""
     return cfg.TEST.SPLIT or SOURCES[cfg.TRAIN.DATASET].test_split
 
