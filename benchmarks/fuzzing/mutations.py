@@ -56,8 +56,9 @@ def draw_frames() -> np.ndarray:
 
 
 def _write_video(path: Path, recipe: Recipe) -> Path:
-    movflags = {"movflags": "faststart"} if recipe.header_first else {}
-    with av.open(str(path), "w", options=movflags) as container:
+    # Matroska files get a random number otherwise, and every run other damage.
+    options = {"fflags": "+bitexact"} | ({"movflags": "faststart"} if recipe.header_first else {})
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(recipe.codec, rate=FPS, options=recipe.options)
         stream.height, stream.width = HEIGHT, WIDTH
         stream.pix_fmt = "yuvj420p" if recipe.codec == "mjpeg" else "yuv420p"

@@ -32,6 +32,7 @@ from mutual3d.data.container import (
     video_stream,
 )
 from mutual3d.data.file_cache import FileCache, file_fingerprint
+from mutual3d.data.video.mjpeg import has_its_tables
 from mutual3d.data.video.orientation import upright
 from mutual3d.data.video.reader import VideoError, VideoReader, frame_rate, join_times
 
@@ -46,7 +47,6 @@ _SKIPPABLE_CODECS = ("h264", "mpeg4")
 # Where every picture stands by itself. Their decoder keeps tables and pixels of earlier pictures, and fills a damaged one up with
 # them without a word, so that each is decoded by a fresh one.
 _INTRA_CODECS = ("mjpeg",)
-_JPEG_TABLES, _JPEG_SCAN = b"\xff\xdb", b"\xff\xda"
 # What makes a decoder give up at the first error.
 _STRICT = {"err_detect": "explode"}
 # Packed AVI streams carry placeholders of a few bytes for frames that came with an earlier packet.
@@ -360,9 +360,8 @@ class PyAVReader(VideoReader):
             return self._codec.decode(packet)
 
     def _decode_alone(self, packet):
-        image = bytes(packet)
-        if not 0 <= image.find(_JPEG_TABLES) < image.find(_JPEG_SCAN):
-            raise VideoError(self.path, "a picture is damaged: it lacks its quantisation tables")
+        if not has_its_tables(bytes(packet)):
+            raise VideoError(self.path, "a picture is damaged: it lacks tables that it needs")
         codec = av.CodecContext.create(self._codec.codec)
         codec.width, codec.height, codec.extradata = self._codec.width, self._codec.height, self._codec.extradata
         codec.thread_count, codec.options = 1, _STRICT
