@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mutual3d.metrics.metrics import Metric, check_finite
+from mutual3d.metrics.metrics import Metric, MetricFacts, check_finite
 
 
 class CollectedRows:
@@ -68,9 +68,6 @@ class CollectedRows:
 class CollectingMetric(CollectedRows, Metric):
     """Mean average precision, which needs the scores of all videos at once. A subclass writes `update` and `per_class`."""
 
-    names = ("map",)
-    primary = "map"
-
     @abstractmethod
     def per_class(self) -> dict[int, float]:
         """{class: average precision in percent}, without classes that have no positive; ValueError when all have none."""
@@ -87,6 +84,8 @@ class MeanAveragePrecision(CollectingMetric):
     Average precision is scikit-learn's: the sum over the ranking of precision times the step in recall, without
     interpolation, videos of one score taken together. Classes without a positive are left out, as is done for Charades.
     """
+
+    facts = MetricFacts({"map": "mean average precision"}, "several labels for each video")
 
     def update(self, scores: torch.Tensor, batch: Any) -> None:
         """scores: B, K, on the CPU; batch: what the loader gave, with labels B, K (1 where a label holds) and indices B."""

@@ -8,13 +8,14 @@ the area under the curve of recall and the highest precision from there on. Excl
 import csv
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torchvision.ops import box_iou
 
 from mutual3d.metrics.average_precision import CollectingMetric
+from mutual3d.metrics.metrics import MetricFacts
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
 
@@ -143,6 +144,19 @@ def _join(parts, dtype):
     return np.concatenate([np.zeros(0, dtype), *(np.asarray(part, dtype) for part in parts)])
 
 
+class AnnotatedKeyframes(Protocol):
+    """What the metric needs of a data set: the arguments of `DetectionAveragePrecision`."""
+
+    @property
+    def keyframes(self) -> Sequence[tuple[str, int]]: ...
+    @property
+    def ground_truth(self) -> Annotations: ...
+    @property
+    def excluded(self) -> Collection[tuple[str, int]]: ...
+    @property
+    def classes(self) -> Sequence[tuple[int, str]]: ...
+
+
 class DetectionAveragePrecision(CollectingMetric):
     """Mean average precision of boxes in keyframes by AVA's protocol, in percent.
 
@@ -152,6 +166,12 @@ class DetectionAveragePrecision(CollectingMetric):
         keyframes: (video, second) of each index of the dataset.
         ground_truth, excluded, classes: as of `detection_average_precision`; action a has column a - 1 of the scores.
     """
+
+    facts = MetricFacts({"map": "mean average precision"}, "boxes in keyframes, with several labels each")
+
+    @classmethod
+    def of_dataset(cls, dataset: AnnotatedKeyframes) -> "DetectionAveragePrecision":
+        return cls(dataset.keyframes, dataset.ground_truth, dataset.excluded, dataset.classes)
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,51 @@ def topk_correct(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) 
     return [hits[:, :k].any(1) for k in ks]
 
 
+@dataclass(frozen=True)
+class MetricFacts:
+    """What a metric says of itself, to whoever shows or compares its numbers.
+
+    labels: {name of a number in `values`: how it is written for people}, the number that decides first. task: what it
+    measures, in words. unit: of the numbers. higher_is_better: of the number that decides. is_share: the numbers are
+    shares of the videos, whose 95 % interval their number gives. has_one_label: each video has one class, so that the
+    class that scores highest is right or wrong.
+    """
+
+    labels: Mapping[str, str]
+    task: str
+    unit: str = "%"
+    higher_is_better: bool = True
+    is_share: bool = False
+    has_one_label: bool = False
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """{name of a number: what a query table keeps of it}, plain data."""
+        kept = {"unit": self.unit, "higher_is_better": self.higher_is_better, "is_share": self.is_share}
+        return {name: {"label": label, **kept} for name, label in self.labels.items()}
+
+
 class Metric(ABC):
     """How good scores are. Adds up over batches, over processes (`merge`), and over kills (`state`, `load_state`).
 
-    names: of the numbers in `values`, in percent. primary: the one that decides which configuration is better.
-    has_one_label: each video has one class, so that the class that scores highest is right or wrong.
+    A subclass says its `facts`, and joins `mutual3d.metrics.build.METRICS` under the word that data sets name it by.
     """
 
-    names: tuple[str, ...]
-    primary: str
-    has_one_label: bool = False
+    facts: MetricFacts
+
+    @classmethod
+    def of_dataset(cls, dataset: Any) -> "Metric":
+        """An empty metric for the samples of a `ClipDataset`. A metric that needs nothing of the data set leaves this as it is."""
+        return cls()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the numbers in `values`."""
+        return tuple(self.facts.labels)
+
+    @property
+    def primary(self) -> str:
+        """The number that decides which configuration is better."""
+        return self.names[0]
 
     @abstractmethod
     def update(self, scores: torch.Tensor, batch: Any) -> None:
@@ -61,7 +97,7 @@ class Metric(ABC):
 
     @abstractmethod
     def values(self) -> dict[str, float]:
-        """{name: percent}. Raises ValueError when nothing was seen that a number could be made of."""
+        """{name: number in `facts.unit`}. Raises ValueError when nothing was seen that a number could be made of."""
 
     @property
     @abstractmethod
@@ -77,7 +113,7 @@ class Metric(ABC):
         """Take what `state` gave; ValueError for anything else."""
 
     def per_class(self) -> dict[int, float] | None:
-        """{class: percent}, where the metric has a number for each class."""
+        """{class: number}, where the metric has one for each class."""
         return None
 
     def write_details(self, output: Path, configuration: str) -> None:  # noqa: B027 - most metrics have nothing more
@@ -87,9 +123,9 @@ class Metric(ABC):
 class TopK(Metric):
     """Top-1 and top-5 accuracy, in percent."""
 
-    names = ("top1_acc", "top5_acc")
-    primary = "top1_acc"
-    has_one_label = True
+    facts = MetricFacts(
+        {"top1_acc": "top-1 accuracy", "top5_acc": "top-5 accuracy"}, "one class for each video", is_share=True, has_one_label=True
+    )
 
     def __init__(self) -> None:
         self.counts = torch.zeros(3, dtype=torch.int64)

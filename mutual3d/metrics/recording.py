@@ -28,7 +28,7 @@ class RecordingMetric(Metric):
 
     def __init__(self, metric: Metric, record: "VideoRecord | None" = None) -> None:
         self.metric, self.record = metric, ScoreRecord() if record is None else record
-        self.names, self.primary, self.has_one_label = metric.names, metric.primary, metric.has_one_label
+        self.facts = metric.facts
 
     @property
     def num_videos(self) -> int:

@@ -187,10 +187,16 @@ def preprocessing_of(cfg: CfgNode) -> Preprocessing:
 def _measuring(cfg: CfgNode) -> MeasuringPlan:
     return MeasuringPlan(
         preprocessing=preprocessing_of(cfg),
-        metric=functools.partial(build_metric, cfg),
+        metric=functools.partial(build_metric, _metric_word(cfg)),
         clips_per_forward=max(1, cfg.TEST.BATCH_SIZE // distributed.world_size()),
         max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TEST,
     )
+
+
+def _metric_word(cfg: CfgNode) -> str:
+    if cfg.DETECTION.ENABLE:
+        return "detection_average_precision"
+    return "mean_average_precision" if cfg.DATA.MULTI_LABEL else "top_k"
 
 
 def _training(cfg: CfgNode, loader: functools.partial) -> TrainingPlan:

@@ -38,7 +38,7 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
             _write_what_shows(run, found, loader.dataset)
         partial.remove()
         return found
-    has_one_label = run.plan.measuring.metric(loader.dataset)().has_one_label
+    has_one_label = run.plan.measuring.metric(loader.dataset)().facts.has_one_label
     record = TopPredictionRecord if has_one_label else None
     metrics = run.measure(loader, run.grid_configurations(), "measure the grid", partial, record)
     table = None

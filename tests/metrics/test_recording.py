@@ -25,7 +25,7 @@ def columns(metric):
 def test_the_top_class_of_each_video_is_kept_in_the_order_of_the_list():
     metric = update(recording(), [4, 1], [0, 2], [[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]])
     assert columns(metric) == {"indices": [1, 4], "labels": [2, 0], "predicted": [0, 0], "scores": [0.75, 0.5]}
-    assert metric.values()["top1_acc"] == 50.0 and metric.has_one_label
+    assert metric.values()["top1_acc"] == 50.0 and metric.facts.has_one_label
 
 
 def test_parts_of_processes_and_of_killed_runs_add_up():
@@ -54,4 +54,4 @@ def test_scores_that_are_no_numbers_are_refused():
 
 
 def test_several_labels_have_no_top_class():
-    assert not MeanAveragePrecision().has_one_label
+    assert not MeanAveragePrecision().facts.has_one_label
