@@ -4,20 +4,25 @@ import contextlib
 import functools
 import importlib.util
 import io
+import json
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import published
 import pytest
-from tiny import ROOT, load_tool
+from tiny import ROOT, load_tool, write_set
 
+from mutual3d import cli
+from mutual3d.cli import demo, init
 from mutual3d.data.build import build_dataset
 from mutual3d.data.prepare.demo import make_demo
 from mutual3d.models import build_model
-from mutual3d.pipeline import load_config
+from mutual3d.pipeline import load_config, recipe
 from mutual3d.utils.checkpoint import load_weights, read_weights
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -30,7 +35,7 @@ BLOCKS = [(page, *block) for page in PAGES for block in re.findall(r"```(\w*)\n(
 COMMANDS = sorted({
     line.split("#")[0].strip()
     for _, language, text in BLOCKS if language == "" for line in text.splitlines()
-    if re.match(r"(python|torchrun|make|\.venv|python3|pip) ", line)
+    if re.match(r"(python|torchrun|make|\.venv|python3|pip|mutual3d) ", line)
 })  # fmt: skip
 # Commands too long for a line, of which a page shows what to do with the whole of a set.
 LONG_COMMANDS = sorted({
@@ -43,6 +48,10 @@ SNIPPETS = [
 FAST = ("SOLVER.MAX_EPOCH", "1", "CALIBRATION.NUM_CLIPS", "8", "GRID.WIDTH_STEP", "0.25", "GRID.LATENCY_REPEATS", "1",
         "TEST.NUM_ENSEMBLE_VIEWS", "1", "MUTUAL.SPATIAL_SIZES", "[40,48]", "MUTUAL.TEMPORAL_SIZES", "[4,8]",
         "MUTUAL.WIDTH_RANGE", "[0.5,1.0]", "TRAIN.BATCH_SIZE", "8")  # fmt: skip
+# What is added to a run of a config that a page has made.
+QUICK = ("SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0", "CALIBRATION.NUM_CLIPS", "8", "GRID.WIDTH_STEP", "0.5",
+         "GRID.LATENCY_REPEATS", "1", "TEST.NUM_ENSEMBLE_VIEWS", "1", "TEST.NUM_SPATIAL_CROPS", "1")  # fmt: skip
+INIT = Path(init.__file__).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +60,9 @@ def world(tmp_path_factory):
     directory = tmp_path_factory.mktemp("world")
     for name in ("tools", "configs", "datasets", "benchmarks"):
         (directory / name).symlink_to(ROOT / name)
-    demo = load_tool("demo")
-    demo.make_demo = functools.partial(make_demo, num_train=16, num_val=8, num_test=8)
-    demo.main(["DATA.PATH_TO_DATA_DIR", f"{directory}/demo/data", "OUTPUT_DIR", f"{directory}/demo/out", *FAST])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "make_demo", functools.partial(make_demo, num_train=16, num_val=8, num_test=8))
+        demo.main(["DATA.PATH_TO_DATA_DIR", f"{directory}/demo/data", "OUTPUT_DIR", f"{directory}/demo/out", *FAST])
     return directory
 
 
@@ -68,12 +77,21 @@ def data(world):
     return world / "data"
 
 
-RUNS = [c for c in COMMANDS + LONG_COMMANDS if "run_net.py" in c]
+def config_word(command):
+    """What a command that runs a config names after --cfg; "" for any other command."""
+    words = shlex.split(command)
+    is_run = "run_net.py" in command or re.search(r"\bmutual3d run ", command)
+    return words[words.index("--cfg") + 1] if is_run and "--cfg" in words else ""
+
+
+# A run of a config that a page's own commands write is run with them.
+RUNS = [c for c in COMMANDS + LONG_COMMANDS if config_word(c) and not config_word(c).startswith("my_")]
 
 
 def config_of(command):
     words = shlex.split(command)
-    options = load_tool("run_net").parse(words[next(i for i, w in enumerate(words) if w.endswith(".py")) + 1 :])
+    start = next(i for i, word in enumerate(words) if word.endswith(".py") or words[i - 1 : i + 1] == ["mutual3d", "run"])
+    options = load_tool("run_net").parse(words[start + 1 :])
     return load_config(options.config, options.overrides)
 
 
@@ -87,6 +105,9 @@ def test_run_commands_are_understood(command, monkeypatch):
 @pytest.mark.parametrize("command", [c for c in LONG_COMMANDS if "run_net.py" not in c])
 def test_long_commands_are_understood(command):
     words = shlex.split(command)
+    if words[0] == "ffmpeg":  # what `mutual3d init` prints of large videos
+        assert command in INIT
+        return
     assert words[0] == "python" and (ROOT / words[1]).is_file()
     spec = importlib.util.spec_from_file_location("tool_of_a_page", ROOT / words[1])
     tool = importlib.util.module_from_spec(spec)
@@ -147,6 +168,89 @@ def run(command, world):
 @pytest.mark.parametrize("command", RUNNABLE)
 def test_commands_run(world, data, command):
     run(command, world)
+
+
+def write_my_videos(directory):
+    """my_videos/{walk,run}/{anna,ben,cleo}_{1,2,3}.mp4, small."""
+    source = write_set(directory / "set", num_videos=18)
+    for i in range(18):
+        target = directory / "my_videos" / ("walk", "run")[i % 2] / f"{('anna', 'ben', 'cleo')[i // 6]}_{i // 2 % 3 + 1}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (source / f"{i}.mp4").rename(target)
+
+
+def commands_of(page):
+    """The `mutual3d` commands of a page in its order, but those that run a config of the project's, which would train for days."""
+    lines = [line.split("#")[0].strip() for path, language, text in BLOCKS if path == page and language == "" for line in text.splitlines()]
+    return [line for line in dict.fromkeys(lines) if line.startswith("mutual3d ") and line not in RUNS]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=lambda page: page.name)
+def test_the_commands_of_a_page_run_in_its_order(world, page, tmp_path, monkeypatch, capsys):
+    """In a directory that holds my_videos and the demo alone; the network is the smallest, and trained for one epoch."""
+    write_my_videos(tmp_path)
+    (tmp_path / "demo").symlink_to(world / "demo")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mutual3d"])
+    monkeypatch.setattr(init, "CHOICES", init.CHOICES[:1])
+    monkeypatch.setattr(recipe, "time_step", lambda *arguments: recipe.StepTime(0.01, 0.001, 30))
+    for command in commands_of(page):
+        _, name, *words = shlex.split(command)
+        if name == "demo":  # which `world` has run
+            assert load_config(demo.CONFIG, words)
+            continue
+        status = cli.main([name, *words, *(QUICK if name == "run" else ())])
+        assert not status, command
+        assert capsys.readouterr().out, command
+
+
+def test_commands_of_extension_pages_are_understood(tmp_path):
+    """Each page's own file is imported, and its config loads with the words that it registers; in a process of its own."""
+    commands = []
+    for page in sorted((ROOT / "docs").glob("extend_*.md")):
+        blocks = re.findall(r"```(\w*)\n(.*?)```", page.read_text(), re.DOTALL)
+        for language, text in blocks:
+            if language == "python" and (name := re.match(r'"""(\w+\.py)', text)):
+                (tmp_path / name[1]).write_text(text)
+        lines = [line.split("#")[0] for language, text in blocks if language == "" for line in text.splitlines()]
+        commands += [shlex.split(line)[1:] for line in lines if line.startswith("mutual3d run ")]
+    assert len(commands) >= 3
+    program = "import sys, json\nfrom mutual3d import cli\nfor words in json.loads(sys.argv[1]): cli.main([*words, '--print-config'])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(commands)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\nOUTPUT_DIR:") + done.stdout.startswith("OUTPUT_DIR:") == len(commands)
+
+
+def parse_of(name):
+    module = importlib.import_module(f"mutual3d.cli.{cli.SUBCOMMANDS[name].module}")
+    return getattr(module, "parse", None) or getattr(module, "parse_arguments", None)
+
+
+@pytest.mark.parametrize("name", [name for name in cli.SUBCOMMANDS if parse_of(name)])
+def test_the_examples_of_a_commands_help_are_understood(name):
+    page = importlib.import_module(f"mutual3d.cli.{cli.SUBCOMMANDS[name].module}").__doc__
+    found = re.findall(r"^ *(?:torchrun .* -m )?mutual3d (.*)$", page.replace("\\\n", " "), re.MULTILINE)
+    assert found
+    for command in found:
+        subcommand, *words = shlex.split(command.replace("[", "").replace("]", ""))
+        if parse_of(subcommand):
+            assert parse_of(subcommand)(words), command
+
+
+def test_options_in_sentences_are_there(capsys):
+    """`mutual3d NAME --option` within a line of a page: there is such a command, and it has the options."""
+    text = " ".join(page.read_text() for page in [*PAGES, *(ROOT / "docs").glob("extend_*.md")])
+    spans = [span for span in re.findall(r"`mutual3d ([^`]+)`", text) if not span.startswith(("-", "COMMAND"))]
+    assert len(spans) > 3
+    for span in spans:
+        name, *words = span.split()
+        with contextlib.suppress(SystemExit):
+            cli.main([name, "--help"])
+        told = capsys.readouterr().out
+        assert [word for word in words if word.startswith("--") and word not in told] == [], span
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
