@@ -17,16 +17,16 @@ class Subcommand(NamedTuple):
 
 
 SUBCOMMANDS = {
-    "init": Subcommand("init", "class folders or a list -> train/val/test lists and a config that fits videos and machine"),
-    "run": Subcommand("run", "train, calibrate, measure every configuration, test: what a config enables"),
-    "predict": Subcommand("predict", "what a network sees in videos or images, at a budget"),
-    "select": Subcommand("select", "the best configuration within a budget, from a table"),
-    "compare": Subcommand("compare", "several query tables in one figure, and who is best at equal cost"),
-    "export": Subcommand("export", "one configuration as an ONNX or OpenVINO file"),
-    "convert": Subcommand("convert", "weights of PySlowFast, PyTorchVideo and torchvision, there and back"),
-    "complexity": Subcommand("complexity", "parameters, GFLOPs and the cost of training, without data"),
-    "check-data": Subcommand("check_data", "what is wrong with a data set, before training finds it"),
-    "demo": Subcommand("demo", "the whole job on videos that it makes itself, in minutes"),
+    "init": Subcommand("init", "plan a run for your own videos: lists and a config that fit them and this machine"),
+    "run": Subcommand("run", "train, calibrate, measure every configuration and test, as a config says"),
+    "predict": Subcommand("predict", "say what a trained network sees in videos or images, at a budget"),
+    "select": Subcommand("select", "name the best configuration within a budget"),
+    "compare": Subcommand("compare", "draw several runs in one figure, and say which is best at equal cost"),
+    "export": Subcommand("export", "write one configuration as an ONNX or OpenVINO file"),
+    "convert": Subcommand("convert", "read weights of PySlowFast, PyTorchVideo and torchvision, and write them"),
+    "complexity": Subcommand("complexity", "count the parameters and GFLOPs of a config, and what training costs; without data"),
+    "check-data": Subcommand("check_data", "name what is wrong with a data set, before training finds it"),
+    "demo": Subcommand("demo", "do all of it, in minutes, on videos that it makes itself"),
 }
 
 _USAGE = """usage: mutual3d COMMAND ...
@@ -35,8 +35,10 @@ One video network, trained once, that runs at any budget.
 
 {commands}
 
-mutual3d COMMAND --help tells all of one command; mutual3d --configs lists the configs that come with it.
-mutual3d --version
+Start with mutual3d demo. Then, with a folder that holds a folder of videos for each class:
+  mutual3d init my_videos --out my_run
+  mutual3d run --cfg my_run/config.yaml
+mutual3d COMMAND --help explains a command, mutual3d --configs lists the configs by name, mutual3d --version says which this is.
 """
 
 

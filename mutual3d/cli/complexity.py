@@ -1,10 +1,10 @@
 """What a config's network costs, by counting alone: no data, no weights, no measuring.
 
-    mutual3d complexity --cfg configs/Kinetics/MUTUAL_X3D_M.yaml
-    mutual3d complexity --cfg configs/Kinetics/MUTUAL_X3D_M.yaml --crop 224 --csv grid.csv GRID.WIDTH_STEP 0.1
+    mutual3d complexity --cfg Kinetics/MUTUAL_X3D_M
+    mutual3d complexity --cfg Kinetics/MUTUAL_X3D_M --crop 224 --csv grid.csv GRID.WIDTH_STEP 0.1
 
     The estimate of the paper's Table 4, with the factors as it prints them:
-    mutual3d complexity --cfg configs/Kinetics/MUTUAL_SLOW_8x8_R50.yaml \\
+    mutual3d complexity --cfg Kinetics/MUTUAL_SLOW_8x8_R50 \\
         --spatial-factors 0.63 0.8 1.0 --temporal-factors 0.4 0.63 1.0
 
 Prints parameters and GFLOPs of every configuration of the grid (each distinct network once), the expected cost of a
@@ -39,7 +39,7 @@ from mutual3d.utils.files import atomic_write
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command_parser("complexity", __doc__)
-    parser.add_argument("--cfg", required=True, help="YAML file, for instance configs/Kinetics/MUTUAL_X3D_M.yaml")
+    parser.add_argument("--cfg", required=True, help="a YAML file, or the name of a config (mutual3d --configs lists them)")
     parser.add_argument("--crop", type=int, help="pixels that a view is cut at; default: DATA.TEST_CROP_SIZE")
     parser.add_argument("--csv", help="write the grid to this file")
     for name in ("spatial", "temporal"):
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def print_grid(costs: dict[Configuration, Cost], space: SearchSpace, width_step: float) -> None:
-    # Where all widths round to the same channels, the least of them is no network of its own.
+    # Where all widths round to the same channels, the min width is no network of its own.
     cheapest = min(costs, key=lambda configuration: (costs[configuration].gflops, configuration))
     largest, smallest = costs[space.largest], costs[cheapest]
     print("\nconfiguration        GFLOPs  of largest     parameters")

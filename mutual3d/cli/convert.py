@@ -1,7 +1,7 @@
 """Weights to and from other projects, and one configuration of an adaptive model as a static checkpoint.
 
 mutual3d convert --from SLOWFAST_4x16_R50.pkl --format caffe2 \\
-    --cfg configs/Kinetics/SLOWFAST_4x16_R50.yaml --output slowfast.pyth [--reset-head]
+    --cfg Kinetics/SLOWFAST_4x16_R50 --output slowfast.pyth [--reset-head]
 mutual3d convert --from slowfast.pyth --to pytorchvideo --output hub.pyth
 mutual3d convert --from out/adaptive.pyth --extract 0.8-160-9 --output static.pyth
 
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     task.add_argument("--format", choices=list(FORMATS), help="another project's format, to read; needs --cfg")
     task.add_argument("--to", choices=["pyslowfast", "pytorchvideo"], help="another project's format, to write")
     task.add_argument("--extract", metavar="CONFIGURATION", help="width-pixels-frames, for example 0.8-160-9")
-    parser.add_argument("--cfg", help="the YAML of the network to load into")
+    parser.add_argument("--cfg", help="the config of the network to load into: a YAML file, or a name (mutual3d --configs)")
     parser.add_argument("--reset-head", action="store_true", help="re-initialise the classifier, for other classes")
     options = parser.parse_args(arguments)
     if (options.format is None) != (options.cfg is None):

@@ -1,6 +1,6 @@
 """The whole job, small: make videos, train one network, calibrate and measure it everywhere, run it at three budgets.
 
-mutual3d demo [KEY VALUE ...]          keys override configs/Demo/MUTUAL_X3D.yaml
+mutual3d demo [KEY VALUE ...]          the keys replace those of the config Demo/MUTUAL_X3D
 """
 
 import sys

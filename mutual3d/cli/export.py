@@ -22,7 +22,7 @@ from mutual3d.utils.command_line import command_parser, path_argument
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command_parser("export", __doc__)
     parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="the adaptive.pyth of a run")
-    parser.add_argument("--model", type=path_argument, help="the same, as an option")
+    parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
     parser.add_argument("--config", required=True, help="width-pixels-frames, for example 0.8-160-9")
     parser.add_argument("--format", choices=list(FORMATS), default="onnx", help="default onnx")
     parser.add_argument("--output", type=path_argument, help="the file to write (default: the configuration, beside the model)")

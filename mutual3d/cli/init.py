@@ -44,9 +44,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=positive_argument, default=20.0, help="how long the run may take (default: 20)")
     parser.add_argument("--group", metavar="REGEX",
                         help="videos in whose paths this matches the same text (its first group) share a split: a person, a source")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
-    parser.add_argument("--separator", default=" ", help="of a list: what stands between path and label (default: a space)")
-    parser.add_argument("--weights", type=path_argument, help="start from the X3D in a checkpoint or adaptive.pyth, whatever its classes are; the network is that one")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
+    parser.add_argument("--separator", default=" ", help="what stands between path and label, where VIDEOS is a list (default: a space)")
+    parser.add_argument("--weights", type=path_argument, help="start from the network in a checkpoint or adaptive.pyth, an X3D, whatever its classes are")
     parser.add_argument("--cpu", action="store_true", help="plan for the CPU even where there is a GPU")
     return parser.parse_args(arguments)
 

@@ -54,11 +54,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command_parser("predict", __doc__)
     parser.add_argument("files", nargs="*", metavar="MODEL SOURCE", type=path_argument,
                         help="the adaptive.pyth of a run; then videos, images, folders of them, and patterns such as 'videos/*.mp4'")  # fmt: skip
-    parser.add_argument("--model", type=path_argument, help="the same as MODEL")
-    parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="the same as SOURCE")
+    parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
+    parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="another way to name SOURCE")
     parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9")
-    parser.add_argument("--gflops", type=positive_argument, help="most GFLOPs a view may cost")
-    parser.add_argument("--latency-ms", type=positive_argument, help="most milliseconds a clip may take")
+    parser.add_argument("--gflops", type=positive_argument, help="max GFLOPs that a view may cost")
+    parser.add_argument("--latency-ms", type=positive_argument, help="max milliseconds that a clip may take")
     parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--detector", type=path_argument, help="weights of torchvision's fasterrcnn_resnet50_fpn, to find people instead"
     )
     parser.add_argument(
-        "--threshold", type=fraction_argument, default=0.3, help="least score, in [0, 1], of a label that is shown (default 0.3)"
+        "--threshold", type=fraction_argument, default=0.3, help="min score, in [0, 1], of a label that is shown (default 0.3)"
     )
     parser.add_argument("--output", type=path_argument, help=".csv or .json for what is found; for boxes an mp4 to draw them into")
     parser.add_argument(

@@ -66,7 +66,7 @@ def _check_batches(cfg: CfgNode) -> Iterator[Problem]:
     if not cfg.DATA.TRAIN_CROP_SIZE <= scales[0]:
         yield Problem(
             ("DATA.TRAIN_JITTER_SCALES", "DATA.TRAIN_CROP_SIZE"),
-            f"DATA.TRAIN_JITTER_SCALES is {scales}: give [least, greatest] short sides, "
+            f"DATA.TRAIN_JITTER_SCALES is {scales}: give [min, max] short sides, "
             f"none under DATA.TRAIN_CROP_SIZE {cfg.DATA.TRAIN_CROP_SIZE}",
         )
 

@@ -51,7 +51,7 @@ _C.DIST_BACKEND = Key("nccl", Only("nccl", "gloo"), TAKES_EFFECT)
 _C.MUTUAL = Group()
 # Train every configuration together. False trains the static network: the independently trained baseline.
 _C.MUTUAL.ENABLE = Key(False, Flag(), IS_REFUSED)
-# Least and greatest width multiplier.
+# Min and max width multiplier.
 _C.MUTUAL.WIDTH_RANGE = Key([0.63, 1.0], Each(WIDTH, 2, 2, ascending=True), IS_REFUSED)
 # Channel counts round to a multiple of this.
 _C.MUTUAL.WIDTH_DIVISOR = Key(8, Integer(1, 1024), IS_REFUSED)
@@ -199,9 +199,9 @@ _C.DATA.INPUT_CHANNEL_NUM = Key([3, 3], Each(Only(3), 1, 2), TAKES_EFFECT)
 # Of pixels in [0, 1], per channel.
 _C.DATA.MEAN = Key([0.45, 0.45, 0.45], Each(Number(0, 1, note="of pixels in [0, 1]"), 3, 3), IS_REFUSED)
 _C.DATA.STD = Key([0.225, 0.225, 0.225], Each(Number(0.001, 1, note="of pixels in [0, 1]"), 3, 3), IS_REFUSED)
-# Least and greatest short side that a training video is scaled to before the crop.
+# Min and max short side that a training video is resized to before the crop.
 _C.DATA.TRAIN_JITTER_SCALES = Key([256, 320], Each(SIDE, 2, 2, ascending=True), IS_REFUSED)
-# Images: least and greatest share of the area, and aspect ratio, of a random crop that is resized; empty crops as
+# Images: min and max share of the area, and aspect ratio, of a random crop that is resized; an empty list crops as
 # TRAIN_JITTER_SCALES says.
 _C.DATA.TRAIN_JITTER_SCALES_RELATIVE = Key([], AREAS, IS_REFUSED)
 _C.DATA.TRAIN_JITTER_ASPECT_RELATIVE = Key([], ASPECTS, IS_REFUSED)

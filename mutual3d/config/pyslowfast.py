@@ -19,7 +19,7 @@ WITHOUT_EFFECT = (
     "TENSORBOARD.PREDICTIONS_PATH", "TENSORBOARD.WRONG_PRED_VIS", "TRAIN.CHECKPOINT_EPOCH_RESET", "VIS_MASK",
 )  # fmt: skip
 
-_NO_SUCH_PICTURES = "the report is report.html, and per_class_ap.json or TEST.SAVE_RESULTS_PATH has what a picture would show"
+_NO_SUCH_PICTURES = "the report is report.html, and per_class_ap.json or TEST.SAVE_RESULTS_PATH has what an image would show"
 _PREDICT = "use `mutual3d predict`, with --output"
 _SIZES = "MUTUAL.ENABLE True trains several sizes at once"
 _IMAGES = "images are augmented by DATA.COLOR_JITTER and DATA.TRAIN_JITTER_SCALES_RELATIVE, videos by DATA.TRAIN_JITTER_SCALES"
@@ -35,8 +35,8 @@ MUST_BE_OFF: dict[str, Legal] = {
     "DEMO": Only(False, instead=_PREDICT),
     "DEMO.ENABLE": Only(False, instead=_PREDICT),
     "MASK.ENABLE": Only(False),
-    "MIXUP": Only(False, instead="nothing of the kind is here"),
-    "MIXUP.ENABLE": Only(False, instead="nothing of the kind is here"),
+    "MIXUP": Only(False, instead="there is nothing of the kind in mutual3d"),
+    "MIXUP.ENABLE": Only(False, instead="there is nothing of the kind in mutual3d"),
     "MULTIGRID": Only(False, instead=_SIZES),
     "MULTIGRID.LONG_CYCLE": Only(False, instead=_SIZES),
     "MULTIGRID.SHORT_CYCLE": Only(False, instead=_SIZES),
