@@ -9,8 +9,7 @@ from tiny import ROOT, SPACE, load_tool, overrides, write_set
 
 import mutual3d
 from mutual3d.data.build import SOURCES
-from mutual3d.models import create_model
-from mutual3d.models.build import forget_network
+from mutual3d.models import NETWORKS, create_model
 from mutual3d.pipeline.extend import import_extension
 from mutual3d.table.query_table import QueryTable
 from mutual3d.training.objectives import OBJECTIVES
@@ -27,12 +26,11 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def registries():
     """What an extension registers is gone after the test."""
-    known = [(registry, dict(registry)) for registry in (OBJECTIVES, SOURCES)]
+    known = [(registry, dict(registry)) for registry in (NETWORKS, OBJECTIVES, SOURCES)]
     yield
     for registry, before in known:
         registry.clear()
         registry.update(before)
-    forget_network("CSN", "csn")
     for name in [name for name in sys.modules if name.startswith("mutual3d_extension_")]:
         del sys.modules[name]
 
@@ -96,8 +94,9 @@ def test_a_network(data, tmp_path):
         pathways = model.network.activate(configuration).fit_clip(normalised)
         folded = model.extract(configuration, fold_bn=True)(pathways).softmax(1)
         assert torch.allclose(scores, folded, atol=1e-5)
-    with pytest.raises(ValueError, match="'CSN', 'csn', is there already"):
-        sys.modules["mutual3d_extension_channel_separated"].register_network("CSN", "csn", create_model)
+    with pytest.raises(ValueError, match=r"'csn' \(CSN\) is there already, as 'csn'"):
+        extended = sys.modules["mutual3d_extension_channel_separated"]
+        extended.register_network("csn", words=("CSN",), build=create_model, classifier_name="fc")
 
 
 def test_what_cannot_be_imported_is_explained(tmp_path):

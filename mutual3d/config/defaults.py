@@ -242,7 +242,7 @@ _C.DATA_LOADER.MAX_UNREADABLE_TEST = Key(0.0, Share(), TAKES_EFFECT)
 
 # ---- Networks ----------------------------------------------------------------------------------------------------
 _C.MODEL = Group()
-# Network: a name of mutual3d.models.MODEL_REGISTRY.
+# Network: a word of mutual3d.models.NETWORKS.
 _C.MODEL.MODEL_NAME = Key("SlowFast", Registered("network"), IS_REFUSED)
 # Kind of a ResNet: slow, c2d or i3d (c2d_nopool and i3d_nopool keep all frames after res2); a SlowFast's and X3D's own.
 _C.MODEL.ARCH = Key("slowfast", NAME, IS_REFUSED)

@@ -285,7 +285,7 @@ def _check_class_names(names, network):
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"class_names is a {type(names).__name__}: give None or a list of text, one name a class")
     named = network.classifier_name
-    count = len(network.get_submodule(named).weight) if named else (network.arguments or {}).get("num_classes", len(names))
+    count = len(network.get_submodule(named).weight) if named else network.arguments.get("num_classes", len(names))
     if len(names) != count:
         raise ValueError(f"class_names has {len(names)} names, and the network gives {count} classes: give one name a class")
 

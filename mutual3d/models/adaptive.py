@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -27,6 +27,8 @@ from mutual3d.layers import (
 from mutual3d.sampling import Configuration, SearchSpace, fit_clips, preferred_memory_format
 
 Inputs = torch.Tensor | Sequence[torch.Tensor]
+# What a network may take, see AdaptiveNetwork.
+TAKES = ("clips", "pathways", "images")
 
 # The most configurations whose plans, and whose networks for stateless calls, are kept: beyond the grids that are measured.
 _KEPT_PLANS = 512
@@ -85,19 +87,26 @@ class AdaptiveNetwork(NormPairs):
         super().__init__()
         for name, stage in stages.items():
             self.add_module(name, stage)
-        self.space, self.arguments, self.private_by = space, None, None
+        self.space = space
+        self.arguments: dict[str, Any] = {}
+        self.private_by: str | None = None
         self.own_statistics = "largest"
         self.split, self.clip_frames = split or _one_pathway, clip_frames or space.temporal_sizes[-1]
         if split is not None:
             self.takes = "pathways"
         self.takes_boxes = getattr(list(stages.values())[-1], "takes_boxes", False)
-        self.classifier_name, self.norm_pairs = classifier_name, tuple(norm_pairs)
-        _check_classifier(self, classifier_name)
+        self.norm_pairs = tuple(norm_pairs)
+        self.name_classifier(classifier_name)
         self.statistics = MappingProxyType({})
         self._start_threads()
         self._take_parts()
         self.space = replace(space, width_groups=max(1, len(self._roots)))
         self._activate(space.largest)
+
+    def name_classifier(self, name: str | None) -> None:
+        """Say which layer's outputs are the classes; ValueError unless it is a linear layer or a convolution in here."""
+        _check_classifier(self, name)
+        self.classifier_name = name
 
     def _start_threads(self):
         self._lock, self._owner = threading.RLock(), None

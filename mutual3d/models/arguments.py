@@ -6,7 +6,7 @@ import math
 import numbers
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from mutual3d.sampling import SearchSpace
 
@@ -90,13 +90,37 @@ def _check_detection(title, value):
         raise ValueError(f"{title}.aligned is {brief(value['aligned'])}: give True or False")
 
 
+def _groups(builder: Callable) -> dict[str, type]:
+    """{parameter: the dataclass that it is} of those that arguments give by their fields; a space is given as it is."""
+    hints = get_type_hints(builder)
+    kinds = {key: hints.get(key) for key in inspect.signature(builder).parameters}
+    return {key: kind for key, kind in kinds.items() if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind is not SearchSpace}
+
+
+def flat_signature(builder: Callable) -> inspect.Signature:
+    """The builder's signature with the fields of its dataclasses in their place."""
+    groups, parameters = _groups(builder), []
+    for key, parameter in inspect.signature(builder).parameters.items():
+        own = inspect.signature(groups[key]).parameters.values() if key in groups else [parameter]
+        parameters += [part if part.kind is part.VAR_KEYWORD else part.replace(kind=part.KEYWORD_ONLY) for part in own]
+    return inspect.Signature(parameters)
+
+
+def group_arguments(builder: Callable, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain arguments as the builder takes them: its dataclasses made of their fields."""
+    left, groups = dict(arguments), _groups(builder)
+    for key, kind in groups.items():
+        left[key] = kind(**{field.name: left.pop(field.name) for field in dataclasses.fields(kind) if field.name in left})
+    return left
+
+
 def check_signature(name: str, builder: Callable, arguments: Mapping[str, Any]) -> None:
     """Raise ValueError for an argument that the builder of network `name` does not take, or needs and is not given."""
+    signature = flat_signature(builder)
     try:
-        inspect.signature(builder).bind(**arguments)
+        signature.bind(**arguments)
     except TypeError as error:
-        legal = ", ".join(inspect.signature(builder).parameters)
-        raise ValueError(f"the network '{name}': {error}; its arguments are {legal}") from None
+        raise ValueError(f"the network '{name}': {error}; its arguments are {', '.join(signature.parameters)}") from None
 
 
 def read_space(space: SearchSpace | Mapping[str, Any]) -> SearchSpace:

@@ -1,6 +1,7 @@
 """Heads of the video networks: from the last features of all pathways to logits of clips, or of boxes in them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
@@ -9,6 +10,15 @@ from torchvision.ops import RoIAlign
 from mutual3d.layers import Channels, FixedChannels, NormPairs, SlimmableBatchNorm3d, SlimmableLinear
 
 from .blocks import conv3d
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """What a head is beside its channels. detection: None, or arguments of BoxPool: the network then classifies boxes."""
+
+    num_classes: int
+    dropout_rate: float = 0.5
+    detection: dict | None = None
 
 
 class BoxPool(nn.Module):

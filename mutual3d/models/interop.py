@@ -20,7 +20,7 @@ from mutual3d.utils.checkpoint import check_weights, list_some, load_weights, re
 from mutual3d.utils.files import load_tensors
 from mutual3d.utils.pickles import load_arrays
 
-from .build import create_model
+from .create import create_model
 
 logger = logging.getLogger("mutual3d")
 

@@ -5,11 +5,13 @@ v1: Howard et al., arXiv:1704.04861. v2: Sandler et al., CVPR 2018. v3: Howard e
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from fvcore.common.config import CfgNode
 
 from mutual3d.layers import (
     Channels,
@@ -24,7 +26,9 @@ from mutual3d.layers import (
 from mutual3d.sampling import SearchSpace
 
 from .blocks import initialize
+from .build import image_arguments
 from .images import AdaptiveImageNetwork, conv2d, conv_norm, gentle_strides, global_pool, scaled_channels
+from .registry import register_network
 
 FEATURES = 1280
 relu = functools.partial(nn.ReLU, inplace=True)
@@ -125,7 +129,7 @@ class V3Block(NamedTuple):
     inner: int
     outputs: int
     with_se: bool
-    activation: object
+    activation: Callable[[], nn.Module]
     stride: int
 
 
@@ -203,8 +207,26 @@ def build_mobilenet_v3(
     return _network(nn.Sequential(*features), classifier, space, fc_init_std)
 
 
-def _network(features, classifier, space, fc_init_std):
-    stages = {"features": features, "pool": global_pool(), "classifier": classifier}
-    network = AdaptiveImageNetwork(stages, space, classifier_name=f"classifier.{len(classifier) - 1}")
+def _network(
+    features: nn.Sequential, classifier: nn.Sequential, space: SearchSpace, fc_init_std: float
+) -> AdaptiveImageNetwork:
+    network = AdaptiveImageNetwork({"features": features, "pool": global_pool(), "classifier": classifier}, space)
     initialize(network, fc_std=fc_init_std)
     return network
+
+
+# ---- What is known of them ---------------------------------------------------------------------------------------------
+
+
+@register_network(
+    "mobilenet_v1", words=("MobileNetV1",), build=build_mobilenet_v1, classifier_name="classifier.1", takes="images"
+)
+@register_network(
+    "mobilenet_v2", words=("MobileNetV2",), build=build_mobilenet_v2, classifier_name="classifier.1", takes="images"
+)
+@register_network(
+    "mobilenet_v3", words=("MobileNetV3",), build=build_mobilenet_v3, classifier_name="classifier.3", takes="images"
+)
+def mobilenet_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Those of every network of images."""
+    return image_arguments(cfg)

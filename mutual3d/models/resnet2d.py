@@ -1,15 +1,19 @@
 """ResNets of images (He et al., CVPR 2016) with slimmable layers; children named as in torchvision."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
+from fvcore.common.config import CfgNode
 
 from mutual3d.layers import Channels, ExpandedChannels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
 from mutual3d.sampling import SearchSpace
 
 from .blocks import initialize
+from .build import image_arguments
 from .images import AdaptiveImageNetwork, conv2d, conv_norm, gentle_strides, global_pool, scaled_channels
+from .registry import register_network
 
 # Blocks of the four stages, and how many times wider a block's outputs are than its inside.
 DEPTHS = {18: ((2, 2, 2, 2), 1), 34: ((3, 4, 6, 3), 1), 50: ((3, 4, 6, 3), 4), 101: ((3, 4, 23, 3), 4)}
@@ -40,7 +44,7 @@ class ImageResidualBlock(NormPairs):
             x = self.relu(self._convolve(i, x))
         return self.relu(shortcut + self._convolve(self.depth, x))
 
-    def _convolve(self, i, x):
+    def _convolve(self, i: int, x: torch.Tensor) -> torch.Tensor:
         return getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x))
 
     def start_at_zero(self) -> None:
@@ -74,7 +78,7 @@ def resnet2d_stages(
     return stages
 
 
-def _inside(outputs, expansion):
+def _inside(outputs: Channels, expansion: int) -> Channels:
     return outputs if expansion == 1 else ExpandedChannels(outputs, 1 / expansion)
 
 
@@ -110,13 +114,24 @@ def build_resnet2d(
         "dropout": nn.Dropout(dropout_rate),
         "fc": SlimmableLinear(channels[-1], num_classes),
     }
-    network = AdaptiveImageNetwork(stages, space, classifier_name="fc", norm_pairs=[("conv1", "bn1")])
+    network = AdaptiveImageNetwork(stages, space, norm_pairs=[("conv1", "bn1")])
     initialize(network, fc_std=fc_init_std)
     if zero_init_final_bn:
         network.apply(_start_at_zero)
     return network
 
 
-def _start_at_zero(module):
+def _start_at_zero(module: nn.Module) -> None:
     if isinstance(module, ImageResidualBlock):
         module.start_at_zero()
+
+
+@register_network("resnet2d", words=("ImageResNet",), build=build_resnet2d, classifier_name="fc", takes="images")
+def resnet2d_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Those of a config's `RESNET.*` keys that a ResNet of images has."""
+    return {
+        **image_arguments(cfg),
+        "depth": cfg.RESNET.DEPTH,
+        "width_per_group": cfg.RESNET.WIDTH_PER_GROUP,
+        "zero_init_final_bn": cfg.RESNET.ZERO_INIT_FINAL_BN,
+    }

@@ -5,12 +5,13 @@ Slow, C2D and I3D are one residual network with other temporal kernels; the last
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn as nn
+from fvcore.common.config import CfgNode
 
 from mutual3d.layers import (
     AdaptiveFusion,
@@ -26,7 +27,9 @@ from mutual3d.sampling import SearchSpace, shrink_clip, temporal_indices
 
 from .adaptive import AdaptiveNetwork
 from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
-from .heads import ResNetHead
+from .build import resnet_arguments
+from .heads import HeadOptions, ResNetHead
+from .registry import register_network
 
 STAGE_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 # Temporal kernels of the stem, and of the `a` convolutions of res2 to res5: those of a stage's blocks, in turns.
@@ -125,15 +128,6 @@ class ResNetShape:
         return resnet_stage(in_channels, out_channels, *options)
 
 
-def read_shape(arguments: Mapping) -> ResNetShape:
-    """A ResNetShape of arguments by name; ValueError for a name that it does not have."""
-    legal = [field.name for field in fields(ResNetShape)]
-    unknown = [name for name in arguments if name not in legal]
-    if unknown:
-        raise ValueError(f"the network has no argument '{unknown[0]}': of its shape there are {', '.join(legal)}")
-    return ResNetShape(**arguments)
-
-
 def check_stages(strides: Sequence[int], dilations: Sequence[int]) -> None:
     """Raises ValueError unless both give the four stages values of 1 or more."""
     for key, values in (("SPATIAL_STRIDES", strides), ("SPATIAL_DILATIONS", dilations)):
@@ -148,45 +142,59 @@ def slow_channels(space: SearchSpace, width_per_group: int) -> tuple[Channels, l
 
 
 def build_slow(
-    *, space: SearchSpace, num_classes: int, dropout_rate: float = 0.5, fc_init_std: float = 0.01,
-    zero_init_final_bn: bool = True, detection: dict | None = None, **arguments: Any,
-) -> AdaptiveNetwork:  # fmt: skip
-    """An adaptive Slow network: one pathway, no stride in time.
-
-    detection: None, or arguments of BoxPool: the network then classifies boxes. Other arguments are of ResNetShape.
-    """
-    head: dict[str, Any] = {"num_classes": num_classes, "dropout_rate": dropout_rate, "detection": detection}
-    network = _one_pathway(space, read_shape(arguments), SLOW_KERNELS, temporal_pool=False, **head)
-    return _finished(network, fc_init_std, zero_init_final_bn)
+    *,
+    space: SearchSpace,
+    head: HeadOptions,
+    shape: ResNetShape = ResNetShape(),
+    fc_init_std: float = 0.01,
+    zero_init_final_bn: bool = True,
+) -> AdaptiveNetwork:
+    """An adaptive Slow network: one pathway, no stride in time."""
+    network = _one_pathway(space, head, shape, SLOW_KERNELS)
+    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
+    return network
 
 
 def build_c2d(
-    *, space: SearchSpace, num_classes: int, temporal_pool: bool = True, dropout_rate: float = 0.5,
-    fc_init_std: float = 0.01, zero_init_final_bn: bool = True, detection: dict | None = None, **arguments: Any,
-) -> AdaptiveNetwork:  # fmt: skip
+    *,
+    space: SearchSpace,
+    head: HeadOptions,
+    shape: ResNetShape = ResNetShape(),
+    temporal_pool: bool = True,
+    fc_init_std: float = 0.01,
+    zero_init_final_bn: bool = True,
+) -> AdaptiveNetwork:
     """An adaptive C2D: `build_slow` without temporal kernels; time meets in the pool after res2 and in the head.
 
     temporal_pool: take the maximum of each two frames after res2. One frame stays.
     """
-    head: dict[str, Any] = {"num_classes": num_classes, "dropout_rate": dropout_rate, "detection": detection}
-    network = _one_pathway(space, read_shape(arguments), C2D_KERNELS, temporal_pool=temporal_pool, **head)
-    return _finished(network, fc_init_std, zero_init_final_bn)
+    network = _one_pathway(space, head, shape, C2D_KERNELS, temporal_pool)
+    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
+    return network
 
 
 def build_i3d(
-    *, space: SearchSpace, num_classes: int, temporal_pool: bool = True, dropout_rate: float = 0.5,
-    fc_init_std: float = 0.01, zero_init_final_bn: bool = True, detection: dict | None = None, **arguments: Any,
-) -> AdaptiveNetwork:  # fmt: skip
+    *,
+    space: SearchSpace,
+    head: HeadOptions,
+    shape: ResNetShape = ResNetShape(),
+    temporal_pool: bool = True,
+    fc_init_std: float = 0.01,
+    zero_init_final_bn: bool = True,
+) -> AdaptiveNetwork:
     """An adaptive I3D: `build_c2d` with temporal kernels in the stem and in every other block (in each of res2)."""
-    head: dict[str, Any] = {"num_classes": num_classes, "dropout_rate": dropout_rate, "detection": detection}
-    network = _one_pathway(space, read_shape(arguments), I3D_KERNELS, temporal_pool=temporal_pool, **head)
-    return _finished(network, fc_init_std, zero_init_final_bn)
+    network = _one_pathway(space, head, shape, I3D_KERNELS, temporal_pool)
+    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
+    return network
 
 
 def _one_pathway(
-    space: SearchSpace, shape: ResNetShape, kernels: Sequence[Sequence[int]], *,
-    temporal_pool: bool, num_classes: int, dropout_rate: float, detection: dict | None,
-) -> AdaptiveNetwork:  # fmt: skip
+    space: SearchSpace,
+    head: HeadOptions,
+    shape: ResNetShape,
+    kernels: Sequence[Sequence[int]],
+    temporal_pool: bool = False,
+) -> AdaptiveNetwork:
     """A ResNet of one pathway. kernels: temporal ones, the stem's first."""
     stem, stages = slow_channels(space, shape.width_per_group)
     children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(stem, kernels[0][0])}])}
@@ -195,29 +203,45 @@ def _one_pathway(
         if i == 0 and temporal_pool:
             # Without weights: a checkpoint of PySlowFast, which has it beside its stages, has no entry for it.
             children["s2_pool"] = PathwayStage([{"pool": FramePool()}])
-    children["head"] = ResNetHead(stages[-1], num_classes, dropout_rate, detection)
-    return AdaptiveNetwork(children, space, classifier_name="head.projection")
+    children["head"] = ResNetHead(stages[-1], head.num_classes, head.dropout_rate, head.detection)
+    return AdaptiveNetwork(children, space)
+
+
+@dataclass(frozen=True)
+class FastPathway:
+    """The Fast pathway and its fusion: PySlowFast's `SLOWFAST.*` keys.
+
+    alpha: frames of the Fast pathway for one of the Slow one's. beta_inv: its channels are one in so many. fusion_ratio:
+    channels that the fusion makes of one. fusion_kernel: frames that the fusion's convolution sees; odd.
+    """
+
+    alpha: int = 8
+    beta_inv: int = 8
+    fusion_ratio: int = 2
+    fusion_kernel: int = 5
 
 
 def build_slowfast(
-    *, space: SearchSpace, num_classes: int, alpha: int = 8, beta_inv: int = 8, fusion_ratio: int = 2,
-    fusion_kernel: int = 5,
-    dropout_rate: float = 0.5, fc_init_std: float = 0.01, zero_init_final_bn: bool = True,
-    detection: dict | None = None, **arguments: Any,
-) -> AdaptiveNetwork:  # fmt: skip
+    *,
+    space: SearchSpace,
+    head: HeadOptions,
+    shape: ResNetShape = ResNetShape(),
+    options: FastPathway = FastPathway(),
+    fc_init_std: float = 0.01,
+    zero_init_final_bn: bool = True,
+) -> AdaptiveNetwork:
     """An adaptive SlowFast network: only the Slow pathway has configurations, the Fast one always runs whole.
 
-    Takes [slow B, 3, t, s, s; fast B, 3, alpha T, S, S], which `fit_clip` makes of one clip at the Fast rate. The
-    arguments are PySlowFast's `SLOWFAST.*` keys, and those of `build_slow`. Raises ValueError for a Fast pathway without
-    channels.
+    Takes [slow B, 3, t, s, s; fast B, 3, alpha T, S, S], which `fit_clip` makes of one clip at the Fast rate. Raises
+    ValueError for a Fast pathway without channels.
     """
-    shape = read_shape(arguments)
+    alpha = options.alpha
     stem, stages = slow_channels(space, shape.width_per_group)
-    slow, fast = [stem, *stages], fast_channels([stem, *stages], beta_inv)
+    slow, fast = [stem, *stages], fast_channels([stem, *stages], options.beta_inv)
     children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(c[0], k[0][0])} for c, k in _both(slow, fast)])}
     for i in range(len(stages)):
         fusion = AdaptiveFusion(
-            fast[i].count, ratio=fusion_ratio, kernel_size=fusion_kernel, alpha=alpha, shrink=shrink_clip
+            fast[i].count, ratio=options.fusion_ratio, kernel_size=options.fusion_kernel, alpha=alpha, shrink=shrink_clip
         )
         children[f"s{i + 1}_fuse"] = fusion
         joined = [JoinedChannels(slow[i], fusion.out_channels), fast[i]]
@@ -225,12 +249,12 @@ def build_slowfast(
             shape.stage(i, inputs, c[i + 1], k, pathway)
             for pathway, (inputs, (c, k)) in enumerate(zip(joined, _both(slow, fast)))
         ])
-    children["head"] = ResNetHead(JoinedChannels(slow[-1], fast[-1].count), num_classes, dropout_rate, detection)
+    children["head"] = ResNetHead(JoinedChannels(slow[-1], fast[-1].count), head.num_classes, head.dropout_rate, head.detection)
     network = AdaptiveNetwork(
         children, space, functools.partial(slow_and_fast, alpha=alpha), alpha * space.temporal_sizes[-1],
-        classifier_name="head.projection",
-    )  # fmt: skip
-    return _finished(network, fc_init_std, zero_init_final_bn)
+    )
+    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
+    return network
 
 
 def fast_channels(slow: Sequence[Channels], beta_inv: int) -> list[FixedChannels]:
@@ -253,10 +277,50 @@ def slow_and_fast(clip_BCTHW: torch.Tensor, alpha: int) -> list[torch.Tensor]:
     return [clip_BCTHW.index_select(2, indices), clip_BCTHW]
 
 
-def _both(slow, fast):
+def _both(
+    slow: Sequence[Channels], fast: Sequence[Channels]
+) -> tuple[tuple[Sequence[Channels], tuple], tuple[Sequence[Channels], tuple]]:
+    """(channels, temporal kernels) of the stem and the stages, of each pathway."""
     return (slow, SLOW_KERNELS), (fast, FAST_KERNELS)
 
 
-def _finished(network, fc_init_std, zero_init_final_bn):
-    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
-    return network
+# ---- What is known of them. PyTorchVideo's are the same networks. ----------------------------------------------------
+
+
+@register_network(
+    "slow", words=("ResNet", "PTVResNet"), architectures=("slow",), build=build_slow, classifier_name="head.projection"
+)
+def slow_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Those of a config's `RESNET.*` keys."""
+    return resnet_arguments(cfg, pathways=1)
+
+
+# PySlowFast says in the one or in the other word that there is no temporal pool.
+_POOLED_WORDS = ("ResNet", "PTVResNet", "ResNet_nopool")
+
+
+@register_network(
+    "c2d", words=_POOLED_WORDS, architectures=("c2d", "c2d_nopool"), build=build_c2d, classifier_name="head.projection"
+)
+@register_network(
+    "i3d", words=_POOLED_WORDS, architectures=("i3d", "i3d_nopool"), build=build_i3d, classifier_name="head.projection"
+)
+def pooled_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Those of `slow`, and whether there is no pool."""
+    has_no_pool = "nopool" in cfg.MODEL.MODEL_NAME or "nopool" in cfg.MODEL.ARCH
+    return {**resnet_arguments(cfg, pathways=1), **({"temporal_pool": False} if has_no_pool else {})}
+
+
+@register_network(
+    "slowfast", words=("SlowFast", "PTVSlowFast"), architectures=("slowfast",), build=build_slowfast,
+    classifier_name="head.projection", takes="pathways",
+)  # fmt: skip
+def slowfast_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Those of a config's `SLOWFAST.*` and `RESNET.*` keys."""
+    return {
+        **resnet_arguments(cfg, pathways=2),
+        "alpha": cfg.SLOWFAST.ALPHA,
+        "beta_inv": cfg.SLOWFAST.BETA_INV,
+        "fusion_ratio": cfg.SLOWFAST.FUSION_CONV_CHANNEL_RATIO,
+        "fusion_kernel": cfg.SLOWFAST.FUSION_KERNEL_SZ,
+    }

@@ -1,13 +1,17 @@
 """Wide ResNets for images of about 32 pixels (Zagoruyko and Komodakis, BMVC 2016) with slimmable layers."""
 
+from typing import Any
+
 import torch
 import torch.nn as nn
+from fvcore.common.config import CfgNode
 
 from mutual3d.layers import Channels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
 from mutual3d.sampling import SearchSpace
 
 from .blocks import initialize
 from .images import AdaptiveImageNetwork, conv2d, global_pool, scaled_channels
+from .registry import register_network
 
 
 class PreactivationBlock(NormPairs):
@@ -62,6 +66,17 @@ def build_wide_resnet(
         stages[f"layer{i + 1}"] = nn.Sequential(*blocks)
     stages |= {"bn": SlimmableBatchNorm2d(channels), "relu": nn.ReLU(inplace=True), "pool": global_pool()}
     stages["fc"] = SlimmableLinear(channels, num_classes)
-    network = AdaptiveImageNetwork(stages, space, classifier_name="fc")
+    network = AdaptiveImageNetwork(stages, space)
     initialize(network, fc_std=fc_init_std)
     return network
+
+
+@register_network("wide_resnet", words=("WideResNet",), build=build_wide_resnet, classifier_name="fc", takes="images")
+def wide_resnet_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Those of a config's `WIDERESNET.*` keys."""
+    return {
+        "dropout_rate": cfg.MODEL.DROPOUT_RATE,
+        "fc_init_std": cfg.MODEL.FC_INIT_STD,
+        "depth": cfg.WIDERESNET.DEPTH,
+        "widen_factor": cfg.WIDERESNET.WIDEN_FACTOR,
+    }

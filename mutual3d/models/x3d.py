@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch.nn as nn
+from fvcore.common.config import CfgNode
 
 from mutual3d.layers import (
     Channels,
@@ -20,7 +23,9 @@ from mutual3d.sampling import SearchSpace
 
 from .adaptive import AdaptiveNetwork
 from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
-from .heads import X3DHead
+from .build import of_all_pathways, video_arguments
+from .heads import HeadOptions, X3DHead
+from .registry import register_network
 from .resnet3d import check_stages
 
 BASE_DEPTHS = (1, 2, 5, 3)
@@ -61,7 +66,7 @@ def x3d_stage(
     in_channels: Channels, out_channels: Channels, depth: int, bottleneck_factor: float, stride: int, dilation: int
 ) -> PathwayStage:
     """`depth` blocks; the first has the stride in space, every other one (0, 2, 4, ...) squeeze-excite."""
-    blocks = {}
+    blocks: dict[str, nn.Module] = {}
     for i in range(depth):
         inputs, block_stride = (in_channels, stride) if i == 0 else (out_channels, 1)
         blocks[f"res{i}"] = x3d_block(inputs, out_channels, bottleneck_factor, block_stride, dilation, with_se=i % 2 == 0)
@@ -76,40 +81,65 @@ def stage_channels(dim_c1: int, width_factor: float, scale_res2: bool) -> list[i
     return [make_divisible(base * width_factor) for base in (dim_c1, *bases)]
 
 
+@dataclass(frozen=True)
+class X3DShape:
+    """Channels and depth of an X3D, M by default: PySlowFast's `X3D.*` keys.
+
+    strides, dilations: in space, of the four stages. Raises ValueError for strides and dilations below 1.
+    """
+
+    width_factor: float = 2.0
+    depth_factor: float = 2.2
+    bottleneck_factor: float = 2.25
+    dim_c1: int = 12
+    dim_c5: int = 2048
+    scale_res2: bool = False
+    strides: Sequence[int] = (2, 2, 2, 2)
+    dilations: Sequence[int] = (1, 1, 1, 1)
+
+    def __post_init__(self) -> None:
+        check_stages(self.strides, self.dilations)
+
+
 def build_x3d(
     *,
     space: SearchSpace,
-    num_classes: int,
-    width_factor: float = 2.0,
-    depth_factor: float = 2.2,
-    bottleneck_factor: float = 2.25,
-    dim_c1: int = 12,
-    dim_c5: int = 2048,
-    scale_res2: bool = False,
-    strides: Sequence[int] = (2, 2, 2, 2),
-    dilations: Sequence[int] = (1, 1, 1, 1),
-    dropout_rate: float = 0.5,
+    head: HeadOptions,
+    shape: X3DShape = X3DShape(),
     fc_init_std: float = 0.01,
     zero_init_final_bn: bool = True,
-    detection: dict | None = None,
 ) -> AdaptiveNetwork:
-    """An adaptive X3D for clips of 3 channels; M by default, every size and frame count runs.
+    """An adaptive X3D for clips of 3 channels; every size and frame count runs.
 
-    The arguments are PySlowFast's `X3D.*` keys; `space` (SearchSpace) says which widths and sizes it is trained for.
-    strides, dilations: in space, of the four stages. detection: None, or arguments of BoxPool: the network then
-    classifies boxes.
+    `space` (SearchSpace) says which widths and sizes it is trained for.
     """
-    check_stages(strides, dilations)
-    max_width = space.width_range[1]
-    stem, *stages = [
-        ScaledChannels(base, space.divisor, max_width) for base in stage_channels(dim_c1, width_factor, scale_res2)
-    ]
-    depths = [math.ceil(depth * depth_factor) for depth in BASE_DEPTHS]
+    max_width, factor = space.width_range[1], shape.bottleneck_factor
+    counts = stage_channels(shape.dim_c1, shape.width_factor, shape.scale_res2)
+    stem, *stages = [ScaledChannels(base, space.divisor, max_width) for base in counts]
+    depths = [math.ceil(depth * shape.depth_factor) for depth in BASE_DEPTHS]
     children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": x3d_stem(stem)}])}
     for i, (inputs, outputs, depth) in enumerate(zip([stem, *stages], stages, depths)):
-        children[f"s{i + 2}"] = x3d_stage(inputs, outputs, depth, bottleneck_factor, strides[i], dilations[i])
-    inner = ExpandedChannels(stages[-1], bottleneck_factor)
-    children["head"] = X3DHead(stages[-1], inner, dim_c5, num_classes, dropout_rate, detection)
-    network = AdaptiveNetwork(children, space, classifier_name="head.projection")
+        children[f"s{i + 2}"] = x3d_stage(inputs, outputs, depth, factor, shape.strides[i], shape.dilations[i])
+    inner = ExpandedChannels(stages[-1], factor)
+    children["head"] = X3DHead(stages[-1], inner, shape.dim_c5, head.num_classes, head.dropout_rate, head.detection)
+    network = AdaptiveNetwork(children, space)
     initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
     return network
+
+
+# PyTorchVideo's is the same, but for the norm that it leaves out of shortcuts which keep the number of channels.
+@register_network("x3d", words=("X3D", "PTVX3D"), build=build_x3d, classifier_name="head.projection")
+def x3d_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Those of a config's `X3D.*` keys, and of the stages' in RESNET."""
+    return {
+        "width_factor": cfg.X3D.WIDTH_FACTOR,
+        "depth_factor": cfg.X3D.DEPTH_FACTOR,
+        "bottleneck_factor": cfg.X3D.BOTTLENECK_FACTOR,
+        "dim_c1": cfg.X3D.DIM_C1,
+        "dim_c5": cfg.X3D.DIM_C5,
+        "scale_res2": cfg.X3D.SCALE_RES2,
+        # RESNET.SPATIAL_STRIDES is a ResNet's by default: 1, 2, 2, 2. X3D has no max-pool, and its first stage always strides.
+        "strides": [2, *of_all_pathways(cfg, "SPATIAL_STRIDES", pathways=1)[1:]],
+        "dilations": of_all_pathways(cfg, "SPATIAL_DILATIONS", pathways=1),
+        **video_arguments(cfg),
+    }

@@ -37,8 +37,8 @@ def arguments(**changes):
     ({"strides": [2, 2, 2]}, "RESNET.SPATIAL_STRIDES"),
     ({"detection": 7}, "detection is 7: give None, or a dict with resolution and aligned"),
     ({"detection": {"resolution": 10**9}}, "detection.resolution is 1000000000: give a whole number from 1 to 64"),
-    ({"name": "x4d"}, "there is no network 'x4d': choose among x3d, slow"),
-    ({"name": BOMB}, "there is no network .*: choose among x3d, slow"),
+    ({"name": "x4d"}, "there is no network 'x4d': choose among c2d, i3d"),
+    ({"name": BOMB}, "there is no network .*: choose among c2d, i3d"),
     ({"batchnorm": BOMB}, "MUTUAL.BATCHNORM is .*: choose among calibrated"),
     ({"own_statistics": BOMB}, "own_statistics is .*: choose among largest, private, none"),
     ({"colour": 3}, "the network 'x3d': got an unexpected keyword argument 'colour'; its arguments are space, num_classes"),
@@ -65,7 +65,7 @@ def test_arguments_outside_their_limits_are_refused_at_once_with_the_legal_ones(
 def test_an_argument_that_is_needed_is_named():
     with pytest.raises(ValueError, match="missing a required argument: 'num_classes'"):
         create_model("x3d", space=SPACE, **NETWORK)
-    with pytest.raises(ValueError, match="the network has no argument 'colour': of its shape there are depth"):
+    with pytest.raises(ValueError, match="the network 'slow': got an unexpected keyword argument 'colour'; its arguments are space, num_classes, .*depth"):
         create_model("slow", space=SPACE, num_classes=2, colour=3)
 
 

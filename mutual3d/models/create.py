@@ -1,0 +1,95 @@
+"""From a name and plain arguments to an adaptive network."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mutual3d.sampling import SearchSpace
+from mutual3d.utils.checkpoint import check_weights
+
+from .adaptive import AdaptiveNetwork
+from .arguments import brief, check_arguments, check_private_norms, check_signature, group_arguments, read_space
+from .registry import NETWORKS
+
+BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size"}
+OWN_STATISTICS = ("largest", "private", "none")
+
+
+def create_model(
+    name: str,
+    *,
+    space: SearchSpace | Mapping,
+    batchnorm: str = "calibrated",
+    own_statistics: str = "largest",
+    interpolated_sizes: Sequence[int] = (),
+    **arguments: Any,
+) -> AdaptiveNetwork:
+    """The network `name` for `space`, a SearchSpace or its fields as a dict.
+
+    batchnorm: calibrated, private_width or private_size (MUTUAL.BATCHNORM). own_statistics: whose running statistics
+    training keeps, largest, private or none (see AdaptiveNetwork). interpolated_sizes: spatial sizes beside the trained
+    ones, each with norms between its neighbours'. arguments: those of the network's builder. Raises ValueError, with the
+    legal values, for an unknown name, an argument that the network does not have or lacks, and a value of the wrong type
+    or outside its limits.
+    """
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise ValueError(f"there is no network {brief(name)}: choose among {', '.join(sorted(NETWORKS))}")
+    facts = NETWORKS[name]
+    if not isinstance(batchnorm, str) or batchnorm not in BATCHNORMS:
+        raise ValueError(f"MUTUAL.BATCHNORM is {brief(batchnorm)}: choose among {', '.join(BATCHNORMS)}")
+    if own_statistics not in OWN_STATISTICS:
+        raise ValueError(f"own_statistics is {brief(own_statistics)}: choose among {', '.join(OWN_STATISTICS)}")
+    space = read_space(space)
+    check_signature(name, facts.build, {"space": space, **arguments})
+    check_arguments(name, {**arguments, "interpolated_sizes": interpolated_sizes})
+    if batchnorm == "private_size":
+        check_private_norms(space, interpolated_sizes)
+    network = facts.build(**group_arguments(facts.build, {"space": space, **arguments}))
+    if network.takes != facts.takes:
+        raise ValueError(f"the network '{name}' was registered as one that takes {facts.takes}, and takes {network.takes}")
+    network.name_classifier(facts.classifier_name)
+    network.own_statistics = own_statistics
+    private_by = BATCHNORMS[batchnorm]
+    if private_by is not None:
+        network.make_norms_private(private_by)
+    network._activate(network.space.largest)
+    shared = {"name": name, "space": _plain_space(space), "batchnorm": batchnorm, "own_statistics": own_statistics}
+    network.arguments = {**shared, **arguments}
+    for size in interpolated_sizes:
+        network.add_size(size)
+    return network
+
+
+def load_network(arguments: Mapping, state: Mapping[str, torch.Tensor], source: str | Path) -> AdaptiveNetwork:
+    """The network that a file describes, with the file's weights, on the CPU in the memory format that is fastest there.
+
+    arguments: of `create_model`; state: the state dict; source: the file's name for messages. A file cannot ask for more
+    than it holds: the arguments have limits, and the network is built without memory first, where its shapes must be those
+    of the weights. Raises ValueError that names the file, the entry and the fix.
+    """
+    if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
+        raise ValueError(f"'{source}': model_arguments is {brief(arguments)}: it must be the dict of create_model's arguments")
+    missing = [key for key in ("name", "space") if key not in arguments]
+    if missing:
+        raise ValueError(f"'{source}': model_arguments lacks {' and '.join(missing)}: give a checkpoint that a run wrote")
+    try:
+        with torch.device("meta"):
+            draft = create_model(**arguments)
+    except Exception as error:  # arguments of a stranger's: what they break is of any kind
+        raise ValueError(f"'{source}': model_arguments describe no network: {error}") from error
+    state = check_weights(draft, state, source)
+    network = create_model(**arguments).place(torch.device("cpu"))
+    network.load_state_dict(state)
+    return network
+
+
+def _plain_space(space):
+    return {
+        "width_range": list(space.width_range),
+        "spatial_sizes": list(space.spatial_sizes),
+        "temporal_sizes": list(space.temporal_sizes),
+        "divisor": space.divisor,
+        "listed_widths": list(space.listed_widths),
+    }
