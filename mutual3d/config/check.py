@@ -60,6 +60,12 @@ def _check_batches(cfg: CfgNode) -> Iterator[Problem]:
             f"TRAIN.BATCH_SIZE {cfg.TRAIN.BATCH_SIZE} does not divide into "
             f"TRAIN.ACCUMULATION_STEPS {cfg.TRAIN.ACCUMULATION_STEPS} equal parts",
         )
+    elif cfg.BN.NORM_TYPE == "sub_batchnorm" and cfg.TRAIN.BATCH_SIZE // cfg.TRAIN.ACCUMULATION_STEPS % cfg.BN.NUM_SPLITS:
+        yield Problem(
+            ("TRAIN.BATCH_SIZE", "TRAIN.ACCUMULATION_STEPS", "BN.NUM_SPLITS"),
+            f"TRAIN.BATCH_SIZE {cfg.TRAIN.BATCH_SIZE} / TRAIN.ACCUMULATION_STEPS {cfg.TRAIN.ACCUMULATION_STEPS} does not divide "
+            f"into BN.NUM_SPLITS {cfg.BN.NUM_SPLITS} equal parts",
+        )
     scales = list(cfg.DATA.TRAIN_JITTER_SCALES)
     if cfg.DATA.TRAIN_JITTER_SCALES_RELATIVE or cfg.DATA.CROP_PADDING:
         return

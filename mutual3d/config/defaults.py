@@ -226,7 +226,8 @@ _C.DATA.TOLERATE_SHORT = Key(False, Flag(), IS_TOLD)
 _C.DATA.ENSEMBLE_METHOD = Key("sum", Only("sum", "max"), TAKES_EFFECT)
 # Several labels a clip (Charades): scores are sigmoids, accuracy is mean average precision.
 _C.DATA.MULTI_LABEL = Key(False, Flag(), IS_REFUSED)
-# Give the network BGR instead of RGB, after MEAN and STD: what weights of Caffe2's age may want.
+# Turn the channels round, after MEAN and STD: the network sees BGR instead of RGB. Frames of charades and ssv2 PySlowFast
+# reads as BGR, and turns into RGB so; here they are RGB with either value.
 _C.DATA.REVERSE_INPUT_CHANNEL = Key(False, Flag(), IS_REFUSED)
 
 _C.DATA_LOADER = Group()
@@ -299,7 +300,15 @@ _C.BN.EPSILON = Key(1e-5, Only(1e-5), IS_REFUSED)
 _C.BN.USE_PRECISE_STATS = Key(False, Flag(), TAKES_EFFECT)
 # Weight decay of norms.
 _C.BN.WEIGHT_DECAY = Key(0.0, Number(0, 1), TAKES_EFFECT)
-_C.BN.NORM_TYPE = Key("batchnorm", Only("batchnorm"), IS_REFUSED)
+# Whose clips a norm takes as one batch in training: those of its process (batchnorm), of NUM_SYNC_DEVICES processes
+# (sync_batchnorm), or each of NUM_SPLITS parts of its process's (sub_batchnorm).
+_C.BN.NORM_TYPE = Key("batchnorm", Only("batchnorm", "sync_batchnorm", "sub_batchnorm"), IS_REFUSED)
+# sub_batchnorm: part k is every NUM_SPLITS-th clip from clip k on.
+_C.BN.NUM_SPLITS = Key(1, COUNT, IS_REFUSED)
+# sync_batchnorm: consecutive processes that share their statistics; where there are fewer, all of them do.
+_C.BN.NUM_SYNC_DEVICES = Key(1, COUNT, IS_TOLD)
+# sync_batchnorm: all processes do, whatever NUM_SYNC_DEVICES is.
+_C.BN.GLOBAL_SYNC = Key(False, Flag(), IS_TOLD)
 
 _C.WIDERESNET = Group()
 # (new) Layers and widening factor of a WideResNet.

@@ -10,8 +10,7 @@ from .legal import Empty, Legal, Only
 # The name of a group stands for everything under it.
 WITHOUT_EFFECT = (
     "AUG", "AVA.FULL_TEST_ON_VAL", "AVA.IMG_PROC_BACKEND", "AVA.TRAIN_PCA_EIGVAL", "AVA.TRAIN_PCA_EIGVEC",
-    "AVA.TRAIN_PCA_JITTER_ONLY", "BENCHMARK", "BN.NUM_BATCHES_PRECISE", "BN.NUM_SPLITS", "BN.NUM_SYNC_DEVICES",
-    "CONTRASTIVE", "DATA.PATH_TO_PRELOAD_IMDB", "DATA.TRAIN_PCA_EIGVAL", "DATA.TRAIN_PCA_EIGVEC",
+    "AVA.TRAIN_PCA_JITTER_ONLY", "BENCHMARK", "BN.NUM_BATCHES_PRECISE", "CONTRASTIVE", "DATA.PATH_TO_PRELOAD_IMDB", "DATA.TRAIN_PCA_EIGVAL", "DATA.TRAIN_PCA_EIGVEC",
     "DATA_LOADER.ENABLE_MULTI_THREAD_DECODE", "DEMO", "LOG_MODEL_INFO", "MASK", "MIXUP", "MODEL.MULTI_PATHWAY_ARCH",
     "MODEL.SINGLE_PATHWAY_ARCH", "MULTIGRID", "MVIT", "NONLOCAL.GROUP", "NONLOCAL.INSTANTIATION", "NONLOCAL.POOL",
     "RESNET.INPLACE_RELU", "SOLVER.GAMMA", "SOLVER.STEP_SIZE", "SOLVER.WARMUP_FACTOR", "SSL", "TENSORBOARD.CATEGORIES_PATH",
@@ -21,7 +20,7 @@ WITHOUT_EFFECT = (
 
 _NO_SUCH_PICTURES = "the report is report.html, and per_class_ap.json or TEST.SAVE_RESULTS_PATH has what an image would show"
 _PREDICT = "use `mutual3d predict`, with --output"
-_SIZES = "MUTUAL.ENABLE True trains several sizes at once"
+_SIZES = "multigrid training, whose batches change in clips, frames and pixels by a cycle, is missing (MUTUAL.ENABLE True trains several sizes at once)"
 _IMAGES = "images are augmented by DATA.COLOR_JITTER and DATA.TRAIN_JITTER_SCALES_RELATIVE, videos by DATA.TRAIN_JITTER_SCALES"
 
 # The values at which these change nothing. A group that is given a bare value, as in `MIXUP True`, is its switch.

@@ -167,6 +167,7 @@ class Source(NamedTuple):
 
     open: (cfg, split, mode, num_views) -> data set. is_image: it gives images, one frame each; else clips.
     losses: the legal MODEL.LOSS_FUNC. wants: {key: the one value that goes with it}. test_split: where labels are to test on.
+    is_bgr_there: PySlowFast reads these data as BGR.
     """
 
     open: Callable
@@ -174,6 +175,7 @@ class Source(NamedTuple):
     losses: tuple[str, ...]
     wants: dict[str, object]
     test_split: str = "test"
+    is_bgr_there: bool = False
 
 
 # What a config must say where each clip has one label.
@@ -184,7 +186,7 @@ SOURCES = {
     "kinetics": Source(_kinetics, False, ("cross_entropy",), ONE_LABEL),
     "charades": Source(
         _charades, False, ("bce_logit", "bce"), {"DATA.MULTI_LABEL": True, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "sigmoid"},
-        test_split="val",
+        test_split="val", is_bgr_there=True,
     ),
     # AVA has two splits and results files of its own.
     "ava": Source(
@@ -196,11 +198,17 @@ SOURCES = {
         test_split="val",
     ),
     # Pushing from left to right is another class than from right to left: nothing is mirrored.
-    "ssv2": Source(_ssv2, False, ("cross_entropy",), {**ONE_LABEL, "DATA.RANDOM_FLIP": False}, test_split="val"),
+    "ssv2": Source(_ssv2, False, ("cross_entropy",), {**ONE_LABEL, "DATA.RANDOM_FLIP": False}, test_split="val", is_bgr_there=True),
     **dict.fromkeys(IMAGE_SETS, _IMAGES),
 }  # fmt: skip
 # PySlowFast's names of the same lists where PyTorchVideo reads them.
 SOURCES |= {f"ptv{name}": SOURCES[name] for name in ("kinetics", "charades", "ssv2")}
+
+
+def gives_bgr(cfg: CfgNode) -> bool:
+    """Whether the network sees BGR. Data are RGB here, and DATA.REVERSE_INPUT_CHANNEL turns them round, but for those that
+    PySlowFast reads as BGR: there it turns them into RGB, which they are already."""
+    return cfg.DATA.REVERSE_INPUT_CHANNEL and not SOURCES[cfg.TRAIN.DATASET].is_bgr_there
 
 
 def takes_images(name: str) -> bool | None:

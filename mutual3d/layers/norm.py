@@ -4,6 +4,10 @@ Sub-networks have different feature statistics (paper, 3.4). In training every n
 full network updates the running ones. In evaluation a norm uses the statistics of its `settings`, and refuses to run
 when there are none. While `observer` is set, a function of (count, mean, variance), the norm uses the batch's
 statistics, tells them to the observer, and leaves everything else alone.
+
+Whose clips training takes as one batch is `batch_over`, for every norm of a network: this process's (as ever), those of a
+group of processes (PySlowFast's sync_batchnorm), or each of several parts of this process's (its sub_batchnorm). Evaluation
+and calibration know nothing of it.
 """
 
 import copy
@@ -11,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 
@@ -51,6 +56,10 @@ def _is_statistic(value):
 
 
 class _SlimmableBatchNorm:
+    # See `batch_over`.
+    group: "dist.ProcessGroup | None" = None
+    num_parts = 1
+
     def __init__(self, num_features, eps=1e-5, momentum=0.1) -> None:
         rule = as_channels(num_features)
         super().__init__(rule.full, eps=eps, momentum=momentum)
@@ -70,6 +79,10 @@ class _SlimmableBatchNorm:
     def forward(self, x):
         if self.observer is not None:
             return self._observed(x)
+        if self.training and self.group is not None:
+            return self._over_processes(x)
+        if self.training and self.num_parts > 1:
+            return self._over_parts(x)
         if self.is_full and (self.training or self.active_statistics is None):
             return super().forward(x)
         channels = x.shape[1]
@@ -88,6 +101,44 @@ class _SlimmableBatchNorm:
         y = F.batch_norm(x, mean, variance, self.weight[:channels], self.bias[:channels], True, 1.0, self.eps)
         self.observer(count, mean, variance * ((count - 1) / count))
         return y
+
+    def _over_processes(self, x):
+        """Normalise by the values of all processes of the group; gradients cross them too (torch's SyncBatchNorm)."""
+        channels, dims = x.shape[1], [0, *range(2, x.ndim)]
+        values = x.to(self.weight.dtype)
+        count = values.new_tensor([x.numel() // channels])
+        # Two exchanges: the mean first, so that no variance is the difference of two large numbers.
+        sums = _SumOverProcesses.apply(torch.cat([values.sum(dims), count]), self.group)
+        count, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
+        centred = values - _per_channel(mean, x)
+        variance = _SumOverProcesses.apply(centred.square().sum(dims), self.group) / count
+        self._keep_running(mean.detach(), variance.detach() * (count / (count - 1).clamp(min=1)))
+        scale = torch.rsqrt(variance + self.eps) * self.weight[:channels]
+        return (centred * _per_channel(scale, x) + _per_channel(self.bias[:channels], x)).to(x.dtype)
+
+    def _over_parts(self, x):
+        """Normalise every `num_parts`-th clip, from each of the first ones on, by these alone."""
+        channels, count = x.shape[1], min(self.num_parts, len(x))
+        means, variances = torch.zeros(2, count, channels, device=x.device, dtype=self.weight.dtype)
+        weight, bias = self.weight[:channels], self.bias[:channels]
+        # With momentum 1 PyTorch leaves the part's own mean and unbiased variance behind.
+        parts = [
+            F.batch_norm(x[i::count], means[i], variances[i], weight, bias, True, 1.0, self.eps) for i in range(count)
+        ]  # fmt: skip
+        self._keep_running(means.mean(0), variances.mean(0) + means.var(0, correction=0))
+        order = torch.cat([torch.arange(i, len(x), count) for i in range(count)]).argsort()
+        return torch.cat(parts)[order.to(x.device)]
+
+    def _keep_running(self, mean, variance):
+        """What `nn.BatchNorm` does with the statistics of a batch, by the full network alone."""
+        if self.is_full:
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance, self.momentum)
+
+    def __getstate__(self):
+        """A copy, which may go to another process, has no processes beside it."""
+        return {**vars(self), "group": None}
 
     def narrowed(self, width):
         """A new norm of the width's channels alone, with the first ones of this norm's parameters and statistics."""
@@ -140,6 +191,41 @@ class PrivateNorms(nn.Module):
 def slimmable_norms(module: nn.Module) -> dict[str, nn.Module]:
     """The slimmable norms of a module by name, in order."""
     return {name: part for name, part in module.named_modules() if isinstance(part, _SlimmableBatchNorm)}
+
+
+def batch_over(module: nn.Module, *, group: "dist.ProcessGroup | None" = None, num_parts: int = 1) -> None:
+    """Say whose clips every slimmable norm of a module takes as one batch in training.
+
+    group: the processes whose clips are one batch; all of them must then run the same configurations in the same order.
+    num_parts: this process's clips are so many batches, of every `num_parts`-th clip each. The running mean is that of the
+    parts' means, the running variance that of their variances plus the variance between their means: that of all clips. At
+    most one of the two is given.
+    """
+    assert group is None or num_parts == 1
+    for norm in slimmable_norms(module).values():
+        norm.group, norm.num_parts = group, num_parts
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over the processes of a group; so is its gradient's, since every process uses the sum."""
+
+    @staticmethod
+    def forward(ctx, tensor, group):
+        ctx.group = group
+        total = tensor.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient):
+        total = gradient.clone()
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
+
+
+def _per_channel(values, x):
+    """One value a channel, shaped to go with x."""
+    return values.view(1, -1, *[1] * (x.ndim - 2))
 
 
 def make_private(module: nn.Module, make_norms: Callable[[nn.Module], list[nn.Module]]) -> None:

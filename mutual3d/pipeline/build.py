@@ -15,6 +15,7 @@ from mutual3d.data.build import (
     build_loader,
     check_data,
     find_class_names,
+    gives_bgr,
     image_resize,
     takes_images,
     test_split,
@@ -180,7 +181,7 @@ def preprocessing_of(cfg: CfgNode) -> Preprocessing:
     return Preprocessing(
         mean=tuple(data.MEAN), std=tuple(data.STD), num_frames=data.NUM_FRAMES, sampling_rate=data.SAMPLING_RATE,
         target_fps=data.TARGET_FPS, crop=data.TEST_CROP_SIZE, activation=cfg.MODEL.HEAD_ACT,
-        ensemble=data.ENSEMBLE_METHOD, resize=image_resize(cfg), reverse_channels=data.REVERSE_INPUT_CHANNEL,
+        ensemble=data.ENSEMBLE_METHOD, resize=image_resize(cfg), reverse_channels=gives_bgr(cfg),
     )  # fmt: skip
 
 
@@ -204,7 +205,7 @@ def _training(cfg: CfgNode, loader: functools.partial) -> TrainingPlan:
     return TrainingPlan(
         loader=functools.partial(loader, "train", "train"),
         validation=functools.partial(loader, "val", "single_view"),
-        make_step=functools.partial(build_step, cfg),
+        make_step=functools.partial(build_step, cfg, reverse_channels=gives_bgr(cfg)),
         make_optimizer=functools.partial(build_optimizer, cfg),
         schedule=build_schedule(cfg),
         max_epoch=cfg.SOLVER.MAX_EPOCH,

@@ -9,6 +9,7 @@ import torch.nn as nn
 from fvcore.common.config import CfgNode
 from torch.nn.parallel import DistributedDataParallel
 
+from mutual3d.layers import batch_over
 from mutual3d.sampling import RULES
 from mutual3d.training.schedule import Schedule
 from mutual3d.utils import distributed
@@ -63,8 +64,12 @@ def _schedule(cfg):
     )
 
 
-def build_step(cfg: CfgNode, model: Any, device: torch.device) -> MutualStep:
-    """The mutual step on `device`; a static network (MUTUAL.ENABLE False) has no sub-networks."""
+def build_step(cfg: CfgNode, model: Any, device: torch.device, *, reverse_channels: bool = False) -> MutualStep:
+    """The mutual step on `device`; a static network (MUTUAL.ENABLE False) has no sub-networks.
+
+    reverse_channels: the network sees BGR, which depends on the data set too.
+    """
+    _set_norms(cfg.BN, model)
     network = Networks(model)
     if distributed.is_distributed():
         # Norms of one's own take part in some configurations' backward only.
@@ -86,8 +91,20 @@ def build_step(cfg: CfgNode, model: Any, device: torch.device) -> MutualStep:
         accumulation_steps=cfg.TRAIN.ACCUMULATION_STEPS,
         autocast=_autocast(cfg, device),
         scaler=scaler,
-        reverse_channels=cfg.DATA.REVERSE_INPUT_CHANNEL,
+        reverse_channels=reverse_channels,
     )
+
+
+def _set_norms(bn, model):
+    """Whose clips training takes as one batch."""
+    if bn.NORM_TYPE == "sync_batchnorm":
+        there = distributed.world_size()
+        wanted = there if bn.GLOBAL_SYNC else bn.NUM_SYNC_DEVICES
+        if wanted > there:
+            logger.warning("BN.NUM_SYNC_DEVICES is %d and there are %d processes: norms take the clips of those", wanted, there)
+        batch_over(model, group=distributed.neighbours(min(wanted, there)))
+    elif bn.NORM_TYPE == "sub_batchnorm":
+        batch_over(model, num_parts=bn.NUM_SPLITS)
 
 
 def check_method(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -105,6 +105,21 @@ def _broke_off(error):
     return type(error) is RuntimeError and any(words in str(error) for words in ("gloo", "NCCL", "Connection closed by peer"))
 
 
+def neighbours(count: int) -> "dist.ProcessGroup | None":
+    """The group of this process and the others of its `count` consecutive ranks; None where it would be alone.
+
+    Every process must call it, since all groups are made on all of them. Raises ValueError where the processes do not
+    divide into such groups.
+    """
+    size = world_size()
+    if size % count:
+        raise ValueError(f"{size} processes do not divide into groups of {count}: start a multiple of {count}, or take fewer")
+    if count == 1:
+        return None
+    groups = [dist.new_group(list(range(first, first + count))) for first in range(0, size, count)]
+    return groups[rank() // count]
+
+
 def meet(what: str) -> None:
     """Wait until every process is here, for as long as all of them live; see `Peers.meet`."""
     if _peers is not None:

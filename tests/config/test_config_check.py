@@ -6,7 +6,7 @@ from mutual3d.config import load_config
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("BN.NORM_TYPE", "sync_batchnorm"),
+        ("BN.NORM_TYPE", "layernorm"),
         ("BN.MOMENTUM", "0.5"),
         ("BN.EPSILON", "1e-3"),
         ("MODEL.DROPCONNECT_RATE", "0.2"),

@@ -2,13 +2,16 @@
 
 import json
 import logging
-from pathlib import Path
+import re
 
 import pytest
 import torch
+from tiny import ROOT
 
+from mutual3d.data.build import gives_bgr
 from mutual3d.models import build_model
 from mutual3d.pipeline import load_config
+from mutual3d.pipeline.build import tell_of_devices
 from mutual3d.training.build import build_optimizer, build_step
 
 SHARED = """
@@ -109,7 +112,7 @@ def test_a_value_that_cannot_work_is_named_with_its_key(key, value, message, loa
         ("AUG.ENABLE", "DATA.COLOR_JITTER"),
         ("AUG", "DATA.COLOR_JITTER"),
         ("MIXUP.ENABLE", "nothing of the kind"),
-        ("MULTIGRID.LONG_CYCLE", "MUTUAL.ENABLE True"),
+        ("MULTIGRID.LONG_CYCLE", "multigrid training, .* is missing .MUTUAL.ENABLE True"),
         ("MULTIGRID.SHORT_CYCLE", "MUTUAL.ENABLE True"),
         ("DEMO.ENABLE", "mutual3d predict"),
         ("TENSORBOARD.MODEL_VIS.ENABLE", "report.html"),
@@ -131,26 +134,31 @@ def test_what_a_switch_that_is_off_would_read_changes_nothing(load, caplog):
     assert "(override), since they change nothing here: PySlowFast's AUG.RE_PROB, MIXUP.ALPHA, DEMO.LABEL_" in caplog.text
 
 
-SETTINGS = json.loads((Path(__file__).resolve().parents[1] / "data/pyslowfast/settings.json").read_text())
-# What is not here, in a sentence each.
+SETTINGS = json.loads((ROOT / "tests/data/pyslowfast/settings.json").read_text())
+PAGE = (ROOT / "docs/pyslowfast.md").read_text()
+# What is not here: how the page says it, and the sentence that refuses the file.
+MISSING = {
+    "multigrid training": r"MULTIGRID.LONG_CYCLE .*: mutual3d supports False; multigrid training, .*, is missing",
+    "non-local blocks": r"NONLOCAL.LOCATION .* mutual3d has no non-local blocks",
+}
 REFUSED = {
-    "Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid.yaml": "MULTIGRID.LONG_CYCLE .* MUTUAL.ENABLE True trains several sizes",
-    "AVA/c2/SLOWFAST_32x2_R101_50_50.yaml": "NONLOCAL.LOCATION .* mutual3d has no non-local blocks",
-    "AVA/c2/SLOWFAST_32x2_R101_50_50_v2.1.yaml": "NONLOCAL.LOCATION .* mutual3d has no non-local blocks",
-    "Charades/SLOWFAST_16x8_R50.yaml": "BN.NORM_TYPE is 'sync_batchnorm': mutual3d supports 'batchnorm'",
-    "SSv2/SLOWFAST_16x8_R50.yaml": "BN.NORM_TYPE is 'sync_batchnorm': mutual3d supports 'batchnorm'",
+    "Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid.yaml": "multigrid training",
+    "AVA/c2/SLOWFAST_32x2_R101_50_50.yaml": "non-local blocks",
+    "AVA/c2/SLOWFAST_32x2_R101_50_50_v2.1.yaml": "non-local blocks",
 }
 NARROW = (
     "NUM_GPUS", "0", "RESNET.WIDTH_PER_GROUP", "8", "SLOWFAST.BETA_INV", "4", "X3D.DIM_C5", "16", "X3D.WIDTH_FACTOR", "1.0",
     "X3D.DEPTH_FACTOR", "0.5", "DATA.TRAIN_CROP_SIZE", "32", "DATA.TEST_CROP_SIZE", "32",
 )  # fmt: skip
-# One file of each family is trained for a step.
-STEPS = {
-    "Kinetics/C2D_8x8_R50_IN1K.yaml": "4", "Kinetics/c2/C2D_NOPOOL_8x8_R50.yaml": "4", "Kinetics/I3D_8x8_R50.yaml": "4",
-    "Kinetics/c2/SLOW_4x16_R50.yaml": "4", "Kinetics/c2/SLOWFAST_8x8_R101_50_101.yaml": "8", "Kinetics/X3D_XS.yaml": "4",
-    "Kinetics/pytorchvideo/SLOWFAST_16x8_R101_50_50.yaml": "8", "Charades/pytorchvideo/SLOW_8x8_R50.yaml": "4",
-    "AVA/c2/SLOW_8x8_R50.yaml": "4",
-}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """With tensors so small a second one would only be waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def write_back(settings, path):
@@ -163,38 +171,81 @@ def write_back(settings, path):
     return path
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_each_of_pyslowfasts_own_files_loads_and_builds_or_says_what_is_missing(name, tmp_path):
-    path = write_back(SETTINGS[name], tmp_path / "run.yaml")
-    if name in REFUSED:
-        with pytest.raises(ValueError, match=f"(?s){REFUSED[name]}"):
-            load_config(path)
-        return
-    cfg = load_config(path)
-    with torch.device("meta"):
-        model = build_model(cfg)
-        logits_shape = len(model.fit_clip(torch.empty(1, 3, model.clip_frames, 64, 64)))
-    assert model.clip_frames == SETTINGS[name]["DATA.NUM_FRAMES"]
-    assert logits_shape == len(SETTINGS[name]["DATA.INPUT_CHANNEL_NUM"])
-    blocks = sum(key.startswith("s4.pathway0") and key.endswith("branch2.a.weight") for key in model.state_dict())
-    if SETTINGS[name]["MODEL.ARCH"] != "x3d":
-        assert blocks == {50: 6, 101: 23}[SETTINGS[name]["RESNET.DEPTH"]]
+def row_of(name, network, state):
+    """A file's row in the page's table."""
+    settings = SETTINGS[name]
+    clip = f"{settings['DATA.NUM_FRAMES']} x {settings['DATA.SAMPLING_RATE']}"
+    parameters = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    return f"| `{name.removesuffix('.yaml')}` | {settings['MODEL.ARCH']} | {clip} | {settings['TRAIN.DATASET']} | {parameters:.2f} M | {state} |"
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_one_file_of_each_family_trains_a_step(name, tmp_path):
-    path = write_back(SETTINGS[name], tmp_path / "run.yaml")
-    cfg = load_config(path, [*NARROW, "DATA.NUM_FRAMES", STEPS[name]])
-    model = build_model(cfg)
-    clips = torch.randint(0, 256, (2, 3, model.clip_frames, 32, 32), dtype=torch.uint8)
-    boxes = torch.tensor([[0, 0.1, 0.1, 0.9, 0.9], [1, 0.2, 0.1, 0.7, 0.9]]) if cfg.DETECTION.ENABLE else None
+def batch(cfg, frames):
+    """Two generated clips as the config's data set gives them: clips, labels, and boxes or None."""
+    clips = torch.randint(0, 256, (2, 3, frames, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1])
     if cfg.MODEL.LOSS_FUNC != "cross_entropy":
         labels = torch.nn.functional.one_hot(labels, cfg.MODEL.NUM_CLASSES).float()
-    step = build_step(cfg, model, torch.device("cpu"))
+    boxes = torch.tensor([[0, 0.1, 0.1, 0.9, 0.9], [1, 0.2, 0.1, 0.7, 0.9]]) if cfg.DETECTION.ENABLE else None
+    return clips, labels, boxes
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_each_of_pyslowfasts_own_files_loads_builds_and_trains_a_step_or_says_what_is_missing(name, tmp_path):
+    path, settings = write_back(SETTINGS[name], tmp_path / "run.yaml"), SETTINGS[name]
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=f"(?s){MISSING[REFUSED[name]]}"):
+            load_config(path)
+        left = {key: value for key, value in settings.items() if not key.startswith(("MULTIGRID.", "NONLOCAL."))}
+        with torch.device("meta"):
+            whole = build_model(load_config(write_back(left, path)))
+        assert row_of(name, whole, f"missing: {REFUSED[name]}") in PAGE
+        return
+    with torch.device("meta"):
+        whole = build_model(load_config(path))
+        pathways = whole.fit_clip(torch.empty(1, 3, whole.clip_frames, 64, 64))
+    assert whole.clip_frames == settings["DATA.NUM_FRAMES"] and len(pathways) == len(settings["DATA.INPUT_CHANNEL_NUM"])
+    blocks = sum(key.startswith("s4.pathway0") and key.endswith("branch2.a.weight") for key in whole.state_dict())
+    assert settings["MODEL.ARCH"] == "x3d" or blocks == {50: 6, 101: 23}[settings["RESNET.DEPTH"]]
+
+    cfg = load_config(path, [*NARROW, "DATA.NUM_FRAMES", str(len(pathways) * 4)])
+    model = build_model(cfg)
+    clips, labels, boxes = batch(cfg, model.clip_frames)
+    step = build_step(cfg, model, torch.device("cpu"), reverse_channels=gives_bgr(cfg))
     optimizer = build_optimizer(cfg, model)
     (loss,) = step(clips, labels, 0, boxes).losses
     before = model.head.projection.weight.clone()
     optimizer.param_groups[0]["lr"] = 0.1
     optimizer.step()
     assert 0 < loss < 1000 and not torch.equal(before, model.head.projection.weight)
+    # Its frames, of Charades and Something-Something v2, PySlowFast reads as BGR and turns into RGB by this very key.
+    assert settings.get("DATA.REVERSE_INPUT_CHANNEL", False) == (cfg.TRAIN.DATASET.removeprefix("ptv") in ("charades", "ssv2"))
+    assert not step.reverse_channels
+    assert row_of(name, whole, "loads and trains") in PAGE
+
+
+def test_the_page_has_a_row_for_these_files_alone_and_names_what_is_missing():
+    rows = re.findall(r"^\| `(\w+(?:/\w+)+(?:\.\d)?)` \|", PAGE, re.MULTILINE)
+    assert [f"{row}.yaml" for row in rows] == list(SETTINGS)
+    assert f"{len(SETTINGS) - len(REFUSED)} of the {len(SETTINGS)}" in PAGE
+    missing = PAGE.partition("## What is missing")[2].partition("\n## ")[0]
+    for name in (*MISSING, "MViT", "CSN", "R(2+1)D", "self-supervised"):
+        assert name in missing, name
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("MViT", "no vision transformers"), ("PTVMViT", "no vision transformers"), ("MaskMViT", "no masked vision transformers"),
+        ("PTVCSN", r"no channel-separated networks \(CSN\)"), ("PTVR2plus1D", r"no R\(2\+1\)D"),
+        ("ContrastiveModel", "no self-supervised training"),
+    ],
+)  # fmt: skip
+def test_a_network_that_is_not_here_is_named_as_missing(name, words, load):
+    with pytest.raises(ValueError, match=f"MODEL.MODEL_NAME is '{name}': mutual3d has {words}; it has "):
+        load("SLOW_8x8_R50", "MODEL.MODEL_NAME", name)
+
+
+def test_machines_are_torchruns_and_a_line_says_so(load, caplog):
+    with caplog.at_level(logging.INFO):
+        tell_of_devices(load("SLOW_8x8_R50", "NUM_SHARDS", "4", "NUM_GPUS", "0"))
+    assert caplog.messages[-1] == "NUM_SHARDS 4: torchrun starts the processes, on each machine (--nnodes 4); of them there are 1"

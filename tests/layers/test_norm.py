@@ -1,11 +1,12 @@
 import copy
+import pickle
 
 import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from mutual3d.layers import BNStatistics, ScaledChannels, SlimmableBatchNorm2d, SlimmableBatchNorm3d, slimmable_norms
+from mutual3d.layers import BNStatistics, ScaledChannels, SlimmableBatchNorm2d, SlimmableBatchNorm3d, batch_over, slimmable_norms
 
 CHANNELS = ScaledChannels(24)
 WIDTH, ACTIVE = 0.63, 16
@@ -150,6 +151,54 @@ def test_plain_norm_has_the_first_channels(case, norm, dtype):
         assert value.dtype == state[key].dtype
         assert torch.equal(value, state[key][:ACTIVE] if value.ndim else state[key])
         assert value.data_ptr() != state[key].data_ptr()
+
+
+@pytest.mark.parametrize("clips", [6, 7])
+@pytest.mark.parametrize("is_full", [True, False])
+def test_parts_of_a_batch_are_normalised_by_their_own_statistics(case, norm, is_full, clips):
+    channels = 24 if is_full else ACTIVE
+    x = torch.randn(clips, channels, *case[2], generator=torch.Generator().manual_seed(3)) * 3 + 1
+    activate(norm, is_full)
+    before = buffers(norm)
+    batch_over(norm, num_parts=3)
+    y = norm(x)
+    # One norm of torch's for each part, with a momentum at which its running statistics are the part's own.
+    parts = [case[1](channels, momentum=1.0, eps=norm.eps) for _ in range(3)]
+    for i, part in enumerate(parts):
+        part.weight.data, part.bias.data = norm.weight.data[:channels], norm.bias.data[:channels]
+        torch.testing.assert_close(y[i::3], part(x[i::3]))
+    if not is_full:
+        return assert_same(before, buffers(norm))
+    means, variances = (torch.stack([getattr(part, f"running_{what}") for part in parts]) for what in ("mean", "var"))
+    after = buffers(norm)
+    torch.testing.assert_close(after["running_mean"], torch.lerp(before["running_mean"], means.mean(0), 0.1))
+    joined = variances.mean(0) + (means - means.mean(0)).square().mean(0)
+    torch.testing.assert_close(after["running_var"], torch.lerp(before["running_var"], joined, 0.1))
+    assert after["num_batches_tracked"] == before["num_batches_tracked"] + 1
+
+
+def test_parts_are_a_matter_of_training_alone(case, norm, full_x):
+    seen, expected = {}, {}
+    for told, parts in ((expected, 1), (seen, 2)):
+        batch_over(norm, num_parts=parts)
+        activate(norm, is_full=True)
+        told["running"] = norm.eval()(full_x)
+        activate(norm, is_full=True, statistics=(torch.zeros(24), torch.ones(24)))
+        told["calibrated"] = norm(full_x)
+        norm.observer = lambda *moments, told=told: told.update(zip(("count", "mean", "variance"), moments))
+        told["observed"] = norm.train()(full_x)
+        norm.observer = None
+    for name, value in expected.items():
+        torch.testing.assert_close(seen[name], value, rtol=0, atol=0)
+    assert norm.state_dict().keys() == case[1](24).state_dict().keys()
+    x = full_x[..., :2, :2].double().requires_grad_()
+    assert torch.autograd.gradcheck(norm.double(), x, nondet_tol=1e-12)
+
+
+def test_a_copy_of_a_norm_has_no_processes_beside_it(norm):
+    batch_over(norm, group=object())
+    assert norm.group is not None
+    assert copy.deepcopy(norm).group is None and pickle.loads(pickle.dumps(norm)).group is None
 
 
 def test_statistics_round_trip_and_map():

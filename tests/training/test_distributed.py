@@ -8,13 +8,16 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny import NETWORK, SPACE, tiny_network
+from tiny import NETWORK, SPACE, overrides, tiny_network
 from torch.nn.parallel import DistributedDataParallel
 
 from mutual3d.evaluation import PartialResult, calibrate, measure
-from mutual3d.models import create_model
+from mutual3d.models import build_model, create_model
+from mutual3d.pipeline import load_config
 from mutual3d.sampling import normalize_clip
+from mutual3d.training.build import build_step
 from mutual3d.training.step import Networks
+from mutual3d.utils import distributed
 
 from test_step import MEAN, STD, batch, freeze_norms, gradients, make_step  # isort: skip
 
@@ -62,6 +65,44 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(tmp_path):
         assert torch.allclose(gradient, ranks[0]["gradients"][name], atol=1e-6), name
     # Three networks in each of two accumulated parts, and every bucket still crosses once.
     assert len(ranks[0]["exchanges"]) == len(set(ranks[0]["exchanges"]))
+
+
+SYNCHRONISED = {"BN.NORM_TYPE": "sync_batchnorm", "BN.NUM_SYNC_DEVICES": 4, "MODEL.DROPOUT_RATE": 0.0}
+
+
+def _synchronised(clips, labels):
+    """A step of a config whose norms, not frozen, share their statistics: gradients, and the norms' running statistics."""
+    cfg = load_config(None, overrides("data", "out", **SYNCHRONISED))
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    build_step(cfg, model, torch.device("cpu"))(clips, labels, step=0)
+    return {"gradients": gradients(model), "buffers": dict(model.named_buffers())}
+
+
+def _synchronised_step(rank, port, path):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    clips, labels = batch(8)
+    # The processes' shares need not be equal for the statistics; for the mean of their losses they are.
+    own = slice(4 * rank, 4 * rank + 4)
+    result = _synchronised(clips[own], labels[own])
+    assert distributed.neighbours(1) is None
+    with pytest.raises(ValueError, match="2 processes do not divide into groups of 3"):
+        distributed.neighbours(3)
+    torch.save(result, f"{path}/{rank}.pth")
+    dist.destroy_process_group()
+
+
+def test_norms_that_are_synchronised_have_the_statistics_and_gradients_of_one_process(tmp_path):
+    mp.spawn(_synchronised_step, args=(free_port(), str(tmp_path)), nprocs=2)
+    alone = _synchronised(*batch(8))
+    assert len(alone["buffers"]) > 30
+    for rank in (0, 1):
+        result = torch.load(tmp_path / f"{rank}.pth")
+        for kind, tolerance in (("gradients", 2e-5), ("buffers", 1e-6)):
+            assert result[kind].keys() == alone[kind].keys()
+            for name, value in alone[kind].items():
+                torch.testing.assert_close(result[kind][name], value, atol=tolerance, rtol=1e-4, msg=f"{rank} {name}")
 
 
 class FakeBatch:
