@@ -21,7 +21,7 @@ from mutual3d.utils.command_line import (
     print_error,
     run_command,
 )
-from mutual3d.utils.files import ensure_directory
+from mutual3d.utils.files import ensure_directory, read_json
 from mutual3d.utils.text import printable
 
 _HEADERS = ("id", "video", "video_id", "original_vido_id", "original_video_id")
@@ -57,9 +57,7 @@ def check_writable(path: Path) -> None:
 
 def select_videos(videos, list_path):
     """Those whose names stand in the first column of a file; names without a video are told on stderr."""
-    list_path = existing_file(list_path, "list of names", "write the name of a video, or its file, in the first column of each row")
-    rows = (row for _, row in read_table(list_path, spanning=True) if row[0].strip() and row[0] not in _HEADERS)
-    names = dict.fromkeys(Path(row[0]).stem for row in rows)
+    names = dict.fromkeys(Path(name).stem for name in read_names(list_path))
     found = [video for video in videos if video.stem in names]
     missing = list(names.keys() - {video.stem for video in found})
     if missing:
@@ -67,6 +65,17 @@ def select_videos(videos, list_path):
     if not found:
         raise ValueError(f"no name in the first column of '{list_path}' is that of a video, e.g. '{videos[0].stem}'")
     return found
+
+
+def read_names(list_path):
+    """The first column of a csv, or the `id` of each entry of a json list, as Something-Something v2 has it."""
+    list_path = existing_file(list_path, "list of names", "write the name of a video, or its file, in the first column of each row")
+    if list_path.suffix == ".json":
+        content = read_json(list_path)
+        if not isinstance(content, list) or not all(isinstance(entry, dict) and "id" in entry for entry in content):
+            raise ValueError(f"'{list_path}' is no list of videos: each entry must be a dict with an 'id'")
+        return [str(entry["id"]) for entry in content]
+    return [row[0] for _, row in read_table(list_path, spanning=True) if row[0].strip() and row[0] not in _HEADERS]
 
 
 def parse_arguments(arguments=None):
@@ -79,7 +88,7 @@ def parse_arguments(arguments=None):
     parser.add_argument("--first-number", type=int, default=0, choices=(0, 1), help="of the first frame in file names")
     parser.add_argument("--pattern", default=Layout._field_defaults["pattern"], help="file names; default: %(default)s")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEGs, 1 to 100; default: %(default)s")
-    parser.add_argument("--only", type=path_argument, help="extract the videos named in the first column of this file alone")
+    parser.add_argument("--only", type=path_argument, help="extract the videos named in the first column of this file, or as id in a json list, alone")
     parser.add_argument("--frame-list", type=path_argument,
                         help="write a csv of the frames here, in AVA's form, paths relative to --output")  # fmt: skip
     parser.add_argument("--num-workers", type=count_argument, help="processes; default: one a core")

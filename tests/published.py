@@ -1,5 +1,6 @@
 """Data sets as they are published, in little: the same files and folders, a few small videos in them."""
 
+import json
 from pathlib import Path
 
 from videos import moving_frames, write_video
@@ -47,6 +48,17 @@ def write_charades(root):
             _video(root / f"Charades_v1_480/{name}.mp4", 30)
 
 
+def write_ssv2(root):
+    """The json files, of 174 classes, and 20bn-something-something-v2/id.webm."""
+    labels = {f"Doing something in way {label}": str(label) for label in range(174)}
+    _write(root / "something-something-v2-labels.json", [json.dumps(labels)])
+    for split, ids in (("train", ("1", "2")), ("validation", ("3", "4"))):
+        entries = [{"id": name, "template": f"Doing [something] in way {name}"} for name in ids]
+        _write(root / f"something-something-v2-{split}.json", [json.dumps(entries)])
+        for name in ids:
+            _video(root / f"20bn-something-something-v2/{name}.webm")
+
+
 def _charades_row(name, actions):
     return f'{name},HR43,Kitchen,6,7,Yes,"A person, who cooks.",food/stove,"A person cooks, and eats.",{actions},30.5'
 
@@ -58,4 +70,5 @@ def _write(path, lines):
 
 def _video(path, num_frames=6):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, moving_frames(num_frames, seed=len(str(path))), codec="mpeg4" if path.suffix == ".avi" else "libx264")
+    codec = {".avi": "mpeg4", ".webm": "libvpx"}.get(path.suffix, "libx264")
+    write_video(path, moving_frames(num_frames, seed=len(str(path))), codec=codec)

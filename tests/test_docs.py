@@ -69,7 +69,8 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(world):
     """What the pages find in /data: the sets as they are published, in little, and what their own commands make of them."""
-    for write in (published.write_kinetics, published.write_ucf101, published.write_hmdb51, published.write_charades):
+    for write in (published.write_kinetics, published.write_ucf101, published.write_hmdb51, published.write_charades,
+                  published.write_ssv2):  # fmt: skip
         write(world / "data" / write.__name__.removeprefix("write_").replace("kinetics", "k400"))
     for command in RUNNABLE:
         if "datasets/" in command:
@@ -136,7 +137,7 @@ def test_files_of_run_commands_are_written_by_the_commands_before_them(world, da
     if not named or any(path.startswith(f"{data}/") and not (data / path.split("/")[len(data.parts) - 1]).is_dir() for path in named):
         pytest.skip("its set is not published in little")
     assert [path for path in named if not Path(path).exists()] == []
-    if cfg.TRAIN.ENABLE and cfg.TRAIN.DATASET in ("kinetics", "charades", "ava"):
+    if cfg.TRAIN.ENABLE and cfg.TRAIN.DATASET in ("kinetics", "charades", "ava", "ssv2"):
         assert len(build_dataset(cfg, "train", "train")) and len(build_dataset(cfg, cfg.TEST.SPLIT, "single_view"))
     checkpoint = cfg.TRAIN.CHECKPOINT_FILE_PATH
     if checkpoint.startswith("demo/"):

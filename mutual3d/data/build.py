@@ -82,7 +82,8 @@ def _list_path(cfg, split):
 
 def _ssv2(cfg, split, mode, num_views):
     videos = read_ssv2(
-        cfg.DATA.PATH_TO_DATA_DIR, split, num_classes=cfg.MODEL.NUM_CLASSES, path_prefix=cfg.DATA.PATH_PREFIX
+        cfg.DATA.PATH_TO_DATA_DIR, split, num_classes=cfg.MODEL.NUM_CLASSES, path_prefix=cfg.DATA.PATH_PREFIX,
+        fps=cfg.DATA.TARGET_FPS,
     )  # fmt: skip
     return video_dataset(cfg, videos, mode, num_views, SegmentDataset)
 

@@ -85,6 +85,20 @@ def test_it_is_pooling_in_pixels_where_the_stride_divides():
     torch.testing.assert_close(BoxPool()(x, BOXES).flatten(1), F.max_pool2d(grids, 7).flatten(1))
 
 
+def test_the_older_rule_looks_half_a_pixel_further_on():
+    """DETECTION.ALIGNED False, in features of 12 x 14 cells, against torchvision's and against the newer rule."""
+    x = torch.randn(2, 5, 4, 12, 14, generator=torch.Generator().manual_seed(0))
+    cells = BOXES * torch.tensor([1, 14, 12, 14, 12])
+    for aligned in (True, False):
+        grids = roi_align(x.mean(2), cells, 7, spatial_scale=1.0, sampling_ratio=-1, aligned=aligned)
+        torch.testing.assert_close(BoxPool(7, aligned)(x, BOXES).flatten(1), grids.flatten(2).amax(2))
+    shifted = BOXES + torch.tensor([0, 0.5 / 14, 0.5 / 12, 0.5 / 14, 0.5 / 12])
+    torch.testing.assert_close(BoxPool(7, False)(x, BOXES), BoxPool(7, True)(x, shifted))
+    assert (BoxPool(7, False)(x, BOXES) - BoxPool(7, True)(x, BOXES)).abs().max() > 0.1
+    for aligned in (True, False):
+        assert build("AVA/SLOW_8x8_R50.yaml", "DETECTION.ALIGNED", str(aligned)).head.pool.align.aligned == aligned
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_person_in_a_shrunk_clip_is_found_in_her_box_alone(size):
     clip = torch.zeros(1, 1, 4, 224, 224)

@@ -53,12 +53,12 @@ def read_class_numbers(directory: str | os.PathLike, num_classes: int | None = N
 
 
 def read_ssv2(
-    directory: str | os.PathLike, split: str, *, num_classes: int | None = None, path_prefix: str | os.PathLike = "", fps: float = 12
+    directory: str | os.PathLike, split: str, *, num_classes: int | None = None, path_prefix: str | os.PathLike = "", fps: float = 30
 ) -> list[FramesWithLabel]:
     """The labelled videos of the list of frames `directory`/`split`.csv, split train or val; items for a `SegmentDataset`.
 
     Beside the list lie the published annotations of the split and the class list. Image names start at `path_prefix` where
-    one is given, else at the directory. Raises FileNotFoundError for a missing file, ValueError, naming it, for an unknown
+    one is given, else at the directory. fps: that the frames were extracted at. Raises FileNotFoundError for a missing file, ValueError, naming it, for an unknown
     split (the test set has no labels), a class that the list of classes lacks, and a video without annotation.
     """
     if split not in _ANNOTATIONS:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mutual3d.data.build import build_dataset
 from mutual3d.data.datasets.ssv2 import SegmentDataset, read_class_numbers, read_ssv2, segment_frames
 from mutual3d.pipeline import load_config
+from mutual3d.pipeline.build import from_config
 
 CLASSES = {"Pushing something from left to right": "1", "Dropping something": "0"}
 
@@ -74,6 +76,15 @@ def test_what_the_files_get_wrong_is_named(directory):
     path.write_text(json.dumps([{"id": "7", "template": "Dropping [something]"}]))
     with pytest.raises(ValueError, match="has no label of 1 of the 2 videos in 'train.csv', the first is '9'"):
         read_ssv2(directory, "train")
+
+
+def test_predictions_name_the_classes_of_the_label_file(directory):
+    cfg = load_config(None, [
+        "TRAIN.DATASET", "ssv2", "TEST.DATASET", "ssv2", "DATA.RANDOM_FLIP", "False", "MODEL.NUM_CLASSES", "2",
+        "DATA.PATH_TO_DATA_DIR", str(directory), "DATA_LOADER.NUM_WORKERS", "0",
+    ])  # fmt: skip
+    assert from_config(cfg).class_names == ("Dropping something", "Pushing something from left to right")
+    assert build_dataset(cfg, "val", "multi_view").videos[0].fps == 30
 
 
 def test_nothing_is_mirrored():
