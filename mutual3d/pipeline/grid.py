@@ -10,7 +10,7 @@ from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.evaluation.grid import build_table
 from mutual3d.metrics.recording import TopPredictionRecord
 from mutual3d.pipeline.plans import GridPlan
-from mutual3d.pipeline.predictions import load_per_class, load_predictions, read_examples, save_predictions
+from mutual3d.pipeline.predictions import left_out, load_per_class, load_predictions, read_examples, save_predictions
 from mutual3d.pipeline.workspace import Workspace
 from mutual3d.report.page import Findings, MultiViewTest, write_report
 from mutual3d.report.plots import plot_accuracy
@@ -132,6 +132,8 @@ def _write_page(run: Workspace, table: QueryTable, dataset: ClipDataset, with_te
         examples=read_examples(dataset, predictions[-1]) if predictions else (),
         test=MultiViewTest.from_dict(read_json(run.output / "test_results.json")) if with_test else None,
         class_names=plan.class_names or (),
+        left_out=left_out(dataset, predictions),
+        has_boxes=run.model.takes_boxes,
     )
     history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch")]
     write_report(table, run.output / "report.html", history=history, findings=findings)

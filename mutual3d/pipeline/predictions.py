@@ -11,7 +11,7 @@ from mutual3d.data.datasets.dataset import ClipDataset, Sample, read_sample
 from mutual3d.data.datasets.kinetics import write_table
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import RecordingMetric
-from mutual3d.report.classes import ClassPrecision, Example, Predictions, choose_examples
+from mutual3d.report.classes import ClassPrecision, Example, Predictions, choose_examples, frame_strip
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import read_json, write_json
@@ -80,6 +80,14 @@ def _read(path):
     return {c: Predictions(c, videos, *map(np.array, numbers)) for c, (videos, *numbers) in columns.items()}
 
 
+def left_out(dataset: ClipDataset, predictions: Sequence[Predictions]) -> list[str]:
+    """What the videos of the list are called that have no prediction, since they could not be read."""
+    if not predictions:
+        return []
+    seen = set(predictions[0].indices.tolist())
+    return [dataset.name_of(index) for index in range(len(dataset)) if index not in seen]
+
+
 def load_per_class(output: Path, table: QueryTable, class_names: Sequence[str] | None) -> tuple[ClassPrecision, ...]:
     """Average precision of each class at the configurations of the Pareto front, cheapest first; () where there is none."""
     path = output / PER_CLASS
@@ -126,4 +134,4 @@ def _read_example(dataset, predictions, row):
     places = np.unique(np.linspace(0, len(clip_TCHW) - 1, _FRAMES).round().astype(int))
     frames_THWC = clip_TCHW[places.tolist()].permute(0, 2, 3, 1).numpy()
     numbers = int(predictions.labels[row]), int(predictions.predicted[row]), float(predictions.confidences[row])
-    return Example(predictions.videos[row], *numbers, frames_THWC)
+    return Example(predictions.videos[row], *numbers, frame_strip(frames_THWC))

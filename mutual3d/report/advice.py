@@ -20,14 +20,14 @@ def interval_in_words(table: QueryTable) -> str:
     """How far an accuracy of this table can be trusted, in one or two sentences."""
     count = num_videos(table)
     if count is None:
-        return "The table does not say on how many videos it was measured, so nothing is known of its uncertainty."
+        return f"The table does not say on how many {noun(table)}s it was measured, so nothing is known of its uncertainty."
     if table.metric not in SHARES:
-        return f"Measured on {count} videos; mean average precision has no simple interval, so mistrust small differences."
+        return f"Measured on {count} {noun(table)}s; mean average precision has no simple interval, so mistrust small differences."
     points = points_either_way(count)
-    noun = "video" if count == 1 else "videos"
     return (
-        f"{count} {noun}: an accuracy is known to about {points:.2g} points either way (95 % interval, Wilson). Of two configurations "
-        "whose intervals overlap much, this table cannot say which one is better."
+        f"{count} {noun(table)}{'' if count == 1 else 's'}: an accuracy is known to about {points:.2g} points either way; the numbers in "
+        "brackets are its 95 % interval (Wilson)."
+        + (" Of two configurations whose intervals overlap much, this table cannot say which one is better." if len(table) > 1 else "")
     )
 
 
@@ -40,6 +40,11 @@ def suggestions(
         _lag(table), _same_time(table),
     )  # fmt: skip
     return [sentence for sentence in found if sentence]
+
+
+def noun(table: QueryTable) -> str:
+    """What its accuracies were counted on: "image" where no configuration sees more than one frame, or "video"."""
+    return "video" if any(row.configuration.temporal > 1 for row in table.rows) else "image"
 
 
 def class_name(label: int, names: Sequence[str]) -> str:
@@ -67,7 +72,7 @@ def _few_videos(table):
     if count is None or table.metric not in SHARES or points_either_way(count) <= _WIDE:
         return None
     return (
-        f"{count} videos are few: measure on more (a larger val.csv, of videos that are not trained on) before "
+        f"{count} {noun(table)}s are few: measure on more (a larger val.csv, of videos that are not trained on) before "
         "choosing between neighbours in the table. About 400 videos give 5 points either way, 2 400 give 2."
     )
 

@@ -1,10 +1,16 @@
 """What one configuration saw in each video, and what that says of each class."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
+
+# Of the frames of an example, in pixels.
+_THUMBNAIL, _GAP = 96, 2
+_JPEG_QUALITY = 75
 
 
 @dataclass(frozen=True)
@@ -91,17 +97,31 @@ class ClassPrecision:
 
 @dataclass(frozen=True)
 class Example:
-    """One video with what was seen in it. frames_THWC: uint8, some of its frames as the network sees them."""
+    """One video with what was seen in it. strip_JPEG: of `frame_strip`, some of its frames as the network sees them."""
 
     video: str
     label: int
     predicted: int
     confidence: float
-    frames_THWC: np.ndarray
+    strip_JPEG: bytes
 
     @property
     def is_right(self) -> bool:
         return self.label == self.predicted
+
+
+def frame_strip(frames_THWC: np.ndarray) -> bytes:
+    """uint8 frames beside each other as a small JPEG, 2 to 10 kB."""
+    images = [Image.fromarray(frame) for frame in frames_THWC]
+    images = [image.resize((max(1, round(image.width * _THUMBNAIL / image.height)), _THUMBNAIL)) for image in images]
+    joined = Image.new("RGB", (sum(image.width for image in images) + _GAP * (len(images) - 1), _THUMBNAIL), "white")
+    left = 0
+    for image in images:
+        joined.paste(image, (left, 0))
+        left += image.width + _GAP
+    buffer = io.BytesIO()
+    joined.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
 
 
 def choose_examples(predictions: Predictions, count: int) -> tuple[list[int], list[int]]:

@@ -1,30 +1,29 @@
 """report.html: one file that shows a run's query table to somebody who was not there, and says what to do next."""
 
 import base64
-import io
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jinja2
 import numpy as np
-from PIL import Image
+from matplotlib.figure import Figure
 
-from mutual3d.report.advice import class_name, interval_in_words, suggestions
+from mutual3d.report.advice import class_name, interval_in_words, noun, suggestions
 from mutual3d.report.classes import ClassPrecision, Example, Predictions, class_accuracies
-from mutual3d.report.plots import accuracy_figure, history_figure, png_bytes
-from mutual3d.table.interval import SHARES, accuracy_interval, wilson_interval
+from mutual3d.report.plots import HISTORY_LABELS, accuracy_figure, history_figure, history_names, png_bytes
+from mutual3d.table.interval import SHARES, accuracy_interval, num_videos, wilson_interval
 from mutual3d.table.query_table import QueryTable, Row, metric_label, round_up
 from mutual3d.utils.files import atomic_write
 
 # A larger confusion matrix cannot be read: the worst classes are listed alone.
 _MAX_MATRIX = 30
 _MAX_CLASSES = 30
-_THUMBNAIL = 96
-_JPEG_QUALITY = 75
+_MAX_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,15 @@ class MultiViewTest:
     crop: int
     results: Mapping[str, Mapping[str, float]]
     num_videos: int | None = None
+
+    @property
+    def num_views(self) -> int:
+        """Clips of each video whose scores are joined."""
+        return math.prod(int(part) for part in self.views.split("x") if part.isdecimal())
+
+    def interval(self, metric: str, percent: float) -> tuple[float, float] | None:
+        """The 95 % interval of a result in per cent; None where it is no share of a known number of videos."""
+        return wilson_interval(percent, self.num_videos) if self.num_videos and metric in SHARES else None
 
     @classmethod
     def from_dict(cls, content: Any) -> "MultiViewTest":
@@ -57,6 +65,7 @@ class Findings:
         predictions, per_class: of rows of the Pareto front, cheapest first, one or the other.
         examples: videos with frames, of the most accurate row.
         class_names: by label.
+        left_out: what the videos are called that could not be read. has_boxes: the network classifies boxes.
     """
 
     command: str = ""
@@ -65,20 +74,21 @@ class Findings:
     per_class: Sequence[ClassPrecision] = ()
     examples: Sequence[Example] = ()
     test: MultiViewTest | None = None
-    class_names: Sequence[str] = field(default_factory=tuple)
-
-
-class _Column(NamedTuple):
-    """heading, the number of a row or None, how it is written, and the text of a row where it is more than that number."""
-
-    heading: str
-    value: Callable[[Row], float | None]
-    form: str
+    class_names: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+    has_boxes: bool = False
 
 
 class _Cell(NamedTuple):
+    """text, and the number to sort by; empty where there is none."""
+
     text: str
     value: str
+
+
+class _Column(NamedTuple):
+    heading: str
+    cell: Callable[[Row], _Cell]
 
 
 def write_report(
@@ -86,12 +96,13 @@ def write_report(
     path: str | Path,
     *,
     history: Sequence[Mapping[str, Any]] | None = None,
-    title: str = "Adaptive video network",
+    title: str = "",
     findings: Findings = Findings(),
 ) -> None:
     """Write a self-contained page about a QueryTable: Pareto front, plots, classes, examples, what to do next, every row.
 
     history: what `history_figure` takes, one dictionary an epoch; None or empty leaves the training curve out.
+    title: empty for the network and the data set that the provenance names.
     The page loads nothing from anywhere, and its commands name the files beside it.
     """
     page = report_html(table, Path(path).parent, history=history, title=title, findings=findings)
@@ -105,7 +116,7 @@ def report_html(
     directory: str | Path,
     *,
     history: Sequence[Mapping[str, Any]] | None = None,
-    title: str = "Adaptive video network",
+    title: str = "",
     findings: Findings = Findings(),
 ) -> str:
     """The page as text; `directory` is where its commands look for query_table.json and adaptive.pyth."""
@@ -114,46 +125,136 @@ def report_html(
     front, names, directory = table.pareto_front(), findings.class_names, Path(directory)
     best = findings.predictions[-1] if findings.predictions else None
     best_per_class = findings.per_class[-1] if findings.per_class else None
+    columns = _columns(table, max(len(names), best.num_classes if best else 0) or None)
     return template.render(
-        title=title,
+        title=title or _title(table),
         summary=_summary(table),
+        cards=_cards(table, findings.test),
         certainty=interval_in_words(table),
+        left_out=_left_out(findings.left_out, table),
         legend=table.legend,
-        columns=_columns(table),
-        front=[_cells(row, _columns(table)) for row in front],
-        rows=[(_cells(row, _columns(table)), row in front) for row in table.rows],
+        words=_words(table),
+        columns=columns,
+        front=[(str(row.configuration), _cells(row, columns), False) for row in front],
+        rows=[(str(row.configuration), _cells(row, columns), row in front) for row in table.rows],
         plots=_plots(table),
-        history=_png(history_figure(history)) if history else None,
+        curves=_curves(history or ()),
         classes=[_classes(predictions, names) for predictions in _ends(findings.predictions)],
         precisions=_precisions(_ends(findings.per_class)),
-        examples=[_example(example, names) for example in findings.examples],
+        examples=_examples(findings.examples, names),
         shown_configuration=best.configuration if best else "",
         test=_test(table, findings.test),
         suggestions=suggestions(table, best, best_per_class, names),
-        commands=_commands(table, directory),
-        snippet=_snippet(table, directory / "adaptive.pyth"),
+        commands=_commands(table, directory, findings.has_boxes),
+        snippet="" if findings.has_boxes else _snippet(table, directory / "adaptive.pyth"),
         command=findings.command,
         config=findings.config,
         facts=[(name.replace("_", " "), _plain(value)) for name, value in table.provenance.items()],
     ).lstrip()
 
 
-def _ends(found):
+_Found = TypeVar("_Found")
+
+
+def _ends(found: Sequence[_Found]) -> list[_Found]:
     """The most accurate and the cheapest of rows that go from the cheapest to the most accurate."""
     return [found[-1], *([found[0]] if len(found) > 1 else [])] if found else []
 
 
+# ---- In words --------------------------------------------------------------------------------------------------------
+
+
+def _title(table: QueryTable) -> str:
+    """The network and the last two parts of the data set's path, where the provenance says them."""
+    model, dataset = (str(table.provenance.get(key) or "") for key in ("model", "dataset"))
+    place = "/".join(Path(dataset).parts[-2:]) if dataset else ""
+    return " on ".join(filter(None, [model or "Adaptive network", place]))
+
+
 def _summary(table: QueryTable) -> str:
-    cheapest, best = table.pareto_front()[0], table.pareto_front()[-1]
+    measured = f"{metric_label(table.metric)}, {table.conditions}"
+    if len(table) == 1:
+        return f"One network, measured at one configuration ({measured})."
+    row_gflops = [row.gflops for row in table.rows]
     return (
-        f"One network, {len(table)} measured configurations: from {_with_interval(table, cheapest)} at {cheapest.gflops:.4g} "
-        f"to {_with_interval(table, best)} at {best.gflops:.4g} GFLOPs per view ({metric_label(table.metric)}, {table.conditions})."
+        f"One network that was measured at {len(table)} configurations, of {min(row_gflops):.4g} to {max(row_gflops):.4g} GFLOPs "
+        f"per view: whoever uses it chooses one by a budget ({measured})."
     )
 
 
-def _with_interval(table, row):
-    interval = accuracy_interval(table, row)
-    return f"{table.accuracy(row):.2f} %" + ("" if interval is None else f" ({interval[0]:.0f} to {interval[1]:.0f})")
+def _cards(table: QueryTable, test: MultiViewTest | None) -> list[tuple[str, str, str, str]]:
+    """(label, number, its interval, what it belongs to): the most accurate row, the best at half its cost, the cheapest, and the best test."""
+    front = table.pareto_front()
+    within_half = [row for row in front if row.gflops <= front[-1].gflops / 2]
+    found = {"Most accurate": front[-1]}
+    if within_half and within_half[-1] is not front[0]:
+        found["Best at half of that cost"] = within_half[-1]
+    if len(front) > 1:
+        found["Cheapest"] = front[0]
+    cards = [
+        (label, f"{table.accuracy(row):.2f} %", _in_brackets(accuracy_interval(table, row)), _cost_in_words(table, row))
+        for label, row in found.items()
+    ]
+    tested = {c: values[table.metric] for c, values in test.results.items() if table.metric in values} if test else {}
+    if test and tested:
+        best = max(tested, key=lambda configuration: tested[configuration])
+        interval = _in_brackets(test.interval(table.metric, tested[best]))
+        cards.append((f"Test, {_views_in_words(test.num_views)}", f"{tested[best]:.2f} %", interval, f"{best}, {test.split} split"))
+    return cards
+
+
+def _cost_in_words(table: QueryTable, row: Row) -> str:
+    latencies = (f"{row.latency_ms[key]:.3g} ms" for key in table.devices[:1] if key in row.latency_ms)
+    return ", ".join([str(row.configuration), f"{row.gflops:.4g} GFLOPs", *latencies])
+
+
+def _left_out(videos: Sequence[str], table: QueryTable) -> str:
+    """Which videos the accuracies leave out, since they could not be read; empty for none."""
+    if not videos:
+        return ""
+    named = ", ".join(Path(video).name or video for video in videos[:_MAX_NAMED])
+    more = f" and {len(videos) - _MAX_NAMED} more" if len(videos) > _MAX_NAMED else ""
+    verb = "is" if len(videos) == 1 else "are"
+    return (
+        f"{len(videos)} of {len(videos) + (num_videos(table) or 0)} {noun(table)}s could not be read and {verb} left out of every number "
+        f"here: {named}{more}. The causes are in stdout.log."
+    )
+
+
+def _words(table: QueryTable) -> dict[str, str]:
+    """What the words of the tables and plots mean, each once."""
+    row = table.pareto_front()[-1]
+    configuration, temporal = row.configuration, row.configuration.temporal
+    share = " and ".join(f"{100 * width:.0f} %" for width in configuration.widths)
+    frames = f"a clip of {temporal} frames of" if temporal > 1 else "an image of"
+    form = "width-pixels-frames" if temporal > 1 else "width-pixels"
+    has_intervals = accuracy_interval(table, row) is not None
+    several = len(table) > 1
+    return {
+        "configuration": (
+            f"A configuration is written {form}: {configuration} runs {share} of the channels on {frames} {configuration.spatial} x "
+            f"{configuration.spatial} pixels."
+        ),
+        "latency": (
+            f"{table.devices[0]} names what was timed: the device, the type of number, b: clips at a time, t: threads." if table.devices else ""
+        ),
+        "plot": (
+            ("Each grey point is a configuration; the line is the Pareto front, and its colour says what grows at that step." if several else "")
+            + (" A vertical bar is a 95 % interval." if has_intervals else "")
+        ).strip(),
+    }  # fmt: skip
+
+
+def _views_in_words(count: int) -> str:
+    return f"{count} view{'' if count == 1 else 's'} a video"
+
+
+def _with_interval(table: QueryTable, row: Row) -> str:
+    return f"{table.accuracy(row):.2f} %{_in_brackets(accuracy_interval(table, row))}"
+
+
+def _in_brackets(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.0f} to {interval[1]:.0f})"
 
 
 def _plain(value: Any) -> str:
@@ -176,66 +277,87 @@ def _plots(table: QueryTable) -> list[tuple[str, str]]:
     return plots
 
 
-def _png(figure):
+def _png(figure: Figure) -> str:
     return _data_uri("image/png", png_bytes(figure))
 
 
-def _data_uri(kind, content):
+def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _strip(frames_THWC: np.ndarray) -> str:
-    """Frames beside each other as a small JPEG, some kB."""
-    images = [Image.fromarray(frame) for frame in frames_THWC]
-    images = [image.resize((max(1, round(image.width * _THUMBNAIL / image.height)), _THUMBNAIL)) for image in images]
-    joined = Image.new("RGB", (sum(image.width for image in images), _THUMBNAIL))
-    left = 0
-    for image in images:
-        joined.paste(image, (left, 0))
-        left += image.width
-    buffer = io.BytesIO()
-    joined.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return _data_uri("image/jpeg", buffer.getvalue())
+def _curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(data URI, description) of one small plot for each curve of the training."""
+    return [(_png(history_figure(history, [name])), f"{HISTORY_LABELS[name]} over epochs") for name in history_names(history)]
+
+
+def _examples(examples: Sequence[Example], names: Sequence[str]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(heading, videos): first those that were recognised, then those that were not."""
+    groups = {
+        "Recognised": [example for example in examples if example.is_right],
+        "Mistaken, of those that it was surest of": [example for example in examples if not example.is_right],
+    }
+    return [(heading, [_example(one, names) for one in group]) for heading, group in groups.items() if group]
 
 
 def _example(example: Example, names: Sequence[str]) -> dict[str, Any]:
     return {
-        "picture": _strip(example.frames_THWC), "video": Path(example.video).name or example.video, "is_right": example.is_right,
-        "label": class_name(example.label, names), "predicted": class_name(example.predicted, names),
-        "confidence": f"{100 * example.confidence:.0f} %",
+        "picture": _data_uri("image/jpeg", example.strip_JPEG), "video": Path(example.video).name or example.video,
+        "is_right": example.is_right, "label": class_name(example.label, names),
+        "predicted": class_name(example.predicted, names), "confidence": f"{100 * example.confidence:.0f} %",
     }  # fmt: skip
 
 
 # ---- Tables ----------------------------------------------------------------------------------------------------------
 
 
-def _columns(table: QueryTable) -> list[_Column]:
-    def interval_end(row: Row, end: int) -> float | None:
-        interval = accuracy_interval(table, row)
-        return None if interval is None else interval[end]
-
-    intervals = [
-        _Column("95 % from", lambda row: interval_end(row, 0), ".1f"), _Column("to", lambda row: interval_end(row, 1), ".1f"),
-    ]  # fmt: skip
-    metrics = [
-        _Column(f"{metric_label(name)} (%)", lambda row, n=name: row.accuracy.get(n), ".2f") for name in table.metrics
-    ]
+def _columns(table: QueryTable, num_classes: int | None = None) -> list[_Column]:
+    """What a reader compares first, accuracy and costs, then what a configuration is made of."""
     return [
-        _Column("width", lambda row: row.configuration.width, "g"),
-        _Column("pixels", lambda row: row.configuration.spatial, "d"),
-        _Column("frames", lambda row: row.configuration.temporal, "d"),
-        metrics[0],
-        *(intervals if accuracy_interval(table, table.rows[0]) else []),
-        *metrics[1:],
-        _Column("GFLOPs", lambda row: row.gflops, ".4g"),
-        _Column("parameters", lambda row: row.parameters, ",d"),
-        *(_Column(f"ms, {key}", lambda row, k=key: row.latency_ms.get(k), ".4g") for key in table.devices),
+        _metric_column(table, table.metric),
+        _number_column("GFLOPs", lambda row: row.gflops, ".4g"),
+        *(_latency_column(key) for key in table.devices),
+        _Column("width", lambda row: _Cell(_width_in_words(row), repr(row.configuration.widths[0]))),
+        _number_column("pixels", lambda row: row.configuration.spatial, "d"),
+        _number_column("frames", lambda row: row.configuration.temporal, "d"),
+        _number_column("parameters", lambda row: row.parameters, ",d"),
+        *(_metric_column(table, name) for name in table.metrics[1:] if _says_something(name, num_classes)),
     ]
+
+
+def _says_something(metric: str, num_classes: int | None) -> bool:
+    """The right class is always among the five highest where there are no more."""
+    return metric != "top5_acc" or num_classes is None or num_classes > 5
+
+
+def _number_column(heading: str, value: Callable[[Row], float | None], form: str) -> _Column:
+    def cell(row: Row) -> _Cell:
+        number = value(row)
+        return _Cell("–", "") if number is None else _Cell(format(number, form), repr(number))
+
+    return _Column(heading, cell)
+
+
+def _latency_column(key: str) -> _Column:
+    return _number_column(f"ms, {key}", lambda row: row.latency_ms.get(key), ".4g")
+
+
+def _metric_column(table: QueryTable, name: str) -> _Column:
+    def cell(row: Row) -> _Cell:
+        if name not in row.accuracy:
+            return _Cell("–", "")
+        text = f"{row.accuracy[name]:.2f}"
+        return _Cell(text + _in_brackets(accuracy_interval(table, row, name)), repr(row.accuracy[name]))
+
+    has_interval = accuracy_interval(table, table.rows[0], name) is not None
+    return _Column(f"{metric_label(name)} (%{', 95 % interval' if has_interval else ''})", cell)
+
+
+def _width_in_words(row: Row) -> str:
+    return ", ".join(f"{width:g}" for width in row.configuration.widths)
 
 
 def _cells(row: Row, columns: Sequence[_Column]) -> list[_Cell]:
-    values = [(column.value(row), column.form) for column in columns]
-    return [_Cell("–", "") if value is None else _Cell(format(value, form), repr(value)) for value, form in values]
+    return [column.cell(row) for column in columns]
 
 
 def _classes(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
@@ -259,11 +381,11 @@ def _classes(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _range(percent, count):
+def _range(percent: float, count: int) -> str:
     return "{:.0f} to {:.0f} %".format(*wilson_interval(percent, count))
 
 
-def _matrix(counts_KK, names):
+def _matrix(counts_KK: np.ndarray, names: Sequence[str]) -> list[tuple[str, list[tuple[int, str, bool]]]] | None:
     """A row for each class: (name, [(count, share of the class, is it right)]); None where there are too many classes."""
     if len(names) > _MAX_MATRIX:
         return None
@@ -290,35 +412,33 @@ def _test(table: QueryTable, test: MultiViewTest | None) -> dict[str, Any] | Non
     lines = []
     for configuration, values in test.results.items():
         row, tested = rows.get(configuration), values.get(table.metric)
-        interval = None
-        if tested is not None and test.num_videos and table.metric in SHARES:
-            interval = wilson_interval(tested, test.num_videos)
         lines.append((
             configuration, "not in the table" if row is None else _with_interval(table, row),
-            "–" if tested is None else f"{tested:.2f} %" + (f" ({interval[0]:.0f} to {interval[1]:.0f})" if interval else ""),
+            "–" if tested is None else f"{tested:.2f} %{_in_brackets(test.interval(table.metric, tested))}",
         ))  # fmt: skip
-    videos = f", {test.num_videos} videos" if test.num_videos else ""
+    videos = f", {test.num_videos} {noun(table)}s" if test.num_videos else ""
+    views = f"{test.views} views (in time x in space)" if test.num_views > 1 else "1 view"
     return {
+        "heading": "The test of several views" if test.num_views > 1 else "The test",
         "table": table.conditions, "lines": lines,
-        "test": f"{test.split} split, {test.views} views (in time x in space), crop {test.crop}{videos}",
+        "test": f"{test.split} split, {views}, crop {test.crop}{videos}",
         "reasons": _reasons(table, test),
     }  # fmt: skip
 
 
-def _reasons(table, test):
+def _reasons(table: QueryTable, test: MultiViewTest) -> list[str]:
     """Why the two numbers of one configuration differ."""
     split, views = table.provenance["split"], table.provenance["num_views"]
-    total = int(np.prod([int(part) for part in test.views.split("x") if part.isdecimal()] or [1]))
     found = []
-    if total != views:
+    if test.num_views != views:
         plural = "view" if views == 1 else "views"
         found.append(
-            f"The table looks at {views:g} {plural} of a video and the test at {total}, whose scores are averaged: usually some points "
-            f"better, for {total / views:g} times the cost. Budgets are those of the table: one view."
+            f"The table looks at {views:g} {plural} of a video and the test at {test.num_views}, whose scores are joined: usually some "
+            f"points better, for {test.num_views / views:.3g} times the cost. GFLOPs, here and in budgets, are those of one view."
         )
     if split != test.split:
         found.append(
-            f"The table's videos are the {split} split, the test's the {test.split} split. The best of many configurations on the "
+            f"The table's {noun(table)}s are the {split} split, the test's the {test.split} split. The best of many configurations on the "
             f"{split} split was lucky there too, so the {test.split} split is usually a little lower, and the number to report."
         )
     if table.provenance["crop"] != test.crop:
@@ -329,29 +449,27 @@ def _reasons(table, test):
 # ---- What to do next -------------------------------------------------------------------------------------------------
 
 
-def _middle(rows):
+def _middle(rows: Sequence[Row]) -> Row:
     """A row whose budget makes an example that this very table can meet."""
     return rows[len(rows) // 2]
 
 
-def _commands(table: QueryTable, directory: Path) -> list[tuple[str, str]]:
+def _commands(table: QueryTable, directory: Path, has_boxes: bool) -> list[tuple[str, str]]:
     """(what it is for, the command line)."""
     model, query_table = (shlex.quote(str(directory / name)) for name in ("adaptive.pyth", "query_table.json"))
-    row = _middle(table.pareto_front())
+    row, is_image = _middle(table.pareto_front()), noun(table) == "image"
     gflops = f"{round_up(row.gflops):g}"
-    commands = [
-        ("See what it makes of a video, within a budget", f"mutual3d predict {model} clip.mp4 --gflops {gflops}"),
-        ("The best configuration within a budget", f"mutual3d select {model} --gflops {gflops}"),
-    ]
-    for device in table.devices[:1]:
-        latency = round_up(_middle(table.pareto_front("latency_ms", device)).latency_ms[device])
-        command = f"mutual3d select {model} --latency-ms {latency:g} --device {shlex.quote(device)}"
-        commands.append(("The same for a latency", command))
-    return [
-        *commands,
-        ("One configuration without PyTorch, timed beside it", f"mutual3d export {model} --config {row.configuration} --format onnx"),
-        ("Beside another run", f"mutual3d compare this={query_table} other=other/query_table.json --output comparison"),
-    ]
+    source = "image.png" if is_image else "clip.mp4 --boxes boxes.csv" if has_boxes else "clip.mp4"
+    commands = [(f"See what it makes of {'an image' if is_image else 'a video'}, within a budget", f"mutual3d predict {model} {source} --gflops {gflops}")]
+    if len(table) > 1:
+        commands.append(("The best configuration within a budget of GFLOPs", f"mutual3d select {model} --gflops {gflops}"))
+        for device in table.devices[:1]:
+            latency = round_up(_middle(table.pareto_front("latency_ms", device)).latency_ms[device])
+            command = f"mutual3d select {model} --latency-ms {latency:g} --device {shlex.quote(device)}"
+            commands.append(("The best configuration within so many milliseconds", command))
+    words = "One configuration as a file for other runtimes, and how long it takes there"
+    commands.append((words, f"mutual3d export {model} --config {row.configuration} --format onnx"))
+    return [*commands, ("This run beside another one, in one figure", f"mutual3d compare this={query_table} other=other/query_table.json --output comparison")]
 
 
 def _snippet(table: QueryTable, model: Path) -> str:
@@ -362,6 +480,7 @@ def _snippet(table: QueryTable, model: Path) -> str:
             "",
             f"model = mutual3d.load({str(model)!r})",
             f'model.set_budget(gflops={round_up(row.gflops):g})  # or model.activate("{row.configuration}")',
-            "scores = model(clip)  # a full-size clip; the model shrinks it to the active configuration",
+            f'print(model.predict("{"image.png" if noun(table) == "image" else "clip.mp4"}").top(5))',
+            "scores = model(clip)  # uint8 pixels of full size: the model shrinks them to the active configuration",
         ]
     )

@@ -1,26 +1,32 @@
 """Pictures of a query table: accuracy against cost, each step in the colour of what pays for it (paper, Fig. 18)."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from mutual3d.table.interval import accuracy_interval
-from mutual3d.table.query_table import QueryTable, metric_label, paid_dimension
+from mutual3d.table.query_table import QueryTable, Row, metric_label, paid_dimension
 from mutual3d.utils.files import atomic_write
 
 # Okabe and Ito's colours, which people who see fewer colours can tell apart too.
 STEP_COLORS = {"spatial": "#d55e00", "temporal": "#009e73", "width": "#0072b2", "several": "#000000"}
-STEP_LABELS = {"spatial": "spatial size", "temporal": "frames", "width": "width", "several": "several at once"}
+STEP_LABELS = {"spatial": "pixels", "temporal": "frames", "width": "width", "several": "several of them"}
 SERIES_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# In inches: small, so that the letters can be read on a page as wide as a phone.
+_SIZE = (5.6, 4.4)
 REFERENCE_MARKERS = "s^Dv"
-ROW_COLOR = "#b8bec6"
+ROW_COLOR = "#9aa2ac"
+# matplotlib leaves lines whose label begins so out of its own legends.
+_INTERVAL = "_interval"
 TEXT_COLOR = "#333333"
 HISTORY_LABELS = {"loss": "loss", "top1_err": "top-1 error (%)", "map": "mAP (%)", "lr": "learning rate"}
 
@@ -49,7 +55,7 @@ def accuracy_figure(
     to compare with, such as independently trained networks, in the units of the axes.
     Raises ValueError when the latency device is unknown or ambiguous.
     """
-    figure, axes = _figure((7.6, 5.4))
+    figure, axes = _figure(_SIZE)
     _draw_rows(axes, table, cost, device)
     _draw_references(axes, references)
     _draw_front(axes, table, cost, device)
@@ -58,7 +64,7 @@ def accuracy_figure(
     axes.set_ylabel(f"{metric_label(table.metric)} (%)\n{table.conditions}")
     if title:
         axes.set_title(title, loc="left", fontsize=11, color=TEXT_COLOR)
-    figure.legend(handles=_legend(axes), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles=_legend(axes, table.pareto_front(cost, device)), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -73,7 +79,7 @@ def comparison_figure(
 
     points: (label, cost, accuracy) of networks that have no other configuration. Accuracies are in per cent.
     """
-    figure, axes = _figure((7.6, 5.4))
+    figure, axes = _figure(_SIZE)
     for index, (label, front) in enumerate(fronts.items()):
         axes.plot(*zip(*front), ".-", color=SERIES_COLORS[index % len(SERIES_COLORS)], linewidth=1.8, markersize=7, label=_plain(label))
     for index, (label, cost, accuracy) in enumerate(points):
@@ -91,17 +97,29 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def history_figure(history: Any) -> Figure:
-    """A matplotlib figure of training: one panel for each of loss, top1_err, map and lr that the epochs hold.
+History = Iterable[Mapping[str, Any]]
+
+
+def history_names(history: History) -> list[str]:
+    """Which of loss, top1_err, map and lr the epochs hold: the panels of `history_figure`."""
+    epochs = _epochs(history)
+    return [name for name in HISTORY_LABELS if any(entry.get(name) is not None for entry in epochs)]
+
+
+def _epochs(history: History) -> list[Mapping[str, Any]]:
+    return [entry for entry in history if str(entry.get("_type", "epoch")).endswith("epoch") and "epoch" in entry]
+
+
+def history_figure(history: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> Figure:
+    """A matplotlib figure of training: one panel for each of `names`, or for each of `history_names`.
 
     history: one dictionary an epoch with `epoch` (a number, or "3/20") and values; `_type`, where given, tells
     train_epoch from val_epoch. Other types of line are left out. Raises ValueError when nothing can be drawn.
     """
-    epochs = [entry for entry in history if str(entry.get("_type", "epoch")).endswith("epoch") and "epoch" in entry]
-    names = [name for name in HISTORY_LABELS if any(entry.get(name) is not None for entry in epochs)]
+    epochs, names = _epochs(history), history_names(history) if names is None else list(names)
     if not names:
         raise ValueError(f"no epoch of the training history holds any of {', '.join(HISTORY_LABELS)}")
-    figure, *panels = _figure((3.6 * max(len(names), 2), 3.2), columns=len(names))
+    figure, *panels = _figure((3.6 * len(names), 2.8), columns=len(names))
     for axes, name in zip(panels, names):
         _draw_history(axes, epochs, name)
     return figure
@@ -162,7 +180,7 @@ def _draw_front(axes, table, cost, device):
     axes.add_collection(lines)
     axes.scatter(*zip(*points), s=16, color="white", edgecolors=TEXT_COLOR, linewidths=0.9, zorder=3)
     _draw_intervals(axes, table, rows, points)
-    axes.margins(x=0.14, y=0.09)  # room for the text left of the cheapest row
+    axes.margins(x=0.19, y=0.09)  # room for the text left of the cheapest row
     for end in sorted({0, len(rows) - 1}):
         _annotate(axes, rows[end], points[end])
 
@@ -172,7 +190,7 @@ def _draw_intervals(axes, table, rows, points):
     for row, (cost, _) in zip(rows, points):
         interval = accuracy_interval(table, row)
         if interval is not None:
-            axes.plot([cost, cost], interval, color=ROW_COLOR, linewidth=1, zorder=1, label="_interval")
+            axes.plot([cost, cost], interval, color=ROW_COLOR, linewidth=1, zorder=1, label=_INTERVAL)
 
 
 def _annotate(axes, row, point):
@@ -197,20 +215,21 @@ def _scale_cost_axis(axes):
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _cost_ticks(least, greatest):
-    if greatest < 3 * least:
-        return MaxNLocator(nbins=7)
-    return LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if greatest < 30 * least else (1, 2, 5))
+def _cost_ticks(low: float, high: float) -> Locator:
+    """So many that a budget can be read off, and so few that numbers such as 0.0015 do not touch."""
+    if high < 3 * low:
+        return MaxNLocator(nbins=6)
+    return LogLocator(subs=(1, 1.5, 2, 3, 5) if high < 12 * low else (1, 2, 5) if high < 200 * low else (1,))
 
 
-def _legend(axes):
-    """What the axes name, then what the colours of the Pareto front mean."""
+def _legend(axes: Axes, front: Sequence[Row]) -> list[Artist]:
+    """What the colours of this Pareto front mean, then what the axes name."""
     named, _ = axes.get_legend_handles_labels()
-    steps = [
-        Line2D([], [], color=color, linewidth=2, label=f"step paid by {STEP_LABELS[name]}")
-        for name, color in STEP_COLORS.items()
-    ]
-    return [*steps, *named]
+    steps = {paid_dimension(*pair) for pair in zip(front, front[1:])}
+    lines = [Line2D([], [], color=color, linewidth=2, label=f"step paid by {STEP_LABELS[name]}") for name, color in STEP_COLORS.items() if name in steps]
+    if any(line.get_label() == _INTERVAL for line in axes.lines):
+        named.append(Line2D([], [], color=ROW_COLOR, linewidth=1, label="95 % interval"))
+    return [*lines, *named]
 
 
 def _draw_history(axes, epochs, name):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from mutual3d.report.advice import suggestions
-from mutual3d.report.classes import ClassPrecision, Example, Predictions
+from mutual3d.report.classes import ClassPrecision, Example, Predictions, frame_strip
 from mutual3d.report.page import Findings, MultiViewTest, write_report
+from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable, Row
 
 HOSTILE = '<script>alert("1")</script>'
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
@@ -108,7 +109,7 @@ def predictions(configuration, labels, predicted):
 
 def findings(**more):
     frames = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
-    examples = [Example(f"{HOSTILE}.mp4", 0, k % 2, 0.5, frames) for k in range(8)]
+    examples = [Example(f"{HOSTILE}.mp4", 0, k % 2, 0.5, frame_strip(frames)) for k in range(8)]
     return Findings(
         command="mutual3d run --cfg 'a <b>.yaml'",
         config=f"NAME: {HOSTILE}",
@@ -187,7 +188,7 @@ def rows(accuracies, gflops, latencies, count, metric="top1_acc"):
 
 
 def test_the_accuracy_comes_with_its_interval(tmp_path):
-    text = " ".join(Page(page_of(rows([50.0], [1.0], [1.0], 24), tmp_path / "report.html")).text)
+    text = " ".join(" ".join(Page(page_of(rows([50.0], [1.0], [1.0], 24), tmp_path / "report.html")).text).split())
     assert "50.00 % (31 to 69)" in text and "24 videos: an accuracy is known to about 19 points either way" in text
 
 
@@ -207,3 +208,48 @@ def test_the_numbers_suggest_what_to_do(table, predicted, word):
     found = suggestions(table, predicted and predictions("0.2-32-4", *predicted), None, ["run", "sit"])
     assert len(found) == (word is not None), found
     assert word is None or word in found[0]
+
+
+def test_a_page_of_images_speaks_of_images(tmp_path):
+    made = [Row(f"{width}-32", (int(40 * width),), width, 9, {"top1_acc": 90 * width, "top5_acc": 100.0}) for width in (0.5, 1.0)]
+    table = QueryTable(made, {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 32, "num_videos": 100, "model": "WideResNet"})
+    text = words_of(page_of(table, tmp_path / "report.html", findings=Findings(class_names=["cat", "dog"])))
+    assert "100 images: an accuracy is known" in text and "WideResNet: report" in text and "image.png --gflops" in text
+    assert "written width-pixels: 1-32 runs 100 % of the channels on an image of 32 x 32 pixels" in text
+    assert "top-5" not in text  # of two classes the right one is always among the five
+
+
+def test_a_network_that_classifies_boxes_is_given_boxes(tmp_path):
+    table = rows([20.0, 30.0], [1, 2], [1, 2], 50, metric="map")
+    text = words_of(page_of(table, tmp_path / "report.html", findings=Findings(has_boxes=True)))
+    assert "clip.mp4 --boxes boxes.csv --gflops" in text and ".predict(" not in text
+    assert "mean average precision has no simple interval" in text and "95 %" not in text
+
+
+def test_a_table_of_one_row_offers_no_choice(tmp_path):
+    text = words_of(page_of(rows([50.0], [1], [1], 50), tmp_path / "report.html"))
+    assert "measured at one configuration" in text and "mutual3d select" not in text and "whose intervals overlap" not in text
+
+
+def test_what_could_not_be_read_is_named(tmp_path):
+    found = Findings(left_out=[f"/videos/{k}.mp4" for k in range(8)])
+    text = words_of(page_of(rows([50.0], [1], [1], 50), tmp_path / "report.html", findings=found))
+    assert "8 of 58 videos could not be read and are left out of every number here: 0.mp4, 1.mp4, 2.mp4, 3.mp4, 4.mp4, 5.mp4 and 2 more" in text
+
+
+def test_widths_of_several_groups_are_told(tmp_path):
+    made = Row(Configuration((0.5, 1.0), 32, 4), (8, 40), 1.0, 9, {"top1_acc": 50.0})
+    table = QueryTable([made], {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 32})
+    assert "runs 50 % and 100 % of the channels" in words_of(page_of(table, tmp_path / "report.html"))
+
+
+def test_the_first_numbers_are_the_best_half_of_its_cost_and_the_cheapest(tmp_path):
+    table = rows([40.0, 60.0, 80.0], [1, 4, 8], [1, 2, 3], 100)
+    test = MultiViewTest("test", "2x3", 32, {"0.3-32-4": {"top1_acc": 83.0}, "0.1-32-4": {"top1_acc": 45.0}}, 100)
+    text = words_of(page_of(table, tmp_path / "report.html", findings=Findings(test=test)))
+    assert "Most accurate 80.00 % (71 to 87) 0.3-32-4, 8 GFLOPs, 3 ms Best at half of that cost 60.00 %" in text
+    assert "Cheapest 40.00 %" in text and "Test, 6 views a video 83.00 % (74 to 89) 0.3-32-4, test split" in text
+
+
+def words_of(page):
+    return " ".join(" ".join(Page(page).text).split())
