@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from mutual3d.deploy.adaptive_model import load
-from mutual3d.deploy.export import FORMATS, Export, export_network
+from mutual3d.deploy.export import Export, export_network, formats
 from mutual3d.sampling import Configuration
 from mutual3d.utils.command_line import command_parser, path_argument
 
@@ -24,7 +24,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="the adaptive.pyth of a run")
     parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
     parser.add_argument("--config", required=True, help="width-pixels-frames, for example 0.8-160-9")
-    parser.add_argument("--format", choices=list(FORMATS), default="onnx", help="default onnx")
+    parser.add_argument("--format", choices=list(formats()), default="onnx", help="default onnx")
     parser.add_argument("--output", type=path_argument, help="the file to write (default: the configuration, beside the model)")
     parser.add_argument(
         "--frame", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     model = load(options.model)
     configuration = model.network.space.check(options.config)
-    beside_model = Path(options.model).parent / f"{configuration}{FORMATS[options.format].suffixes[0]}"
+    beside_model = Path(options.model).parent / f"{configuration}{formats()[options.format].suffixes[0]}"
     output = Path(options.output or beside_model)
     print(f"exporting and checking {configuration}: up to a minute", flush=True)
     export = export_network(

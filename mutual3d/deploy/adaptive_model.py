@@ -9,8 +9,11 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+from mutual3d.deploy.compiled import CompiledConfigurations
+from mutual3d.deploy.extraction import in_a_row
 from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, window_seconds
 from mutual3d.deploy.prediction import Predictions
+from mutual3d.deploy.runtimes import find_runtime
 from mutual3d.deploy.sources import Source, list_sources
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.models import AdaptiveNetwork, load_network
@@ -51,11 +54,30 @@ class AdaptiveModel(nn.Module):
         _check_class_names(class_names, network)
         self.network = network
         self.preprocessing, self.table, self.class_names = preprocessing, table, class_names
+        self._compiled: CompiledConfigurations | None = None
         self.eval()
 
     @property
     def active(self) -> Configuration:
         return self.network.active
+
+    @property
+    def runtime(self) -> str | None:
+        """The name of the runtime that calls run in; None for PyTorch on the model's own weights."""
+        return None if self._compiled is None else self._compiled.runtime.name
+
+    def run_in(self, runtime: str | None) -> "AdaptiveModel":
+        """Compute calls in `runtime` from now on, and predictions with them; returns the model. See `mutual3d.load`.
+
+        A configuration is compiled when it is first called (seconds, in runtimes that are not PyTorch), and compared with
+        PyTorch then; it is kept in memory and shared by all threads. Changed weights are compiled anew. Runtimes that are not
+        PyTorch compute on the CPU, in fp32. Clips are normalised and shrunk in PyTorch, whatever the runtime.
+
+        Raises ValueError for a word that is no runtime, ImportError for one that is not installed. A call raises
+        CompilationError where the runtime fails, and RuntimeMismatchError where its scores are not PyTorch's.
+        """
+        self._compiled = None if runtime is None else CompiledConfigurations(self, find_runtime(runtime))
+        return self
 
     def activate(self, configuration: Configuration | str) -> "AdaptiveModel":
         """Run at `configuration` from now on; takes microseconds. ValueError outside the space; see `load`.
@@ -138,7 +160,8 @@ class AdaptiveModel(nn.Module):
         space = self.network.space
         classes = "" if self.class_names is None else f", {len(self.class_names)} classes"
         table = "no table" if self.table is None else f"a table of {len(self.table)} configurations"
-        return f"AdaptiveModel({name}, {space.smallest} to {space.largest}, at {self.active}{classes}, {table})"
+        runtime = "" if self.runtime is None else f", in {self.runtime}"
+        return f"AdaptiveModel({name}, {space.smallest} to {space.largest}, at {self.active}{classes}, {table}{runtime})"
 
     def extract(self, configuration: Configuration | str, fold_bn: bool = False) -> nn.Module:
         """A plain module: takes what `self.network.fit_clip` makes of a normalised clip, returns logits."""
@@ -161,7 +184,11 @@ class AdaptiveModel(nn.Module):
         configuration = self.active if configuration is None else configuration
         with torch.no_grad():
             pathways, boxes = self._inputs(clip_BCTHW, boxes_N5, configuration)
-            return self._scores(self.network(pathways, boxes, configuration=configuration))
+            if self._compiled is None or (boxes is not None and not len(boxes)):  # no runtime takes none
+                return self._scores(self.network(pathways, boxes, configuration=configuration))
+            height, width = clip_BCTHW.shape[-2:]
+            logits = self._compiled.run(configuration, (height, width), in_a_row(pathways, boxes))
+            return self._scores(logits.to(next(self.parameters()).device))
 
     def _scores(self, logits):
         return ACTIVATIONS[self.preprocessing.activation](logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
@@ -234,8 +261,10 @@ class AdaptiveModel(nn.Module):
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "AdaptiveModel":
-        """Load what `save` wrote, onto the CPU. FileNotFoundError or ValueError that names the file and the fix.
+    def load(cls, path: str | os.PathLike, runtime: str | None = None) -> "AdaptiveModel":
+        """Load what `save` wrote, onto the CPU, to run in `runtime` (see `mutual3d.load`).
+
+        Raises FileNotFoundError or ValueError that names the file and the fix.
 
         Nothing is taken on trust: the file may be damaged, or a stranger's. Every entry must be there, no other may, and
         each must be of the network that the file describes, in finite numbers; memory and time are bounded by its size.
@@ -254,15 +283,23 @@ class AdaptiveModel(nn.Module):
         with _entry(path, "preprocessing"):
             preprocessing = _read_preprocessing(content["preprocessing"], network)
         with _entry(path, "class_names"):
-            return cls(network, preprocessing=preprocessing, table=table, class_names=content["class_names"])
+            model = cls(network, preprocessing=preprocessing, table=table, class_names=content["class_names"])
+        if runtime is not None:
+            model.run_in(runtime)
+        return model
 
 
-def load(path: str | os.PathLike) -> AdaptiveModel:
+def load(path: str | os.PathLike, runtime: str | None = None) -> AdaptiveModel:
     """The AdaptiveModel in an `adaptive.pyth`: weights, statistics and query table.
 
-    FileNotFoundError or ValueError that names the file and the fix.
+    runtime: what computes its calls: `torch` (each configuration extracted, its norms folded), `onnxruntime`, `openvino`, or
+    another one that was registered; None is PyTorch on the model's own weights, which all configurations share. See
+    `AdaptiveModel.run_in`.
+
+    Raises FileNotFoundError or ValueError that names the file and the fix, ValueError for another runtime, and ImportError
+    for one that is not installed.
     """
-    return AdaptiveModel.load(path)
+    return AdaptiveModel.load(path, runtime)
 
 
 def _as_tensor(value, title, form):

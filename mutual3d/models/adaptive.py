@@ -440,7 +440,7 @@ class AdaptiveNetwork(NormPairs):
         if statistics is not None:
             _load_statistics(network, statistics)
         elif not self._private_index(configuration)[1]:
-            raise NotCalibratedError(f"configuration {configuration} was never calibrated and cannot be extracted")
+            raise self._not_calibrated(configuration)
         return fold_norms(network) if fold_bn else network
 
     # ---- Copies and moves ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What is exported runs outside PyTorch, gives PyTorch's logits, and says what is needed to use it."""
 
+import dataclasses
 import functools
 import json
 import sys
@@ -12,6 +13,8 @@ from tiny import ROOT
 
 from mutual3d.deploy import AdaptiveModel, Preprocessing, export
 from mutual3d.deploy.export import ExportMismatchError, export_network
+from mutual3d.deploy.runtimes import Runtime, onnx_program
+from mutual3d.deploy.runtimes.onnxruntime import OnnxRuntime
 from mutual3d.models.adaptive import NotCalibratedError
 from mutual3d.sampling import shrink_clip
 
@@ -40,7 +43,7 @@ def exported(name, form, directory):
     packages = ["onnxscript", "onnxruntime"] if form == "onnx" else ["onnxscript", "openvino"]
     for package in packages:
         pytest.importorskip(package)
-    path = directory / f"{name}{export.FORMATS[form].suffixes[0]}"
+    path = directory / f"{name}{export.formats()[form].suffixes[0]}"
     smallest = model(name).network.space.smallest
     return path, export_network(model(name), smallest, path, form, frame=FRAME.get(name), repeats=1)
 
@@ -141,8 +144,8 @@ def test_exporting_leaves_the_model_as_it_is(monkeypatch):
     network = model("slowfast").network.activate("1-48-8")
     shrink = network.s1_fuse.shrink
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    monkeypatch.setattr(export, "_require", lambda package: None)
-    monkeypatch.setattr(export, "trace", lambda plain, inputs: pytest.fail("traced", pytrace=False))
+    monkeypatch.setattr(Runtime, "require", lambda runtime: None)
+    monkeypatch.setattr(OnnxRuntime, "save", lambda runtime, network, path: pytest.fail("traced", pytrace=False))
     with pytest.raises(pytest.fail.Exception, match="traced"):
         export_network(model("slowfast"), "0.5-32-4", "net.onnx")
     assert str(network.active) == "1-48-8" and network.s1_fuse.shrink is shrink
@@ -152,7 +155,7 @@ def test_exporting_leaves_the_model_as_it_is(monkeypatch):
 @pytest.mark.parametrize("size, temporal", [((7, 9), 3), ((12, 20), 3), ((7, 20), 8), ((12, 20), 8)])
 def test_shrinking_by_matrices_is_shrinking(size, temporal):
     features = torch.randn(2, 5, 8, 12, 20)
-    shrink = export._FixedShrink()
+    shrink = onnx_program.FixedShrink()
     for _ in range(2):
         assert torch.allclose(shrink(features, size, temporal), shrink_clip(features, size, temporal), atol=1e-6)
 
@@ -172,7 +175,7 @@ def test_shrinking_by_matrices_is_shrinking(size, temporal):
     ],
 )
 def test_what_cannot_be_exported_says_why(configuration, path, form, error, message, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_require", lambda package: None)
+    monkeypatch.setattr(Runtime, "require", lambda runtime: None)
     with pytest.raises(error, match=message):
         export_network(model("x3d"), configuration, tmp_path / path, form)
     assert not list(tmp_path.iterdir())
@@ -183,7 +186,7 @@ def test_what_cannot_be_exported_says_why(configuration, path, form, error, mess
     [("boxes", (40, 64), "frame is 40 x 64, and this model's short side must be 48"), ("x3d", (48, 64), "always 48 x 48")],
 )
 def test_a_frame_that_the_model_does_not_take(name, frame, message, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_require", lambda package: None)
+    monkeypatch.setattr(Runtime, "require", lambda runtime: None)
     with pytest.raises(ValueError, match=message):
         export_network(model(name), "0.5-32-4", tmp_path / "net.onnx", frame=frame)
 
@@ -199,8 +202,13 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
     for package in ("onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     (tmp_path / "net.onnx").write_text("earlier")
-    load = export.OnnxFormat.load
-    monkeypatch.setattr(export.OnnxFormat, "load", lambda path: lambda arrays: load(path)(arrays) * 1.01)
+    load = OnnxRuntime.load
+
+    def load_another(runtime, path):
+        compiled = load(runtime, path)
+        return dataclasses.replace(compiled, run=lambda inputs: compiled(*inputs) * 1.01)
+
+    monkeypatch.setattr(OnnxRuntime, "load", load_another)
     with pytest.raises(ExportMismatchError, match="logits differ by up to .*nothing was written"):
         export_network(model("x3d"), "0.5-32-4", tmp_path / "net.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
@@ -210,7 +218,7 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
 def test_logits_that_are_not_numbers_do_not_pass(monkeypatch):
     expected = torch.ones(2, 3)
     with pytest.raises(ExportMismatchError):
-        export.compare(expected, lambda arrays: (expected * float("nan")).numpy(), {"clip": expected})
+        export.compare(expected, lambda clip: expected * float("nan"), {"clip": expected})
 
 
 def test_two_files_never_belong_to_different_exports(tmp_path):
