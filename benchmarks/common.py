@@ -1,10 +1,9 @@
-"""What the benchmarks share: the tools as modules, options, csv files of results, paired timing."""
+"""What the benchmarks share: options, csv files of results, paired timing."""
 
 import argparse
 import csv
 import platform
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from mutual3d.utils.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-sys.path.insert(0, str(ROOT / "tools"))
 
 
 def parse_timing(description, *, cfg, **counts):

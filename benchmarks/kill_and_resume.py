@@ -30,7 +30,7 @@ SHORT = (
 
 
 def start(data, output, log):
-    words = [sys.executable, ROOT / "tools" / "run_net.py", "--cfg", ROOT / "configs" / "Demo" / "MUTUAL_X3D.yaml"]
+    words = [sys.executable, "-m", "mutual3d", "run", "--cfg", ROOT / "configs" / "Demo" / "MUTUAL_X3D.yaml"]
     words += ["DATA.PATH_TO_DATA_DIR", data, "OUTPUT_DIR", output, *SHORT]
     return subprocess.Popen([str(word) for word in words], stdout=log, stderr=log, cwd=ROOT)
 

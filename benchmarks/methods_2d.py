@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from common import RESULTS, ROOT, save_rows
 from matplotlib.figure import Figure
-from run_net import main as run_net
 
+from mutual3d.cli.run import main as run_net
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import atomic_write

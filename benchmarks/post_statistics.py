@@ -11,8 +11,8 @@ import statistics
 from pathlib import Path
 
 from common import save_rows
-from run_net import main as run_net
 
+from mutual3d.cli.run import main as run_net
 from mutual3d.table.query_table import QueryTable
 from mutual3d.training import Checkpoints
 from mutual3d.utils.files import load_tensors

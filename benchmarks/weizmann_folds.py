@@ -12,8 +12,8 @@ import statistics
 from pathlib import Path
 
 from common import ROOT, save_rows
-from run_net import main as run_net
 
+from mutual3d.cli.run import main as run_net
 from mutual3d.data.datasets.kinetics import read_video_list
 from mutual3d.data.datasets.labels import list_row
 from mutual3d.table.query_table import QueryTable

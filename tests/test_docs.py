@@ -15,17 +15,17 @@ from pathlib import Path
 
 import published
 import pytest
-from tiny import ROOT, load_tool, write_set
+from tiny import ROOT, write_set
 
 from mutual3d import cli
 from mutual3d.cli import demo, init
+from mutual3d.cli import run as run_net
 from mutual3d.data.build import build_dataset
 from mutual3d.data.prepare.demo import make_demo
 from mutual3d.models import build_model
 from mutual3d.pipeline import load_config, recipe
 from mutual3d.utils.checkpoint import load_weights, read_weights
 
-sys.path.insert(0, str(ROOT / "tools"))
 # What a page of an extension shows is run by test_extensions.py.
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "INSTALL", "CONTRIBUTING")), *sorted((ROOT / "datasets").glob("*.md")),
@@ -92,7 +92,7 @@ RUNS = [c for c in COMMANDS + LONG_COMMANDS if config_word(c) and not config_wor
 def config_of(command):
     words = shlex.split(command)
     start = next(i for i, word in enumerate(words) if word.endswith(".py") or words[i - 1 : i + 1] == ["mutual3d", "run"])
-    options = load_tool("run_net").parse(words[start + 1 :])
+    options = run_net.parse(words[start + 1 :])
     return load_config(options.config, options.overrides)
 
 

@@ -5,17 +5,16 @@ import sys
 
 import pytest
 import torch
-from tiny import ROOT, SPACE, load_tool, overrides, write_set
+from tiny import ROOT, SPACE, overrides, write_set
 
 import mutual3d
+from mutual3d.cli import run as run_net
 from mutual3d.data.build import SOURCES
 from mutual3d.models import NETWORKS, create_model
 from mutual3d.pipeline.extend import import_extension
 from mutual3d.table.query_table import QueryTable
 from mutual3d.training.objectives import OBJECTIVES
 from mutual3d.utils.files import write_json
-
-run_net = load_tool("run_net")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """A run small enough for a test: a few real videos of two motions, and the smallest X3D."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +51,3 @@ def overrides(data, output, **changes):
     }  # fmt: skip
     values.update(changes)
     return [str(word) for pair in values.items() for word in pair]
-
-
-def load_tool(name):
-    """The module behind a command line of tools/, whose `main` is the one that the file of that name calls."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    door = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(door)
-    return sys.modules[door.main.__module__]

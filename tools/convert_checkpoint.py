@@ -1,7 +1,5 @@
 """The command `mutual3d convert` under the name that PySlowFast's users expect; --help tells all of it."""
-
-from mutual3d.cli.convert import main
-from mutual3d.utils.command_line import run_command
+from mutual3d.cli import entry_point
 
 if __name__ == "__main__":
-    run_command(main)
+    entry_point("convert")

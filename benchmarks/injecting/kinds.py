@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from check_data import main as check_data
-from common import ROOT
+
+from mutual3d.cli.check_data import main as check_data
 
 from . import patches
 from .runs import NotSurvived, Outcome, Workshop, fresh_environment
@@ -349,7 +349,7 @@ def pipes(shop: Workshop) -> Iterator[Injection]:
 
 def _into(shop: Workshop, form: str) -> str:
     whole, output = shop.whole(), shop.new("pipe")
-    quoted = " ".join(f"'{word}'" for word in [sys.executable, str(ROOT / "tools" / "run_net.py"), *shop.words(output)])
+    quoted = " ".join(f"'{word}'" for word in [sys.executable, "-m", "mutual3d", "run", *shop.words(output)])
     done = subprocess.run(["bash", "-c", form.format(quoted)], capture_output=True, timeout=180, env=fresh_environment())
     return shop.finished(Outcome(done.returncode, done.stderr.decode(errors="replace")), output, whole)
 
@@ -524,10 +524,11 @@ def ranks(shop: Workshop) -> Iterator[Injection]:
 
 
 _KILLED_RANK = """
-    import os, runpy, signal, sys
+    import os, signal, sys
     import torch
+    from mutual3d.cli import entry_point
 
-    marker, rank, tool = sys.argv[1:4]
+    marker, rank = sys.argv[1:3]
     if os.environ["RANK"] == rank and marker != "none":
         step, real, calls = torch.optim.SGD.step, torch.optim.SGD.step, []
 
@@ -539,9 +540,8 @@ _KILLED_RANK = """
             return real(self, *arguments, **options)
 
         torch.optim.SGD.step = dying
-    sys.argv = [tool, *sys.argv[4:]]
-    sys.path.insert(0, os.path.dirname(tool))
-    runpy.run_path(tool, run_name="__main__")
+    sys.argv[1:3] = []
+    entry_point("run")
 """
 
 
@@ -549,7 +549,7 @@ def _torchrun(shop: Workshop, output: Path, marker: str, rank: int, restarts: in
     script = shop.directory / "killed_rank.py"
     script.write_text(textwrap.dedent(_KILLED_RANK))
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    words += ["--max-restarts", str(restarts), str(script), marker, str(rank), str(ROOT / "tools" / "run_net.py")]
+    words += ["--max-restarts", str(restarts), str(script), marker, str(rank)]
     words += shop.words(output, {"SOLVER.MAX_EPOCH": 3})
     log = shop.new("log")
     # Into a file: a rank that outlives its torchrun would keep a pipe open.

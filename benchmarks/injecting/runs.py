@@ -1,4 +1,4 @@
-"""Real runs of tools/run_net.py on a tiny set, each in a process forked from one that has imported everything."""
+"""Real runs of `mutual3d run` on a tiny set, each in a process forked from one that has imported everything."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 from common import ROOT
-from run_net import main as run_net
 
+from mutual3d.cli.run import main as run_net
 from mutual3d.data.prepare.demo import make_demo
 from mutual3d.utils.command_line import run_command
 from mutual3d.utils.files import load_tensors
@@ -94,7 +94,7 @@ class Workshop:
     # ---- Runs ----
 
     def words(self, output: Path, settings: dict[str, Any] | None = None) -> list[str]:
-        """The arguments of tools/run_net.py."""
+        """The arguments of `mutual3d run`."""
         values = {"DATA.PATH_TO_DATA_DIR": self.data, "OUTPUT_DIR": output, **SETTINGS, **(settings or {})}
         return ["--cfg", str(self.config), *(str(word) for pair in values.items() for word in pair)]
 
@@ -110,7 +110,7 @@ class Workshop:
 
     def fresh(self, output: Path, settings: dict | None = None, *, env: dict | None = None, seconds: float = 120, **streams: Any) -> Outcome:
         """A run in a new interpreter; `streams` as subprocess.Popen takes them (by default joined and kept)."""
-        command = [sys.executable, str(ROOT / "tools" / "run_net.py"), *self.words(output, settings)]
+        command = [sys.executable, "-m", "mutual3d", "run", *self.words(output, settings)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **streams}
         process = subprocess.Popen(command, env=fresh_environment(env), **streams)
         try:

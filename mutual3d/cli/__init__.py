@@ -29,6 +29,7 @@ SUBCOMMANDS = {
     "demo": Subcommand("demo", "do all of it, in minutes, on videos that it makes itself"),
 }
 
+_OPTIONS = ("--help", "--version", "--configs")
 _USAGE = """usage: mutual3d COMMAND ...
 
 One video network, trained once, that runs at any budget.
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         print("\n".join(list_configs()))
         return 0
     if name not in SUBCOMMANDS:
-        nearest = difflib.get_close_matches(name[:100], SUBCOMMANDS, n=1, cutoff=0.4)
+        nearest = difflib.get_close_matches(name[:100], [*SUBCOMMANDS, *_OPTIONS], n=1, cutoff=0.4)
         hint = f": did you mean `mutual3d {nearest[0]}`?" if nearest else ""
         raise ValueError(f"there is no command '{name}'{hint} (mutual3d --help lists them)")
     # What argparse calls the program in its help.
@@ -75,6 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     return module.main(words[1:])
 
 
-def entry_point() -> None:
-    """The console script."""
-    run_command(main)
+def entry_point(*before: str) -> None:
+    """The console script. before: words before those of the command line, for a script that is one subcommand."""
+    run_command(lambda: main([*before, *sys.argv[1:]]))

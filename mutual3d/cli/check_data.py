@@ -14,7 +14,7 @@ import argparse
 import contextlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -69,10 +69,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parsed
 
 
-def _whole_from(low):
+def _whole_from(low: int) -> Callable[[str], int]:
     """A type of argument: a whole number, `low` or more."""
 
-    def whole(text):
+    def whole(text: str) -> int:
         if not re.fullmatch("[0-9]{1,9}", text) or int(text) < low:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {low} or more")
         return int(text)
@@ -80,10 +80,10 @@ def _whole_from(low):
     return whole
 
 
-def _number_from(low, above=False):
+def _number_from(low: float, above: bool = False) -> Callable[[str], float]:
     """A type of argument: a finite number, `low` or more; with `above` more than `low`."""
 
-    def number(text):
+    def number(text: str) -> float:
         try:
             value = float(text)
         except ValueError:

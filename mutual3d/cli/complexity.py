@@ -33,11 +33,11 @@ from mutual3d.evaluation.grid import grid_configurations
 from mutual3d.models.adaptive import AdaptiveNetwork
 from mutual3d.pipeline import counting_plan, load_config
 from mutual3d.sampling import Configuration, SearchSpace
-from mutual3d.utils.command_line import command_parser
+from mutual3d.utils.command_line import command_parser, parse_with_settings
 from mutual3d.utils.files import atomic_write
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command_parser("complexity", __doc__)
     parser.add_argument("--cfg", required=True, help="a YAML file, or the name of a config (mutual3d --configs lists them)")
     parser.add_argument("--crop", type=int, help="pixels that a view is cut at; default: DATA.TEST_CROP_SIZE")
@@ -47,14 +47,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             f"--{name}-factors", type=float, nargs="+",
             help=f"of the estimate by factors, one for each {name} size, ascending; default: sizes over the largest",
         )  # fmt: skip
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs; --opts may be left out")
-    options, bare = parser.parse_known_args(arguments)
-    options.opts = [*bare, *options.opts]
+    options, settings = parse_with_settings(parser, arguments)
+    options.opts = settings
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse_arguments(arguments)
+    options = parse(arguments)
     plan = counting_plan(load_config(options.cfg, options.opts))
     crop = plan.crop if options.crop is None else options.crop
     legal = KEYS["DATA.TEST_CROP_SIZE"].legal
@@ -64,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ValueError(f"--csv '{options.csv}' is a directory: give the name of a file")
     with torch.device("meta"):
         model = plan.make_model()
+    assert model.arguments is not None, "a network of a config knows what it was made of"
     space = model.space
     factors = [
         size_factors("spatial", space.spatial_sizes, options.spatial_factors),

@@ -1,9 +1,9 @@
 """The whole job, small: make videos, train one network, calibrate and measure it everywhere, run it at three budgets.
 
-mutual3d demo [KEY VALUE ...]          the keys replace those of the config Demo/MUTUAL_X3D
+    mutual3d demo
+    mutual3d demo SOLVER.MAX_EPOCH 2 OUTPUT_DIR quick        keys override those of the config Demo/MUTUAL_X3D
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,21 @@ from mutual3d.cli import predict, run
 from mutual3d.data.prepare.demo import make_demo
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.pipeline import data_directory, load_config, machine_of
+from mutual3d.table.query_table import QueryTable
+from mutual3d.utils.command_line import command_parser, parse_with_settings
+from mutual3d.utils.files import ensure_directory
 
 CONFIG = "Demo/MUTUAL_X3D"
 
 
-def predict_at_three_budgets(output: Path, video: Path) -> None:
+def parse(arguments: Sequence[str] | None = None) -> list[str]:
+    """The words of the command line, as KEY VALUE pairs."""
+    return parse_with_settings(command_parser("demo", __doc__), arguments)[1]
+
+
+def predict_at_three_budgets(output: Path, video: Path, table: QueryTable) -> None:
     """One video with the cheapest, a middle and the dearest of the best configurations."""
-    front = load(output / "adaptive.pyth").table.pareto_front()
+    front = table.pareto_front()
     for index in sorted({0, len(front) // 2, len(front) - 1}):
         budget = f"{front[index].gflops * 1.001:.4g}"
         print(f"\n$ mutual3d predict {output / 'adaptive.pyth'} {video} --gflops {budget}")
@@ -27,17 +35,19 @@ def predict_at_three_budgets(output: Path, video: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    overrides = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(overrides):
-        print(__doc__)
-        return
+    overrides = parse(arguments)
     cfg = load_config(CONFIG, overrides)
     data, output = data_directory(cfg), machine_of(cfg).output
     start = time.perf_counter()
+    ensure_directory(output)  # which may be refused, before minutes of making videos
     make_demo(data)
     print(f"videos in '{data}' ({time.perf_counter() - start:.0f} s)")
     run.main(["--cfg", CONFIG, *overrides])
+    table = load(output / "adaptive.pyth").table
+    if table is None:
+        print("no query table: GRID.ENABLE is False, and so there is no budget to choose by")
+        return
     first_test_video = (data / "test.csv").read_text().split()[0]
-    predict_at_three_budgets(output, data / first_test_video)
+    predict_at_three_budgets(output, data / first_test_video, table)
     print(f"\n{time.perf_counter() - start:.0f} seconds in all. Open {output / 'report.html'}; then, for example:")
     print(f"mutual3d select {output / 'adaptive.pyth'} --list")

@@ -10,7 +10,6 @@ The same command again goes on where a killed run stopped. The merged config is 
 legal values, in mutual3d/config/defaults.py.
 """
 
-import argparse
 import dataclasses
 import os
 import shlex
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from mutual3d.pipeline import check_machine, from_config, load_config, machine_of, run_stages, tell_of_devices
 from mutual3d.pipeline.extend import import_extension
 from mutual3d.utils import distributed
-from mutual3d.utils.command_line import command_parser, path_argument, settings_argument
+from mutual3d.utils.command_line import command_parser, parse_with_settings, path_argument
 from mutual3d.utils.files import atomic_write, ensure_directory, remove_leftovers
 from mutual3d.utils.logging import IN_FILE_ALONE, logger, setup_logging
 from mutual3d.utils.run_lock import run_lock
@@ -53,10 +52,8 @@ def parse(arguments: Sequence[str] | None = None) -> RunOptions:
     parser.add_argument("--extend", action="append", default=[], type=path_argument, metavar="FILE",
                         help="a Python file that registers a network, objective or data set of yours; imported first")  # fmt: skip
     parser.add_argument("--print-config", action="store_true", help="check the merged config, print it, and run nothing")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE",
-                        help="settings that replace the config's; the word --opts may be left out")  # fmt: skip
-    parsed, bare = parser.parse_known_args(arguments)
-    return RunOptions(parsed.cfg, [*settings_argument(parser, bare), *parsed.opts], parsed.extend, parsed.print_config)
+    parsed, settings = parse_with_settings(parser, arguments)
+    return RunOptions(parsed.cfg, settings, parsed.extend, parsed.print_config)
 
 
 def command_of(options: RunOptions) -> str:

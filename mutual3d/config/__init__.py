@@ -1,6 +1,7 @@
 """Every key of a run beside its sentence; merging, overriding and checking."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .check import Check, check_config, find_problems
@@ -23,10 +24,14 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), checks: 
     checks: what the rooms above know of a config and this one cannot; `mutual3d.pipeline.load_config` has all of them.
     Raises ConfigError, a ValueError, with every mistake; FileNotFoundError for a missing file.
     """
-    cfg, problems = get_cfg(), []
-    for merge, source in ((cfg.merge_from_file, path), (cfg.merge_from_list, [word for word in overrides if word != "--opts"])):
+    cfg = get_cfg()
+    problems: list[Problem] = []
+    merges: list[Callable[[], None]] = [functools.partial(cfg.merge_from_list, [word for word in overrides if word != "--opts"])]
+    if path is not None:
+        merges.insert(0, functools.partial(cfg.merge_from_file, path))
+    for merge in merges:
         try:
-            merge(source) if source is not None else None
+            merge()
         except ConfigError as error:
             problems += error.problems
     # What could not be merged has its default, and nothing more is said of it.

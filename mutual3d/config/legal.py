@@ -3,6 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TypeGuard
 
 
 class Legal(ABC):
@@ -127,7 +128,7 @@ class Each(Legal):
     def accepts(self, value: object) -> bool:
         return self._is_list(value) and not self._wrong(value) and not self._repeated(value) and not self._unordered(value)
 
-    def _is_list(self, value: object) -> bool:
+    def _is_list(self, value: object) -> TypeGuard[Sequence]:
         return isinstance(value, (list, tuple)) and self.shortest <= len(value) <= self.longest
 
     def _wrong(self, value: Sequence) -> list:

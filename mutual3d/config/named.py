@@ -20,7 +20,7 @@ def list_configs() -> list[str]:
 def find_config(name: str | Path) -> Path:
     """The file that a path or a name means: a file that is there, else `Kinetics/MUTUAL_X3D_M`, with or without `.yaml`.
 
-    Raises FileNotFoundError that names the nearest config.
+    Raises FileNotFoundError that names the nearest config, and IsADirectoryError for a folder.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -29,6 +29,8 @@ def find_config(name: str | Path) -> Path:
     names = list_configs()
     if wanted in names and CONFIG_DIRECTORY is not None:
         return CONFIG_DIRECTORY / f"{wanted}{_SUFFIX}"
+    if path.is_dir():
+        raise IsADirectoryError(f"the config '{name}' is a folder: give the path of a YAML file in it")
     nearest = difflib.get_close_matches(wanted[:200], names, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]}?" if nearest else ""
     raise FileNotFoundError(

@@ -45,6 +45,9 @@ class CfgNode(_CfgNode):
         words = [str(word) if isinstance(word, Path) else word for word in cfg_list]
         if len(words) % 2:
             text = f"overrides come as KEY VALUE pairs, but '{words[-1]}' stands alone in: {words}"
+            joined = next((word for word in words if isinstance(word, str) and re.fullmatch(r"[A-Z0-9_.]+=.*", word)), None)
+            if joined:
+                text += f"; write {joined.replace('=', ' ', 1)}, without the sign"
             raise ConfigError([Problem((str(words[-1]),), text)])
         self._merge_pairs(zip(words[0::2], words[1::2]), source=" (override)")
 
@@ -133,8 +136,9 @@ def _coerce(value: object, original: object, where: str) -> object:
 
 def _number(part: object) -> object:
     """`1e-5`, which YAML reads as text, as the number that it is; anything else as it is."""
-    is_number = isinstance(part, str) and re.fullmatch(r"[-+]?\d{1,20}(\.\d{0,20})?[eE][-+]?\d{1,3}", part)
-    return float(part) if is_number else part
+    if isinstance(part, str) and re.fullmatch(r"[-+]?\d{1,20}(\.\d{0,20})?[eE][-+]?\d{1,3}", part):
+        return float(part)
+    return part
 
 
 def _as_float(value: int) -> float:

@@ -55,11 +55,12 @@ def _no_config(path: Path, why: str) -> ValueError:
 class _Loader(yaml.SafeLoader):
     """Plain values alone, each key of a group once, and nothing that refers to a group elsewhere in the file."""
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
         node = super().compose_node(parent, index)
         # A group that holds itself has no end, and a few lines of groups of groups have billions of values.
-        if isinstance(event, yaml.AliasEvent) and not _is_plain(node):
+        if isinstance(event, yaml.AliasEvent) and node is not None and not _is_plain(node):
+            assert event.start_mark is not None, "a file that is parsed has lines"
             raise yaml.YAMLError(f"line {event.start_mark.line + 1}: *{event.anchor} stands for a group; write it out")
         return node
 

@@ -21,6 +21,7 @@ from mutual3d.data.build import (
     test_split,
     unused_classes,
 )  # fmt: skip
+from mutual3d.data.loader import ClipLoader
 from mutual3d.metrics.build import build_metric
 from mutual3d.models import AdaptiveNetwork, build_model
 from mutual3d.models.build import check_network, network_takes_images
@@ -29,6 +30,7 @@ from mutual3d.pipeline.plans import (
     CountingPlan,
     GridPlan,
     MachinePlan,
+    MakeLoader,
     MeasuringPlan,
     RunPlan,
     TestPlan,
@@ -127,8 +129,10 @@ def from_config(cfg: CfgNode) -> RunPlan:
     Raises ValueError and FileNotFoundError for class names that do not fit.
     """
     # Videos that crashed a worker or never answered: no stage tries them again.
-    shares = {"rank": distributed.rank(), "world_size": distributed.world_size(), "lost": {}}
-    loader = functools.partial(build_loader, cfg, **shares)
+    lost: dict[str, str] = {}
+    rank, world_size = distributed.rank(), distributed.world_size()
+    loader = functools.partial(build_loader, cfg, rank=rank, world_size=world_size, lost=lost)
+    calibration_loader = functools.partial(build_calibration_loader, cfg, rank=rank, world_size=world_size, lost=lost)
     adaptive = cfg.MUTUAL.ENABLE
     has_statistics = adaptive or cfg.BN.USE_PRECISE_STATS
     names = find_class_names(cfg)
@@ -138,7 +142,7 @@ def from_config(cfg: CfgNode) -> RunPlan:
         seed=cfg.RNG_SEED,
         measuring=_measuring(cfg),
         training=_training(cfg, loader) if cfg.TRAIN.ENABLE else None,
-        calibration=_calibration(cfg, shares) if cfg.CALIBRATION.ENABLE and has_statistics else None,
+        calibration=_calibration(cfg, calibration_loader) if cfg.CALIBRATION.ENABLE and has_statistics else None,
         grid=_grid(cfg, loader) if cfg.GRID.ENABLE and adaptive else None,
         test=_test(cfg, loader) if cfg.TEST.ENABLE else None,
         weights=_path(cfg.TEST.CHECKPOINT_FILE_PATH),
@@ -200,7 +204,7 @@ def _metric_word(cfg: CfgNode) -> str:
     return "mean_average_precision" if cfg.DATA.MULTI_LABEL else "top_k"
 
 
-def _training(cfg: CfgNode, loader: functools.partial) -> TrainingPlan:
+def _training(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TrainingPlan:
     board = cfg.TENSORBOARD.LOG_DIR or f"{cfg.OUTPUT_DIR}/runs-{cfg.TRAIN.DATASET}"
     return TrainingPlan(
         loader=functools.partial(loader, "train", "train"),
@@ -229,15 +233,15 @@ def _training(cfg: CfgNode, loader: functools.partial) -> TrainingPlan:
     )
 
 
-def _calibration(cfg: CfgNode, shares: dict[str, object]) -> CalibrationPlan:
+def _calibration(cfg: CfgNode, loader: MakeLoader) -> CalibrationPlan:
     return CalibrationPlan(
-        loader=functools.partial(build_calibration_loader, cfg, **shares),
+        loader=loader,
         average=cfg.CALIBRATION.AVERAGE,
         max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
     )
 
 
-def _grid(cfg: CfgNode, loader: functools.partial) -> GridPlan:
+def _grid(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> GridPlan:
     return GridPlan(
         loader=functools.partial(loader, cfg.GRID.SPLIT, "single_view", num_views=cfg.GRID.NUM_VIEWS),
         split=cfg.GRID.SPLIT,
@@ -247,7 +251,7 @@ def _grid(cfg: CfgNode, loader: functools.partial) -> GridPlan:
     )
 
 
-def _test(cfg: CfgNode, loader: functools.partial) -> TestPlan:
+def _test(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TestPlan:
     return TestPlan(
         loader=functools.partial(loader, test_split(cfg), "multi_view"),
         split=test_split(cfg),

@@ -1,8 +1,11 @@
 """The one file that is deployed."""
 
+from pathlib import Path
+
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.evaluation.calibration import statistics_to_dict
 from mutual3d.evaluation.resume import WRONG_CONTENT
+from mutual3d.models import AdaptiveNetwork
 from mutual3d.pipeline.workspace import Workspace
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import load_tensors
@@ -23,7 +26,7 @@ def save_adaptive(run: Workspace, table: QueryTable | None) -> None:
     AdaptiveModel(run.model, preprocessing=run.preprocessing, table=table, class_names=names).save(path)
 
 
-def _holds_this_network(path, model):
+def _holds_this_network(path: Path, model: AdaptiveNetwork) -> bool:
     try:
         saved = load_tensors(path)
         return fingerprint(saved["model_state"], saved["statistics"]) == fingerprint(

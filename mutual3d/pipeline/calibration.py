@@ -1,12 +1,16 @@
 """Batch norm statistics of every configuration, kept in statistics.pyth."""
 
 import functools
+from pathlib import Path
 
 from mutual3d.evaluation import calibrate as calibrate_model
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.evaluation.resume import WRONG_CONTENT, describe
+from mutual3d.layers import BNStatistics
+from mutual3d.models import AdaptiveNetwork
 from mutual3d.pipeline.plans import CalibrationPlan
 from mutual3d.pipeline.workspace import Workspace
+from mutual3d.sampling import Configuration
 from mutual3d.utils import distributed
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.fingerprint import fingerprint
@@ -43,12 +47,15 @@ def load_statistics(run: Workspace, calibrated_under: str | None = None) -> bool
     # All processes act alike, also when the disk shows one of them another file.
     if not all(found is not None for found in distributed.gather(usable and True)):
         return False
+    assert usable is not None, "all processes have found some"
     run.model.set_statistics(usable)
     logger.info("calibrated statistics from '%s'", path)
     return True
 
 
-def _usable_statistics(path, model, calibrated_under):
+def _usable_statistics(
+    path: Path, model: AdaptiveNetwork, calibrated_under: str | None
+) -> dict[Configuration, BNStatistics] | None:
     """What a file has for these weights, data and settings; None when it is another's, or damaged, which is said."""
     try:
         saved = load_tensors(path)

@@ -1,6 +1,8 @@
 """The grid and its query table, with what shows it: csv, plot and page."""
 
 import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
@@ -8,12 +10,14 @@ from mutual3d.cost.flops import count_costs
 from mutual3d.cost.latency import device_name, measure_latencies
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.evaluation.grid import build_table
+from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import TopPredictionRecord
 from mutual3d.pipeline.plans import GridPlan
 from mutual3d.pipeline.predictions import left_out, load_per_class, load_predictions, read_examples, save_predictions
 from mutual3d.pipeline.workspace import Workspace
 from mutual3d.report.page import Findings, MultiViewTest, write_report
 from mutual3d.report.plots import plot_accuracy
+from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils import distributed
 from mutual3d.utils.files import read_json
@@ -33,6 +37,7 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
     found = _find_table(path, measured_under)
     partial = run.partial_result(".grid", measured_under)
     if distributed.agree(found is not None, f"the table '{path}'"):
+        assert found is not None, "all processes agree on it"
         logger.info("the grid was measured before: '%s'", path)
         if distributed.is_main():
             _write_what_shows(run, found, loader.dataset)
@@ -53,7 +58,7 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
     return table
 
 
-def _find_table(path, measured_under):
+def _find_table(path: Path, measured_under: str) -> QueryTable | None:
     """The table that was written under `measured_under`, or None."""
     try:
         table = QueryTable.load(path) if path.is_file() else None
@@ -66,7 +71,9 @@ def _find_table(path, measured_under):
     return table
 
 
-def _build_table(run, plan, metrics, measured_under, num_views):
+def _build_table(
+    run: Workspace, plan: GridPlan, metrics: Mapping[Configuration, Metric], measured_under: str, num_views: int
+) -> QueryTable:
     configurations, crop = list(metrics), run.preprocessing.crop
     devices = _latency_devices(plan.latency_devices)
     latencies = {}
@@ -80,14 +87,16 @@ def _build_table(run, plan, metrics, measured_under, num_views):
     return build_table(run.model, metrics, costs, latencies, {**provenance, "fingerprint": measured_under})
 
 
-def _latency_devices(names):
+def _latency_devices(names: Sequence[str]) -> list[torch.device]:
     there = [name for name in names if name == "cpu" or (torch.device(name).index or 0) < torch.cuda.device_count()]
     for name in set(names) - set(there):
         logger.warning("GRID.LATENCY_DEVICES names %s and there is none: not measured", name)
     return [torch.device(name) for name in there]
 
 
-def _provenance(run, plan, metric, devices, num_views):
+def _provenance(
+    run: Workspace, plan: GridPlan, metric: Metric, devices: Sequence[torch.device], num_views: int
+) -> dict[str, object]:
     crop = run.preprocessing.crop
     return {
         "metric": metric.primary,

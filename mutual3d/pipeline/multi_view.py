@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from mutual3d.metrics.metrics import Metric
-from mutual3d.metrics.recording import ScoreRecord
+from mutual3d.metrics.recording import RecordingMetric, ScoreRecord
 from mutual3d.pipeline.plans import TestPlan
 from mutual3d.pipeline.workspace import Workspace
 from mutual3d.sampling import Configuration
@@ -29,11 +31,16 @@ def multi_view_test(run: Workspace, plan: TestPlan) -> None:
         content = {"split": plan.split, **shared, "num_videos": num_videos, "results": results}
         write_json(run.output / "test_results.json", content)
         _write_details(metrics, run.output)
-        if records:
-            scores = {str(c): metric.record.by_video(plan.has_boxes) for c, metric in metrics.items()}
-            save_tensors(run.output / plan.scores, scores)
+        if plan.scores is not None:
+            save_tensors(run.output / plan.scores, _scores(metrics, plan.has_boxes))
     distributed.barrier("the main process to write the results")
     partial.remove()
+
+
+def _scores(metrics: Mapping[Configuration, Metric], has_boxes: bool) -> dict[str, dict[int, torch.Tensor]]:
+    """{configuration: {video: its scores, or those of its boxes}} of metrics that keep them."""
+    records = {str(c): metric.record for c, metric in metrics.items() if isinstance(metric, RecordingMetric)}
+    return {name: record.by_video(has_boxes) for name, record in records.items() if isinstance(record, ScoreRecord)}
 
 
 def _write_details(metrics: Mapping[Configuration, Metric], output: Path) -> None:

@@ -1,7 +1,7 @@
 """What single videos were taken for, at the best configurations of a table: files beside it, and examples for its page."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ def save_predictions(
         write_json(output / PER_CLASS, {"fingerprint": table.provenance.get("fingerprint"), "per_class": per_class})
 
 
-def _lines(configuration, metric, dataset, class_names):
+def _lines(
+    configuration: str, metric: RecordingMetric, dataset: ClipDataset, class_names: Sequence[str] | None
+) -> Iterator[tuple[object, ...]]:
     rows = metric.record.rows()
     columns = (rows["indices"], rows["labels"], rows["predicted"], rows["scores"][:, 0])
     for index, label, predicted, confidence in zip(*(column.tolist() for column in columns)):
@@ -50,7 +52,7 @@ def _lines(configuration, metric, dataset, class_names):
         yield (configuration, index, dataset.name_of(index), label, predicted, f"{confidence:.4f}", *names)
 
 
-def _class_name(names, label):
+def _class_name(names: Sequence[str] | None, label: int) -> str:
     return names[label] if names is not None and label < len(names) else ""
 
 
@@ -70,7 +72,7 @@ def load_predictions(output: Path, table: QueryTable) -> tuple[Predictions, ...]
     return tuple(found[c] for c in expected)
 
 
-def _read(path):
+def _read(path: Path) -> dict[str, Predictions]:
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows: dict[str, list] = {}
         for row in csv.DictReader(file):
@@ -107,7 +109,7 @@ def load_per_class(output: Path, table: QueryTable, class_names: Sequence[str] |
     return tuple(found)
 
 
-def _name_of_class(name, class_names):
+def _name_of_class(name: str, class_names: Sequence[str] | None) -> str:
     """Of several labels a class is a number; of boxes it has its name already."""
     number = int(name) if name.isdecimal() else None
     return class_names[number] if number is not None and class_names and number < len(class_names) else name
@@ -122,7 +124,7 @@ def read_examples(dataset: ClipDataset, predictions: Predictions) -> tuple[Examp
     return tuple(found)
 
 
-def _read_example(dataset, predictions, row):
+def _read_example(dataset: ClipDataset, predictions: Predictions, row: int) -> Example | None:
     index = int(predictions.indices[row])
     # The list may be another one than when the videos were scored.
     if not 0 <= index < len(dataset):

@@ -1,13 +1,19 @@
 """Training: from the newest checkpoint to the last epoch, saved and validated on the way."""
 
+from __future__ import annotations
+
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mutual3d.pipeline.plans import TrainingPlan
 from mutual3d.pipeline.workspace import Workspace
 from mutual3d.training import Trainer
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, logger
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def train(run: Workspace, plan: TrainingPlan) -> None:
@@ -24,7 +30,7 @@ class _Training:
         self.optimizer = plan.make_optimizer(run.model, self.step.objective)
         self.loader = plan.loader()
         self.training_set = distributed.from_main(self.loader.dataset.fingerprint)
-        self.writer = None
+        self.writer: SummaryWriter | None = None
 
     def run_epochs(self) -> None:
         plan, run = self.plan, self.run
@@ -45,7 +51,7 @@ class _Training:
             self.writer.close()
         distributed.broadcast_buffers(run.model)
 
-    def _starting_epoch(self):
+    def _starting_epoch(self) -> int:
         plan, run = self.plan, self.run
         newest = distributed.agree(run.checkpoints.last(), "the newest checkpoint")
         if newest is not None:
@@ -54,7 +60,7 @@ class _Training:
             run.load(plan.weights, plan.reset_head, plan.weights_kind, plan.inflate)
         return 0
 
-    def _resume(self, newest):
+    def _resume(self, newest: Path) -> int:
         run = self.run
         if not self.plan.auto_resume:
             # Two runs in one directory would be taken for each other, by a resume and by every later stage.
@@ -108,14 +114,14 @@ class _Training:
                 )
             logger.warning("%s; going on, since TRAIN.ALLOW_OTHER_DATA is True", what)
 
-    def _after_epoch(self, epoch):
+    def _after_epoch(self, epoch: int) -> None:
         last = epoch == self.plan.max_epoch
         if last or epoch % self.plan.checkpoint_period == 0:
             self._save(epoch)
         if last or epoch % self.plan.eval_period == 0:
             self._validate(epoch)
 
-    def _save(self, epoch):
+    def _save(self, epoch: int) -> None:
         run = self.run
         run.checkpoints.save(
             run.model, self.optimizer, epoch=epoch, config=self.plan.settings, scaler=self.step.scaler,
@@ -123,7 +129,7 @@ class _Training:
         )  # fmt: skip
         run.checkpoint_name = run.checkpoints.path(epoch).name
 
-    def _validate(self, epoch):
+    def _validate(self, epoch: int) -> None:
         """Accuracy of the largest configuration on the validation split, with its running statistics."""
         run, largest = self.run, self.run.model.space.largest
         try:
@@ -139,10 +145,11 @@ class _Training:
         stats = as_errors(run.measure(loader, [largest], f"validate {epoch}")[largest].values())
         epochs = f"{epoch}/{self.plan.max_epoch}"
         log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
-        for key, value in stats.items() if self.writer else ():
-            self.writer.add_scalar(f"Val/{key}", value, epoch)
+        if self.writer:
+            for key, value in stats.items():
+                self.writer.add_scalar(f"Val/{key}", value, epoch)
 
-    def _open_writer(self):
+    def _open_writer(self) -> SummaryWriter | None:
         if self.plan.tensorboard is None or not distributed.is_main():
             return None
         try:

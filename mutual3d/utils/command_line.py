@@ -5,8 +5,9 @@ import difflib
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from mutual3d.utils.streams import forgiving_streams
 from mutual3d.utils.text import printable
@@ -40,21 +41,44 @@ def print_error(error: object) -> None:
     print("error: " + printable(error, keep="\n"), file=sys.stderr)
 
 
-def command_parser(name: str, page: str | None) -> argparse.ArgumentParser:
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose mistakes are one sentence, status 2, and that names the nearest option for one that there is not."""
+
+    def error(self, message: str) -> NoReturn:
+        start, is_unknown, word = message.partition("unrecognized arguments: ")
+        if is_unknown and not start:
+            self.refuse_options(word.split()[:1])
+        print_error(f"{message} ({self.prog} --help tells every option)")
+        sys.exit(2)
+
+    def refuse_options(self, words: Sequence[str]) -> None:
+        """End the program where one of the words that were not understood is an option."""
+        for word in words:
+            if word.startswith("--"):
+                options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+                nearest = difflib.get_close_matches(word.partition("=")[0][:100], options, n=1, cutoff=0.5)
+                self.error(f"there is no option {word}{f': did you mean {nearest[0]}?' if nearest else ''}")
+
+
+def command_parser(name: str, page: str | None) -> CommandParser:
     """The parser of the subcommand `mutual3d NAME`, whose help shows `page` as it is written."""
-    return argparse.ArgumentParser(
+    return CommandParser(
         prog=f"mutual3d {name}", description=page, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
-def settings_argument(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
-    """What `parse_known_args` leaves, as `KEY VALUE` words; an option that there is not ends the program, with the nearest."""
-    for word in words:
-        if word.startswith("--"):
-            options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
-            nearest = difflib.get_close_matches(word.partition("=")[0][:100], options, n=1, cutoff=0.5)
-            parser.error(f"there is no option {word}{f': did you mean {nearest[0]}?' if nearest else ''}")
-    return words
+def parse_with_settings(
+    parser: CommandParser, arguments: Sequence[str] | None = None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Read the options of `parser`, and the `KEY VALUE` words that stand among them or follow --opts: (options, words).
+
+    An option that there is not ends the program, status 2, with the nearest.
+    """
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE",
+                        help="settings that replace the config's; the word --opts may be left out")  # fmt: skip
+    parsed, bare = parser.parse_known_args(arguments)
+    parser.refuse_options(bare)
+    return parsed, [*bare, *parsed.opts]
 
 
 def path_argument(text: str) -> str:

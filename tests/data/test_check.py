@@ -5,9 +5,9 @@ import os
 
 import pytest
 from harm import HARM
-from tiny import load_tool
 from videos import moving_frames, write_audio, write_video
 
+from mutual3d.cli import check_data as tool
 from mutual3d.data.check import check_videos
 from mutual3d.data.datasets import kinetics
 from mutual3d.data.datasets.charades import read_charades
@@ -62,7 +62,7 @@ def test_all_extracted_frames_must_be_there_and_full_decodes_them(frame_list):
 
 
 def run_tool(*arguments):
-    return load_tool("check_data").main(list(map(str, arguments)))
+    return tool.main(list(map(str, arguments)))
 
 
 def test_tool(listing, capsys):
@@ -226,7 +226,6 @@ def test_an_interrupted_check_leaves_what_it_found(listing, monkeypatch):
     def stop(place, cause):
         raise KeyboardInterrupt
 
-    tool = load_tool("check_data")
     monkeypatch.setattr(tool, "tell", stop)
     with pytest.raises(KeyboardInterrupt):
         tool.main(["--csv", str(listing), "--output", str(listing.parent / "bad.csv")])

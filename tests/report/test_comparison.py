@@ -1,8 +1,9 @@
 import csv
 
 import pytest
-from tiny import load_tool, tiny_network
+from tiny import tiny_network
 
+from mutual3d.cli import compare
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.report.comparison import Comparison
 from mutual3d.sampling import Preprocessing
@@ -53,7 +54,7 @@ def test_the_command_writes_a_figure_and_every_row(tmp_path, capsys):
     for name, accuracies in (("ours", [50.0, 60.0]), ("alone", [40.0, 65.0])):
         table(accuracies).save_json(tmp_path / f"{name}.json")
     words = [f"{name}={tmp_path / name}.json" for name in ("ours", "alone")]
-    main = load_tool("compare_tables").main
+    main = compare.main
     main([*words, "--point", "published $1$", "3", "70.5", "--output", str(tmp_path / "figure")])
     with open(tmp_path / "figure.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -79,7 +80,7 @@ def test_the_command_writes_a_figure_and_every_row(tmp_path, capsys):
 def test_mistakes_are_explained(tmp_path, words, message):
     table([50.0]).save_json(tmp_path / "t.json")
     with pytest.raises((ValueError, OSError), match=message):
-        load_tool("compare_tables").main([word.format(tmp_path / "t.json") for word in words])
+        compare.main([word.format(tmp_path / "t.json") for word in words])
 
 
 def test_the_bundle_of_a_run_is_compared_by_the_table_that_it_holds(tmp_path, capsys):
@@ -88,7 +89,7 @@ def test_the_bundle_of_a_run_is_compared_by_the_table_that_it_holds(tmp_path, ca
     rows = [Row(c, network.signature(c.width), 1.0, 9, {"top1_acc": 75.0}) for c in [network.space.largest]]
     for name, own in (("with", QueryTable(rows, table([1.0]).provenance)), ("without", None)):
         AdaptiveModel(network, preprocessing=preprocessing, table=own).save(tmp_path / f"{name}.pyth")
-    main = load_tool("compare_tables").main
+    main = compare.main
     main([f"ours={tmp_path / 'with.pyth'}", "--output", str(tmp_path / "figure")])
     assert "75.00 1-24-4" in capsys.readouterr().out
     with pytest.raises(ValueError, match="without.pyth' holds no query table"):

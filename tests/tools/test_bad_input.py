@@ -4,12 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from tiny import ROOT, load_tool, overrides, tiny_network, write_set
+from tiny import ROOT, overrides, tiny_network, write_set
 from videos import moving_frames, write_audio, write_video
 
+from mutual3d.cli import run as run_net
 from mutual3d.training import Checkpoints, build_optimizer
-
-run_net = load_tool("run_net")
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from tiny import ROOT, load_tool
+from tiny import ROOT
 
+from mutual3d.cli import complexity as tool
 from mutual3d.cost.complexity import counted_step_cost
 
-tool = load_tool("complexity")
 KINETICS = ROOT / "configs" / "Kinetics"
 
 # One configuration of each width, which is enough to print everything.

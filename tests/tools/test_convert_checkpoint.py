@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 from networks import calibrate_at_random, fill_by_rule
-from tiny import ROOT, SPACE, load_tool, tiny_network
+from tiny import ROOT, SPACE, tiny_network
 
 import mutual3d
+from mutual3d.cli import convert as tool
 from mutual3d.config import load_config
 from mutual3d.deploy import AdaptiveModel, Preprocessing
 from mutual3d.models import build_model, create_model
@@ -18,8 +19,6 @@ from mutual3d.models.interop import convert_state, export_state
 from mutual3d.sampling import SearchSpace
 from mutual3d.utils.checkpoint import load_weights, read_weights
 from mutual3d.utils.files import load_tensors, save_tensors
-
-tool = load_tool("convert_checkpoint")
 
 SIZES = "DATA: {NUM_FRAMES: 4, TRAIN_CROP_SIZE: 32, TEST_CROP_SIZE: 32}\n"
 CONFIGS = {

@@ -3,12 +3,11 @@
 import os
 
 from harm import crash, hang
-from tiny import load_tool, overrides, write_set
+from tiny import overrides, write_set
 
+from mutual3d.cli import run as run_net
 from mutual3d.data.datasets import kinetics
 from mutual3d.table.query_table import QueryTable
-
-run_net = load_tool("run_net")
 
 
 def test_a_run_ends_without_the_videos_that_crash_or_hang_and_names_them(tmp_path, monkeypatch):

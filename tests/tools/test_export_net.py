@@ -1,11 +1,10 @@
 import pytest
 import torch
 from networks import calibrate_at_random
-from tiny import SPACE, load_tool, tiny_network
+from tiny import SPACE, tiny_network
 
+from mutual3d.cli import export as tool
 from mutual3d.deploy import AdaptiveModel, Preprocessing
-
-tool = load_tool("export_net")
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny import load_tool, overrides, write_set
+from tiny import overrides, write_set
 
 import mutual3d
+from mutual3d.cli import run as run_net
 from mutual3d.utils.files import load_tensors
 
-run_net = load_tool("run_net")
 STATIC = {"MUTUAL.ENABLE": False, "SOLVER.MAX_EPOCH": 1, "TEST.NUM_SPATIAL_CROPS": 1, "TEST.NUM_ENSEMBLE_VIEWS": 1}
 
 

@@ -8,13 +8,12 @@ import pytest
 import torch
 from networks import calibrate_at_random
 from PIL import Image
-from tiny import SPACE, load_tool, tiny_network
+from tiny import SPACE, tiny_network
 from videos import moving_frames, write_video
 
+from mutual3d.cli import predict
 from mutual3d.deploy import AdaptiveModel, Preprocessing
 from mutual3d.deploy import predict as reading
-
-predict = load_tool("predict")
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Videos are replaced on disk, under the same names, between two starts of one command: nothing old stands beside the new."""
 
 import pytest
-from tiny import load_tool, overrides, tiny_network, write_set
+from tiny import overrides, tiny_network, write_set
 
+from mutual3d.cli import run as run_net
 from mutual3d.evaluation import resume
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import load_tensors, read_json, save_tensors
-
-run_net = load_tool("run_net")
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 import torch
-from tiny import load_tool, overrides, write_set
+from tiny import overrides, write_set
 
+from mutual3d.cli import run as run_net
 from mutual3d.utils.files import load_tensors
 
-run_net = load_tool("run_net")
 ALONE = {"GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.ENABLE": False, "SOLVER.NESTEROV": False}
 
 

@@ -10,18 +10,18 @@ import time
 
 import pytest
 import torch
-from tiny import ROOT, load_tool, overrides, write_set
+from tiny import ROOT, overrides, write_set
 
 import mutual3d
+from mutual3d.cli import predict
+from mutual3d.cli import run as run_net
 from mutual3d.evaluation import PartialResult
+from mutual3d.pipeline import calibration, grid, load_config
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.logging import read_json_stats
 from mutual3d.utils.processes import this_process
 from mutual3d.utils.run_lock import DirectoryInUseError, run_lock
-
-run_net, predict = load_tool("run_net"), load_tool("predict")
-from mutual3d.pipeline import calibration, grid, load_config
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,9 @@
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
+from mutual3d.cli.select import main
 from mutual3d.table.query_table import QueryTable, Row
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "select_config.py"
-
-
-@pytest.fixture
-def main():
-    specification = importlib.util.spec_from_file_location("select_config", TOOL)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture
@@ -29,7 +18,7 @@ def path(tmp_path):
     return str(tmp_path / "query_table.json")
 
 
-def test_a_budget_gives_the_best_row_in_words(main, path, capsys):
+def test_a_budget_gives_the_best_row_in_words(path, capsys):
     assert main(["--table", path, "--gflops", "1.5"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("0.6-64-4: top-1 accuracy 60.00 % (val split, 1 view, crop 64), 1 GFLOPs per view")
@@ -44,14 +33,14 @@ def test_a_budget_gives_the_best_row_in_words(main, path, capsys):
         (["--latency-ms", "4.5", "--device", "gpu"], "0.6-64-4"),
     ],
 )
-def test_json_is_one_object_with_its_conditions(main, path, capsys, budget, expected):
+def test_json_is_one_object_with_its_conditions(path, capsys, budget, expected):
     assert main(["--table", path, "--json", *budget]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["configuration"], answer["fits"]) == (expected, True)
     assert (answer["provenance"]["split"], answer["provenance"]["crop"]) == ("val", 64)
 
 
-def test_a_budget_too_small_prints_the_nearest_row_and_fails(main, path, capsys):
+def test_a_budget_too_small_prints_the_nearest_row_and_fails(path, capsys):
     assert main(["--table", path, "--gflops", "0.1"]) == 2
     out, err = capsys.readouterr()
     assert out.startswith("0.6-48-4:")
@@ -60,7 +49,7 @@ def test_a_budget_too_small_prints_the_nearest_row_and_fails(main, path, capsys)
     assert json.loads(capsys.readouterr().out)["fits"] is False
 
 
-def test_list_prints_the_pareto_front(main, path, capsys):
+def test_list_prints_the_pareto_front(path, capsys):
     assert main(["--table", path, "--list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["0.6-48-4", "0.6-64-4", "1-64-4"]
     assert main(["--table", path, "--list", "--device", "cpu", "--json"]) == 0
@@ -76,26 +65,26 @@ def test_list_prints_the_pareto_front(main, path, capsys):
         (["--gflops", "1", "--device", "cpu"], "give latency_ms"),
     ],
 )
-def test_what_the_table_cannot_answer_goes_to_stderr(main, path, capsys, arguments, message):
+def test_what_the_table_cannot_answer_goes_to_stderr(path, capsys, arguments, message):
     assert main(["--table", path, *arguments]) == 1
     out, err = capsys.readouterr()
     assert out == "" and message in err
 
 
-def test_a_missing_table_is_named(main, tmp_path, capsys):
+def test_a_missing_table_is_named(tmp_path, capsys):
     assert main(["--table", str(tmp_path / "none.json"), "--gflops", "1"]) == 1
     assert "none.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--list", "--gflops", "1"]])
-def test_contradictory_options_are_refused(main, path, arguments):
+def test_contradictory_options_are_refused(path, arguments):
     with pytest.raises(SystemExit) as stopped:
         main(["--table", path, *arguments])
     assert stopped.value.code == 2
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "null", "[]", "\x00", '{"format": "mutual3d.query_table", "version": 1, "rows": [], "provenance": {"metric": []}}'])
-def test_a_table_of_nonsense_is_one_line_that_names_it(main, tmp_path, capsys, content):
+def test_a_table_of_nonsense_is_one_line_that_names_it(tmp_path, capsys, content):
     path = tmp_path / "t\x1b[2Jable.json"
     path.write_text(content)
     assert main(["--table", str(path), "--gflops", "1"]) == 1

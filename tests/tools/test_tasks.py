@@ -4,9 +4,11 @@ import csv
 
 import pytest
 import torch
-from tiny import load_tool, overrides, tiny_network, write_set
+from tiny import overrides, tiny_network, write_set
 
 import mutual3d
+from mutual3d.cli import predict
+from mutual3d.cli import run as run_net
 from mutual3d.data.prepare.demo_ava import make_demo_ava
 from mutual3d.data.prepare.demo_charades import make_demo_charades
 from mutual3d.utils.files import read_json, save_tensors
@@ -18,7 +20,7 @@ def run(tmp_path, data, **changes):
     config = tmp_path / "tiny.yaml"
     config.write_text("RNG_SEED: 3\n")
     output = tmp_path / "out"
-    load_tool("run_net").main(["--cfg", str(config), *overrides(data, output, **changes)])
+    run_net.main(["--cfg", str(config), *overrides(data, output, **changes)])
     return output
 
 
@@ -58,7 +60,7 @@ def test_fine_tuning_a_finished_checkpoint_trains_all_its_epochs(charades):
 
 def test_sigmoid_scores_of_a_prediction_do_not_sum_to_one(charades, tmp_path, capsys):
     video = write_set(tmp_path, num_videos=1) / "0.mp4"
-    load_tool("predict").main(["--model", str(charades[0] / "adaptive.pyth"), "--video", str(video), "--views", "2"])
+    predict.main(["--model", str(charades[0] / "adaptive.pyth"), "--video", str(video), "--views", "2"])
     printed = capsys.readouterr().out
     model = mutual3d.load(charades[0] / "adaptive.pyth")
     assert model.preprocessing.activation == "sigmoid" and model.preprocessing.ensemble == "max"
@@ -96,7 +98,6 @@ def test_boxes_of_a_csv_are_classified_and_drawn(ava, tmp_path, capsys):
     video = sorted((data / "videos").glob("val*.mp4"))[0]
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("second,x1,y1,x2,y2\n1,0.1,0.1,0.4,0.5\n1,0.5,0.4,0.9,0.9\n2.5,0.2,0.2,0.6,0.8\n")
-    predict = load_tool("predict")
     words = ["--model", output / "adaptive.pyth", "--video", video, "--boxes", boxes, "--output", tmp_path / "drawn.mp4"]
     predict.main([str(word) for word in words])
     printed = capsys.readouterr().out
@@ -184,7 +185,7 @@ def test_another_recipe_in_the_same_directory_is_refused(charades, tmp_path):
 
 def test_a_network_that_is_not_adaptive_is_saved_to_predict_with(tmp_path, capsys):
     output = run(tmp_path, write_set(tmp_path / "set"), **{"MUTUAL.ENABLE": False, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1})
-    load_tool("predict").main(["--model", str(output / "adaptive.pyth"), "--video", str(tmp_path / "set" / "0.mp4")])
+    predict.main(["--model", str(output / "adaptive.pyth"), "--video", str(tmp_path / "set" / "0.mp4")])
     assert "configuration 1-24-4" in capsys.readouterr().out
     with pytest.raises(ValueError, match="--boxes and --detector are for models that classify boxes"):
-        load_tool("predict").main(["--model", str(output / "adaptive.pyth"), "--video", "0.mp4", "--boxes", "b.csv"])
+        predict.main(["--model", str(output / "adaptive.pyth"), "--video", "0.mp4", "--boxes", "b.csv"])

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from tiny import load_tool, overrides, tiny_network, write_set
+from tiny import overrides, tiny_network, write_set
 
+from mutual3d.cli import run as run_net
 from mutual3d.training import MutualStep, Trainer, build_optimizer
 from mutual3d.utils.logging import read_json_stats
 
@@ -62,7 +63,7 @@ def test_tensorboard_and_mixed_precision_from_the_config(tmp_path):
         "TENSORBOARD.ENABLE": True, "TRAIN.MIXED_PRECISION": True, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False,
         "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1, "TRAIN.ACCUMULATION_STEPS": 2, "LOG_PERIOD": 1,
     })  # fmt: skip
-    load_tool("run_net").main(["--cfg", str(config), *words])
+    run_net.main(["--cfg", str(config), *words])
     assert list((tmp_path / "out" / "runs-kinetics").iterdir())
     kinds = [entry["_type"] for entry in read_json_stats(tmp_path / "out" / "stdout.log")]
     assert kinds == ["train_iter", "train_iter", "train_epoch", "val_epoch"]

@@ -1,6 +1,0 @@
-"""The benchmarks are importable as they are where they run."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
