@@ -21,7 +21,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--point", nargs=3, action="append", default=[], metavar=("NAME", "COST", "ACCURACY"),
                         help="a published network: its cost in the unit of the comparison, its accuracy in per cent")  # fmt: skip
     parser.add_argument("--latency", metavar="DEVICE", help="compare by latency on this key of the tables, not by GFLOPs")
-    parser.add_argument("--any-conditions", action="store_true", help="compare other splits, views or metrics all the same")
+    parser.add_argument("--any-conditions", action="store_true", help="compare other splits, views, numbers of videos or metrics all the same")
     parser.add_argument("--output", default="comparison", help="where .png and .csv are written (default: comparison)")
     return parser.parse_args(arguments)
 

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutual3d.report.advice import noun
 from mutual3d.report.plots import comparison_figure, png_bytes
-from mutual3d.table.query_table import QueryTable, Row
+from mutual3d.table.query_table import QueryTable, Row, metric_label
 from mutual3d.utils.files import atomic_write
 
 # What must agree for two accuracies to be compared. The crop may differ: a network trained alone has its own.
-CONDITIONS = ("metric", "split", "num_views")
+CONDITIONS = ("metric", "split", "num_views", "num_videos")
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,14 @@ class ReferencePoint:
 
 @dataclass(frozen=True)
 class EqualCost:
-    """The most accurate row of each table within `budget`; None where the table has nothing so cheap."""
+    """The most accurate row of each table within `budget`; None where the table has nothing so cheap.
+
+    point: the published network that the budget is the cost of.
+    """
 
     budget: float
     best: dict[str, Row | None]
+    point: ReferencePoint | None = None
 
 
 class Comparison:
@@ -37,7 +42,7 @@ class Comparison:
         tables: {name: table}, in the order of the legend; the first one's Pareto front gives the budgets of `at_equal_cost`.
         points: published networks to draw beside them.
         cost: "gflops", or "latency_ms" on `device`, a key that every table has.
-        any_conditions: compare tables of different metric, split or number of views all the same.
+        any_conditions: compare tables of different metric, split, number of views or of videos all the same.
 
     Raises ValueError without tables, for tables measured under other conditions, and for a latency that one lacks.
     """
@@ -62,7 +67,7 @@ class Comparison:
     def _check_conditions(self) -> None:
         (first, reference), *others = self.tables.items()
         for name, table in others:
-            differing = [key for key in CONDITIONS if table.provenance[key] != reference.provenance[key]]
+            differing = _differing(table, reference)
             if differing:
                 words = "; ".join(f"{key}: {table.provenance[key]}, there {reference.provenance[key]}" for key in differing)
                 raise ValueError(
@@ -71,10 +76,14 @@ class Comparison:
                 )
 
     def at_equal_cost(self) -> list[EqualCost]:
-        """For the cost of each row of the first table's Pareto front, ascending: the best row of every table within it."""
+        """The best row of every table within the cost of each row of the first one's Pareto front and of each point, ascending."""
         first = next(iter(self.tables))
-        budgets = [self._cost_of(first, row) for row in self._fronts[first]]
-        return [EqualCost(budget, {name: self._best_within(name, budget) for name in self.tables}) for budget in budgets]
+        budgets: list[tuple[float, ReferencePoint | None]] = [(self._cost_of(first, row), None) for row in self._fronts[first]]
+        budgets += [(point.cost, point) for point in self.points]
+        return [
+            EqualCost(budget, {name: self._best_within(name, budget) for name in self.tables}, point)
+            for budget, point in sorted(budgets, key=lambda pair: pair[0])
+        ]
 
     def _cost_of(self, name: str, row: Row) -> float:
         return self.tables[name].cost(row, self.cost, self.device)
@@ -89,12 +98,22 @@ class Comparison:
         return "GFLOPs" if self.cost == "gflops" else f"ms on {next(iter(self.tables.values())).device(self.device)}"
 
     def legend(self, name: str) -> str:
-        """A table's name with the conditions that its accuracies were measured under."""
-        return f"{name} ({self.tables[name].conditions})"
+        """A table's name with the conditions that its accuracies were measured under; the metric too where they differ."""
+        table = self.tables[name]
+        videos = [f"{table.provenance['num_videos']} {noun(table)}s"] if table.provenance.get("num_videos") else []
+        metric = [] if self._metric else [metric_label(table.metric)]
+        return f"{name} ({', '.join([*metric, table.conditions, *videos])})"
+
+    @property
+    def _metric(self) -> str | None:
+        """The one that all tables are measured by; None where they differ."""
+        found = {table.metric for table in self.tables.values()}
+        return next(iter(found)) if len(found) == 1 else None
 
     def format(self) -> str:
         """The table of `at_equal_cost` as text: a line a budget, a column a method, accuracy and configuration."""
-        lines = [[self.unit, *self.tables], *map(self._cells, self.at_equal_cost())]
+        published = ["published"] if self.points else []
+        lines = [[self.unit, *self.tables, *published], *map(self._cells, self.at_equal_cost())]
         widths = [max(map(len, column)) for column in zip(*lines)]
         body = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
         legend = [f"{self.legend(name)}: best within the budget, % ({table.metric})" for name, table in self.tables.items()]
@@ -103,7 +122,8 @@ class Comparison:
     def _cells(self, line: EqualCost) -> list[str]:
         best = ((self.tables[name], row) for name, row in line.best.items())
         cells = ["-" if row is None else f"{table.accuracy(row):.2f} {row.configuration}" for table, row in best]
-        return [f"{line.budget:.4g}", *cells]
+        published = [f"{line.point.accuracy:.2f} {line.point.name}" if line.point else ""] if self.points else []
+        return [f"{line.budget:.4g}", *cells, *published]
 
     def save_csv(self, path: str | Path) -> None:
         """Every row of every table, and the points: name, configuration, cost, accuracy, whether it is on the front."""
@@ -111,12 +131,13 @@ class Comparison:
             writer = csv.writer(file)
             writer.writerow(["name", "configuration", self.cost, "accuracy", "pareto", *CONDITIONS, "crop"])
             for name, table in self.tables.items():
-                conditions = [table.provenance[key] for key in (*CONDITIONS, "crop")]
+                conditions = [table.provenance.get(key) for key in (*CONDITIONS, "crop")]
                 for row in table.measured(self.cost, self.device):
                     is_best = row in self._fronts[name]
                     values = (row.configuration, self._cost_of(name, row), table.accuracy(row), is_best)
                     writer.writerow([name, *values, *conditions])
-            writer.writerows([point.name, "", point.cost, point.accuracy, "", "", "", "", ""] for point in self.points)
+            no_conditions = [""] * (2 + len(CONDITIONS))
+            writer.writerows([point.name, "", point.cost, point.accuracy, *no_conditions] for point in self.points)
 
     def save_plot(self, path: str | Path) -> None:
         """The Pareto fronts and the points in one figure, costs on a log axis, as a png."""
@@ -124,8 +145,16 @@ class Comparison:
             self.legend(name): [(self._cost_of(name, row), self.tables[name].accuracy(row)) for row in front]
             for name, front in self._fronts.items()
         }
-        first = next(iter(self.tables.values()))
         points = [(point.name, point.cost, point.accuracy) for point in self.points]
-        figure = comparison_figure(fronts, points=points, cost_label=self.unit, metric=first.metric)
+        figure = comparison_figure(fronts, points=points, cost_label=self.unit, metric=self._metric)
         with atomic_write(path) as temporary:
             temporary.write_bytes(png_bytes(figure))
+
+
+def _differing(table: QueryTable, other: QueryTable) -> list[str]:
+    """The conditions that two tables do not share. Where one does not say its number of videos, nothing is known of that."""
+    return [
+        key for key in CONDITIONS
+        if (key != "num_videos" or (table.provenance.get(key) and other.provenance.get(key)))
+        and table.provenance.get(key) != other.provenance.get(key)
+    ]  # fmt: skip

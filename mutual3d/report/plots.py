@@ -22,7 +22,9 @@ STEP_COLORS = {"spatial": "#d55e00", "temporal": "#009e73", "width": "#0072b2", 
 STEP_LABELS = {"spatial": "pixels", "temporal": "frames", "width": "width", "several": "several of them"}
 SERIES_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 # In inches: small, so that the letters can be read on a page as wide as a phone.
-_SIZE = (5.6, 4.4)
+_SIZE, _WIDE_SIZE = (5.6, 4.4), (7.6, 5.4)
+# The methods of a comparison differ in more than their colour.
+SERIES_MARKERS, SERIES_STYLES = "osD^vPX", ("-", "--", ":")
 REFERENCE_MARKERS = "s^Dv"
 ROW_COLOR = "#9aa2ac"
 # matplotlib leaves lines whose label begins so out of its own legends.
@@ -73,28 +75,30 @@ def comparison_figure(
     *,
     points: Sequence[tuple[str, float, float]] = (),
     cost_label: str = "GFLOPs",
-    metric: str = "top1_acc",
+    metric: str | None = "top1_acc",
 ) -> Figure:
     """A matplotlib figure of several Pareto fronts, {label: [(cost, accuracy), ...]}, on a log axis of cost.
 
-    points: (label, cost, accuracy) of networks that have no other configuration. Accuracies are in per cent.
+    points: (label, cost, accuracy) of networks that have no other configuration, which are named beside their point.
+    Accuracies are in per cent; metric: None where that differs, and the labels say it.
     """
-    figure, axes = _figure(_SIZE)
+    figure, axes = _figure(_WIDE_SIZE)
     for index, (label, front) in enumerate(fronts.items()):
-        axes.plot(*zip(*front), ".-", color=SERIES_COLORS[index % len(SERIES_COLORS)], linewidth=1.8, markersize=7, label=_plain(label))
-    for index, (label, cost, accuracy) in enumerate(points):
-        marker = REFERENCE_MARKERS[index % len(REFERENCE_MARKERS)]
-        axes.plot([cost], [accuracy], marker, color=TEXT_COLOR, markersize=6, label=_plain(label))
+        turn, color = divmod(index, len(SERIES_COLORS))
+        style = SERIES_STYLES[turn % len(SERIES_STYLES)]
+        axes.plot(
+            *zip(*front), marker=SERIES_MARKERS[index % len(SERIES_MARKERS)], linestyle=style, color=SERIES_COLORS[color],
+            linewidth=1.6, markersize=5, label=label,
+        )  # fmt: skip
+    for label, cost, accuracy in points:
+        axes.plot([cost], [accuracy], "*", color=TEXT_COLOR, markersize=9, label="_point")
+        axes.annotate(label, (cost, accuracy), xytext=(0, -14), textcoords="offset points", ha="center", fontsize=9, color=TEXT_COLOR)
+    axes.margins(x=0.1, y=0.1)
     _scale_cost_axis(axes)
-    axes.set_xlabel(_plain(cost_label))
-    axes.set_ylabel(f"{metric_label(metric)} (%)")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    axes.set_xlabel(cost_label)
+    axes.set_ylabel(f"{metric_label(metric) if metric else 'accuracy, of the kind in the legend'} (%)")
+    figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=9)
     return figure
-
-
-def _plain(text: str) -> str:
-    """Text as it is: matplotlib reads what stands between two dollar signs as mathematics."""
-    return text.replace("$", r"\$")
 
 
 History = Iterable[Mapping[str, Any]]

@@ -5,7 +5,8 @@ from tiny import tiny_network
 
 from mutual3d.cli import compare
 from mutual3d.deploy import AdaptiveModel
-from mutual3d.report.comparison import Comparison
+from mutual3d.report.comparison import Comparison, ReferencePoint
+from mutual3d.report.plots import comparison_figure
 from mutual3d.sampling import Preprocessing
 from mutual3d.table.query_table import QueryTable, Row
 
@@ -42,9 +43,9 @@ def test_latency_is_an_axis_of_its_own():
         Comparison({"ours": table([50.0])}, cost="latency_ms", device="gpu")
 
 
-@pytest.mark.parametrize("changes", [{"split": "test"}, {"num_views": 10}, {"metric": "map"}])
+@pytest.mark.parametrize("changes", [{"split": "test"}, {"num_views": 10}, {"metric": "map"}, {"num_videos": 50}])
 def test_other_conditions_are_refused_unless_told(changes):
-    tables = {"ours": table([50.0]), "alone": table([60.0], **changes)}
+    tables = {"ours": table([50.0], num_videos=24), "alone": table([60.0], **{"num_videos": 24, **changes})}
     with pytest.raises(ValueError, match=f"'alone' was measured under other conditions than 'ours' .{next(iter(changes))}"):
         Comparison(tables)
     assert len(Comparison(tables, any_conditions=True).at_equal_cost()) == 1
@@ -94,3 +95,25 @@ def test_the_bundle_of_a_run_is_compared_by_the_table_that_it_holds(tmp_path, ca
     assert "75.00 1-24-4" in capsys.readouterr().out
     with pytest.raises(ValueError, match="without.pyth' holds no query table"):
         main([f"ours={tmp_path / 'without.pyth'}"])
+
+
+def test_a_published_network_has_a_line_of_its_own():
+    comparison = Comparison({"ours": table([50.0, 60.0, 70.0])}, points=[ReferencePoint("Slow 8x8", 3.0, 65.0)])
+    assert [(line.budget, line.point and line.point.name) for line in comparison.at_equal_cost()] == [
+        (1.0, None), (2.0, None), (3.0, "Slow 8x8"), (4.0, None),
+    ]  # fmt: skip
+    assert "3     60.00 0.2-32-4  65.00 Slow 8x8" in comparison.format()
+
+
+def test_the_legend_tells_the_metric_where_it_differs():
+    tables = {"ours": table([50.0], num_videos=24), "alone": table([60.0], metric="map")}
+    comparison = Comparison(tables, any_conditions=True)
+    assert comparison.legend("ours") == "ours (top-1 accuracy, val split, 1 view, crop 32, 24 videos)"
+    assert Comparison({"ours": tables["ours"]}).legend("ours") == "ours (val split, 1 view, crop 32, 24 videos)"
+
+
+def test_methods_are_told_apart_by_more_than_colour_and_points_by_their_name():
+    fronts = {f"m{k}": [(1.0, 50.0 + k), (2.0, 60.0 + k)] for k in range(9)}
+    axes = comparison_figure(fronts, points=[("X3D $M$", 1.5, 55.0)]).axes[0]
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines if line.get_label() in fronts}
+    assert len(looks) == 9 and [text.get_text() for text in axes.texts] == ["X3D $M$"]
