@@ -28,7 +28,7 @@ MUST_BE_OFF: dict[str, Legal] = {
     "AUG": Only(False, instead=_IMAGES),
     "AUG.ENABLE": Only(False, instead=_IMAGES),
     "AUG.NUM_SAMPLE": Only(1, instead="raise TRAIN.BATCH_SIZE"),
-    "AVA.BGR": Only(False, instead="convert the frames, or the network's first convolution"),
+    "AVA.BGR": Only(False, instead="DATA.REVERSE_INPUT_CHANNEL True gives the network BGR"),
     "AVA.TEST_FORCE_FLIP": Only(False),
     "AVA.TRAIN_USE_COLOR_AUGMENTATION": Only(False),
     "DEMO": Only(False, instead=_PREDICT),

@@ -202,6 +202,8 @@ class AdaptiveModel(nn.Module):
         if clip_BCTHW.dtype == torch.uint8:
             cut = self.preprocessing
             clip_BCTHW = prepare_clip(clip_BCTHW, like.device, cut.mean, cut.std, cut.reverse_channels)
+        elif self.preprocessing.reverse_channels:
+            clip_BCTHW = clip_BCTHW.flip(1)
         boxes = self._checked_boxes(boxes, len(clip))
         boxes = None if boxes is None else boxes.to(like.device)
         return self.network.fit_clip(clip_BCTHW.to(like.device, like.dtype), configuration), boxes

@@ -110,7 +110,7 @@ def tell_of_devices(cfg: CfgNode) -> None:
         logger.warning("NUM_GPUS is %d and one process runs: start it with torchrun --nproc_per_node", cfg.NUM_GPUS)
     if cfg.NUM_SHARDS > 1:
         logger.info(
-            "NUM_SHARDS %d: torchrun starts the processes, on each machine (--nnodes %d); of them there are %s",
+            "NUM_SHARDS %d: torchrun starts the processes, on each machine (--nnodes %d); their number is %s",
             cfg.NUM_SHARDS, cfg.NUM_SHARDS, os.environ.get("WORLD_SIZE", 1),
         )  # fmt: skip
     if cfg.GRID.ENABLE and cfg.MUTUAL.ENABLE:

@@ -117,7 +117,7 @@ def test_a_value_that_cannot_work_is_named_with_its_key(key, value, message, loa
         ("DEMO.ENABLE", "mutual3d predict"),
         ("TENSORBOARD.MODEL_VIS.ENABLE", "report.html"),
         ("TENSORBOARD.CONFUSION_MATRIX.ENABLE", "report.html"),
-        ("AVA.BGR", "convert"),
+        ("AVA.BGR", "DATA.REVERSE_INPUT_CHANNEL True"),
         ("AVA.TEST_FORCE_FLIP", "False"),
         ("SHARD_ID", "torchrun"),
         ("VIS_MASK.ENABLE", "report.html"),
@@ -248,4 +248,4 @@ def test_a_network_that_is_not_here_is_named_as_missing(name, words, load):
 def test_machines_are_torchruns_and_a_line_says_so(load, caplog):
     with caplog.at_level(logging.INFO):
         tell_of_devices(load("SLOW_8x8_R50", "NUM_SHARDS", "4", "NUM_GPUS", "0"))
-    assert caplog.messages[-1] == "NUM_SHARDS 4: torchrun starts the processes, on each machine (--nnodes 4); of them there are 1"
+    assert caplog.messages[-1] == "NUM_SHARDS 4: torchrun starts the processes, on each machine (--nnodes 4); their number is 1"

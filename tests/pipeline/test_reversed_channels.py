@@ -14,6 +14,7 @@ from mutual3d.deploy.export import export_network
 from mutual3d.pipeline import load_config
 from mutual3d.pipeline.build import from_config
 from mutual3d.pipeline.workspace import Workspace
+from mutual3d.sampling import normalize_clip
 
 CPU = torch.device("cpu")
 # Of each colour its own, so that normalising before or after turning round is not the same.
@@ -62,6 +63,10 @@ def test_prediction_and_export(workspaces, tmp_path):
     scores = models[0](clips(), configuration=smallest)
     torch.testing.assert_close(scores, models[1](clips().flip(1), configuration=smallest), rtol=0, atol=1e-6)
     assert (scores - models[1](clips(), configuration=smallest)).abs().max() > 5e-4
+    # Floats, which are normalised already, are RGB as well.
+    cut = models[0].preprocessing
+    normalised = normalize_clip(clips(), cut.mean, cut.std)
+    torch.testing.assert_close(models[0](normalised, configuration=smallest), scores, rtol=0, atol=1e-6)
 
     export_network(models[0], smallest, tmp_path / "net.onnx", repeats=1)
     session = runtime.InferenceSession(tmp_path / "net.onnx")

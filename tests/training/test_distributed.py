@@ -76,7 +76,14 @@ def _synchronised(clips, labels):
     torch.manual_seed(0)
     model = build_model(cfg).train()
     build_step(cfg, model, torch.device("cpu"))(clips, labels, step=0)
-    return {"gradients": gradients(model), "buffers": dict(model.named_buffers())}
+    return model, {"gradients": gradients(model), "buffers": {name: b.clone() for name, b in model.named_buffers()}}
+
+
+def _calibrated(model, batches):
+    """{norm: variance} of the smallest configuration."""
+    prepare = lambda clips: normalize_clip(clips, MEAN, STD)  # noqa: E731
+    calibrate(model, lambda skip: batches[skip:], [SPACE.smallest], prepare=prepare)
+    return model.statistics[SPACE.smallest].variance
 
 
 def _synchronised_step(rank, port, path):
@@ -85,7 +92,10 @@ def _synchronised_step(rank, port, path):
     clips, labels = batch(8)
     # The processes' shares need not be equal for the statistics; for the mean of their losses they are.
     own = slice(4 * rank, 4 * rank + 4)
-    result = _synchronised(clips[own], labels[own])
+    model, result = _synchronised(clips[own], labels[own])
+    # Norms exchange nothing in calibration, where one process may have more batches than another.
+    every = batches_of(0, 1, 0)
+    result["calibrated"] = _calibrated(model, every[:3] if rank == 0 else every[3:])
     assert distributed.neighbours(1) is None
     with pytest.raises(ValueError, match="2 processes do not divide into groups of 3"):
         distributed.neighbours(3)
@@ -95,11 +105,12 @@ def _synchronised_step(rank, port, path):
 
 def test_norms_that_are_synchronised_have_the_statistics_and_gradients_of_one_process(tmp_path):
     mp.spawn(_synchronised_step, args=(free_port(), str(tmp_path)), nprocs=2)
-    alone = _synchronised(*batch(8))
+    model, alone = _synchronised(*batch(8))
+    alone["calibrated"] = _calibrated(model, batches_of(0, 1, 0))
     assert len(alone["buffers"]) > 30
     for rank in (0, 1):
         result = torch.load(tmp_path / f"{rank}.pth")
-        for kind, tolerance in (("gradients", 2e-5), ("buffers", 1e-6)):
+        for kind, tolerance in (("gradients", 2e-5), ("buffers", 1e-6), ("calibrated", 1e-5)):
             assert result[kind].keys() == alone[kind].keys()
             for name, value in alone[kind].items():
                 torch.testing.assert_close(result[kind][name], value, atol=tolerance, rtol=1e-4, msg=f"{rank} {name}")
