@@ -134,7 +134,7 @@ def test_files_of_run_commands_are_written_by_the_commands_before_them(world, da
     monkeypatch.chdir(world)
     cfg = config_of(re.sub(r"(?<= )/data/", f"{data}/", command))
     named = [path for path in files_of(cfg) if re.match(rf"demo/|{data}/", path)]
-    if not named or any(path.startswith(f"{data}/") and not (data / path.split("/")[len(data.parts) - 1]).is_dir() for path in named):
+    if not named or any(path.startswith(f"{data}/") and not (data / path.split("/")[len(data.parts)]).is_dir() for path in named):
         pytest.skip("its set is not published in little")
     assert [path for path in named if not Path(path).exists()] == []
     if cfg.TRAIN.ENABLE and cfg.TRAIN.DATASET in ("kinetics", "charades", "ava", "ssv2"):
