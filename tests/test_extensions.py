@@ -9,6 +9,8 @@ from tiny import ROOT, SPACE, overrides, write_set
 
 import mutual3d
 from mutual3d.cli import run as run_net
+from mutual3d.cli import select
+from mutual3d.cost.axes import COSTS
 from mutual3d.data.build import SOURCES
 from mutual3d.models import NETWORKS, create_model
 from mutual3d.pipeline.extend import import_extension
@@ -25,7 +27,7 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def registries():
     """What an extension registers is gone after the test."""
-    known = [(registry, dict(registry)) for registry in (NETWORKS, OBJECTIVES, SOURCES)]
+    known = [(registry, dict(registry)) for registry in (NETWORKS, OBJECTIVES, SOURCES, COSTS)]
     yield
     for registry, before in known:
         registry.clear()
@@ -76,6 +78,37 @@ def test_a_data_set(data, tmp_path):
     write_json(tmp_path / "val.json", [*entries, {"video": "x.mp4", "action": "up"}])
     with pytest.raises(ValueError, match="val.json', entry 12: the action 'up' is not among right, down"):
         run(tmp_path, tmp_path / "out2", extension, **words)
+
+
+def test_a_cost(data, tmp_path, capsys):
+    extension = write_extension("extend_cost.md", tmp_path)
+    words = {"GRID.COSTS": "['peak_memory_mb']", "SOLVER.MAX_EPOCH": 1}
+    with pytest.raises(ValueError, match="GRID.COSTS is 'peak_memory_mb': mutual3d has gflops, parameters, latency_ms"):
+        run(data, tmp_path / "none", None, **words)
+    table = run(data, tmp_path / "out", extension, **words)
+    memory = {row.configuration: table.cost(row, "peak_memory_mb") for row in table.rows}
+    clip = 4 * 3 * 4 * 24 * 24 / 1e6
+    assert clip < memory[SPACE.largest] < 100 * clip
+    assert memory[SPACE.smallest] == min(memory.values()) < memory[SPACE.largest] == max(memory.values())
+    # What was named is measured, and nothing else; GFLOPs and parameters are always there.
+    assert list(table.costs) == ["gflops", "parameters", "peak_memory_mb"] and not table.devices
+    front = table.pareto_front("peak_memory_mb")
+    assert [table.cost(row, "peak_memory_mb") for row in front] == sorted(table.cost(row, "peak_memory_mb") for row in front)
+    assert "peak_memory_mb" in (tmp_path / "out" / "query_table.csv").read_text().splitlines()[0].split(",")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "accuracy against peak memory (MB per clip)" in page and "--peak-memory-mb" in page
+
+    # Where nobody registered it, the table's own words do.
+    del COSTS["peak_memory_mb"]
+    model = mutual3d.load(tmp_path / "out" / "adaptive.pyth")
+    budget = memory[front[0].configuration]
+    assert model.set_budget(peak_memory_mb=budget).configuration == model.active == front[0].configuration
+    with pytest.raises(ValueError, match="no configuration fits 1e-06 MB; the nearest, 0.5-16-2, needs .* MB"):
+        model.set_budget(peak_memory_mb=1e-6)
+    assert select.main([str(tmp_path / "out" / "adaptive.pyth"), "--peak-memory-mb", str(budget)]) == 0
+    assert "MB per clip" in capsys.readouterr().out
+    assert select.main([str(tmp_path / "out" / "query_table.json"), "--list", "--cost", "peak_memory_mb"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(front)
 
 
 def test_a_network(data, tmp_path):

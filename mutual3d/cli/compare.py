@@ -20,7 +20,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("tables", nargs="+", metavar="NAME=TABLE", help="a name and a query_table.json, or the adaptive.pyth of a run")
     parser.add_argument("--point", nargs=3, action="append", default=[], metavar=("NAME", "COST", "ACCURACY"),
                         help="a published network: its cost in the unit of the comparison, its accuracy in per cent")  # fmt: skip
-    parser.add_argument("--latency", metavar="DEVICE", help="compare by latency on this key of the tables, not by GFLOPs")
+    parser.add_argument("--cost", help="compare by this cost of the tables, such as parameters (default gflops)")
+    parser.add_argument("--latency", metavar="DEVICE", help="compare by latency on this key of the tables, or by --cost on it")
     parser.add_argument("--any-conditions", action="store_true", help="compare other splits, views, numbers of videos or metrics all the same")
     parser.add_argument("--output", default="comparison", help="where .png and .csv are written (default: comparison)")
     return parser.parse_args(arguments)
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     comparison = Comparison(
         read_tables(options.tables), points=[read_point(words) for words in options.point],
-        cost="latency_ms" if options.latency else "gflops", device=options.latency,
+        cost=options.cost or ("latency_ms" if options.latency else "gflops"), device=options.latency,
         any_conditions=options.any_conditions,
     )  # fmt: skip
     output = Path(options.output)

@@ -24,6 +24,8 @@ from pathlib import Path
 
 import torch
 
+from mutual3d.cli.budgets import add_budgets, budgets_of
+from mutual3d.cost.axes import COSTS
 from mutual3d.cost.flops import count_costs
 from mutual3d.data.video.decode import BACKENDS
 from mutual3d.data.video.reader import VideoError
@@ -57,8 +59,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
     parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="another way to name SOURCE")
     parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9")
-    parser.add_argument("--gflops", type=positive_argument, help="max GFLOPs that a view may cost")
-    parser.add_argument("--latency-ms", type=positive_argument, help="max milliseconds that a clip may take")
+    add_budgets(parser, positive_argument)
     parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
@@ -84,10 +85,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parsed.video = [*parsed.files, *parsed.video]
     if parsed.model is None or not parsed.video:
         parser.error("name a model and what it is to look at: mutual3d predict out/adaptive.pyth clip.mp4")
-    has_budget = parsed.gflops is not None or parsed.latency_ms is not None
-    if parsed.config and has_budget:
+    budgets = budgets_of(parsed)
+    if parsed.config and budgets:
         parser.error("give --config or a budget, not both")
-    if parsed.device_key and parsed.latency_ms is None:
+    if parsed.device_key and not any(COSTS[name].by_device for name in budgets):
         parser.error("--device-key says whose latency --latency-ms means: give that too")
     if parsed.boxes and parsed.detector:
         parser.error("give --boxes or --detector, not both")
@@ -126,8 +127,9 @@ def load_onto(device: str, path: str) -> AdaptiveModel:
 
 def choose(model: AdaptiveModel, options: argparse.Namespace) -> None:
     """Activate what the options ask for: a configuration, a budget, or the largest."""
-    if options.gflops is not None or options.latency_ms is not None:
-        model.set_budget(gflops=options.gflops, latency_ms=options.latency_ms, device=options.device_key)
+    budgets = budgets_of(options)
+    if budgets:
+        model.set_budget(device=options.device_key, **budgets)
     elif options.config:
         model.activate(options.config)
 

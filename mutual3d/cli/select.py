@@ -2,7 +2,10 @@
 
     mutual3d select out/adaptive.pyth --gflops 2.0
     mutual3d select out/query_table.json --latency-ms 40 --device cpu-fp32-b1-t2 --json
+    mutual3d select out/adaptive.pyth --parameters 500000
     mutual3d select out/adaptive.pyth --list
+
+A cost of one's own that the table has is a budget like the others, such as --peak-memory-mb 10.
 
 Exit status: 0 when a configuration fits, 2 when the budget is too small (the nearest row is printed all the same) or
 the command line is wrong, 1 when the table cannot answer.
@@ -15,18 +18,27 @@ from collections.abc import Sequence
 
 import simplejson
 
+from mutual3d.cli.budgets import add_budgets, budgets_of
+from mutual3d.cost.axes import COSTS
 from mutual3d.table.query_table import BudgetTooSmall, QueryTable, Row
 from mutual3d.utils.command_line import command_parser, path_argument, print_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse_arguments(arguments)
+    parser = make_parser()
+    options, others = parser.parse_known_args(arguments)
+    check_options(parser, options, others)
     try:
         table = read_table(options.table)
+        if others:
+            # What the parser does not know may be a cost that the table has and nobody registered here.
+            add_budgets(parser, float, table.costs.values())
+            options = parser.parse_args(arguments)
+            check_options(parser, options, [])
         if options.list:
             print_front(table, options)
             return 0
-        print_row(table, table.select(options.gflops, options.latency_ms, options.device), options, fits=True)
+        print_row(table, table.select(device=options.device, **budgets_of(options)), options, fits=True)
         return 0
     except BudgetTooSmall as error:
         print(error, file=sys.stderr)
@@ -50,24 +62,30 @@ def read_table(path: str) -> QueryTable:
     return table
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = command_parser("select", __doc__)
     parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="a run's adaptive.pyth or query_table.json")
     parser.add_argument("--table", type=path_argument, help="another way to name MODEL")
-    parser.add_argument("--gflops", type=float, help="max GFLOPs (1e9 multiply-adds) of one view")
-    parser.add_argument("--latency-ms", type=float, help="max milliseconds of one clip, as measured on --device")
+    add_budgets(parser, float)
     parser.add_argument("--device", help="whose latency: a key of the table, such as cpu-fp32-b1-t2; needed when the table has several")
     parser.add_argument("--list", action="store_true", help="print the best row for each budget (of latency: --device)")
+    parser.add_argument("--cost", help="what the budgets of --list are of: a cost of the table, such as parameters (default gflops)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace, others: Sequence[str]) -> None:
+    """End the program, status 2, for options that do not go together. others: words that may be budgets of the table's own."""
     if (options.source is None) == (options.table is None):
         parser.error("name one adaptive.pyth or query_table.json")
     options.table = options.table or options.source
-    if not options.list and options.gflops is None and options.latency_ms is None:
-        parser.error("give --gflops, --latency-ms, or both; or --list")
-    if options.list and (options.gflops is not None or options.latency_ms is not None):
-        parser.error("--list prints every budget: leave --gflops and --latency-ms out")
-    return options
+    budgets = budgets_of(options)
+    if not options.list and not budgets and not others:
+        parser.error(f"give {', '.join(words.option for words in COSTS.values())}, or several of them; or --list")
+    if options.list and budgets:
+        parser.error(f"--list prints every budget: leave {', '.join(COSTS[name].option for name in budgets if name in COSTS)} out")
+    if options.cost and not options.list:
+        parser.error("--cost says what --list lists: give that too")
 
 
 def print_row(table: QueryTable, row: Row, options: argparse.Namespace, fits: bool) -> None:
@@ -78,7 +96,7 @@ def print_row(table: QueryTable, row: Row, options: argparse.Namespace, fits: bo
 
 
 def print_front(table: QueryTable, options: argparse.Namespace) -> None:
-    rows = table.pareto_front("gflops" if options.device is None else "latency_ms", options.device)
+    rows = table.pareto_front(options.cost or ("gflops" if options.device is None else "latency_ms"), options.device)
     if options.json:
         print(simplejson.dumps({"provenance": table.provenance, "rows": [row.to_dict() for row in rows]}))
     else:

@@ -95,8 +95,10 @@ _C.GRID.WIDTH_STEP = Key(0.05, Number(0.001, 16, note="a multiple of the channel
 _C.GRID.SPLIT = Key("val", NAME, TAKES_EFFECT)
 # Clips of a video, spread over time, whose scores are averaged; one centre crop each.
 _C.GRID.NUM_VIEWS = Key(1, Integer(1, 1000), TAKES_EFFECT)
-# Devices that latency is measured on: cpu, cuda. An empty list measures none.
+# Devices that latency, and whatever else depends on the device, is measured on: cpu, cuda. An empty list measures none.
 _C.GRID.LATENCY_DEVICES = Key(["cpu"], Each(DEVICE, 0, 64, distinct=True), TAKES_EFFECT)
+# What a configuration costs: names of mutual3d.cost.axes.COSTS. gflops and parameters are counted in any case.
+_C.GRID.COSTS = Key(["gflops", "parameters", "latency_ms"], Each(Registered("cost"), 0, 64, distinct=True), TAKES_EFFECT)
 # Spatial sizes measured beside the trained ones; private_size only, whose norms are interpolated (RS-Net, 4.3). Their
 # statistics are interpolated too with CALIBRATION.ENABLE False, and else calibrated.
 _C.GRID.INTERPOLATED_SIZES = Key([], SIZES, TAKES_EFFECT)

@@ -38,6 +38,16 @@ def count_costs(model: Any, configurations: Sequence[Configuration], crop: int) 
     return {c: count_cost(meta.subnetwork(c), p, *inputs) for c, p in meta.fit_clips(clip, configurations)}
 
 
+def count_parameters(model: Any, configurations: Sequence[Configuration]) -> dict[Configuration, int]:
+    """{configuration: parameters of its sub-network}, which sizes do not change: each width is counted once."""
+    meta = copy.deepcopy(model).to("meta")
+    by_width: dict[object, int] = {}
+    for configuration in configurations:
+        if configuration.width not in by_width:
+            by_width[configuration.width] = sum(p.numel() for p in meta.subnetwork(configuration).parameters())
+    return {c: by_width[c.width] for c in configurations}
+
+
 def whole_picture(model: Any, device: torch.device | str) -> list[torch.Tensor]:
     """One box around everything, as a list of arguments, for a network that classifies boxes; else nothing."""
     return [torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0]], device=device)] if model.takes_boxes else []

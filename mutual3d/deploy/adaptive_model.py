@@ -99,16 +99,17 @@ class AdaptiveModel(nn.Module):
         return ConfigurationView(self, self.network.space.check(configuration))
 
     def set_budget(
-        self, *, gflops: float | None = None, latency_ms: float | None = None, device: str | None = None
+        self, *, gflops: float | None = None, latency_ms: float | None = None, device: str | None = None, **budgets: float | None
     ) -> Row:
         """Activate the most accurate measured configuration within the budget; returns its row of the query table.
 
-        gflops: of one view. latency_ms: median of one clip on `device`, a key of the table. Raises BudgetTooSmall,
-        which carries the nearest row, when nothing fits.
+        gflops: of one view. latency_ms: median of one clip on `device`, a key of the table. budgets: of whatever else the
+        table has in its `costs`, such as `parameters=500_000`. Raises BudgetTooSmall, which carries the nearest row, when
+        nothing fits.
         """
         if self.table is None:
             raise ValueError("this model has no query table: run with GRID.ENABLE True, or activate a configuration")
-        row = self.table.select(gflops=gflops, latency_ms=latency_ms, device=device)
+        row = self.table.select(gflops, latency_ms, device, **budgets)
         self.activate(row.configuration)
         return row
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mutual3d.cost.flops import Cost
+from mutual3d.cost.axes import COSTS
 from mutual3d.metrics.metrics import Metric
 from mutual3d.sampling import Configuration, SearchSpace
-from mutual3d.table.query_table import QueryTable, Row
+from mutual3d.table.query_table import ROW_COSTS, QueryTable, Row
 
 
 def grid_configurations(space: SearchSpace, step: float, signature: Callable[[float], tuple]) -> list[Configuration]:
-    """The grid without repeats: of widths with one signature the least stays, but the greatest width always does."""
+    """The grid without repeats: of widths with one signature the min stays, but the max width always does."""
     chosen = {}
     for width in space.widths(step):
         chosen.setdefault(signature(width), width)
@@ -22,20 +22,22 @@ def grid_configurations(space: SearchSpace, step: float, signature: Callable[[fl
 def build_table(
     model: Any,
     metrics: Mapping[Configuration, Metric],
-    costs: Mapping[Configuration, Cost],
-    latencies: Mapping[str, Mapping[Configuration, float]],
+    costs: Mapping[str, Mapping[str, Mapping[Configuration, float]]],
     provenance: Mapping[str, Any],
 ) -> QueryTable:
-    """A QueryTable of the measured configurations, ascending. latencies: {device key: {configuration: ms}}."""
+    """A QueryTable of the measured configurations, ascending. costs: of `mutual3d.cost.axes.measure_costs`.
+
+    The provenance gets the words of metrics and costs, with which the table is read where nobody registered them.
+    """
     rows = [
-        Row(
-            configuration=c,
-            signature=model.signature(c.width),
-            gflops=costs[c].gflops,
-            parameters=costs[c].parameters,
-            accuracy=metrics[c].values(),
-            latency_ms={key: values[c] for key, values in latencies.items()},
+        Row.of_costs(
+            c, model.signature(c.width), metrics[c].values(),
+            {name: {key: values[c] for key, values in by_key.items()} for name, by_key in costs.items()},
         )
         for c in sorted(metrics)
-    ]
-    return QueryTable(rows, provenance)
+    ]  # fmt: skip
+    words = {"metrics": next(iter(metrics.values())).facts.to_dict()}
+    of_its_own = {name: COSTS[name].to_dict() for name in costs if name not in ROW_COSTS}
+    if of_its_own:
+        words["costs"] = of_its_own
+    return QueryTable(rows, {**provenance, **words})

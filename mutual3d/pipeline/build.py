@@ -10,6 +10,7 @@ import torch
 
 from mutual3d.config import CfgNode, changed_settings, find_config
 from mutual3d.config import load_config as _load_config
+from mutual3d.cost.axes import ALWAYS_COUNTED, COSTS
 from mutual3d.data.build import (
     build_calibration_loader,
     build_loader,
@@ -40,6 +41,7 @@ from mutual3d.sampling import Preprocessing
 from mutual3d.training.build import build_optimizer, build_schedule, build_step, check_method
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
+from mutual3d.utils.words import unknown_word
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> CfgNode:
@@ -49,7 +51,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> CfgNo
     is refused here. Raises ConfigError, a ValueError, with every mistake; FileNotFoundError for a missing file.
     """
     path = None if path is None else find_config(path)
-    return _load_config(path, overrides, checks=(check_data, check_network, check_method, _check_between_rooms, _check_outputs))
+    return _load_config(path, overrides, checks=(check_data, check_network, check_method, _check_between_rooms, _check_costs, _check_outputs))
 
 
 def _check_between_rooms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -60,6 +62,10 @@ def _check_between_rooms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
             ("MODEL.MODEL_NAME", "TRAIN.DATASET"),
             f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} takes images, and TRAIN.DATASET is {cfg.TRAIN.DATASET}",
         )
+
+
+def _check_costs(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
+    yield from ((("GRID.COSTS",), text) for name in cfg.GRID.COSTS if (text := unknown_word("GRID.COSTS", name, COSTS)))
 
 
 # What a run writes, and what it reads again: names, and the beginnings of names.
@@ -247,6 +253,7 @@ def _grid(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> GridPlan:
         split=cfg.GRID.SPLIT,
         latency_devices=tuple(cfg.GRID.LATENCY_DEVICES),
         latency_repeats=cfg.GRID.LATENCY_REPEATS,
+        costs=tuple(dict.fromkeys([*ALWAYS_COUNTED, *cfg.GRID.COSTS])),
         about={"dataset": cfg.DATA.PATH_TO_DATA_DIR, "model": cfg.MODEL.MODEL_NAME},
     )
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.cost.flops import count_costs
-from mutual3d.cost.latency import device_name, measure_latencies
+from mutual3d.cost.axes import CostConditions, measure_costs
+from mutual3d.cost.latency import device_name
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.evaluation.grid import build_table
 from mutual3d.metrics.metrics import Metric
@@ -18,7 +18,7 @@ from mutual3d.pipeline.workspace import Workspace
 from mutual3d.report.page import Findings, MultiViewTest, write_report
 from mutual3d.report.plots import plot_accuracy
 from mutual3d.sampling import Configuration
-from mutual3d.table.query_table import QueryTable
+from mutual3d.table.query_table import ROW_COSTS, QueryTable
 from mutual3d.utils import distributed
 from mutual3d.utils.files import read_json
 from mutual3d.utils.logging import logger, read_json_stats
@@ -30,8 +30,10 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
     One that fits is not measured again.
     """
     loader = plan.loader()
+    # The costs that every grid has were not part of it: tables that are there stay those of their run.
+    of_its_own = sorted({*plan.costs} ^ {*ROW_COSTS})
     measured_under = run.fingerprint(
-        loader, run.grid_configurations(), plan.latency_devices, plan.latency_repeats
+        loader, run.grid_configurations(), plan.latency_devices, plan.latency_repeats, *of_its_own
     )  # fmt: skip
     path = run.output / "query_table.json"
     found = _find_table(path, measured_under)
@@ -74,17 +76,12 @@ def _find_table(path: Path, measured_under: str) -> QueryTable | None:
 def _build_table(
     run: Workspace, plan: GridPlan, metrics: Mapping[Configuration, Metric], measured_under: str, num_views: int
 ) -> QueryTable:
-    configurations, crop = list(metrics), run.preprocessing.crop
     devices = _latency_devices(plan.latency_devices)
-    latencies = {}
-    for device in devices:
-        latencies |= measure_latencies(
-            run.model, configurations, crop, device, repeats=plan.latency_repeats,
-            mean=run.preprocessing.mean, std=run.preprocessing.std,
-        )  # fmt: skip
-    costs = count_costs(run.model, configurations, crop)
+    cut = run.preprocessing
+    conditions = CostConditions(cut.crop, run.device, cut.mean, cut.std, plan.latency_repeats)
+    costs = measure_costs(plan.costs, run.model, list(metrics), conditions, devices)
     provenance = _provenance(run, plan, next(iter(metrics.values())), devices, num_views)
-    return build_table(run.model, metrics, costs, latencies, {**provenance, "fingerprint": measured_under})
+    return build_table(run.model, metrics, costs, {**provenance, "fingerprint": measured_under})
 
 
 def _latency_devices(names: Sequence[str]) -> list[torch.device]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from mutual3d.config import Changes
+from mutual3d.cost.axes import ALWAYS_COUNTED
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.loader import ClipLoader
 from mutual3d.metrics.metrics import Metric
@@ -83,15 +84,17 @@ class CalibrationPlan:
 
 @dataclass(frozen=True)
 class GridPlan:
-    """Accuracy, GFLOPs and latency of every configuration: the query table.
+    """Accuracy and costs of every configuration: the query table.
 
-    split: the loader's, for the table's provenance. latency_devices: such as cpu, cuda:1. about: further provenance.
+    split: the loader's, for the table's provenance. latency_devices: such as cpu, cuda:1, for the costs that depend on one.
+    costs: names of `mutual3d.cost.axes.COSTS`. about: further provenance.
     """
 
     loader: MakeLoader
     split: str
     latency_devices: tuple[str, ...] = ("cpu",)
     latency_repeats: int = 10
+    costs: tuple[str, ...] = (*ALWAYS_COUNTED, "latency_ms")
     about: Mapping[str, str] = field(default_factory=dict)
 
 

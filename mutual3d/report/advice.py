@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mutual3d.report.classes import ClassPrecision, Predictions, class_accuracies
-from mutual3d.table.interval import SHARES, accuracy_interval, num_videos, points_either_way
+from mutual3d.table.interval import accuracy_interval, num_videos, points_either_way
 from mutual3d.table.query_table import QueryTable
 
 # Below this many points either way, an interval is good enough to choose by.
@@ -21,7 +21,7 @@ def interval_in_words(table: QueryTable) -> str:
     count = num_videos(table)
     if count is None:
         return f"The table does not say on how many {noun(table)}s it was measured, so nothing is known of its uncertainty."
-    if table.metric not in SHARES:
+    if not table.words_of_metric().is_share:
         return f"Measured on {count} {noun(table)}s; mean average precision has no simple interval, so mistrust small differences."
     points = points_either_way(count)
     return (
@@ -69,7 +69,7 @@ def _learned_nothing(table, predictions):
 
 def _few_videos(table):
     count = num_videos(table)
-    if count is None or table.metric not in SHARES or points_either_way(count) <= _WIDE:
+    if count is None or not table.words_of_metric().is_share or points_either_way(count) <= _WIDE:
         return None
     return (
         f"{count} {noun(table)}s are few: measure on more (a larger val.csv, of videos that are not trained on) before "

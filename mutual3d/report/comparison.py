@@ -41,7 +41,7 @@ class Comparison:
     Args:
         tables: {name: table}, in the order of the legend; the first one's Pareto front gives the budgets of `at_equal_cost`.
         points: published networks to draw beside them.
-        cost: "gflops", or "latency_ms" on `device`, a key that every table has.
+        cost: a name that the `costs` of every table have, such as "gflops", or "latency_ms" on `device`, a key of each.
         any_conditions: compare tables of different metric, split, number of views or of videos all the same.
 
     Raises ValueError without tables, for tables measured under other conditions, and for a latency that one lacks.
@@ -95,7 +95,8 @@ class Comparison:
     @property
     def unit(self) -> str:
         """The unit of the costs, in words."""
-        return "GFLOPs" if self.cost == "gflops" else f"ms on {next(iter(self.tables.values())).device(self.device)}"
+        table = next(iter(self.tables.values()))
+        return table.words_of_cost(self.cost).heading(table.device(self.device, self.cost))
 
     def legend(self, name: str) -> str:
         """A table's name with the conditions that its accuracies were measured under; the metric too where they differ."""

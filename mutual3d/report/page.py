@@ -13,10 +13,11 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
+from mutual3d.cost.axes import ALWAYS_COUNTED, CostWords
 from mutual3d.report.advice import class_name, interval_in_words, noun, suggestions
 from mutual3d.report.classes import ClassPrecision, Example, Predictions, class_accuracies
 from mutual3d.report.plots import HISTORY_LABELS, accuracy_figure, history_figure, history_names, png_bytes
-from mutual3d.table.interval import SHARES, accuracy_interval, num_videos, wilson_interval
+from mutual3d.table.interval import accuracy_interval, num_videos, wilson_interval
 from mutual3d.table.query_table import QueryTable, Row, metric_label, round_up
 from mutual3d.utils.files import atomic_write
 
@@ -42,9 +43,9 @@ class MultiViewTest:
         """Clips of each video whose scores are joined."""
         return math.prod(int(part) for part in self.views.split("x") if part.isdecimal())
 
-    def interval(self, metric: str, percent: float) -> tuple[float, float] | None:
-        """The 95 % interval of a result in per cent; None where it is no share of a known number of videos."""
-        return wilson_interval(percent, self.num_videos) if self.num_videos and metric in SHARES else None
+    def interval(self, table: QueryTable, percent: float) -> tuple[float, float] | None:
+        """The 95 % interval of a result of the metric that decides in `table`, in per cent; None where it is no share of a known number of videos."""
+        return wilson_interval(percent, self.num_videos) if self.num_videos and table.words_of_metric().is_share else None
 
     @classmethod
     def from_dict(cls, content: Any) -> "MultiViewTest":
@@ -270,11 +271,11 @@ def _plain(value: Any) -> str:
 
 def _plots(table: QueryTable) -> list[tuple[str, str]]:
     """(data URI, description) of accuracy against each cost."""
-    plots = [(_png(accuracy_figure(table)), "accuracy against GFLOPs")]
-    for device in table.devices:
-        figure = accuracy_figure(table, cost="latency_ms", device=device)
-        plots.append((_png(figure), f"accuracy against latency on {device}"))
-    return plots
+    return [
+        (_png(accuracy_figure(table, cost=words.name, device=key or None)), f"accuracy against {words.label(key)}")
+        for words, key in table.cost_columns
+        if words.is_drawn
+    ]
 
 
 def _png(figure: Figure) -> str:
@@ -314,12 +315,11 @@ def _columns(table: QueryTable, num_classes: int | None = None) -> list[_Column]
     """What a reader compares first, accuracy and costs, then what a configuration is made of."""
     return [
         _metric_column(table, table.metric),
-        _number_column("GFLOPs", lambda row: row.gflops, ".4g"),
-        *(_latency_column(key) for key in table.devices),
+        *(_cost_column(words, key) for words, key in table.cost_columns if words.is_drawn),
         _Column("width", lambda row: _Cell(_width_in_words(row), repr(row.configuration.widths[0]))),
         _number_column("pixels", lambda row: row.configuration.spatial, "d"),
         _number_column("frames", lambda row: row.configuration.temporal, "d"),
-        _number_column("parameters", lambda row: row.parameters, ",d"),
+        *(_cost_column(words, key) for words, key in table.cost_columns if not words.is_drawn),
         *(_metric_column(table, name) for name in table.metrics[1:] if _says_something(name, num_classes)),
     ]
 
@@ -337,8 +337,9 @@ def _number_column(heading: str, value: Callable[[Row], float | None], form: str
     return _Column(heading, cell)
 
 
-def _latency_column(key: str) -> _Column:
-    return _number_column(f"ms, {key}", lambda row: row.latency_ms.get(key), ".4g")
+def _cost_column(words: CostWords, key: str) -> _Column:
+    heading = f"{words.unit}, {key}" if key else words.unit
+    return _number_column(heading, lambda row: row.values(words.name).get(key), ",d" if words.is_whole else ".4g")
 
 
 def _metric_column(table: QueryTable, name: str) -> _Column:
@@ -414,7 +415,7 @@ def _test(table: QueryTable, test: MultiViewTest | None) -> dict[str, Any] | Non
         row, tested = rows.get(configuration), values.get(table.metric)
         lines.append((
             configuration, "not in the table" if row is None else _with_interval(table, row),
-            "–" if tested is None else f"{tested:.2f} %{_in_brackets(test.interval(table.metric, tested))}",
+            "–" if tested is None else f"{tested:.2f} %{_in_brackets(test.interval(table, tested))}",
         ))  # fmt: skip
     videos = f", {test.num_videos} {noun(table)}s" if test.num_videos else ""
     views = f"{test.views} views (in time x in space)" if test.num_views > 1 else "1 view"
@@ -463,12 +464,14 @@ def _commands(table: QueryTable, directory: Path, has_boxes: bool) -> list[tuple
     commands = [(f"See what it makes of {'an image' if is_image else 'a video'}, within a budget", f"mutual3d predict {model} {source} --gflops {gflops}")]
     if len(table) > 1:
         commands.append(("The best configuration within a budget of GFLOPs", f"mutual3d select {model} --gflops {gflops}"))
-        for device in table.devices[:1]:
-            latency = round_up(_middle(table.pareto_front("latency_ms", device)).latency_ms[device])
-            command = f"mutual3d select {model} --latency-ms {latency:g} --device {shlex.quote(device)}"
-            commands.append(("The best configuration within so many milliseconds", command))
-    words = "One configuration as a file for other runtimes, and how long it takes there"
-    commands.append((words, f"mutual3d export {model} --config {row.configuration} --format onnx"))
+        for words in table.costs.values():
+            if words.name not in ALWAYS_COUNTED:
+                key = table.keys(words.name)[0]
+                budget = round_up(table.cost(_middle(table.pareto_front(words.name, key)), words.name, key))
+                command = f"mutual3d select {model} {words.option} {budget:g}" + (f" --device {shlex.quote(key)}" if key else "")
+                commands.append((f"The best configuration within a budget of {words.title}", command))
+    purpose = "One configuration as a file for other runtimes, and how long it takes there"
+    commands.append((purpose, f"mutual3d export {model} --config {row.configuration} --format onnx"))
     return [*commands, ("This run beside another one, in one figure", f"mutual3d compare this={query_table} other=other/query_table.json --output comparison")]
 
 

@@ -53,17 +53,18 @@ def accuracy_figure(
 ) -> Figure:
     """A matplotlib figure of every row of a QueryTable as a faint point and its Pareto front as a coloured line.
 
-    cost: "gflops", or "latency_ms" measured on `device`. references: (name, [(cost, accuracy), ...]) for each series
+    cost: a name of the table's `costs`, such as "gflops", or "latency_ms" measured on `device`. references: (name, [(cost, accuracy), ...]) for each series
     to compare with, such as independently trained networks, in the units of the axes.
-    Raises ValueError when the latency device is unknown or ambiguous.
+    Raises ValueError for a cost that was not measured, and when the device is unknown or ambiguous.
     """
     figure, axes = _figure(_SIZE)
     _draw_rows(axes, table, cost, device)
     _draw_references(axes, references)
     _draw_front(axes, table, cost, device)
     _scale_cost_axis(axes)
-    axes.set_xlabel(cost_label(table, cost, device))
-    axes.set_ylabel(f"{metric_label(table.metric)} (%)\n{table.conditions}")
+    axes.set_xlabel(table.cost_label(cost, device))
+    words = table.words_of_metric()
+    axes.set_ylabel(f"{words.label} ({words.unit})\n{table.conditions}")
     if title:
         axes.set_title(title, loc="left", fontsize=11, color=TEXT_COLOR)
     figure.legend(handles=_legend(axes, table.pareto_front(cost, device)), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
@@ -137,13 +138,6 @@ def png_bytes(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
-
-
-def cost_label(table: QueryTable, cost: str = "gflops", device: str | None = None) -> str:
-    """The name and unit of a cost, for an axis."""
-    if cost == "gflops":
-        return "GFLOPs per view (1e9 multiply-adds)"
-    return f"median latency on {table.device(device)} (ms)"
 
 
 def _figure(size, columns=1):

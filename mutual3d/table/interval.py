@@ -6,8 +6,6 @@ from mutual3d.table.query_table import QueryTable, Row
 
 # Of a normal distribution, within which 95 % lie.
 Z_95 = 1.959964
-# The metrics that are shares of videos. Average precision is none, and has no interval of this kind.
-SHARES = ("top1_acc", "top5_acc")
 
 
 def wilson_interval(percent: float, count: int) -> tuple[float, float]:
@@ -34,7 +32,8 @@ def num_videos(table: QueryTable) -> int | None:
 def accuracy_interval(table: QueryTable, row: Row, metric: str | None = None) -> tuple[float, float] | None:
     """The 95 % interval of a row's accuracy in per cent; None where it is no share of a known number of videos."""
     name, count = metric or table.metric, num_videos(table)
-    if count is None or name not in SHARES or name not in row.accuracy:
+    # Average precision is no share of the videos, and has no interval of this kind.
+    if count is None or not table.words_of_metric(name).is_share or name not in row.accuracy:
         return None
     return wilson_interval(row.accuracy[name], count)
 

@@ -9,23 +9,26 @@ import decimal
 import math
 import numbers
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import simplejson
 
+from mutual3d.cost.axes import CostWords
 from mutual3d.sampling import Configuration
+from mutual3d.table.words import MetricWords, cost_words, metric_words
 from mutual3d.utils.files import DamagedFileError, atomic_write, read_json, write_json
 from mutual3d.utils.fingerprint import fingerprint
 
 FORMAT = "mutual3d.query_table"
 VERSION = 1
-COSTS = ("gflops", "latency_ms")
+# The costs that are fields of a row; whatever else was measured is in its `costs`.
+ROW_COSTS = ("gflops", "parameters", "latency_ms")
 REQUIRED_PROVENANCE = ("metric", "split", "num_views", "crop")
-METRIC_LABELS = {"top1_acc": "top-1 accuracy", "top5_acc": "top-5 accuracy", "map": "mean average precision"}
 ROW_FIELDS = ("configuration", "signature", "gflops", "parameters", "accuracy", "latency_ms")
+_Value = TypeVar("_Value")
 MEASURE_AGAIN = "measure the grid again: `mutual3d run` with GRID.ENABLE True"
 
 
@@ -48,9 +51,9 @@ class Row:
 
     signature: the channel counts that its width rounds to. gflops: multiply-adds of convolutions and linears for one
     view, in units of 1e9, at the crop that was measured. parameters: of this sub-network. accuracy: metric name to
-    per cent. latency_ms: device key, such as `cpu-fp32-b1-t2` (device, dtype, batch, threads), to median milliseconds.
-    Raises ValueError for a value that is no number, not finite, not above 0 where it is a cost, or not from 0 to 100 where
-    it is an accuracy.
+    per cent, or the metric's own unit. latency_ms: device key, such as `cpu-fp32-b1-t2` (device, dtype, batch, threads), to
+    median milliseconds. costs: name of another cost (`mutual3d.cost.axes`) to its number, or to {device key: number}.
+    Raises ValueError for a value that is no number, not finite, or not above 0 where it is a cost.
     """
 
     configuration: Configuration
@@ -59,6 +62,7 @@ class Row:
     parameters: int
     accuracy: dict
     latency_ms: dict = field(default_factory=dict)
+    costs: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         configuration = Configuration.parse(self.configuration)
@@ -67,14 +71,30 @@ class Row:
             "signature": tuple(_count(channels, f"{configuration}: signature") for channels in self.signature),
             "gflops": _cost(self.gflops, f"{configuration}: gflops"),
             "parameters": _count(self.parameters, f"{configuration}: parameters"),
-            "accuracy": _numbers(self.accuracy, f"{configuration}: accuracy", _percent),
+            "accuracy": _numbers(self.accuracy, f"{configuration}: accuracy", _number),
             "latency_ms": _numbers(self.latency_ms, f"{configuration}: latency_ms", _cost),
+            "costs": _costs(self.costs, str(configuration)),
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
+    @classmethod
+    def of_costs(
+        cls, configuration: Configuration, signature: tuple, accuracy: dict[str, float], costs: Mapping[str, Mapping[str, float]]
+    ) -> "Row":
+        """A row of what was measured: {cost: {device key: number}}, the key "" where a cost has one number."""
+        plain = {name: dict(keyed) if "" not in keyed else keyed[""] for name, keyed in costs.items()}
+        own: dict[str, Any] = {name: plain.pop(name) for name in ROW_COSTS if name in plain}
+        return cls(configuration, signature, accuracy=accuracy, costs=plain, **own)
+
+    def values(self, cost: str) -> dict[str, float]:
+        """{device key: number} of a cost; the key is "" where it has one number, and {} is for one that was not measured."""
+        found = getattr(self, cost) if cost in ROW_COSTS else self.costs.get(cost, {})
+        return dict(found) if isinstance(found, dict) else {"": found}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data: strings, numbers, lists and dictionaries."""
+        others = {name: dict(value) if isinstance(value, dict) else value for name, value in self.costs.items()}
         return {
             "configuration": str(self.configuration),
             "signature": list(self.signature),
@@ -82,6 +102,7 @@ class Row:
             "parameters": self.parameters,
             "accuracy": dict(self.accuracy),
             "latency_ms": dict(self.latency_ms),
+            **({"costs": others} if others else {}),
         }
 
     @classmethod
@@ -94,14 +115,15 @@ class Row:
             raise ValueError(f"the row {entry.get('configuration', entry)!s:.80} lacks {', '.join(missing)}")
         if not isinstance(entry["signature"], (list, tuple)):
             raise ValueError(f"{entry['configuration']}: signature is {entry['signature']!r:.80}: a list is needed")
-        return cls(**{name: entry[name] for name in ROW_FIELDS})
+        return cls(**{name: entry[name] for name in ROW_FIELDS}, costs=entry.get("costs", {}))
 
 
 class QueryTable:
     """Measured rows, ascending by configuration, with the conditions they were measured under.
 
     provenance: plain data with at least metric (the name in `Row.accuracy` that decides), split, num_views and crop
-    (pixels, of the largest configuration); further num_videos, checkpoint, dataset, date, versions and the like.
+    (pixels, of the largest configuration); further num_videos, checkpoint, dataset, date, versions and the like. `metrics`
+    and `costs`, where it has them, say of each {name: its words} (`mutual3d.table.words`).
     Raises ValueError for no rows, a configuration given twice, a row without the metric, or missing provenance.
     """
 
@@ -110,8 +132,9 @@ class QueryTable:
         self.provenance = _checked_provenance(provenance)
         self._by_name = {str(row.configuration): row for row in self.rows}
         self._check_rows()
+        self.costs = self._find_costs()
 
-    def _check_rows(self):
+    def _check_rows(self) -> None:
         if not self.rows:
             raise ValueError("a query table needs at least one row")
         if len(self._by_name) < len(self.rows):
@@ -121,6 +144,14 @@ class QueryTable:
             if self.metric not in row.accuracy:
                 legal = ", ".join(row.accuracy) or "none"
                 raise ValueError(f"{row.configuration} has no accuracy under '{self.metric}'; it has: {legal}")
+            for name, value in row.accuracy.items():
+                if self.words_of_metric(name).unit == "%":
+                    _percent(value, f"{row.configuration}: accuracy['{name}']")
+
+    def _find_costs(self) -> dict[str, CostWords]:
+        """{name: words} of every cost that some row has, those of every row first."""
+        by_device = {name: "" not in values for row in self.rows for name in (*ROW_COSTS, *sorted(row.costs)) if (values := row.values(name))}
+        return {name: cost_words(self.provenance, name, keyed) for name, keyed in by_device.items()}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -143,10 +174,35 @@ class QueryTable:
         names = {name for row in self.rows for name in row.accuracy}
         return [self.metric, *sorted(names - {self.metric})]
 
+    def words_of_metric(self, name: str | None = None) -> MetricWords:
+        """What is known of a metric, the deciding one by default: label, unit, what is better."""
+        return metric_words(self.provenance, name or self.metric)
+
     @property
     def devices(self) -> list[str]:
         """Every key under which some row has a latency."""
-        return sorted({key for row in self.rows for key in row.latency_ms})
+        return self.keys("latency_ms")
+
+    def keys(self, cost: str) -> list[str]:
+        """Every device key under which some row has the cost; [""] of one that has one number, [] of one not measured."""
+        return sorted({key for row in self.rows for key in row.values(cost)})
+
+    @property
+    def cost_columns(self) -> list[tuple[CostWords, str]]:
+        """(words, device key) of every cost as it was measured, a column of a table each; the key is "" for one number."""
+        return [(words, key) for name, words in self.costs.items() for key in self.keys(name)]
+
+    def words_of_cost(self, cost: str) -> CostWords:
+        """What a cost of this table is called. ValueError, with those that it has, for another one."""
+        if cost in self.costs:
+            return self.costs[cost]
+        if cost == "latency_ms":
+            raise ValueError(
+                "no latency was measured in this query table: give a budget in GFLOPs, or measure again with GRID.LATENCY_DEVICES set"
+            )
+        raise ValueError(
+            f"'{cost}' is no cost of this query table: use {' or '.join(self.costs)}, or measure again with GRID.COSTS naming it"
+        )
 
     @property
     def conditions(self) -> str:
@@ -168,41 +224,45 @@ class QueryTable:
         """The deciding metric of a row, in per cent."""
         return row.accuracy[self.metric]
 
-    def device(self, device: str | None = None) -> str:
-        """The latency key to use; raises ValueError listing the keys when it is unknown, or None and ambiguous."""
-        keys = self.devices
-        if not keys:
-            raise ValueError(
-                "no latency was measured in this query table: give a budget in GFLOPs, "
-                "or measure again with GRID.LATENCY_DEVICES set"
-            )
+    def merit(self, row: Row) -> float:
+        """The deciding metric of a row, so that more is better."""
+        value = self.accuracy(row)
+        return value if self.words_of_metric().higher_is_better else -value
+
+    def device(self, device: str | None = None, cost: str = "latency_ms") -> str:
+        """The device key of a cost to use, "" for one that does not depend on the device.
+
+        Raises ValueError listing the keys when the device is unknown, or None and ambiguous.
+        """
+        words, keys = self.words_of_cost(cost), self.keys(cost)
+        if not words.by_device:
+            return ""
         if device is None and len(keys) == 1:
             return keys[0]
         if device not in keys:
-            asked = "latency was measured on several devices" if device is None else f"no latency on '{device}'"
+            asked = f"{words.title} was measured on several devices" if device is None else f"no {words.title} on '{device}'"
             raise ValueError(f"{asked}: name one of {', '.join(keys)}")
         return device
 
     def cost(self, row: Row, cost: str = "gflops", device: str | None = None) -> float:
-        """What a row costs: GFLOPs of one view, or median milliseconds on `device`.
+        """What a row costs: a number of `costs`, such as GFLOPs of one view or median milliseconds on `device`.
 
-        Raises ValueError when the row's latency was not measured there.
+        Raises ValueError when it was not measured of this row.
         """
-        if cost not in COSTS:
-            raise ValueError(f"'{cost}' is no cost: use {' or '.join(COSTS)}")
-        if cost == "gflops":
-            return row.gflops
-        device = self.device(device)
-        if device not in row.latency_ms:
-            raise ValueError(f"the latency of {row.configuration} was not measured on {device}; {MEASURE_AGAIN}")
-        return row.latency_ms[device]
+        key, values = self.device(device, cost), row.values(cost)
+        if key not in values:
+            where = f" on {key}" if key else ""
+            raise ValueError(f"the {self.costs[cost].title} of {row.configuration} was not measured{where}; {MEASURE_AGAIN}")
+        return values[key]
 
     def measured(self, cost: str = "gflops", device: str | None = None) -> list[Row]:
-        """The rows whose cost is known: all for GFLOPs, those timed on `device` for latency."""
-        if cost == "latency_ms":
-            device = self.device(device)
-            return [row for row in self.rows if device in row.latency_ms]
-        return list(self.rows)
+        """The rows whose cost is known: of one that depends on the device, those measured on `device`."""
+        key = self.device(device, cost)
+        return [row for row in self.rows if key in row.values(cost)]
+
+    def cost_label(self, cost: str = "gflops", device: str | None = None) -> str:
+        """The name and unit of a cost, for an axis."""
+        return self.words_of_cost(cost).label(self.device(device, cost))
 
     def pareto_front(self, cost: str = "gflops", device: str | None = None) -> list[Row]:
         """The rows that no other row beats: the best accuracy for each budget, ascending in cost and accuracy.
@@ -210,62 +270,81 @@ class QueryTable:
         Of rows with equal accuracy only the cheapest stays.
         """
 
-        def cheapest_then_best(row):
-            return self.cost(row, cost, device), -self.accuracy(row), row.configuration
+        def cheapest_then_best(row: Row) -> tuple[float, float, Configuration]:
+            return self.cost(row, cost, device), -self.merit(row), row.configuration
 
-        best = []
+        best: list[Row] = []
         for row in sorted(self.measured(cost, device), key=cheapest_then_best):
-            if not best or self.accuracy(row) > self.accuracy(best[-1]):
+            if not best or self.merit(row) > self.merit(best[-1]):
                 best.append(row)
         return best
 
-    def select(self, gflops: float | None = None, latency_ms: float | None = None, device: str | None = None) -> Row:
+    def select(
+        self, gflops: float | None = None, latency_ms: float | None = None, device: str | None = None, **budgets: float | None
+    ) -> Row:
         """The most accurate row within every budget given; of equals the cheapest.
 
-        Raises BudgetTooSmall when no row fits, ValueError when no budget is given, a budget is not above 0, or the
-        latency device is unknown or ambiguous.
+        gflops, latency_ms, budgets: of the table's `costs`, by name; device: the key of those that depend on one. Raises
+        BudgetTooSmall when no row fits, ValueError when no budget is given, a budget is not above 0 or of no cost that
+        was measured, or the device is unknown or ambiguous.
         """
-        budgets = self._budgets(gflops, latency_ms, device)
-        device = self.device(device) if latency_ms is not None else None
-        rows = self.measured("gflops" if latency_ms is None else "latency_ms", device)
+        limits = self._limits({"gflops": gflops, "latency_ms": latency_ms, **budgets}, device)
+        keys = {name: self.device(device, name) for name in limits}
+        rows = [row for row in self.rows if all(key in row.values(name) for name, key in keys.items())]
+        if not rows:
+            raise ValueError(f"no configuration has all of {', '.join(limits)}; {MEASURE_AGAIN}")
 
-        def costs(row):
-            return tuple(self.cost(row, name, device) for name in budgets)
+        def costs(row: Row) -> tuple[float, ...]:
+            return tuple(row.values(name)[key] for name, key in keys.items())
 
-        fitting = [row for row in rows if all(map(operator.le, costs(row), budgets.values()))]
+        fitting = [row for row in rows if all(map(operator.le, costs(row), limits.values()))]
         if fitting:
-            return min(fitting, key=lambda row: (-self.accuracy(row), *costs(row), row.configuration))
+            return min(fitting, key=lambda row: (-self.merit(row), *costs(row), row.configuration))
 
-        def overshoot(row):
-            return max(cost / budget for cost, budget in zip(costs(row), budgets.values())), -self.accuracy(row)
+        def overshoot(row: Row) -> tuple[float, float]:
+            return max(cost / limit for cost, limit in zip(costs(row), limits.values())), -self.merit(row)
 
         nearest = min(rows, key=overshoot)
-        raise _too_small(budgets, nearest, dict(zip(budgets, costs(nearest))), device)
+        raise self._too_small(limits, nearest, dict(zip(limits, costs(nearest))), keys)
 
-    def _budgets(self, gflops, latency_ms, device):
-        """The budgets that were given, latency first because a user who gives both waits for the latency."""
-        budgets = {"latency_ms": latency_ms, "gflops": gflops}
-        budgets = {name: _cost(value, f"the budget {name}") for name, value in budgets.items() if value is not None}
-        if not budgets:
-            raise ValueError("give a budget: gflops, latency_ms, or both")
-        if device is not None and "latency_ms" not in budgets:
-            raise ValueError(f"the device '{device}' says where latency was measured: give latency_ms with it")
-        return budgets
+    def _limits(self, budgets: Mapping[str, float | None], device: str | None) -> dict[str, float]:
+        """The budgets that were given; those on a device first, because a user who gives several waits for the latency."""
+        given = {name: value for name, value in budgets.items() if value is not None}
+        on_device = {name: self.words_of_cost(name).by_device for name in given}
+        limits = {name: _cost(given[name], f"the budget {name}") for name in sorted(given, key=lambda name: not on_device[name])}
+        if not limits:
+            raise ValueError(f"give a budget: {', '.join(self.costs)}, or several of them")
+        if device is not None and not any(on_device.values()):
+            names = [name for name, words in self.costs.items() if words.by_device] or ["latency_ms"]
+            raise ValueError(f"the device '{device}' says where {' or '.join(names)} was measured: give {' or '.join(names)} with it")
+        return limits
+
+    def _too_small(
+        self, limits: Mapping[str, float], nearest: Row, needed: dict[str, float], keys: Mapping[str, str]
+    ) -> BudgetTooSmall:
+        def told(amounts: Mapping[str, float]) -> str:
+            return " and ".join(self.costs[name].amount(f"{amounts[name]:g}", keys[name]) for name in limits)
+
+        needs = told({name: round_up(value) for name, value in needed.items()})
+        return BudgetTooSmall(
+            f"no configuration fits {told(limits)}; the nearest, {nearest.configuration}, needs {needs}", nearest, needed
+        )
 
     def describe(self, row: Row) -> str:
         """One row in words, each number with its unit and conditions."""
-        words = [
-            f"{row.configuration}: {metric_label(self.metric)} {self.accuracy(row):.2f} % ({self.conditions})",
-            f"{row.gflops:.4g} GFLOPs per view",
-            f"{row.parameters:,} parameters",
-            *(f"{row.latency_ms[key]:.4g} ms on {key}" for key in sorted(row.latency_ms)),
+        words = self.words_of_metric()
+        parts = [
+            f"{row.configuration}: {words.label} {self.accuracy(row):.2f} {words.unit} ({self.conditions})",
+            *(_told(cost, row.values(cost.name)[key], key) for cost, key in self.cost_columns if key in row.values(cost.name)),
         ]
-        return ", ".join(words)
+        return ", ".join(parts)
 
     def format(self, rows: Iterable[Row] | None = None) -> str:
         """A text table of `rows` (default: all) for a terminal, headed by the conditions and units."""
         rows = self.rows if rows is None else rows
-        header = ["configuration", "GFLOPs", "parameters", *self.metrics, *(f"ms {key}" for key in self.devices)]
+        first, rest = self._split_columns()
+        headings = [[words.heading(key) for words, key in columns] for columns in (first, rest)]
+        header = ["configuration", *headings[0], *self.metrics, *headings[1]]
         lines = [header, *(self._cells(row) for row in rows)]
         widths = [max(map(len, column)) for column in zip(*lines)]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
@@ -274,13 +353,20 @@ class QueryTable:
     @property
     def legend(self) -> str:
         """What the columns of a printed table mean: conditions and units."""
-        legend = f"Accuracy in % ({self.conditions}); GFLOPs: 1e9 multiply-adds per view"
-        return f"{legend}; ms: median latency" if self.devices else legend
+        costs = [
+            f"{words.unit}: {words.title} {words.per}".rstrip() for words in self.costs.values() if words.title != words.unit
+        ]
+        return "; ".join([f"Accuracy in {self.words_of_metric().unit} ({self.conditions})", *costs])
 
-    def _cells(self, row):
+    def _split_columns(self) -> tuple[list[tuple[CostWords, str]], list[tuple[CostWords, str]]]:
+        """The columns of costs before and behind the accuracies: what is counted, and what depends on the device."""
+        columns = self.cost_columns
+        return [column for column in columns if not column[0].by_device], [column for column in columns if column[0].by_device]
+
+    def _cells(self, row: Row) -> list[str]:
         accuracies = [f"{row.accuracy[name]:.2f}" if name in row.accuracy else "-" for name in self.metrics]
-        latencies = [f"{row.latency_ms[key]:.4g}" if key in row.latency_ms else "-" for key in self.devices]
-        return [str(row.configuration), f"{row.gflops:.4g}", f"{row.parameters:,}", *accuracies, *latencies]
+        first, rest = ([_cell(row, *column) for column in columns] for columns in self._split_columns())
+        return [str(row.configuration), *first, *accuracies, *rest]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that JSON or a checkpoint can hold."""
@@ -325,24 +411,27 @@ class QueryTable:
             raise kind(f"the query table '{path}' cannot be used: {words}; {MEASURE_AGAIN}") from error
 
     def save_csv(self, path: str | Path) -> None:
-        """One line a row; a column for every metric (per cent), latency device (ms) and condition."""
+        """One line a row; a column for every metric, every cost (of each device its own, `latency_ms:KEY`) and condition."""
         with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             lines = [self._csv_line(row) for row in self.rows]
             writer = csv.DictWriter(file, fieldnames=list(lines[0]))
             writer.writeheader()
             writer.writerows(lines)
 
-    def _csv_line(self, row):
+    def _csv_line(self, row: Row) -> dict[str, Any]:
+        first, rest = (
+            {f"{words.name}:{key}" if key else words.name: row.values(words.name).get(key) for words, key in columns}
+            for columns in self._split_columns()
+        )
         conditions = {name: self.provenance[name] for name in ("split", "num_views", "crop")}
         return {
             "configuration": str(row.configuration),
             "width": row.configuration.width,
             "spatial": row.configuration.spatial,
             "temporal": row.configuration.temporal,
-            "gflops": row.gflops,
-            "parameters": row.parameters,
+            **first,
             **{name: row.accuracy.get(name) for name in self.metrics},
-            **{f"latency_ms:{key}": row.latency_ms.get(key) for key in self.devices},
+            **rest,
             **conditions,
             "signature": " ".join(map(str, row.signature)),
         }
@@ -364,8 +453,19 @@ def paid_dimension(cheaper: Row, dearer: Row) -> str:
 
 
 def metric_label(name: str) -> str:
-    """How a metric is written for people."""
-    return METRIC_LABELS.get(name, name)
+    """How a metric is written for people, where no table says it."""
+    return metric_words({}, name).label
+
+
+def _told(words: CostWords, value: float, key: str) -> str:
+    """A cost in a sentence about its row: number, unit, what it is per, device."""
+    where = f" on {key}" if key else ""
+    return f"{words.number(value)} {words.full_unit}{where}"
+
+
+def _cell(row: Row, words: CostWords, key: str) -> str:
+    values = row.values(words.name)
+    return words.number(values[key]) if key in values else "-"
 
 
 def round_up(value: float) -> float:
@@ -373,16 +473,7 @@ def round_up(value: float) -> float:
     return float(decimal.Context(prec=4, rounding=decimal.ROUND_CEILING).create_decimal(value))
 
 
-def _too_small(budgets, nearest, needed, device):
-    units = {"gflops": "GFLOPs", "latency_ms": f"ms on {device}"}
-    asked = " and ".join(f"{budget:g} {units[name]}" for name, budget in budgets.items())
-    needs = " and ".join(f"{round_up(needed[name]):g} {units[name]}" for name in budgets)
-    return BudgetTooSmall(
-        f"no configuration fits {asked}; the nearest, {nearest.configuration}, needs {needs}", nearest, needed
-    )
-
-
-def _check_unchanged(data):
+def _check_unchanged(data: Any) -> None:
     """DamagedFileError when a table that has a fingerprint does not have it any more; a table without one is a user's own."""
     told = data.get("fingerprint") if isinstance(data, dict) else None
     if told is not None and told != fingerprint({key: value for key, value in data.items() if key != "fingerprint"}):
@@ -392,7 +483,7 @@ def _check_unchanged(data):
         )
 
 
-def _checked_provenance(provenance):
+def _checked_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in REQUIRED_PROVENANCE if provenance.get(name) is None]
     if missing:
         raise ValueError(f"the provenance lacks {', '.join(missing)}: accuracies mean nothing without")
@@ -408,7 +499,7 @@ def _checked_provenance(provenance):
     return plain
 
 
-def _number(value, name):
+def _number(value: Any, name: str) -> float:
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):  # whole numbers of JSON know no end
             if math.isfinite(value):
@@ -416,28 +507,42 @@ def _number(value, name):
     raise ValueError(f"{name} is {value!r:.80}: a finite number is needed")
 
 
-def _percent(value, name):
+def _percent(value: Any, name: str) -> float:
     value = _number(value, name)
     if not 0 <= value <= 100:
         raise ValueError(f"{name} is {value:g}: it must be from 0 to 100 per cent")
     return value
 
 
-def _cost(value, name):
+def _cost(value: Any, name: str) -> float:
     value = _number(value, name)
     if value <= 0:
         raise ValueError(f"{name} is {value:g}: it must be above 0")
     return value
 
 
-def _count(value, name):
+def _count(value: Any, name: str) -> int:
     number = _number(value, name)
     if number != int(number) or number < 0:
         raise ValueError(f"{name} is {value!r:.80}: a whole number, 0 or more, is needed")
     return int(number)
 
 
-def _numbers(values, name, check):
+def _numbers(values: Any, name: str, check: Callable[[Any, str], _Value]) -> dict[str, _Value]:
     if not isinstance(values, dict):
         raise ValueError(f"{name} is {values!r:.80}: a dictionary of numbers is needed")
     return {str(key): check(value, f"{name}['{key}']") for key, value in values.items()}
+
+
+def _costs(costs: Any, configuration: str) -> dict[str, float | dict[str, float]]:
+    """Further costs: a number each, or one for each device key."""
+    if not isinstance(costs, dict):
+        raise ValueError(f"{configuration}: costs is {costs!r:.80}: a dictionary is needed")
+    found: dict[str, float | dict[str, float]] = {}
+    for name, value in costs.items():
+        if name in ROW_COSTS:
+            raise ValueError(f"{configuration}: costs has {name}, which a row has a field of its own for")
+        place = f"{configuration}: costs['{name}']"
+        # Whole numbers stay whole.
+        found[str(name)] = _numbers(value, place, _cost) if isinstance(value, dict) else value if type(value) is int and _cost(value, place) else _cost(value, place)
+    return found

@@ -12,7 +12,7 @@ from tiny import NETWORK, SPACE, tiny_network
 from videos import moving_frames, write_video
 
 import mutual3d
-from mutual3d.cost.flops import count_costs
+from mutual3d.cost.axes import CostConditions, measure_costs
 from mutual3d.data.loader import Batch
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel, Preprocessing, predict_video
@@ -48,9 +48,11 @@ def path(tmp_path_factory):
         metrics[configuration] = TopK()
         labels = torch.tensor([0, 1] * 10) ^ (torch.arange(20) > 10 + i)
         metrics[configuration].update(torch.eye(2).repeat(10, 1), Batch(None, labels, None, []))
-    latencies = {"cpu-fp32-b1-t2": {c: 1.0 + i for i, c in enumerate(SPACE.corners())}}
+    conditions = CostConditions(24, torch.device("cpu"), MEAN, STD)
+    costs = measure_costs(("gflops", "parameters"), network, SPACE.corners(), conditions)
+    costs["latency_ms"] = {"cpu-fp32-b1-t2": {c: 1.0 + i for i, c in enumerate(SPACE.corners())}}
     provenance = {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 24}
-    table = build_table(network, metrics, count_costs(network, SPACE.corners(), 24), latencies, provenance)
+    table = build_table(network, metrics, costs, provenance)
     path = tmp_path_factory.mktemp("model") / "adaptive.pyth"
     AdaptiveModel(network, preprocessing=PREPROCESSING, table=table, class_names=["right", "down"]).save(path)
     return path

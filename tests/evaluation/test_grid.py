@@ -2,8 +2,9 @@ import torch
 from batches import MEAN, STD, batches_from, prepare
 from tiny import SPACE, tiny_network
 
+from mutual3d.cost.axes import CostConditions, measure_costs
 from mutual3d.cost.flops import count_cost, count_costs
-from mutual3d.cost.latency import measure_latencies, measure_latency
+from mutual3d.cost.latency import measure_latency
 from mutual3d.data.loader import Batch
 from mutual3d.evaluation import calibrate, grid_configurations
 from mutual3d.evaluation.grid import build_table
@@ -60,11 +61,12 @@ def test_a_row_measured_again_gives_its_own_numbers():
     metrics = {c: TopK() for c in SPACE.corners()}
     for metric in metrics.values():
         metric.update(torch.eye(2), Batch(None, torch.tensor([0, 1]), None, []))
-    latencies = measure_latencies(model, SPACE.corners(), 24, torch.device("cpu"), repeats=1, mean=MEAN, std=STD)
+    cpu = torch.device("cpu")
+    costs = measure_costs(("gflops", "parameters", "latency_ms"), model, SPACE.corners(), CostConditions(24, cpu, MEAN, STD, 1), [cpu])
     provenance = {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 24}
-    table = build_table(model, metrics, count_costs(model, SPACE.corners(), 24), latencies, provenance)
+    table = build_table(model, metrics, costs, provenance)
     for row in table.rows:
         assert row.gflops == count_costs(model, [row.configuration], 24)[row.configuration].gflops
         assert row.signature == model.signature(row.configuration.width)
-        assert row.accuracy["top1_acc"] == 100.0 and set(row.latency_ms) == set(latencies)
+        assert row.accuracy["top1_acc"] == 100.0 and set(row.latency_ms) == set(costs["latency_ms"])
     assert model.active == SPACE.largest

@@ -39,7 +39,7 @@ def test_a_table_with_nothing_so_cheap_has_none():
 def test_latency_is_an_axis_of_its_own():
     lines = Comparison({"ours": table([50.0, 60.0])}, cost="latency_ms", device="cpu").at_equal_cost()
     assert [line.budget for line in lines] == [5.0]  # the second row is faster and better
-    with pytest.raises(ValueError, match="no latency on 'gpu': name one of cpu"):
+    with pytest.raises(ValueError, match="no median latency on 'gpu': name one of cpu"):
         Comparison({"ours": table([50.0])}, cost="latency_ms", device="gpu")
 
 

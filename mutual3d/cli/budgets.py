@@ -1,0 +1,28 @@
+"""Budgets on a command line: an option for each registered cost, and for each that a table has beside."""
+
+import argparse
+from collections.abc import Callable, Iterable
+
+from mutual3d.cost.axes import COSTS, CostWords
+
+
+def add_budgets(
+    parser: argparse.ArgumentParser, kind: Callable[[str], float], costs: Iterable[CostWords] | None = None
+) -> None:
+    """Add an option for each cost that has none yet: of the registered ones, or of `costs`. kind: what turns text into a number."""
+    known = {option for action in parser._actions for option in action.option_strings}
+    for words in COSTS.values() if costs is None else costs:
+        if words.option not in known:
+            where = ", as measured on one device of the table" if words.by_device else ""
+            text = f"max {words.full_unit}{where} ({words.title})" if words.title != words.unit else f"max {words.full_unit}"
+            parser.add_argument(words.option, dest=_destination(words.name), type=kind, metavar="NUMBER", help=text)
+
+
+def budgets_of(options: argparse.Namespace) -> dict[str, float]:
+    """{cost: budget} of the options that were given."""
+    prefix = _destination("")
+    return {name.removeprefix(prefix): value for name, value in vars(options).items() if name.startswith(prefix) and value is not None}
+
+
+def _destination(name: str) -> str:
+    return f"budget:{name}"
