@@ -199,7 +199,7 @@ def _cards(table: QueryTable, test: MultiViewTest | None) -> list[tuple[str, str
     tested = {c: values[table.metric] for c, values in test.results.items() if table.metric in values} if test else {}
     if test and tested:
         best = max(tested, key=lambda configuration: tested[configuration])
-        interval = _in_brackets(test.interval(table.metric, tested[best]))
+        interval = _in_brackets(test.interval(table, tested[best]))
         cards.append((f"Test, {_views_in_words(test.num_views)}", f"{tested[best]:.2f} %", interval, f"{best}, {test.split} split"))
     return cards
 
