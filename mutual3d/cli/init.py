@@ -23,6 +23,7 @@ from mutual3d.data.prepare.class_folders import (
     split_videos,
     write_split_lists,
 )  # fmt: skip
+from mutual3d.data.stills import has_image_name
 from mutual3d.pipeline import load_config
 from mutual3d.pipeline.recipe import CHOICES, describe_recipe, fit_recipe, network_of_checkpoint
 from mutual3d.pipeline.survey import Survey, survey_videos
@@ -35,6 +36,9 @@ from mutual3d.utils.text import printable
 _FEW_VIDEOS = 50
 # Above this, decoding costs more than a small network, and small copies pay within the first epochs.
 _LARGE_SHORT_SIDE = 480
+# To 256 pixels of the short side, whichever it is.
+SMALL_COPY = """ffmpeg -i IN.mp4 -vf "scale='if(gt(iw,ih),-2,256)':'if(gt(iw,ih),256,-2)'" -an OUT.mp4"""
+_WRITTEN = ("config.yaml", "train.csv", "val.csv", "test.csv", "classes.txt")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,7 +48,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=positive_argument, default=20.0, help="how long the run may take (default: 20)")
     parser.add_argument("--group", metavar="REGEX",
                         help="videos in whose paths this matches the same text (its first group) share a split: a person, a source")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed of the split (default: 0)")
     parser.add_argument("--separator", default=" ", help="what stands between path and label, where VIDEOS is a list (default: a space)")
     parser.add_argument("--weights", type=path_argument, help="start from the network in a checkpoint or adaptive.pyth, an X3D, whatever its classes are")
     parser.add_argument("--cpu", action="store_true", help="plan for the CPU even where there is a GPU")
@@ -55,10 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     output = ensure_directory(options.out)
     config = output / "config.yaml"
-    if config.exists():
-        raise ValueError(f"'{config}' is there: choose another --out, or delete it to plan anew")
+    _check_output(output)
     choices = CHOICES if options.weights is None else (network_of_checkpoint(options.weights),)
-    videos = read_labelled_videos(options.videos, options.separator)
+    videos = _read_videos(options.videos, options.separator)
     splits = split_videos(videos.labels, groups_of(videos, options.group), options.seed)
     survey = survey_videos(videos.paths, options.seed)
     device = distributed.choose_device(0 if options.cpu else 1)
@@ -80,6 +83,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{config}: X3D for {recipe.network.num_frames} frames of {recipe.network.crop} pixels, {recipe.max_epoch} epochs, about "
         f"{recipe.seconds / 60:.1f} minutes with calibration, grid and test on {device}\nnow: mutual3d run --cfg {shlex.quote(str(config))}"
     )
+
+
+def _seed(text: str) -> int:
+    """The type of --seed: what generators of random numbers take."""
+    if not (text.isascii() and text.isdigit() and len(text) < 11 and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _check_output(output: Path) -> None:
+    """ValueError where the lists or the run would mix with another run's."""
+    for name in _WRITTEN:
+        if (output / name).exists():
+            raise ValueError(
+                f"'{output / name}' is there: choose another --out, or delete what an earlier init left ({', '.join(_WRITTEN)}) to "
+                "plan anew"
+            )
+    ran = (output / "stdout.log", output / "out" / "stdout.log", output / "out" / "checkpoints")
+    found = next((path for path in ran if path.exists()), None)
+    if found is not None:
+        raise ValueError(f"'{found.parent}' holds another run, which this one would go on with: choose another --out")
+
+
+def _read_videos(source: str, separator: str) -> LabelledVideos:
+    """As `read_labelled_videos`; of a folder of images it says what to do with them."""
+    try:
+        return read_labelled_videos(source, separator)
+    except (ValueError, OSError) as error:
+        image = next(filter(has_image_name, Path(source).rglob("*")), None) if Path(source).is_dir() else None
+        if image is None or "there are no videos" not in str(error):
+            raise
+        raise ValueError(
+            f"'{source}' holds images, such as '{image.name}', and no videos, which init plans for: networks of images train with "
+            "the configs CIFAR/..., ImageNet/... and Methods/... (mutual3d --configs lists them)"
+        ) from None
 
 
 def _workers(device: str) -> int:
@@ -104,5 +142,5 @@ def _tell(videos: LabelledVideos, splits: dict[str, list[int]], survey: Survey) 
     if survey.short_side > _LARGE_SHORT_SIDE:
         print(
             f"the videos are large to decode (short side {survey.short_side}): small copies make every epoch faster, for each "
-            "video: ffmpeg -i IN.mp4 -vf 'scale=-2:256' -an OUT.mp4"
+            "video: " + SMALL_COPY
         )

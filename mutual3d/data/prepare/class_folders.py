@@ -94,7 +94,7 @@ def split_videos(labels: Sequence[int], groups: Sequence[str], seed: int = 0) ->
     """Positions of the videos of "train", "val" and "test": about 5/7, 1/7 and 1/7 of each class, each group in one split.
 
     Fewer groups than seven make larger shares of val and test, at most a third each. Raises ValueError for fewer than three
-    groups.
+    groups, and where no class has three videos.
     """
     num_groups, fewest = len(set(groups)), min(Counter(labels).values())
     if num_groups < _FEWEST_FOLDS:
@@ -102,6 +102,8 @@ def split_videos(labels: Sequence[int], groups: Sequence[str], seed: int = 0) ->
             f"the videos form {num_groups} group{'s' if num_groups > 1 else ''}: three or more are needed, so that train, val "
             "and test have one each"
         )
+    if max(Counter(labels).values()) < _FEWEST_FOLDS:
+        raise ValueError("no class has three videos: each wants three or more, so that train, val and test have one of it")
     folds = max(_FEWEST_FOLDS, min(_FOLDS, num_groups, fewest))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
