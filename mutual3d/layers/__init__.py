@@ -7,21 +7,23 @@ from .channels import (
     JoinedChannels,
     ScaledChannels,
     SqueezedChannels,
+    Width,
     make_divisible,
 )
-from .fusion import AdaptiveFusion
+from .fusion import AdaptiveFusion, Shrink, ShrinksFeatures
 from .norm import (
     BNStatistics,
     PrivateNorms,
     SlimmableBatchNorm2d,
     SlimmableBatchNorm3d,
+    SlimmableNorm,
     batch_over,
     interpolated_norm,
     make_private,
     slimmable_norms,
 )
 from .pairs import NormPairs, PairedSequential, fold_norms
-from .slimmable import SlimmableConv2d, SlimmableConv3d, SlimmableLayer, SlimmableLinear
+from .slimmable import SlimmableConv2d, SlimmableConv3d, SlimmableLayer, SlimmableLinear, SlimmablePart
 from .squeeze_excite import SqueezeExcite
 
 __all__ = [
@@ -35,14 +37,19 @@ __all__ = [
     "PairedSequential",
     "PrivateNorms",
     "ScaledChannels",
+    "Shrink",
+    "ShrinksFeatures",
     "SlimmableBatchNorm2d",
     "SlimmableBatchNorm3d",
     "SlimmableConv2d",
     "SlimmableConv3d",
     "SlimmableLayer",
     "SlimmableLinear",
+    "SlimmableNorm",
+    "SlimmablePart",
     "SqueezeExcite",
     "SqueezedChannels",
+    "Width",
     "batch_over",
     "fold_norms",
     "interpolated_norm",

@@ -1,6 +1,7 @@
 """Adaptive fusion of a whole Fast pathway into a Slow one of any size (paper, 4.2.2, Fig. 5 and 6)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn as nn
@@ -10,7 +11,19 @@ from .pairs import NormPairs
 from .slimmable import SlimmableConv3d
 
 
-class AdaptiveFusion(NormPairs):
+class Shrink(Protocol):
+    """Features B, C, T, H, W -> the same at `size` (height and width) and `temporal` frames."""
+
+    def __call__(self, features: torch.Tensor, /, size: Sequence[int], temporal: int) -> torch.Tensor: ...
+
+
+class ShrinksFeatures(nn.Module):
+    """A part that shrinks features to what another tensor has, by its `shrink`, which an exporter replaces."""
+
+    shrink: Shrink
+
+
+class AdaptiveFusion(NormPairs, ShrinksFeatures):
     """[slow B, C, t, s, s; fast B, F, alpha T, S, S] -> [slow with 2 F more channels; fast].
 
     fast -> conv (kernel, 1, 1) with stride alpha in time -> norm -> ReLU: B, 2 F, T, S, S -> `shrink` to the Slow
@@ -21,7 +34,7 @@ class AdaptiveFusion(NormPairs):
     norm_pairs = (("conv_f2s", "bn"),)
 
     def __init__(
-        self, fast_channels: int, *, ratio: int, kernel_size: int, alpha: int, shrink: Callable[..., torch.Tensor]
+        self, fast_channels: int, *, ratio: int, kernel_size: int, alpha: int, shrink: Shrink
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:

@@ -13,13 +13,18 @@ and calibration know nothing of it.
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .channels import as_channels
+from .channels import Channels, Width, as_channels
+from .slimmable import SlimmablePart
+
+# Takes how many values a channel had, their means and their (biased) variances.
+Observer = Callable[[int, torch.Tensor, torch.Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -51,24 +56,32 @@ class BNStatistics:
         return cls(dict(state["mean"]), dict(state["variance"]))
 
 
-def _is_statistic(value):
+def _is_statistic(value: object) -> bool:
     return isinstance(value, torch.Tensor) and value.layout == torch.strided and value.is_floating_point()
 
 
-class _SlimmableBatchNorm:
+class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
+    """What the slimmable norms share; before nn.BatchNorm2d or nn.BatchNorm3d among the bases of a class.
+
+    rule: the count of its channels. observer: see above.
+    """
+
+    _plain_type: type[nn.BatchNorm2d] | type[nn.BatchNorm3d]
+    observer: Observer | None
     # See `batch_over`.
     group: "dist.ProcessGroup | None" = None
     num_parts = 1
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1) -> None:
+    def __init__(self, num_features: Channels | int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
         rule = as_channels(num_features)
         super().__init__(rule.full, eps=eps, momentum=momentum)
         self.rule = rule
-        self.is_full, self.active_statistics = True, None
+        self.is_full = True
+        self.active_statistics: tuple[torch.Tensor, torch.Tensor] | None = None
         self.observer = None
 
     @staticmethod
-    def settings(is_full, statistics=None):
+    def settings(is_full: bool, statistics: tuple[torch.Tensor, torch.Tensor] | None = None) -> dict[str, Any]:
         """The attributes that make the norm run so.
 
         is_full: the full network is active; it alone updates the running statistics, and may evaluate with them.
@@ -76,9 +89,9 @@ class _SlimmableBatchNorm:
         """
         return {"is_full": is_full, "active_statistics": statistics}
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.observer is not None:
-            return self._observed(x)
+            return self._observed(x, self.observer)
         if self.training and self.group is not None:
             return self._over_processes(x)
         if self.training and self.num_parts > 1:
@@ -93,16 +106,16 @@ class _SlimmableBatchNorm:
             raise RuntimeError(f"this norm was not calibrated for {channels} of its {self.num_features} channels")
         return F.batch_norm(x, *self.active_statistics, weight, bias, training=False, eps=self.eps)
 
-    def _observed(self, x):
+    def _observed(self, x: torch.Tensor, observer: Observer) -> torch.Tensor:
         """Normalise by the batch and tell the observer what it was: values a channel, mean, (biased) variance."""
         channels, count = x.shape[1], x.numel() // x.shape[1]
         # With momentum 1 PyTorch leaves the batch's own mean and unbiased variance behind: no second pass over x.
         mean, variance = torch.zeros(2, channels, device=x.device, dtype=self.weight.dtype)
         y = F.batch_norm(x, mean, variance, self.weight[:channels], self.bias[:channels], True, 1.0, self.eps)
-        self.observer(count, mean, variance * ((count - 1) / count))
+        observer(count, mean, variance * ((count - 1) / count))
         return y
 
-    def _over_processes(self, x):
+    def _over_processes(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise by the values of all processes of the group; gradients cross them too (torch's SyncBatchNorm)."""
         channels, dims = x.shape[1], [0, *range(2, x.ndim)]
         values = x.to(self.weight.dtype)
@@ -116,7 +129,7 @@ class _SlimmableBatchNorm:
         scale = torch.rsqrt(variance + self.eps) * self.weight[:channels]
         return (centred * _per_channel(scale, x) + _per_channel(self.bias[:channels], x)).to(x.dtype)
 
-    def _over_parts(self, x):
+    def _over_parts(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise every `num_parts`-th clip, from each of the first ones on, by these alone."""
         channels, count = x.shape[1], min(self.num_parts, len(x))
         means, variances = torch.zeros(2, count, channels, device=x.device, dtype=self.weight.dtype)
@@ -129,40 +142,43 @@ class _SlimmableBatchNorm:
         order = torch.cat([torch.arange(i, len(x), count) for i in range(count)]).argsort()
         return torch.cat(parts)[order.to(x.device)]
 
-    def _keep_running(self, mean, variance):
+    def _keep_running(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         """What `nn.BatchNorm` does with the statistics of a batch, by the full network alone."""
         if self.is_full:
+            assert self.num_batches_tracked is not None and self.running_mean is not None
+            assert self.running_var is not None and self.momentum is not None
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance, self.momentum)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """A copy, which may go to another process, has no processes beside it."""
         return {**vars(self), "group": None}
 
-    def narrowed(self, width):
+    def narrowed(self, width: Width) -> "SlimmableNorm":
         """A new norm of the width's channels alone, with the first ones of this norm's parameters and statistics."""
         narrow = type(self)(self.rule.at(width), eps=self.eps, momentum=self.momentum)
         narrow.load_state_dict(self.plain(width).state_dict())
         return narrow
 
-    def plain(self, width):
+    def plain(self, width: Width) -> nn.Module:
         """An ordinary batch norm of this width; its statistics are the running ones' first channels."""
         channels = self.rule.at(width)
-        like = {"device": self.weight.device, "dtype": self.weight.dtype}
-        plain = self._plain_type(channels, eps=self.eps, momentum=self.momentum, **like)
+        plain = self._plain_type(
+            channels, eps=self.eps, momentum=self.momentum, device=self.weight.device, dtype=self.weight.dtype
+        )
         own = self.state_dict()
         plain.load_state_dict({key: value[:channels] if value.ndim else value for key, value in own.items()})
         return plain
 
 
-class SlimmableBatchNorm2d(_SlimmableBatchNorm, nn.BatchNorm2d):
+class SlimmableBatchNorm2d(SlimmableNorm, nn.BatchNorm2d):
     """`nn.BatchNorm2d` that runs on the channels that arrive; x is B, C, H, W."""
 
     _plain_type = nn.BatchNorm2d
 
 
-class SlimmableBatchNorm3d(_SlimmableBatchNorm, nn.BatchNorm3d):
+class SlimmableBatchNorm3d(SlimmableNorm, nn.BatchNorm3d):
     """`nn.BatchNorm3d` that runs on the channels that arrive; x is B, C, T, H, W."""
 
     _plain_type = nn.BatchNorm3d
@@ -188,9 +204,9 @@ class PrivateNorms(nn.Module):
         return self.norms[self.active_norm](x)
 
 
-def slimmable_norms(module: nn.Module) -> dict[str, nn.Module]:
+def slimmable_norms(module: nn.Module) -> dict[str, SlimmableNorm]:
     """The slimmable norms of a module by name, in order."""
-    return {name: part for name, part in module.named_modules() if isinstance(part, _SlimmableBatchNorm)}
+    return {name: part for name, part in module.named_modules() if isinstance(part, SlimmableNorm)}
 
 
 def batch_over(module: nn.Module, *, group: "dist.ProcessGroup | None" = None, num_parts: int = 1) -> None:
@@ -210,28 +226,28 @@ class _SumOverProcesses(torch.autograd.Function):
     """The sum of a tensor over the processes of a group; so is its gradient's, since every process uses the sum."""
 
     @staticmethod
-    def forward(ctx, tensor, group):
+    def forward(ctx: Any, tensor: torch.Tensor, group: "dist.ProcessGroup") -> torch.Tensor:
         ctx.group = group
         total = tensor.clone()
         dist.all_reduce(total, group=group)
         return total
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         total = gradient.clone()
         dist.all_reduce(total, group=ctx.group)
         return total, None
 
 
-def _per_channel(values, x):
+def _per_channel(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """One value a channel, shaped to go with x."""
     return values.view(1, -1, *[1] * (x.ndim - 2))
 
 
-def make_private(module: nn.Module, make_norms: Callable[[nn.Module], list[nn.Module]]) -> None:
+def make_private(module: nn.Module, make_norms: Callable[[SlimmableNorm], list[SlimmableNorm]]) -> None:
     """Put PrivateNorms in the place of every slimmable norm; make_norms(norm) gives the list that stands for one."""
     for name, child in list(module.named_children()):
-        if isinstance(child, _SlimmableBatchNorm):
+        if isinstance(child, SlimmableNorm):
             setattr(module, name, PrivateNorms(make_norms(child)))
         else:
             make_private(child, make_norms)

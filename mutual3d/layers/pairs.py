@@ -25,7 +25,7 @@ class PairedSequential(NormPairs, nn.Sequential):
     """`nn.Sequential` with declared pairs. parts: modules, or one OrderedDict of them, as there."""
 
     def __init__(self, *parts: nn.Module | OrderedDict, norm_pairs: Iterable[tuple[str, str]] = ()) -> None:
-        super().__init__(*parts)
+        super().__init__(*parts)  # type: ignore[arg-type]  # nn.Sequential's two forms are overloads
         self.norm_pairs = tuple(norm_pairs)
 
 
@@ -38,13 +38,14 @@ def fold_norms(network: AnyModule) -> AnyModule:
         if isinstance(module, NormPairs):
             _check_pairs(module)
             for convolution, norm in module.norm_pairs:
-                fused = fuse_conv_bn_eval(module.get_submodule(convolution), module.get_submodule(norm))
-                setattr(module, convolution, fused)
+                layer, follower = module.get_submodule(convolution), module.get_submodule(norm)
+                assert isinstance(layer, nn.modules.conv._ConvNd) and isinstance(follower, nn.modules.batchnorm._BatchNorm)
+                setattr(module, convolution, fuse_conv_bn_eval(layer, follower))
                 setattr(module, norm, nn.Identity())
     return network
 
 
-def _check_pairs(module):
+def _check_pairs(module: NormPairs) -> None:
     children, names = dict(module.named_children()), [name for pair in module.norm_pairs for name in pair]
     for convolution, norm in module.norm_pairs:
         problem = None

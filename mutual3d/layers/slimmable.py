@@ -5,55 +5,84 @@ full layer. The number of outputs is the attribute `active_out_channels`; the nu
 that arrives, and nothing changes in `forward`. At full width the layer is the plain one, bit for bit.
 """
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from .channels import Channels, Width, as_channels
 
+Weighted = TypeVar("Weighted", bound=nn.Conv2d | nn.Conv3d | nn.Linear)
 
-class SlimmableLayer:
-    """What the slimmable layers share: `in_rule` and `out_rule` (Channels), `settings(width)`, `plain(width)`."""
 
-    def settings(self, width: Width) -> dict:
-        """The attributes that make the layer run at `width`."""
-        return {"active_out_channels": self.out_rule.at(width)}
+class SlimmablePart:
+    """A layer or norm whose active part can be taken out as an ordinary one: `plain(width)`."""
 
     def plain(self, width: Width) -> nn.Module:
         """An ordinary PyTorch layer with a copy of this layer's parameters at `width`."""
         raise TypeError(f"{type(self).__name__} cannot be turned into a plain layer")
 
 
-class _SlimmableConv(SlimmableLayer):
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True) -> None:
+class SlimmableLayer(SlimmablePart):
+    """What the slimmable layers share: the counts of their inputs and outputs, `settings(width)`, `plain(width)`."""
+
+    in_rule: Channels
+    out_rule: Channels
+
+    def settings(self, width: Width) -> dict[str, int]:
+        """The attributes that make the layer run at `width`."""
+        return {"active_out_channels": self.out_rule.at(width)}
+
+
+class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
+    """Before nn.Conv2d or nn.Conv3d among the bases of a class, whose constructor and attributes it takes."""
+
+    _convolve: Callable[..., torch.Tensor]
+    _plain_type: type[nn.Conv2d] | type[nn.Conv3d]
+
+    def __init__(
+        self,
+        in_channels: Channels | int,
+        out_channels: Channels | int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
         in_rule, out_rule = as_channels(in_channels), as_channels(out_channels)
-        super().__init__(in_rule.full, out_rule.full, kernel_size, stride, padding, dilation, groups, bias)
+        # The constructor that follows is nn.Conv2d's or nn.Conv3d's, not that of their common base.
+        super().__init__(in_rule.full, out_rule.full, kernel_size, stride, padding, dilation, groups, bias)  # type: ignore[call-arg, arg-type]
         self.in_rule, self.out_rule = in_rule, out_rule
         self.active_out_channels = out_rule.full
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias, groups = self.slice(x.shape[1], self.active_out_channels)
         return self._convolve(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
-    def slice(self, in_channels, out_channels):
+    def slice(self, in_channels: int, out_channels: int) -> tuple[torch.Tensor, torch.Tensor | None, int]:
         """Weight, bias and groups for the first channels. Groups keep their size, and so their number shrinks."""
         if in_channels > self.in_channels:
             raise ValueError(f"the input has {in_channels} channels; this layer has {self.in_channels}")
         groups = in_channels * self.groups // self.in_channels if self.groups > 1 else 1
         if groups * self.weight.shape[1] < in_channels:
             raise ValueError(f"{in_channels} channels do not divide into groups of {self.weight.shape[1]}")
-        weight, bias = self.weight, self.bias
+        weight: torch.Tensor = self.weight
+        bias: torch.Tensor | None = self.bias
         if (in_channels, out_channels) != (self.in_channels, self.out_channels):
             weight = weight[:out_channels]
             weight = self.in_rule.select(weight, in_channels, 1) if groups == 1 else weight
             bias = None if bias is None else bias[:out_channels]
         return weight, bias, groups
 
-    def plain(self, width):
+    def plain(self, width: Width) -> nn.Module:
         in_channels, out_channels = self.in_rule.at(width), self.out_rule.at(width)
         weight, bias, groups = self.slice(in_channels, out_channels)
         plain = self._plain_type(
-            in_channels, out_channels, self.kernel_size, self.stride, self.padding, self.dilation, groups,
+            in_channels, out_channels, self.kernel_size, self.stride, self.padding, self.dilation, groups,  # type: ignore[arg-type]  # tuples as long as the layer's own
             bias=bias is not None, device="meta",
         )  # fmt: skip
         return _with_parameters(plain, weight, bias)
@@ -66,7 +95,15 @@ class SlimmableConv2d(_SlimmableConv, nn.Conv2d):
     _plain_type = nn.Conv2d
 
 
-def _conv3d(x, weight, bias, stride, padding, dilation, groups):
+def _conv3d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
     """`F.conv3d`, in float32 where oneDNN's bfloat16 is wrong: with fewer frames than taps in time, its gradient of the
     weight takes in memory that nothing has written (torch 2.15, CPU)."""
     if x.device.type != "cpu" or x.shape[2] >= weight.shape[2] or not torch.is_autocast_enabled("cpu"):
@@ -111,7 +148,7 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         return _with_parameters(plain, weight, bias)
 
 
-def _with_parameters(layer, weight, bias):
+def _with_parameters(layer: Weighted, weight: torch.Tensor, bias: torch.Tensor | None) -> Weighted:
     layer.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach().clone())

@@ -72,7 +72,7 @@ def conv_norm(
     norm: what the norm has beside its channels.
     """
     groups = in_channels.full if depthwise else 1
-    parts = [conv2d(in_channels, out_channels, kernel_size, stride, groups), SlimmableBatchNorm2d(out_channels, **norm)]
+    parts: list[nn.Module] = [conv2d(in_channels, out_channels, kernel_size, stride, groups), SlimmableBatchNorm2d(out_channels, **norm)]
     return PairedSequential(*parts, *([activation()] if activation else []), norm_pairs=[("0", "1")])
 
 

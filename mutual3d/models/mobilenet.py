@@ -109,7 +109,7 @@ def build_mobilenet_v2(
     scaled = scaled_channels(space)
     stem_stride, *strides = gentle_strides([2, *(stride for *_, stride in V2_STAGES)], small_images)
     channels = scaled(32)
-    features = [conv_norm(FixedChannels(3), channels, 3, stem_stride, activation=relu6)]
+    features: list[nn.Module] = [conv_norm(FixedChannels(3), channels, 3, stem_stride, activation=relu6)]
     for i, (expansion, outputs, depth, _) in enumerate(V2_STAGES):
         for j in range(depth):
             inputs, channels = channels, scaled(outputs, layer=i + 1)
@@ -155,8 +155,7 @@ V3_BLOCKS = tuple(
     )
 )
 # torchvision's norms of v3; those of the other networks are PyTorch's.
-V3_NORM = {"eps": 1e-3, "momentum": 0.01}
-v3_conv_norm = functools.partial(conv_norm, **V3_NORM)
+v3_conv_norm = functools.partial(conv_norm, eps=1e-3, momentum=0.01)
 
 
 class HardSqueezeExcite(SqueezeExcite):
@@ -193,7 +192,7 @@ def build_mobilenet_v3(
     scaled = scaled_channels(space)
     stem_stride, *strides = gentle_strides([2, *(block.stride for block in V3_BLOCKS)], small_images)
     channels = scaled(V3_STEM)
-    features = [v3_conv_norm(FixedChannels(3), channels, 3, stem_stride, activation=hardswish)]
+    features: list[nn.Module] = [v3_conv_norm(FixedChannels(3), channels, 3, stem_stride, activation=hardswish)]
     for i, (block, stride) in enumerate(zip(V3_BLOCKS, strides), start=1):
         inputs, channels = channels, scaled(block.outputs)
         # Rounded on its own, as v3's authors do: not all are whole multiples of the inputs.

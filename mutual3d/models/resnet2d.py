@@ -7,7 +7,15 @@ import torch
 import torch.nn as nn
 from fvcore.common.config import CfgNode
 
-from mutual3d.layers import Channels, ExpandedChannels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
+from mutual3d.layers import (
+    Channels,
+    ExpandedChannels,
+    FixedChannels,
+    NormPairs,
+    SlimmableBatchNorm2d,
+    SlimmableConv2d,
+    SlimmableLinear,
+)
 from mutual3d.sampling import SearchSpace
 
 from .blocks import initialize
@@ -26,7 +34,7 @@ class ImageResidualBlock(NormPairs):
     """
 
     def __init__(
-        self, convolutions: Sequence[nn.Module], in_channels: Channels, out_channels: Channels, stride: int
+        self, convolutions: Sequence[SlimmableConv2d], in_channels: Channels, out_channels: Channels, stride: int
     ) -> None:
         super().__init__()
         self.depth = len(convolutions)

@@ -60,13 +60,13 @@ def shrink_clip(clip_BCTHW: torch.Tensor, size: int | Sequence[int] | None = Non
     return shrunk if shrunk is clip_BCTHW else shrunk.contiguous(memory_format=_memory_format(clip_BCTHW))
 
 
-def _memory_format(clip_BCTHW):
+def _memory_format(clip_BCTHW: torch.Tensor) -> torch.memory_format:
     """Of a clip: selecting and resizing lose it."""
     channels_last = clip_BCTHW.is_contiguous(memory_format=torch.channels_last_3d)
     return torch.channels_last_3d if channels_last else torch.contiguous_format
 
 
-def _resize_frames(clip_BCTHW, size):
+def _resize_frames(clip_BCTHW: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     batch, channels, frames, height, width = clip_BCTHW.shape
     frames_NCHW = clip_BCTHW.transpose(1, 2).reshape(batch * frames, channels, height, width)
     resized = F.interpolate(frames_NCHW, size=size, mode="bilinear", antialias=True, align_corners=False)
@@ -86,7 +86,7 @@ def fit_clips(
     clip_BCTHW: torch.Tensor, configurations: Iterable[Configuration], space: SearchSpace
 ) -> Iterator[tuple[Configuration, torch.Tensor]]:
     """Yield (configuration, its clip) for each; configurations of the same sizes share one shrunk clip."""
-    by_sizes: dict[tuple, torch.Tensor] = {}
+    by_sizes: dict[tuple[int, int], list[Configuration]] = {}
     for configuration in configurations:
         by_sizes.setdefault((configuration.spatial, configuration.temporal), []).append(configuration)
     for group in by_sizes.values():

@@ -52,7 +52,7 @@ class Configuration:
             ) from None
 
 
-def _spatial_and_temporal(spatial, temporal=1):
+def _spatial_and_temporal(spatial: int, temporal: int = 1) -> tuple[int, int]:
     return spatial, temporal
 
 
@@ -160,4 +160,4 @@ def _ascending(values, repeats):
 
 def pick(values: Sequence[Value], generator: torch.Generator | None = None) -> Value:
     """One of `values`, each equally likely."""
-    return values[torch.randint(len(values), (), generator=generator).item()]
+    return values[int(torch.randint(len(values), (), generator=generator))]

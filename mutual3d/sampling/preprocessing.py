@@ -44,18 +44,18 @@ class Preprocessing:
             object.__setattr__(self, name, tuple(values))
         for name in ("num_frames", "sampling_rate", "crop", "resize"):
             value = getattr(self, name)
-            is_whole = _is_number(value) and isinstance(value, numbers.Integral) and 1 <= value <= _LARGEST_SIZE
+            is_whole = _is_number(value) and isinstance(value, numbers.Integral) and 1 <= int(value) <= _LARGEST_SIZE
             if not is_whole and not (name == "resize" and value is None):
                 raise ValueError(f"{name} is {value!r:.80}: give a whole number from 1 to {_LARGEST_SIZE}")
         if not isinstance(self.reverse_channels, bool):
             raise ValueError(f"reverse_channels is {self.reverse_channels!r:.80}: give True or False")
         if not _is_number(self.target_fps) or self.target_fps <= 0:
             raise ValueError(f"target_fps is {self.target_fps!r:.80}: give frames a second above 0")
-        for name, legal in (("activation", ACTIVATIONS), ("ensemble", ENSEMBLES)):
+        for name, words in (("activation", tuple(ACTIVATIONS)), ("ensemble", ENSEMBLES)):
             value = getattr(self, name)
-            if not isinstance(value, str) or value not in legal:
-                raise ValueError(f"{name} is {value!r:.80}: choose among {', '.join(legal)}")
+            if not isinstance(value, str) or value not in words:
+                raise ValueError(f"{name} is {value!r:.80}: choose among {', '.join(words)}")
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -553,8 +553,8 @@ def test_a_network_pickles(case, dumps):
 
 
 def test_what_is_kept_for_calls_is_bounded(monkeypatch):
-    monkeypatch.setattr("mutual3d.models.adaptive._KEPT_TWINS", 3)
-    monkeypatch.setattr("mutual3d.models.adaptive._KEPT_PLANS", 5)
+    monkeypatch.setattr("mutual3d.models.adaptive.network._KEPT_TWINS", 3)
+    monkeypatch.setattr("mutual3d.models.adaptive.network._KEPT_PLANS", 5)
     model = SMALL.build()
     calibrate_at_random(model, [Configuration(0.5, 32, 4)])
     for i in range(20):

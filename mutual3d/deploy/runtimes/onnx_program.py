@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 
+from mutual3d.models.adaptive import replace_shrink
 from mutual3d.sampling import shrink_clip, temporal_indices
 
 from .interface import ExtractedNetwork
@@ -23,7 +24,8 @@ def onnx_program(network: ExtractedNetwork) -> torch.onnx.ONNXProgram:
     examples = tuple(network.examples.values())
     with _EXPORTING, warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript"), torch.no_grad():
         warnings.simplefilter("ignore")
-        fix_shrinking(network.module)
+        # Between fixed sizes, which running it once decides.
+        replace_shrink(network.module, FixedShrink)
         network.module(*examples)
         sizes = tuple({0: torch.export.Dim("boxes" if name == "boxes" else "batch")} for name in network.examples)
         program = torch.onnx.export(
@@ -43,13 +45,6 @@ def write_onnx(network: ExtractedNetwork, path: str) -> None:
     program = onnx_program(network)
     program.model.metadata_props.update(network.metadata)
     program.save(path)
-
-
-def fix_shrinking(module: nn.Module) -> None:
-    """Let every part of `module` that shrinks features do it between fixed sizes, which running it once decides."""
-    for part in list(module.modules()):
-        if hasattr(part, "shrink"):
-            part.shrink = FixedShrink()
 
 
 class FixedShrink(nn.Module):

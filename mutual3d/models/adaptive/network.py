@@ -1,12 +1,10 @@
-"""What every adaptive network does: activate a configuration, extract it as a plain module."""
+"""The adaptive network: stages, and the configuration that they run at."""
 
 import copy
-import itertools
-import re
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,29 +12,17 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn as nn
 
-from mutual3d.layers import (
-    BNStatistics,
-    NormPairs,
-    PrivateNorms,
-    SlimmableLayer,
-    fold_norms,
-    interpolated_norm,
-    make_private,
-    slimmable_norms,
-)
+from mutual3d.layers import BNStatistics, NormPairs, PrivateNorms, SlimmableLayer, SlimmableNorm, Width, fold_norms, slimmable_norms
 from mutual3d.sampling import Configuration, SearchSpace, fit_clips, preferred_memory_format
 
-Inputs = torch.Tensor | Sequence[torch.Tensor]
-# What a network may take, see AdaptiveNetwork.
-TAKES = ("clips", "pathways", "images")
+from .extraction import Inputs, PlainNetwork, as_inputs, load_statistics, plain_copy, run_stages
+from .private_norms import add_private_norms, private_index, put_private_norms, wrong_size
+from .statistics import check_norm_statistics, not_calibrated
+from .views import ConfigurationView, keep, share
 
 # The most configurations whose plans, and whose networks for stateless calls, are kept: beyond the grids that are measured.
 _KEPT_PLANS = 512
 _KEPT_TWINS = 128
-
-
-class NotCalibratedError(RuntimeError):
-    """A configuration was asked to run in evaluation before its batch norm statistics were computed."""
 
 
 class OtherThreadError(RuntimeError):
@@ -48,7 +34,7 @@ class Plan(NamedTuple):
 
     configuration: Configuration
     runs_in_eval: bool
-    settings: list
+    settings: list[tuple[nn.Module | SlimmableLayer, dict[str, Any]]]
 
 
 class AdaptiveNetwork(NormPairs):
@@ -108,10 +94,11 @@ class AdaptiveNetwork(NormPairs):
         _check_classifier(self, name)
         self.classifier_name = name
 
-    def _start_threads(self):
-        self._lock, self._owner = threading.RLock(), None
+    def _start_threads(self) -> None:
+        self._lock = threading.RLock()
+        self._owner: weakref.ref[threading.Thread] | None = None
 
-    def _take_parts(self):
+    def _take_parts(self) -> None:
         """Find the layers and norms that activating is about."""
         self._plans, self._twins = {}, {}
         self._norms = slimmable_norms(self)
@@ -128,8 +115,8 @@ class AdaptiveNetwork(NormPairs):
             # Not called as a module: the hooks of this one have run already.
             return self._twin(configuration).forward(pathways, boxes)
         if not self.training and not self._runs_in_eval:
-            raise self._not_calibrated(self.active)
-        return _run_stages(self, _as_inputs(pathways, self.takes), boxes)
+            raise not_calibrated(self.active, self.statistics)
+        return run_stages(self, as_inputs(pathways, self.takes), boxes)
 
     def place(self, device: torch.device) -> "AdaptiveNetwork":
         """Move to `device`, in the memory format that is fastest there; returns the network."""
@@ -142,8 +129,8 @@ class AdaptiveNetwork(NormPairs):
 
     def fit_clip(self, clip_BCTHW: torch.Tensor, configuration: Configuration | str | None = None) -> Inputs:
         """The pathways of a full-size clip as `configuration`, or the active one, sees them: the argument of `forward`."""
-        configuration = self.active if configuration is None else self._find_plan(configuration).configuration
-        ((_, pathways),) = self.fit_clips(clip_BCTHW, [configuration])
+        chosen = self.active if configuration is None else self._find_plan(configuration).configuration
+        ((_, pathways),) = self.fit_clips(clip_BCTHW, [chosen])
         return pathways
 
     def fit_clips(
@@ -156,10 +143,10 @@ class AdaptiveNetwork(NormPairs):
 
     def signature(self, width: float | tuple[float, ...]) -> tuple[int, ...]:
         """Channel counts that `width` rounds to, one for each distinct scaled count, in order of first use."""
-        width = self._layer_widths(width)
-        return tuple(root.at(width) for root in self._roots)
+        widths = self._layer_widths(width)
+        return tuple(root.at(widths) for root in self._roots)
 
-    def _layer_widths(self, width):
+    def _layer_widths(self, width: float | tuple[float, ...]) -> Width:
         """What layers take for a configuration's width: the number, or {scaled count: number}."""
         return dict(zip(self._roots, width)) if isinstance(width, tuple) else width
 
@@ -177,14 +164,14 @@ class AdaptiveNetwork(NormPairs):
         """Let another thread call `activate` from now on: for a network that is handed over as a whole."""
         self._owner = None
 
-    def _own(self):
+    def _own(self) -> None:
         """Make the calling thread the one that activates, or refuse it."""
         thread = threading.current_thread()
-        owner = self._owner and self._owner()
+        owner = None if self._owner is None else self._owner()
         if owner is thread:
             return
         with self._lock:
-            owner = self._owner and self._owner()
+            owner = None if self._owner is None else self._owner()
             if owner is not None and owner is not thread and owner.is_alive():
                 raise OtherThreadError(
                     f"the thread '{owner.name}' activates this network's configurations, and '{thread.name}' would change what "
@@ -194,29 +181,30 @@ class AdaptiveNetwork(NormPairs):
                 )
             self._owner = weakref.ref(thread)
 
-    def _activate(self, configuration):
+    def _activate(self, configuration: Configuration | str) -> "AdaptiveNetwork":
         """`activate` by the network itself, whichever thread that happens in."""
         return self._set(self._find_plan(configuration))
 
-    def _set(self, plan):
+    def _set(self, plan: Plan) -> "AdaptiveNetwork":
         self.active, self._runs_in_eval = plan.configuration, plan.runs_in_eval
         # Attributes set past nn.Module's own __setattr__, which takes ten times as long: switching is done per request.
         for part, values in plan.settings:
-            vars(part).update(values)
+            part.__dict__.update(values)
         return self
 
-    def _find_plan(self, configuration):
+    def _find_plan(self, configuration: Configuration | str) -> Plan:
         """The plan of a Configuration or its text; reading a text takes longer than switching, so that it is kept too."""
         is_key = isinstance(configuration, (str, Configuration))
         plan = self._plans.get(configuration) if is_key else None
         return plan or self._plan(configuration)
 
-    def _plan(self, given):
+    def _plan(self, given: Configuration | str) -> Plan:
         """What `activate` sets for a configuration, computed once; kept for those that have statistics."""
         configuration = self.space.check(given)
         with self._lock:
             statistics, width = self.find_statistics(configuration), self._layer_widths(configuration.width)
             index, is_home = self._private_index(configuration)
+            settings: list[tuple[nn.Module | SlimmableLayer, dict[str, Any]]]
             settings = [(layer, layer.settings(width)) for layer in self._layers]
             settings += [(part, part.settings(index)) for part in self._private]
             for name, norm in self._norms.items():
@@ -224,9 +212,9 @@ class AdaptiveNetwork(NormPairs):
                 settings.append((norm, norm.settings(is_home, own or None)))
             plan = self._plans.get(configuration) or Plan(configuration, is_home or statistics is not None, settings)
             if plan.runs_in_eval:
-                _keep(self._plans, configuration, plan, _KEPT_PLANS)
+                keep(self._plans, configuration, plan, _KEPT_PLANS)
                 if isinstance(given, str):
-                    _keep(self._plans, given, plan, _KEPT_PLANS)
+                    keep(self._plans, given, plan, _KEPT_PLANS)
             return plan
 
     # ---- Calls that name their configuration ---------------------------------------------------------------------
@@ -238,7 +226,7 @@ class AdaptiveNetwork(NormPairs):
         """
         return ConfigurationView(self, self.space.check(configuration))
 
-    def _twin(self, configuration):
+    def _twin(self, configuration: Configuration | str) -> "AdaptiveNetwork":
         """The network that runs a call which names `configuration`: made once, of this one's own parameters."""
         is_key = isinstance(configuration, (str, Configuration))
         twin = self._twins.get(configuration) if is_key else None
@@ -247,25 +235,26 @@ class AdaptiveNetwork(NormPairs):
         with self._lock:
             plan = self._find_plan(configuration)
             if not plan.runs_in_eval:
-                raise self._not_calibrated(plan.configuration)
+                raise not_calibrated(plan.configuration, self.statistics)
             twin = self._twins.get(plan.configuration) or self._make_twin(plan)
-            _keep(self._twins, plan.configuration, twin, _KEPT_TWINS)
+            keep(self._twins, plan.configuration, twin, _KEPT_TWINS)
             if isinstance(configuration, str):
-                _keep(self._twins, configuration, twin, _KEPT_TWINS)
+                keep(self._twins, configuration, twin, _KEPT_TWINS)
             return twin
 
-    def _make_twin(self, plan):
+    def _make_twin(self, plan: Plan) -> "AdaptiveNetwork":
         """Modules of their own, set to the plan for good, over the same parameters and buffers."""
-        twins = {}
-        twin = _share(self, twins)
+        twins: dict[int, nn.Module] = {}
+        twin = share(self, twins)
         for module in twins.values():
-            vars(module)["training"] = False
+            module.__dict__["training"] = False
         for part, values in plan.settings:
-            vars(twins[id(part)]).update(values)
+            twins[id(part)].__dict__.update(values)
         norms = {name: twins[id(norm)] for name, norm in self._norms.items()}
         for norm in norms.values():
+            assert isinstance(norm, SlimmableNorm)
             norm.observer = None
-        vars(twin).update(
+        twin.__dict__.update(
             active=plan.configuration, _runs_in_eval=True, _plans={}, _twins={}, _norms=norms,
             _layers=[twins[id(layer)] for layer in self._layers], _private=[twins[id(part)] for part in self._private],
         )  # fmt: skip
@@ -280,19 +269,8 @@ class AdaptiveNetwork(NormPairs):
         statistics serve the configurations that they are trained at in full: a width at the largest size, a size at the
         greatest width. Raises ValueError when there are no listed widths, or the greatest is not the range's.
         """
-        space = self.space
-        if by == "width" and (not space.listed_widths or space.listed_widths[-1] != space.width_range[1]):
-            raise ValueError(
-                f"private norms by width need MUTUAL.WIDTHS that end at MUTUAL.WIDTH_RANGE's {space.width_range[1]:g}: "
-                f"they are {list(space.listed_widths)}"
-            )
-        sizes = [*itertools.product(reversed(space.spatial_sizes), reversed(space.temporal_sizes))]
+        self._private_keys = put_private_norms(self, self.space, by)
         self.private_by = by
-        self._private_keys = list(reversed(space.listed_widths)) if by == "width" else sizes
-        if by == "width":
-            make_private(self, lambda norm: [norm.narrowed(width) for width in self._private_keys])
-        else:
-            make_private(self, lambda norm: [copy.deepcopy(norm) for _ in self._private_keys])
         self._take_parts()
         return self._activate(self.active)
 
@@ -303,37 +281,23 @@ class AdaptiveNetwork(NormPairs):
         size outside the trained ones or among them.
         """
         sizes = self.space.spatial_sizes
-        if self.private_by != "size" or spatial in sizes or not sizes[0] < spatial < sizes[-1]:
-            raise ValueError(f"size {spatial} cannot lie between private norms by size of {', '.join(map(str, sizes))} pixels")
-        lower = max(size for size in sizes if size < spatial)
-        upper = min(size for size in sizes if size > spatial)
-        for temporal in self.space.temporal_sizes:
-            low, high = (self._private_keys.index((size, temporal)) for size in (lower, upper))
-            for part in self._private:
-                share = (spatial - lower) / (upper - lower)
-                part.norms.append(interpolated_norm(part.norms[low], part.norms[high], share))
-            self._private_keys.append((spatial, temporal))
+        if self.private_by != "size":
+            raise ValueError(wrong_size(spatial, sizes))
+        add_private_norms(self._private, self._private_keys, self.space, spatial)
         self.space = replace(self.space, spatial_sizes=(*sizes, spatial))
         if self.arguments:
             self.arguments["interpolated_sizes"] = [*self.arguments.get("interpolated_sizes", []), spatial]
         self._take_parts()
         return self._activate(self.active)
 
-    def _private_index(self, configuration):
+    def _private_index(self, configuration: Configuration) -> tuple[int, bool]:
         """(which of the private norms runs, whether running statistics are this configuration's own)."""
         if self.private_by is None:
             return 0, self._keeps_statistics(configuration, configuration == self.space.largest)
-        size, largest = (configuration.spatial, configuration.temporal), self.space.largest
-        if self.private_by == "size":
-            key, is_home = size, configuration.width == largest.width
-        else:
-            key, is_home = configuration.width, size == (largest.spatial, largest.temporal)
-        if key not in self._private_keys:
-            known = ", ".join(f"{width:g}" for width in self._private_keys)
-            raise ValueError(f"{configuration}: width {key} has no norms of its own; there are norms for {known}")
-        return self._private_keys.index(key), self._keeps_statistics(configuration, is_home)
+        index, is_home = private_index(self.private_by, self._private_keys, configuration, self.space.largest)
+        return index, self._keeps_statistics(configuration, is_home)
 
-    def _keeps_statistics(self, configuration, is_home):
+    def _keeps_statistics(self, configuration: Configuration, is_home: bool) -> bool:
         """Whether training updates running statistics at this configuration; `is_home`: its norms are its own."""
         if self.own_statistics == "largest":
             return configuration == self.space.largest
@@ -366,29 +330,13 @@ class AdaptiveNetwork(NormPairs):
         for configuration, values in statistics.items():
             self._check_own_statistics(self.space.check(configuration), values)
 
-    def _check_own_statistics(self, configuration, statistics):
+    def _check_own_statistics(self, configuration: Configuration, statistics: BNStatistics) -> None:
         index, _ = self._private_index(configuration)
-        width, private = self._layer_widths(configuration.width), self.private_by is not None
-        needed = [name for name in self._norms if not private or name.endswith(f".norms.{index}")]
-        for title, values in (("mean", statistics.mean), ("variance", statistics.variance)):
-            problems = [f"norm '{name}' is missing" for name in needed if name not in values]
-            problems += [f"there is no norm '{name}'" for name in values if name not in self._norms]
-            for name in values.keys() & self._norms.keys():
-                channels = self._norms[name].rule.at(width)
-                if tuple(values[name].shape) != (channels,):
-                    problems.append(f"norm '{name}' has the shape {tuple(values[name].shape)}, not ({channels},)")
-            if not problems and not _is_sound(torch.cat(list(values.values())), title):
-                legal = "finite" if title == "mean" else "finite and 0 or more"
-                unsound = sorted(name for name, tensor in values.items() if not _is_sound(tensor, title))
-                problems = [f"norm '{name}' has values that are not {legal}" for name in unsound]
-            if problems:
-                more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-                raise ValueError(
-                    f"statistics of configuration {configuration}, {title}: {problems[0]}{more}; calibrate again: "
-                    "`mutual3d run --cfg CONFIG.yaml TRAIN.ENABLE False`"
-                )
+        is_private = self.private_by is not None
+        needed = [name for name in self._norms if not is_private or name.endswith(f".norms.{index}")]
+        check_norm_statistics(configuration, statistics, self._norms, self._layer_widths(configuration.width), needed)
 
-    def _replace_statistics(self, statistics):
+    def _replace_statistics(self, statistics: dict[Configuration, BNStatistics]) -> None:
         self.statistics = MappingProxyType(statistics)
         self._plans, self._twins = {}, {}
         self._activate(self.active)
@@ -400,20 +348,12 @@ class AdaptiveNetwork(NormPairs):
         key = self._statistics_key(configuration)
         return next((s for c, s in self.statistics.items() if self._statistics_key(c) == key), None)
 
-    def _statistics_key(self, configuration):
+    def _statistics_key(self, configuration: Configuration) -> tuple:
         return self.network_key(configuration.width), configuration.spatial, configuration.temporal
 
     def network_key(self, width: float | tuple[float, ...]) -> tuple:
         """What tells networks apart: the signature, and the width itself where it has norms of its own."""
         return self.signature(width), width if self.private_by == "width" else None
-
-    def _not_calibrated(self, configuration):
-        known = f"calibrated are {len(self.statistics)}, such as {next(iter(self.statistics))}" if self.statistics else "none is"
-        return NotCalibratedError(
-            f"configuration {configuration} was never calibrated ({known}), and batch norm statistics of another one are "
-            "wrong for it: run `mutual3d run --cfg CONFIG.yaml TRAIN.ENABLE False`, or call "
-            "mutual3d.evaluation.calibrate(model, ...) for it"
-        )
 
     def subnetwork(self, configuration: Configuration | str) -> "PlainNetwork":
         """A plain `nn.Sequential` of ordinary layers with the weights of `configuration`.
@@ -424,9 +364,8 @@ class AdaptiveNetwork(NormPairs):
         configuration = self.space.check(configuration)
         index, _ = self._private_index(configuration)
         width = self._layer_widths(configuration.width)
-        stages = OrderedDict((name, _plain(stage, width, index)) for name, stage in self.named_children())
-        facts = {"takes": self.takes, "classifier_name": self.classifier_name, "norm_pairs": self.norm_pairs}
-        return PlainNetwork(stages, **facts).train(self.training)
+        stages = OrderedDict((name, plain_copy(stage, width, index)) for name, stage in self.named_children())
+        return PlainNetwork(stages, self.takes, self.classifier_name, self.norm_pairs).train(self.training)
 
     def extract(self, configuration: Configuration | str, fold_bn: bool = False) -> "PlainNetwork":
         """A plain `nn.Sequential` without slimmable layers that gives this network's outputs at `configuration`.
@@ -438,14 +377,14 @@ class AdaptiveNetwork(NormPairs):
         statistics = self.find_statistics(configuration)
         network = self.subnetwork(configuration).eval()
         if statistics is not None:
-            _load_statistics(network, statistics)
+            load_statistics(network, statistics)
         elif not self._private_index(configuration)[1]:
-            raise self._not_calibrated(configuration)
+            raise not_calibrated(configuration, self.statistics)
         return fold_norms(network) if fold_bn else network
 
     # ---- Copies and moves ----------------------------------------------------------------------------------------
 
-    def _apply(self, function, recurse=True):
+    def _apply(self, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "AdaptiveNetwork":
         """Statistics follow the parameters to another device or dtype."""
         super()._apply(function, recurse)
         with self._lock:
@@ -474,64 +413,7 @@ class AdaptiveNetwork(NormPairs):
         return twin
 
 
-class ConfigurationView(nn.Module):
-    """A network or a deployed model at one configuration, for as many threads as hold it: `model.at(c)`.
-
-    It has no weights of its own: parameters, statistics, device and dtype are the model's, and follow it. It evaluates,
-    whatever mode the model is in. Called as the model is.
-    """
-
-    def __init__(self, model: nn.Module, configuration: Configuration) -> None:
-        super().__init__()
-        self.model, self.configuration, self.training = model, configuration, False
-
-    def forward(self, *inputs: Inputs, **options: torch.Tensor | None) -> torch.Tensor:
-        return self.model(*inputs, configuration=self.configuration, **options)
-
-    def train(self, mode: bool = True) -> "ConfigurationView":
-        """Nothing: a view only evaluates, and the mode of the model is the model's."""
-        return self
-
-    def extra_repr(self) -> str:
-        return f"configuration={self.configuration}"
-
-
-class PlainNetwork(NormPairs, nn.Sequential):
-    """Stages of ordinary layers; takes what AdaptiveNetwork.forward takes, at the size that it was made for."""
-
-    def __init__(
-        self,
-        stages: "OrderedDict[str, nn.Module]",
-        takes: str = "clips",
-        classifier_name: str | None = None,
-        norm_pairs: Iterable[tuple[str, str]] = (),
-    ) -> None:
-        super().__init__(stages)
-        self.takes, self.classifier_name, self.norm_pairs = takes, classifier_name, tuple(norm_pairs)
-
-    def forward(self, pathways: Inputs, boxes: torch.Tensor | None = None) -> torch.Tensor:
-        return _run_stages(self, _as_inputs(pathways, self.takes), boxes)
-
-
-def _as_inputs(inputs, takes):
-    """What the first stage takes; ValueError, with the right form, for anything else."""
-    if isinstance(inputs, torch.Tensor):
-        if takes == "images" and inputs.ndim == 4:
-            return inputs
-        if takes == "clips" and inputs.ndim == 5:
-            return [inputs]
-    elif takes != "images" and isinstance(inputs, (list, tuple)) and all(isinstance(x, torch.Tensor) for x in inputs):
-        return inputs
-    form = {
-        "images": "images as one tensor B, 3, s, s",
-        "clips": "a clip B, 3, t, s, s, or a list of one",
-        "pathways": "a list of pathways, which network.fit_clip(clip) makes of a full-size clip",
-    }[takes]
-    given = f"a tensor {tuple(inputs.shape)}" if isinstance(inputs, torch.Tensor) else f"a {type(inputs).__name__}"
-    raise ValueError(f"the network was given {given}: give {form}")
-
-
-def _check_classifier(network, name):
+def _check_classifier(network: nn.Module, name: str | None) -> None:
     """The classifier that a network names must be there."""
     if name is None:
         return
@@ -539,60 +421,5 @@ def _check_classifier(network, name):
         raise ValueError(f"classifier_name is '{name}', and the network has no linear layer or convolution of that name")
 
 
-def _is_sound(tensor, title):
-    return bool(torch.isfinite(tensor).all()) and (title == "mean" or bool((tensor >= 0).all()))
-
-
-def _keep(cache, key, value, limit):
-    """Put a value into a cache, the oldest ones out. Callers hold the lock; readers need none."""
-    while len(cache) >= limit and key not in cache:
-        del cache[next(iter(cache))]
-    cache[key] = value
-
-
-def _share(module, twins):
-    """A module of the same class and attributes over the same parameters and buffers, its children likewise.
-
-    twins: {id of a module: its twin}, which it fills. The dicts that hold parameters and buffers are the module's own, so
-    that whatever is put into them later, by a move to a device or a load, is seen here too.
-    """
-    if id(module) not in twins:
-        twin = twins[id(module)] = module.__class__.__new__(module.__class__)
-        vars(twin).update(vars(module))
-        vars(twin).pop("_compiled_call_impl", None)
-        children = module._modules.items()
-        vars(twin)["_modules"] = {
-            name: None if child is None else _share(child, twins) for name, child in children
-        }
-    return twins[id(module)]
-
-
-def _run_stages(network, pathways, boxes):
-    *stages, head = network.children()
-    for stage in stages:
-        pathways = stage(pathways)
-    return head(pathways) if boxes is None else head(pathways, boxes)
-
-
-def _one_pathway(clip_BCTHW):
+def _one_pathway(clip_BCTHW: torch.Tensor) -> list[torch.Tensor]:
     return [clip_BCTHW]
-
-
-def _plain(module, width, private_index):
-    """A copy of `module` in which every slimmable layer and norm is an ordinary one of that width."""
-    if isinstance(module, PrivateNorms):
-        module = module.norms[private_index]
-    if hasattr(module, "plain"):
-        return module.plain(width)
-    shell = copy.copy(module)
-    shell._parameters, shell._buffers = copy.deepcopy(module._parameters), copy.deepcopy(module._buffers)
-    children = module._modules.items()
-    shell._modules = OrderedDict((name, _plain(child, width, private_index)) for name, child in children)
-    return shell
-
-
-def _load_statistics(network, statistics):
-    for name, mean in statistics.mean.items():
-        norm = network.get_submodule(re.sub(r"\.norms\.\d+$", "", name))
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(statistics.variance[name])

@@ -1,0 +1,73 @@
+"""Norms of one's own for each width (S-Net) or each size (RS-Net): which there are, and which one a configuration runs."""
+
+import copy
+import itertools
+from collections.abc import Iterable, Sequence
+
+import torch.nn as nn
+
+from mutual3d.layers import PrivateNorms, interpolated_norm, make_private
+from mutual3d.sampling import Configuration, SearchSpace
+
+# A width, or a size in space and time.
+Key = float | tuple[int, int]
+
+
+def put_private_norms(network: nn.Module, space: SearchSpace, by: str) -> list[Key]:
+    """Give each listed width (`by="width"`) or size (`by="size"`) norms of its own, in place; returns what has them, in order.
+
+    Raises ValueError for widths that are not listed, or whose greatest is not the range's.
+    """
+    if by == "size":
+        sizes = [*itertools.product(reversed(space.spatial_sizes), reversed(space.temporal_sizes))]
+        make_private(network, lambda norm: [copy.deepcopy(norm) for _ in sizes])
+        return [*sizes]
+    if not space.listed_widths or space.listed_widths[-1] != space.width_range[1]:
+        raise ValueError(
+            f"private norms by width need MUTUAL.WIDTHS that end at MUTUAL.WIDTH_RANGE's {space.width_range[1]:g}: "
+            f"they are {list(space.listed_widths)}"
+        )
+    widths = list(reversed(space.listed_widths))
+    make_private(network, lambda norm: [norm.narrowed(width) for width in widths])
+    return [*widths]
+
+
+def add_private_norms(parts: Iterable[PrivateNorms], keys: list[Key], space: SearchSpace, spatial: int) -> None:
+    """Give `spatial` pixels norms between their neighbours', at each number of frames; `keys` gains what has them.
+
+    Everything of a norm is interpolated linearly. Raises ValueError for a size outside the trained ones or among them.
+    """
+    sizes = space.spatial_sizes
+    if spatial in sizes or not sizes[0] < spatial < sizes[-1]:
+        raise ValueError(wrong_size(spatial, sizes))
+    lower = max(size for size in sizes if size < spatial)
+    upper = min(size for size in sizes if size > spatial)
+    parts = list(parts)
+    for temporal in space.temporal_sizes:
+        low, high = (keys.index((size, temporal)) for size in (lower, upper))
+        for part in parts:
+            share = (spatial - lower) / (upper - lower)
+            part.norms.append(interpolated_norm(part.norms[low], part.norms[high], share))
+        keys.append((spatial, temporal))
+
+
+def wrong_size(spatial: int, sizes: Sequence[int]) -> str:
+    """What to say of a size that no interpolated norms can be given."""
+    return f"size {spatial} cannot lie between private norms by size of {', '.join(map(str, sizes))} pixels"
+
+
+def private_index(by: str, keys: Sequence[Key], configuration: Configuration, largest: Configuration) -> tuple[int, bool]:
+    """(which of the private norms runs, whether it is trained at this configuration in full).
+
+    Raises ValueError for a width without norms of its own.
+    """
+    size = configuration.spatial, configuration.temporal
+    key: Key
+    if by == "size":
+        key, is_home = size, configuration.width == largest.width
+    else:
+        key, is_home = configuration.width, size == (largest.spatial, largest.temporal)
+    if key not in keys:
+        known = ", ".join(f"{width:g}" for width in keys)
+        raise ValueError(f"{configuration}: width {key} has no norms of its own; there are norms for {known}")
+    return keys.index(key), is_home
