@@ -1,11 +1,25 @@
-"""mutual3d: one video network, trained once, that runs at any budget."""
+"""mutual3d: one video network, trained once, that runs at any budget.
+
+    model = mutual3d.load("out/adaptive.pyth")              # what `mutual3d run` writes
+    row = model.set_budget(gflops=2.0)                      # or latency_ms=...; or model.activate("0.8-160-9")
+    model.predict("clip.mp4").top(5)                        # [(name of a class, probability)]
+    scores = model(clip, configuration="0.8-160-9")         # uint8 clips B, 3, T, S, S -> probabilities B, K
+
+    mutual3d.create_model("x3d_m", num_classes=10)          # a network to train; mutual3d.list_models() has the names
+    mutual3d.get_cfg("Kinetics/MUTUAL_X3D_M")               # the config that PySlowFast's users know
+
+The command `mutual3d` plans, trains, measures and exports: `mutual3d --help`.
+"""
 
 import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mutual3d.deploy.adaptive_model import AdaptiveModel as AdaptiveModel
     from mutual3d.deploy.adaptive_model import load as load
+    from mutual3d.deploy.prediction import Prediction as Prediction
+    from mutual3d.deploy.prediction import Predictions as Predictions
     from mutual3d.pipeline.named_models import create_model as create_model
     from mutual3d.pipeline.named_models import get_cfg as get_cfg
     from mutual3d.pipeline.named_models import list_models as list_models
@@ -27,6 +41,9 @@ _HOMES = {
     "Configuration": "mutual3d.sampling",
     "SearchSpace": "mutual3d.sampling",
     "QueryTable": "mutual3d.table.query_table",
+    "AdaptiveModel": "mutual3d.deploy.adaptive_model",
+    "Prediction": "mutual3d.deploy.prediction",
+    "Predictions": "mutual3d.deploy.prediction",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -187,7 +187,7 @@ def commands_of(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=lambda page: page.name)
-def test_the_commands_of_a_page_run_in_its_order(world, page, tmp_path, monkeypatch, capsys):
+def test_the_commands_of_a_page_run_in_its_order(world, data, page, tmp_path, monkeypatch, capsys):
     """In a directory that holds my_videos and the demo alone; the network is the smallest, and trained for one epoch."""
     write_my_videos(tmp_path)
     (tmp_path / "demo").symlink_to(world / "demo")
@@ -196,7 +196,7 @@ def test_the_commands_of_a_page_run_in_its_order(world, page, tmp_path, monkeypa
     monkeypatch.setattr(init, "CHOICES", init.CHOICES[:1])
     monkeypatch.setattr(recipe, "time_step", lambda *arguments: recipe.StepTime(0.01, 0.001, 30))
     for command in commands_of(page):
-        _, name, *words = shlex.split(command)
+        _, name, *words = shlex.split(re.sub(r"(?<= )/data/", f"{data}/", command))
         if name == "demo":  # which `world` has run
             assert load_config(demo.CONFIG, words)
             continue

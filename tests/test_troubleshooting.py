@@ -94,7 +94,7 @@ def stray_video():
 RAISED = {
     "A key that there is not": lambda: load_config("Demo/MUTUAL_X3D", ["SOLVER.BASELR", "0.1"]),
     "A value that is not legal": lambda: load_config("Demo/MUTUAL_X3D", ["TRAIN.BATCH_SIZE", "0"]),
-    "A setting without its value": lambda: load_config("Demo/MUTUAL_X3D", ["SOLVER.BASE_LR"]),
+    "A setting without its value": lambda: load_config("Demo/MUTUAL_X3D", ["SOLVER.BASE_LR=0.1"]),
     "A config that there is not": lambda: find_config("Kinetics/MUTUAL_X3DM"),
     "A command that there is not": lambda: cli.main(["predictions"]),
     "A word that nobody registered": lambda: load_config("Demo/MUTUAL_X3D", ["MUTUAL.OBJECTIVE", "alpha_divergence"]),

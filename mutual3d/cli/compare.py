@@ -16,6 +16,7 @@ from mutual3d.utils.command_line import command_parser
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
     parser = command_parser("compare", __doc__)
     parser.add_argument("tables", nargs="+", metavar="NAME=TABLE", help="a name and a query_table.json, or the adaptive.pyth of a run")
     parser.add_argument("--point", nargs=3, action="append", default=[], metavar=("NAME", "COST", "ACCURACY"),
@@ -63,6 +64,7 @@ def read_point(words: list[str]) -> ReferencePoint:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Run the command with these words, by default those of the command line."""
     options = parse(arguments)
     comparison = Comparison(
         read_tables(options.tables), points=[read_point(words) for words in options.point],

@@ -38,6 +38,7 @@ from mutual3d.utils.files import atomic_write
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
     parser = command_parser("complexity", __doc__)
     parser.add_argument("--cfg", required=True, help="a YAML file, or the name of a config (mutual3d --configs lists them)")
     parser.add_argument("--crop", type=int, help="pixels that a view is cut at; default: DATA.TEST_CROP_SIZE")
@@ -53,6 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these words, by default those of the command line."""
     options = parse(arguments)
     plan = counting_plan(load_config(options.cfg, options.opts))
     crop = plan.crop if options.crop is None else options.crop
@@ -82,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def print_grid(costs: dict[Configuration, Cost], space: SearchSpace, width_step: float) -> None:
+    """Print a line a configuration, and the ends. width_step: between two widths of the grid."""
     # Where all widths round to the same channels, the min width is no network of its own.
     cheapest = min(costs, key=lambda configuration: (costs[configuration].gflops, configuration))
     largest, smallest = costs[space.largest], costs[cheapest]
@@ -97,6 +100,7 @@ def print_grid(costs: dict[Configuration, Cost], space: SearchSpace, width_step:
 
 
 def write_grid(path: str | Path, costs: dict[Configuration, Cost], crop: int) -> None:
+    """Write the grid as a csv. crop: pixels that a view is cut at."""
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["configuration", "width", "spatial", "temporal", "crop", "gflops_per_view", "parameters"])
@@ -125,6 +129,11 @@ def print_step(
     stages: list[StageCost],
     factors: Sequence[Mapping[int, float]],
 ) -> None:
+    """Print what a training step costs, counted and estimated.
+
+    subnets: the rules of the step. with_largest: whether the largest configuration is trained beside them. crop: pixels that a
+    view is cut at. factors: {size: factor}, of the sizes in space and in time.
+    """
     largest = costs[model.space.largest].gflops
     counted = counted_step_cost(model, subnets, crop, known=costs, largest=with_largest)
     estimated = factor_step_cost(model.space, subnets, stages, *factors, largest=with_largest)
@@ -137,6 +146,7 @@ def print_step(
 
 
 def print_memory(activation_bytes: int, largest: Configuration) -> None:
+    """Print what the activations of one clip take. activation_bytes: bytes, in fp32."""
     print(f"\nactivations of one clip at {largest}, forward and backward: {activation_bytes / 2**20:.0f} MiB in fp32")
     print("    counted: the clip, what autograd keeps, gradients on their way")
     print("    not counted: weights with their gradients, optimizer state, workspaces of convolution libraries")

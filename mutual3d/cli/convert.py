@@ -40,6 +40,7 @@ STATIC_FORMAT = "mutual3d-static-1"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
     parser = command_parser("convert", __doc__)
     parser.add_argument("--from", dest="source", required=True, metavar="FILE", help="the checkpoint to read")
     parser.add_argument("--output", required=True, help="the checkpoint to write")
@@ -125,6 +126,7 @@ def extract_checkpoint(options: argparse.Namespace) -> None:
 
 
 def describe(content: Mapping) -> str:
+    """What a static checkpoint holds, in words. content: what is saved in it."""
     return (
         f"configuration {content['configuration']}, {content['gflops']:.4g} GFLOPs a view at crop {content['crop']}, "
         f"{content['parameters']:,} parameters"
@@ -138,6 +140,7 @@ def output_channels(network: nn.Module) -> dict[str, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these words, by default those of the command line."""
     options = parse(arguments)
     _check_files(options)
     if options.format:

@@ -35,6 +35,7 @@ def predict_at_three_budgets(output: Path, video: Path, table: QueryTable) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the demo; `arguments`, by default those of the command line, are KEY VALUE pairs."""
     overrides = parse(arguments)
     cfg = load_config(CONFIG, overrides)
     data, output = data_directory(cfg), machine_of(cfg).output

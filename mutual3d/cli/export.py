@@ -20,6 +20,7 @@ from mutual3d.utils.command_line import command_parser, path_argument
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
     parser = command_parser("export", __doc__)
     parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="the adaptive.pyth of a run")
     parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
@@ -41,6 +42,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def describe(configuration: Configuration, export: Export) -> str:
+    """What was written, in words: files, inputs, difference from PyTorch, and times."""
     shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in export.inputs.items())
     times = ", ".join(f"{runtime} {ms:.3g} ms" for runtime, ms in export.latency_ms.items())
     return "\n".join([
@@ -52,6 +54,7 @@ def describe(configuration: Configuration, export: Export) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these words, by default those of the command line."""
     options = parse(arguments)
     model = load(options.model)
     configuration = model.network.space.check(options.config)

@@ -42,6 +42,7 @@ _WRITTEN = ("config.yaml", "train.csv", "val.csv", "test.csv", "classes.txt")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
     parser = command_parser("init", __doc__)
     parser.add_argument("videos", type=path_argument, help="a folder with a folder of videos for each class, or a list `path label`")
     parser.add_argument("--out", required=True, type=path_argument, help="folder for lists, config, and what the run writes")
@@ -56,6 +57,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these words, by default those of the command line."""
     options = parse(arguments)
     output = ensure_directory(options.out)
     config = output / "config.yaml"

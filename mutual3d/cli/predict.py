@@ -53,6 +53,7 @@ _SMALL_SHARE = 0.5
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
     parser = command_parser("predict", __doc__)
     parser.add_argument("files", nargs="*", metavar="MODEL SOURCE", type=path_argument,
                         help="the adaptive.pyth of a run; then videos, images, folders of them, and patterns such as 'videos/*.mp4'")  # fmt: skip
@@ -117,7 +118,7 @@ def _check_output(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -
 
 
 def load_onto(device: str, path: str) -> AdaptiveModel:
-    """The model on `cpu` or `cuda`; ValueError where torch sees no GPU."""
+    """The model, on a device `cpu` or `cuda`; ValueError where torch sees no GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device is cuda, and torch sees no GPU here: leave --device out to run on the CPU")
     model = load(path)
@@ -135,6 +136,7 @@ def choose(model: AdaptiveModel, options: argparse.Namespace) -> None:
 
 
 def describe_active(model: AdaptiveModel) -> str:
+    """The active configuration and its cost, in words."""
     cost = count_costs(model.network, [model.active], model.preprocessing.crop)[model.active]
     return f"configuration {model.active}, {cost.gflops:.4g} GFLOPs a view, {cost.parameters:,} parameters"
 
@@ -164,13 +166,13 @@ def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.N
 
 
 def show_window(prediction: Prediction, top: int) -> None:
-    """Print the best classes of a stretch of a video, in one line."""
+    """Print the `top` best classes of a stretch of a video, in one line."""
     best = ", ".join(f"{printable(name)} {100 * probability:.1f} %" for name, probability in prediction.top(top))
     print(f"  {prediction.window}: {best}")
 
 
 def show_prediction(prediction: Prediction, top: int) -> None:
-    """Print the best classes, and what the network looked at."""
+    """Print the `top` best classes, and what the network looked at."""
     for name, probability in prediction.top(top):
         print(f"  {100 * probability:5.1f} %  {printable(name)}")
     clips = prediction.clips
@@ -224,6 +226,7 @@ def show_boxes(model: AdaptiveModel, path: Path, options: argparse.Namespace) ->
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
     model = load_onto(options.device, options.model)
     choose(model, options)

@@ -47,6 +47,7 @@ class RunOptions(NamedTuple):
 
 
 def parse(arguments: Sequence[str] | None = None) -> RunOptions:
+    """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
     parser = command_parser("run", __doc__)
     parser.add_argument("--cfg", required=True, help="a YAML file, or the name of a config (mutual3d --configs lists them)")
     parser.add_argument("--extend", action="append", default=[], type=path_argument, metavar="FILE",
@@ -79,6 +80,7 @@ def save_settings(settings: str, command: str, output: Path) -> None:
 
 
 def main(arguments: Sequence[object] | None = None) -> None:
+    """Run the command with these words, by default those of the command line."""
     options = parse(None if arguments is None else [str(word) for word in arguments])
     for path in options.extend:
         import_extension(path)

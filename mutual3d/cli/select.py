@@ -25,6 +25,7 @@ from mutual3d.utils.command_line import command_parser, path_argument, print_err
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these words, by default those of the command line; returns its exit status."""
     parser = make_parser()
     options, others = parser.parse_known_args(arguments)
     check_options(parser, options, others)
@@ -63,6 +64,7 @@ def read_table(path: str) -> QueryTable:
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """The parser of the options, without the costs that a table alone knows."""
     parser = command_parser("select", __doc__)
     parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="a run's adaptive.pyth or query_table.json")
     parser.add_argument("--table", type=path_argument, help="another way to name MODEL")
@@ -89,6 +91,7 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace, 
 
 
 def print_row(table: QueryTable, row: Row, options: argparse.Namespace, fits: bool) -> None:
+    """Print a row in words or as json. fits: whether it is within the budget."""
     if options.json:
         print(simplejson.dumps({**row.to_dict(), "fits": fits, "provenance": table.provenance}))
     else:
@@ -96,6 +99,7 @@ def print_row(table: QueryTable, row: Row, options: argparse.Namespace, fits: bo
 
 
 def print_front(table: QueryTable, options: argparse.Namespace) -> None:
+    """Print the Pareto front, over GFLOPs or the latency of --device."""
     rows = table.pareto_front(options.cost or ("gflops" if options.device is None else "latency_ms"), options.device)
     if options.json:
         print(simplejson.dumps({"provenance": table.provenance, "rows": [row.to_dict() for row in rows]}))

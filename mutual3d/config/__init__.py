@@ -19,7 +19,7 @@ __all__ = [
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = (), checks: Sequence[Check] = ()) -> CfgNode:
-    """Defaults, then the YAML at `path` (None for none), then `KEY VALUE` pairs; checked and frozen.
+    """Defaults, then the YAML at `path` (None for none), then `overrides`, `KEY VALUE` words; checked and frozen.
 
     checks: what the rooms above know of a config and this one cannot; `mutual3d.pipeline.load_config` has all of them.
     Raises ConfigError, a ValueError, with every mistake; FileNotFoundError for a missing file.

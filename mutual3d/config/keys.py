@@ -48,7 +48,7 @@ class Group(dict):
 
 
 def declared(node: Group, prefix: str = "") -> dict[str, Key]:
-    """{full name: Key} of every key under a node; TypeError that names one that was given a bare value."""
+    """{full name: Key} of every key under a node, whose own name is `prefix`; TypeError that names one that was given a bare value."""
     keys = {}
     for name, value in node.items():
         if isinstance(value, Group):

@@ -88,7 +88,7 @@ class Only(Legal):
 
 
 class Text(Legal):
-    """Text. pattern: a regular expression for the whole of it, with `meaning`, its form in words."""
+    """Text. empty: whether no character at all is legal. pattern: a regular expression for the whole of it, with `meaning`, its form in words."""
 
     LONGEST = 4096
 

@@ -38,10 +38,11 @@ class CfgNode(_CfgNode):
         self._merge_pairs(read_settings(cfg_filename), source=f" (in '{cfg_filename}')")
 
     def merge_from_other_cfg(self, cfg_other: dict) -> None:
+        """Merge another config, or a nested dict. cfg_other: as in fvcore's signature."""
         self._merge_pairs(flatten(cfg_other), source="")
 
     def merge_from_list(self, cfg_list: list) -> None:
-        """Merge `KEY VALUE` pairs. ConfigError for an odd list, unknown keys, and values of the wrong type."""
+        """Merge `KEY VALUE` pairs, `cfg_list`. ConfigError for an odd list, unknown keys, and values of the wrong type."""
         words = [str(word) if isinstance(word, Path) else word for word in cfg_list]
         if len(words) % 2:
             text = f"overrides come as KEY VALUE pairs, but '{words[-1]}' stands alone in: {words}"
@@ -84,6 +85,8 @@ class CfgNode(_CfgNode):
         return node, name
 
     def _nearest(self, key: str) -> str:
+        if "=" in key:
+            return f"; write {key.replace('=', ' ', 1)}, without the sign"
         legal = [name for name, _ in flatten(self)]
         close = difflib.get_close_matches(key[:100], legal, n=1, cutoff=0.6)
         close = close or [name for name in legal if name.split(".")[-1] == key.split(".")[-1]][:1]

@@ -21,7 +21,7 @@ class Changes(NamedTuple):
 
 
 def changed_settings(saved: str, cfg: CfgNode) -> Changes:
-    """What differs between the config that a checkpoint holds as text (`cfg.dump()`) and this one.
+    """What differs between the config that a checkpoint holds as text (`saved`, its `cfg.dump()`) and this one.
 
     A key that the text lacks is one that was added since, and had its default. Of a group that is switched off by its own
     ENABLE, before and now, nothing else is read. Raises ValueError for a text that is no config.

@@ -85,7 +85,7 @@ def _is_plain(node: yaml.Node) -> bool:
 
 
 def flatten(node: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """(full key, value) for every leaf of a nested dict."""
+    """(full key, value) for every leaf of a nested dict `node`, whose own name is `prefix`."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from flatten(value, f"{prefix}{key}.")

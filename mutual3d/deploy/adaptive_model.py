@@ -59,6 +59,7 @@ class AdaptiveModel(nn.Module):
 
     @property
     def active(self) -> Configuration:
+        """The configuration that a call runs at when it names none."""
         return self.network.active
 
     @property

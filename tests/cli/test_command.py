@@ -57,6 +57,27 @@ def test_a_wrong_option_of_a_run_names_the_nearest_and_is_no_setting(capsys):
     assert "there is no option --print-confg: did you mean --print-config?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words, told", [
+    (["init", "videos", "--out", "y", "--minuts", "3"], "error: there is no option --minuts: did you mean --minutes? (mutual3d init --help"),
+    (["predict", "a.pyth", "b.mp4", "--windw", "3s"], "there is no option --windw: did you mean --window?"),
+    (["complexity", "--cfg", "Demo/MUTUAL_X3D", "--csvv", "a"], "there is no option --csvv: did you mean --csv?"),
+    (["select", "--gflops"], "error: argument --gflops: expected one argument (mutual3d select --help"),
+])  # fmt: skip
+def test_a_wrong_command_line_is_one_line_with_the_nearest_option(words, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and told in error and len(error.splitlines()) == 1
+
+
+def test_options_of_the_command_itself_and_settings_with_an_equals_sign_are_understood():
+    with pytest.raises(ValueError, match="did you mean `mutual3d --version`"):
+        cli.main(["--verson"])
+    for words in (["SOLVER.BASE_LR=0.1"], ["SOLVER.BASE_LR=0.1", "RNG_SEED=1"]):
+        with pytest.raises(ValueError, match="; write SOLVER.BASE_LR 0.1, without the sign"):
+            load_config("Demo/MUTUAL_X3D", words)
+
+
 def test_the_printed_config_is_the_merged_one_and_loads_to_itself(tmp_path, capsys):
     words = ["SOLVER.MAX_EPOCH", "70", "OUTPUT_DIR", str(tmp_path / "out"), "--print-config"]
     run.main(["--cfg", "Kinetics/MUTUAL_X3D_M", *words])
