@@ -121,4 +121,6 @@ def test_the_commands_of_the_readme_are_the_commands_there_are():
     assert ["mutual3d", "init"] in [words[:2] for words in commands]
     for _, name, *words in commands:
         module = importlib.import_module(f"mutual3d.cli.{cli.SUBCOMMANDS[name].module}")
-        assert (getattr(module, "parse", None) or module.parse_arguments)(words)
+        parse = getattr(module, "parse", None) or getattr(module, "parse_arguments", None)
+        # What select takes depends on the table: test_docs.py runs it.
+        assert parse is None and name == "select" or parse(words)
