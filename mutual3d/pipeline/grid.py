@@ -12,16 +12,15 @@ from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.evaluation.grid import build_table
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import TopPredictionRecord
+from mutual3d.pipeline.page import write_page
 from mutual3d.pipeline.plans import GridPlan
-from mutual3d.pipeline.predictions import left_out, load_per_class, load_predictions, read_examples, save_predictions
+from mutual3d.pipeline.predictions import save_predictions
 from mutual3d.pipeline.workspace import Workspace
-from mutual3d.report.page import Findings, MultiViewTest, write_report
 from mutual3d.report.plots import plot_accuracy
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import ROW_COSTS, QueryTable
 from mutual3d.utils import distributed
-from mutual3d.utils.files import read_json
-from mutual3d.utils.logging import logger, read_json_stats
+from mutual3d.utils.logging import logger
 
 
 def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
@@ -128,18 +127,8 @@ def write_page_again(run: Workspace, plan: GridPlan, table: QueryTable) -> None:
 
 def _write_page(run: Workspace, table: QueryTable, dataset: ClipDataset, with_test: bool = False) -> None:
     """with_test: test_results.json belongs to this run's network."""
-    stats, plan = read_json_stats(run.output / "stdout.log"), run.plan
-    predictions = load_predictions(run.output, table)
-    findings = Findings(
-        command=plan.command,
-        config=plan.settings,
-        predictions=predictions,
-        per_class=load_per_class(run.output, table, plan.class_names),
-        examples=read_examples(dataset, predictions[-1]) if predictions else (),
-        test=MultiViewTest.from_dict(read_json(run.output / "test_results.json")) if with_test else None,
-        class_names=plan.class_names or (),
-        left_out=left_out(dataset, predictions),
-        has_boxes=run.model.takes_boxes,
-    )
-    history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch")]
-    write_report(table, run.output / "report.html", history=history, findings=findings)
+    plan = run.plan
+    write_page(
+        run.output, table, dataset, command=plan.command, settings=plan.settings, class_names=plan.class_names or (),
+        has_boxes=run.model.takes_boxes, with_test=with_test,
+    )  # fmt: skip

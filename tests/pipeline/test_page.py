@@ -1,0 +1,81 @@
+"""The page of a run is written again from what the run left, and its examples are read once."""
+
+import csv
+
+import pytest
+import torch
+from tiny import tiny_network
+
+from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample
+from mutual3d.deploy import AdaptiveModel
+from mutual3d.pipeline.page import write_page, write_page_without_data
+from mutual3d.pipeline.predictions import COLUMNS
+from mutual3d.sampling import Preprocessing
+from mutual3d.table.query_table import QueryTable, Row
+
+
+class Videos(ClipDataset):
+    """Six videos of which the last cannot be read, and how often each was."""
+
+    def __init__(self):
+        self.reads = []
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, key):
+        self.reads.append(key[1])
+        if key[1] == 5:
+            return BadVideo(5, "5.mp4", "broken")
+        return Sample(torch.full((1, 3, 4, 24, 24), 40 * key[1], dtype=torch.uint8), key[1] % 2, key[1])
+
+    def fingerprint(self):
+        return "six"
+
+    def name_of(self, index):
+        return f"{index}.mp4"
+
+
+@pytest.fixture
+def output(tmp_path):
+    """What a run leaves: a table of one row, 4 of 5 videos right, and the network."""
+    network = tiny_network()
+    row = Row(network.space.largest, network.signature(1.0), 1.0, 9, {"top1_acc": 80.0})
+    table = QueryTable([row], {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 24, "num_videos": 5, "fingerprint": "f"})
+    table.save_json(tmp_path / "query_table.json")
+    cut = Preprocessing((0.45,) * 3, (0.225,) * 3, num_frames=4, sampling_rate=2, target_fps=30, crop=24)
+    AdaptiveModel(network, preprocessing=cut, table=table, class_names=["walk", "run"]).save(tmp_path / "adaptive.pyth")
+    with open(tmp_path / "predictions.csv", "w", newline="") as file:
+        lines = [(row.configuration, k, f"{k}.mp4", k % 2, 1 if k == 0 else k % 2, 0.9, "", "") for k in range(5)]
+        csv.writer(file).writerows([COLUMNS, *lines])
+    return tmp_path
+
+
+def written(output, dataset):
+    table = QueryTable.load(output / "query_table.json")
+    words = {"command": "mutual3d run --cfg a.yaml", "settings": "A: 1", "class_names": ["walk", "run"]}
+    write_page(output, table, dataset, **words, has_boxes=False, with_test=False)
+    return (output / "report.html").read_text()
+
+
+def test_examples_are_read_once_for_a_table(output):
+    videos = Videos()
+    first = written(output, videos)
+    assert sorted(videos.reads) == [0, 1, 2, 3, 4] and first.count("data:image/jpeg") == 5
+    assert written(output, videos) == first and len(videos.reads) == 5
+    assert "1 of 6 videos could not be read and is left out of every number here: 5.mp4" in first
+
+
+def test_a_page_is_written_again_without_the_data(output):
+    first = written(output, Videos())
+    (output / "config.yaml").write_text("A: 1")
+    (output / "report.html").unlink()
+    assert write_page_without_data(output).read_text() == first and "mutual3d run --cfg a.yaml" in first
+
+
+@pytest.mark.parametrize("content", ["{", '{"fingerprint": "other"}', '{"fingerprint": "f", "command": "", "left_out": [], "examples": [{"video": "a"}]}'])
+def test_what_was_kept_is_made_anew_where_it_is_damaged_or_of_another_table(output, content):
+    first = written(output, Videos())
+    (output / "report.json").write_text(content)
+    videos = Videos()
+    assert written(output, videos) == first and len(videos.reads) == 5
