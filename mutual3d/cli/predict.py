@@ -29,7 +29,7 @@ from mutual3d.cost.axes import COSTS
 from mutual3d.cost.flops import count_costs
 from mutual3d.data.video.decode import BACKENDS
 from mutual3d.data.video.reader import VideoError
-from mutual3d.deploy import AdaptiveModel, predict_boxes
+from mutual3d.deploy import AdaptiveModel, Decoding, predict_boxes
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.detect import detect_people, load_detector
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
@@ -117,6 +117,10 @@ def _check_output(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -
     check_output_argument(parser, "--output", parsed.output, [*parsed.video, parsed.boxes, parsed.model, parsed.detector])
 
 
+def decoding_of(options: argparse.Namespace) -> Decoding:
+    return Decoding(options.backend, options.timeout, timeout_option="--timeout")
+
+
 def load_onto(device: str, path: str) -> AdaptiveModel:
     """The model, on a device `cpu` or `cuda`; ValueError where torch sees no GPU."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -145,9 +149,7 @@ def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.N
     """Print the best classes of each video, and save them; the errors of those that cannot be read."""
     predictions, shown = Predictions(), None
     description = describe_active(model)
-    how = Reading(
-        options.views, options.window, None, options.backend, max(options.batch, 8), options.timeout, timeout_option="--timeout"
-    )
+    how = Reading(options.views, options.window, None, max(options.batch, 8), decoding_of(options))
     for found in predict_each(model, paths, how, batch=options.batch):
         # The windows of one video stand under its name.
         if found.path != shown or options.window is None:
@@ -189,7 +191,7 @@ def find_boxes(path: Path, options: argparse.Namespace) -> dict[float, torch.Ten
         found = read_boxes_csv(options.boxes)
     elif options.detector:
         detector = load_detector(options.detector).to(options.device)
-        found = detect_people(detector, path, backend=options.backend)
+        found = detect_people(detector, path, decoding=decoding_of(options))
     else:
         raise ValueError("this model classifies boxes: give --boxes CSV or --detector WEIGHTS")
     return {second: boxes for second, (boxes, _) in found.items()}
@@ -213,7 +215,7 @@ def show_boxes(model: AdaptiveModel, path: Path, options: argparse.Namespace) ->
     """Print the labels of every box, and draw them into the output."""
     start = time.perf_counter()
     boxes = find_boxes(path, options)
-    scores = predict_boxes(model, path, boxes, backend=options.backend)
+    scores = predict_boxes(model, path, boxes, decoding_of(options))
     texts = {s: describe_boxes(scores[s], model.class_names, threshold=options.threshold) for s in boxes}
     for second, labels in texts.items():
         for box, label in zip(boxes[second].tolist(), labels):
@@ -221,7 +223,7 @@ def show_boxes(model: AdaptiveModel, path: Path, options: argparse.Namespace) ->
             print(f"  second {second:6.2f}  box {sides}  {printable(label.replace(chr(10), ', '))}")
     print(f"  {sum(map(len, boxes.values()))} boxes, {1000 * (time.perf_counter() - start):.0f} ms")
     if options.output:
-        shown = draw_boxes(path, options.output, {s: (boxes[s], texts[s]) for s in boxes}, backend=options.backend)
+        shown = draw_boxes(path, options.output, {s: (boxes[s], texts[s]) for s in boxes}, decoding=decoding_of(options))
         print(f"  {printable(options.output)}: boxes on {shown} frames")
 
 

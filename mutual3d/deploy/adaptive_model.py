@@ -10,6 +10,7 @@ import torch
 import torch.nn as nn
 
 from mutual3d.deploy.compiled import CompiledConfigurations
+from mutual3d.deploy.decoding import Decoding
 from mutual3d.deploy.extraction import in_a_row
 from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, window_seconds
 from mutual3d.deploy.prediction import Predictions
@@ -124,9 +125,7 @@ class AdaptiveModel(nn.Module):
         step: str | float | None = None,
         views: int = 1,
         configuration: Configuration | str | None = None,
-        backend: str = "pyav",
-        timeout: float = 600.0,
-        progress: bool = True,
+        decoding: Decoding = Decoding(),
     ) -> Predictions | PredictionStream:
         """What the network sees in videos and images: a list of `Prediction`, or with `stream` an iterator over them.
 
@@ -139,9 +138,8 @@ class AdaptiveModel(nn.Module):
             step: from the start of a window to that of the next; None takes the window's length.
             views: clips spread over a video (or a window), whose scores are averaged.
             configuration: where to run; None takes the active one.
-            backend: the decoder, pyav or decord.
-            timeout: seconds that reading a file may take (with windows: `batch` of them).
-            progress: show a bar, where not streaming.
+            decoding: the decoder, the seconds that reading a file may take (with windows: `batch` of them), and whether a bar
+                is shown, where not streaming.
 
         What cannot be read does not end it: it is in `bad` of the result. Raises ValueError and FileNotFoundError for a source
         or a setting that cannot be.
@@ -151,11 +149,11 @@ class AdaptiveModel(nn.Module):
                 raise ValueError(f"{name} is {value!r}: give a whole number, 1 or more")
         if step is not None and window is None:
             raise ValueError(f"step is {step!r} without a window: give window too")
-        seconds = (None if value is None else window_seconds(value) for value in (window, step))
-        how = Reading(views, *seconds, backend, batch, timeout)
+        length, between = (None if value is None else window_seconds(value) for value in (window, step))
+        how = Reading(views, length, between, batch, decoding)
         sources = list_sources(source)
         found = predict_each(self, sources, how, batch=batch, configuration=configuration)
-        return PredictionStream(found) if stream else collect(found, len(sources), progress=progress)
+        return PredictionStream(found) if stream else collect(found, len(sources), progress=decoding.progress)
 
     def __repr__(self) -> str:
         name = (self.network.arguments or {}).get("name", type(self.network).__name__)
@@ -192,13 +190,18 @@ class AdaptiveModel(nn.Module):
             logits = self._compiled.run(configuration, (height, width), in_a_row(pathways, boxes))
             return self._scores(logits.to(next(self.parameters()).device))
 
-    def _scores(self, logits):
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         return ACTIVATIONS[self.preprocessing.activation](logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
 
-    def _inputs(self, clip, boxes, configuration) -> tuple[Inputs, torch.Tensor | None]:
+    def _inputs(
+        self,
+        clip_BCTHW: torch.Tensor | np.ndarray,
+        boxes_N5: torch.Tensor | np.ndarray | None,
+        configuration: Configuration | str | None,
+    ) -> tuple[Inputs, torch.Tensor | None]:
         """What the network takes: the clip normalised and shrunk, and the boxes."""
         like = next(self.parameters())
-        clip = _as_tensor(clip, "clip", "uint8 pixels, or floats that are normalised already")
+        clip = _as_tensor(clip_BCTHW, "clip", "uint8 pixels, or floats that are normalised already")
         clip_BCTHW = clip.unsqueeze(2) if clip.ndim == 4 and self.network.takes == "images" else clip
         self._check_clip(clip, clip_BCTHW)
         if clip_BCTHW.dtype == torch.uint8:
@@ -206,12 +209,12 @@ class AdaptiveModel(nn.Module):
             clip_BCTHW = prepare_clip(clip_BCTHW, like.device, cut.mean, cut.std, cut.reverse_channels)
         elif self.preprocessing.reverse_channels:
             clip_BCTHW = clip_BCTHW.flip(1)
-        boxes = self._checked_boxes(boxes, len(clip))
+        boxes = self._checked_boxes(boxes_N5, len(clip))
         boxes = None if boxes is None else boxes.to(like.device)
         return self.network.fit_clip(clip_BCTHW.to(like.device, like.dtype), configuration), boxes
 
-    def _check_clip(self, clip, clip_BCTHW):
-        full = (3, self.preprocessing.num_frames, self.preprocessing.crop, self.preprocessing.crop)
+    def _check_clip(self, clip: torch.Tensor, clip_BCTHW: torch.Tensor) -> None:
+        full: tuple[int, ...] = (3, self.preprocessing.num_frames, self.preprocessing.crop, self.preprocessing.crop)
         given = tuple(clip_BCTHW.shape[1:])
         if self.network.takes_boxes and len(given) == 4:
             given = (*given[:2], min(given[2:]), min(given[2:]))
@@ -228,7 +231,7 @@ class AdaptiveModel(nn.Module):
                 "which are normalised here, or floats that are normalised already"
             )
 
-    def _checked_boxes(self, boxes, num_clips):
+    def _checked_boxes(self, boxes: torch.Tensor | np.ndarray | None, num_clips: int) -> torch.Tensor | None:
         """Boxes as a tensor; a position that is not in the batch would read memory that is not the clips'."""
         if not self.network.takes_boxes:
             if boxes is not None:
@@ -245,7 +248,7 @@ class AdaptiveModel(nn.Module):
             raise ValueError(f"a box is of clip {_first_wrong(clips, num_clips):g}, and there are clips 0 to {num_clips - 1}")
         if not bool((sides.abs() <= 2).all()):
             raise ValueError(
-                f"the sides of the boxes reach {sides.abs().max():g}: give them in [0, 1] of the picture, not in pixels"
+                f"the sides of the boxes reach {sides.abs().max():g}: give them normalised, in [0, 1] of the image, not in pixels"
             )
         return boxes
 
@@ -279,7 +282,7 @@ class AdaptiveModel(nn.Module):
                 f"'{path}' is not a deployable model: give the adaptive.pyth that `mutual3d run` writes at its end"
             )
         _check_entries(content, path)
-        network = load_network(content["model_arguments"], content["model_state"], path)
+        network = load_network(content["model_arguments"], content["model_state"], os.fspath(path))
         with _entry(path, "statistics"):
             network.set_statistics(_read_statistics(content["statistics"]))
         with _entry(path, "query_table"):
@@ -306,7 +309,7 @@ def load(path: str | os.PathLike, runtime: str | None = None) -> AdaptiveModel:
     return AdaptiveModel.load(path, runtime)
 
 
-def _as_tensor(value, title, form):
+def _as_tensor(value: object, title: str, form: str) -> torch.Tensor:
     """A tensor of what may be an array; ValueError for anything else."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         value = torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))

@@ -58,7 +58,8 @@ class CompiledConfigurations:
         kept = self._current()
         key = configuration, frame if self.runtime.fixes_sizes else None
         compiled = kept.networks.get(key)
-        return (compiled or self._compile_once(kept, key, frame))(*inputs)
+        compiled = compiled or self._compile_once(kept, key, frame)
+        return compiled(*(tensor.to(spec.dtype) for tensor, spec in zip(inputs, compiled.inputs, strict=True)))
 
     def _current(self) -> "_Kept":
         """The networks of the weights as they are."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from mutual3d.data.datasets.ava.annotations import box_problem
 from mutual3d.data.datasets.lists import existing_file, parse_decimal, place_of, read_table, shown
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.reader import VideoError, VideoReader
+from mutual3d.data.workers import show_life
+from mutual3d.deploy.decoding import Decoding, read_apart
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
 
@@ -54,17 +56,21 @@ def read_boxes_csv(path: str | Path) -> dict[float, tuple[torch.Tensor, torch.Te
     return {second: (table[:, :4], table[:, 4]) for second, table in tables.items()}
 
 
-def _parse_row(row):
+def _parse_row(row: Sequence[str]) -> tuple[float, ...]:
+    """second, x1, y1, x2, y2, score."""
     if len(row) not in (5, 6):
         raise ValueError(f"it has {len(row)} columns")
-    numbers = [parse_decimal(text) for text in row]
-    if None in numbers:
-        raise ValueError(f"{shown(row[numbers.index(None)])} is not a number")
-    second, *box, score = (*numbers, *([1.0] * (6 - len(row))))
-    problem = box_problem(*box)
+    numbers = []
+    for text in row:
+        number = parse_decimal(text)
+        if number is None:
+            raise ValueError(f"{shown(text)} is not a number")
+        numbers.append(number)
+    second, x1, y1, x2, y2, score = (*numbers, *([1.0] * (6 - len(row))))
+    problem = box_problem(x1, y1, x2, y2)
     if problem or second < 0 or not 0 <= score <= 1:
         raise ValueError(problem or "the second must be 0 or more and the score in [0, 1]")
-    return second, *box, score
+    return second, x1, y1, x2, y2, score
 
 
 def describe_boxes(
@@ -87,7 +93,7 @@ def draw_boxes(
     boxes_by_time: Mapping[float, tuple[torch.Tensor, Sequence[str]]],
     *,
     hold: float = 0.5,
-    backend: str = "pyav",
+    decoding: Decoding = Decoding(),
 ) -> int:
     """Write the video as an H.264 mp4 with boxes drawn in it; returns the number of frames that show boxes.
 
@@ -99,17 +105,33 @@ def draw_boxes(
         hold: seconds before and after a time in which its boxes are shown; of two times the nearer one's are.
 
     Small videos are enlarged by a whole factor, so that texts can be read; a side that is odd loses its last row or
-    column, which H.264 cannot hold. Raises VideoError for a video that cannot be read, ValueError where texts and boxes
+    column, which H.264 cannot hold. The video is read in a process of its own. Raises VideoError for a video that cannot be read, ValueError where texts and boxes
     differ in number; the file is written whole or not at all.
     """
     for second, (boxes, texts) in boxes_by_time.items():
         if len(boxes) != len(texts):
             raise ValueError(f"at second {second} there are {len(boxes)} boxes and {len(texts)} texts: give one for each")
-    times = np.array(sorted(boxes_by_time))
-    shown = 0
-    with open_video(video_path, backend) as reader, _Sound(video_path) as sound, atomic_write(output_path) as temporary:
-        frames = progress_bar(reader.frames(range(reader.num_frames)), "drawing", total=reader.num_frames, unit="frame")
-        with av.open(str(temporary), "w", format="mp4") as container:
+    # Arrays: tensors would travel in files of shared memory.
+    plain = {second: (np.asarray(boxes), list(texts)) for second, (boxes, texts) in boxes_by_time.items()}
+    with atomic_write(output_path) as temporary:
+        (shown,) = read_apart(draw_into, video_path, [(temporary, plain, hold, decoding)], decoding)
+    return shown
+
+
+def draw_into(
+    video_path: str | Path,
+    output_path: str | Path,
+    boxes_by_time: Mapping[float, tuple[np.ndarray, Sequence[str]]],
+    hold: float,
+    decoding: Decoding,
+) -> int:
+    """`draw_boxes` in this process, straight into a file."""
+    times, shown = np.array(sorted(boxes_by_time)), 0
+    with open_video(video_path, decoding.backend) as reader, _Sound(video_path) as sound:
+        frames: Iterable[tuple[int, np.ndarray]] = reader.frames(range(reader.num_frames))
+        if decoding.progress:
+            frames = progress_bar(frames, "drawing", total=reader.num_frames, unit="frame")
+        with av.open(str(output_path), "w", format="mp4") as container:
             encoder = _Encoder(container, reader, sound)
             for index, frame_HWC in frames:
                 frame_HWC = _enlarge(frame_HWC)
@@ -118,6 +140,7 @@ def draw_boxes(
                     frame_HWC = draw_on_frame(frame_HWC, *boxes_by_time[nearest])
                     shown += len(boxes_by_time[nearest][1]) > 0
                 encoder.add(index, frame_HWC)
+                show_life()
             encoder.finish()
     return shown
 
@@ -136,7 +159,7 @@ def _nearest(times: np.ndarray, second: float, hold: float) -> float | None:
     return nearest if abs(nearest - second) <= hold + 1e-6 else None
 
 
-def draw_on_frame(frame_HWC: np.ndarray, boxes_N4: torch.Tensor, texts: Sequence[str]) -> np.ndarray:
+def draw_on_frame(frame_HWC: np.ndarray, boxes_N4: torch.Tensor | np.ndarray, texts: Sequence[str]) -> np.ndarray:
     """A uint8 frame H, W, 3 (array) with boxes, in [0, 1] of it, and a text in each; colours go with the order."""
     height, width = frame_HWC.shape[:2]
     boxes = torch.as_tensor(boxes_N4, dtype=torch.float32) * torch.tensor([width, height, width, height])
@@ -193,7 +216,9 @@ class _Sound:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._source = self._stream = self._copy = self._pending = None
+        self._source: av.container.InputContainer | None = None
+        self._stream: av.AudioStream | None = None
+        self._pending: av.Packet | None = None
         # A file of images or one that a backend alone can open has no sound to copy.
         with contextlib.suppress(VideoError):
             self._source = open_container(str(path))
@@ -204,34 +229,35 @@ class _Sound:
     def __enter__(self) -> "_Sound":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._source is not None:
             self._source.close()
 
     def start(self, container: av.container.OutputContainer) -> None:
         """Make a track in `container`, before anything is written to it."""
-        if self._stream is None:
+        if self._source is None or self._stream is None:
             return
-        self._container, self._copy = container, container.add_stream_from_template(self._stream)
-        self._packets = self._demux()
+        self._container = container
+        self._packets = self._demux(self._source, self._stream, container.add_stream_from_template(self._stream))
         self._pending = next(self._packets, None)
 
     def copy_until(self, second: float) -> None:
         """Copy the packets that begin before a second of the video's clock."""
-        while self._pending is not None and self._pending.pts * self._pending.time_base < second:
+        while self._pending is not None and (self._pending.pts or 0) * self._pending.time_base < second:
             self._container.mux(self._pending)
             self._pending = next(self._packets, None)
 
-    def _demux(self) -> Iterator[av.Packet]:
+    @staticmethod
+    def _demux(source: av.container.InputContainer, stream: av.AudioStream, copy: av.AudioStream) -> Iterator[av.Packet]:
         """Packets on the clock whose zero is the file's own. Damage ends the sound, not the pictures."""
-        zero = Fraction(self._source.start_time or 0, av.time_base)
+        zero = Fraction(source.start_time or 0, av.time_base)
         last = -math.inf
         with contextlib.suppress(av.error.FFmpegError):
-            for packet in self._source.demux(self._stream):
+            for packet in source.demux(stream):
                 if not packet.size or packet.pts is None or packet.pts <= last:
                     continue
                 last = packet.pts
                 # Sound is decoded in the order in which it is heard.
                 packet.pts = packet.dts = packet.pts - round(zero / packet.time_base)
-                packet.stream = self._copy
+                packet.stream = copy
                 yield packet

@@ -3,13 +3,14 @@
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torchvision.transforms import v2
 
 from mutual3d.data.datasets.ava.dataset import keyframe_clip
@@ -20,7 +21,8 @@ from mutual3d.data.stills import is_still, read_image
 from mutual3d.data.transforms import UniformCrops, WholeFrame, stack_clips
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.reader import VideoError, VideoReader
-from mutual3d.data.workers import Settings, WorkerPool
+from mutual3d.data.workers import WorkerPool, show_life
+from mutual3d.deploy.decoding import Decoding, read_apart
 from mutual3d.deploy.prediction import Clips, Prediction, Predictions
 from mutual3d.deploy.sources import Array, ArrayReader, frames_of, is_array
 from mutual3d.sampling import Configuration, Preprocessing
@@ -28,6 +30,10 @@ from mutual3d.utils.logging import logger, progress_bar
 
 if TYPE_CHECKING:  # whose method `predict` is what is here
     from mutual3d.deploy.adaptive_model import AdaptiveModel
+
+
+# Clips of boxes that are read at a time: some tens of megabytes.
+_SECONDS_AT_ONCE = 4
 
 
 def read_clips(
@@ -47,25 +53,27 @@ def read_clips(
 
 def _read_views(reader: VideoReader, preprocessing: Preprocessing, num_views: int) -> Clips:
     """`num_views` clips spread over an open video."""
-    clip = _clip_arguments(preprocessing)
+    cut = preprocessing
     indices = [
-        reader.evenly(view_clip(reader.num_frames, reader.fps, **clip, view=view, num_views=num_views))
+        reader.evenly(
+            view_clip(
+                reader.num_frames, reader.fps, num_frames=cut.num_frames, sampling_rate=cut.sampling_rate,
+                target_fps=cut.target_fps, view=view, num_views=num_views,
+            )
+        )
         for view in range(num_views)
-    ]
+    ]  # fmt: skip
     return _read_frames(reader, preprocessing, [indices])[0]
-
-
-def _clip_arguments(preprocessing: Preprocessing) -> dict[str, float]:
-    return dict(
-        num_frames=preprocessing.num_frames, sampling_rate=preprocessing.sampling_rate, target_fps=preprocessing.target_fps
-    )
 
 
 def _read_frames(reader: VideoReader, preprocessing: Preprocessing, groups: Sequence[Sequence[Sequence[int]]]) -> list[Clips]:
     """The clips of each group, whose frames are given by index; each frame is decoded once, for all groups in one pass."""
     transform = _frame_transform(preprocessing)
     frames = {i: transform(frame) for i, frame in reader.frames(i for group in groups for view in group for i in view)}
-    padded = is_padded(reader.num_frames, reader.fps, **_clip_arguments(preprocessing))
+    padded = is_padded(
+        reader.num_frames, reader.fps, num_frames=preprocessing.num_frames, sampling_rate=preprocessing.sampling_rate,
+        target_fps=preprocessing.target_fps,
+    )  # fmt: skip
     return [
         Clips(
             stack_clips([frames[i] for i in view] for view in group),
@@ -75,11 +83,11 @@ def _read_frames(reader: VideoReader, preprocessing: Preprocessing, groups: Sequ
     ]  # fmt: skip
 
 
-def _image_transform(preprocessing: Preprocessing):
+def _image_transform(preprocessing: Preprocessing) -> Callable[[Image.Image], torch.Tensor]:
     return evaluation_transform(preprocessing.crop, preprocessing.resize or preprocessing.crop)
 
 
-def _frame_transform(preprocessing: Preprocessing):
+def _frame_transform(preprocessing: Preprocessing) -> Callable[[np.ndarray], torch.Tensor]:
     """A function of a decoded frame H, W, 3 that gives what the network sees of it, uint8 S, S, 3."""
     if preprocessing.resize is None:
         crops = UniformCrops(preprocessing.crop)
@@ -110,27 +118,37 @@ def _join_views(by_view_VK: torch.Tensor, preprocessing: Preprocessing) -> torch
 
 
 def predict_boxes(
-    model: "AdaptiveModel", path: str | Path, boxes_by_second: Mapping[float, torch.Tensor], *, backend: str = "pyav"
+    model: "AdaptiveModel", path: str | Path, boxes_by_second: Mapping[float, torch.Tensor], decoding: Decoding = Decoding()
 ) -> dict[float, torch.Tensor]:
     """{second: scores N, K} of the boxes at each second of a video, at the model's active configuration.
 
     boxes_by_second: {second: boxes float N, 4 in [0, 1] of the frame}. The clip is the one around the second, of whole
-    frames: those that training saw, which are taken from the video at `target_fps` before it. Raises VideoError if
-    unreadable, ValueError for a second after the video's end.
+    frames: those that training saw, which are taken from the video at `target_fps` before it. The video is read in a process
+    of its own. Raises VideoError if unreadable, ValueError for a second after the video's end.
     """
-    scores = {}
-    with open_video(path, backend) as reader, torch.no_grad():
-        for second, boxes in progress_bar(boxes_by_second.items(), "boxes", len(boxes_by_second), unit="second"):
-            clip = _clip_around(reader, second, model.preprocessing)
-            numbered = F.pad(torch.as_tensor(boxes, dtype=torch.float32), (1, 0))
-            scores[second] = model(clip.to(_device(model)), numbered.to(_device(model))).cpu()
+    scores, seconds = {}, list(boxes_by_second)
+    parts = [seconds[i : i + _SECONDS_AT_ONCE] for i in range(0, len(seconds), _SECONDS_AT_ONCE)]
+    clips = read_apart(clips_around, path, [(part, model.preprocessing, decoding.backend) for part in parts], decoding)
+    pairs = zip(seconds, (clip for part in clips for clip in part))
+    for second, clip in progress_bar(pairs, "boxes", len(seconds), unit="second") if decoding.progress else pairs:
+        numbered = F.pad(torch.as_tensor(boxes_by_second[second], dtype=torch.float32), (1, 0))
+        scores[second] = model(clip.to(_device(model)), numbered.to(_device(model))).cpu()
     return scores
+
+
+def clips_around(path: str | Path, seconds: Sequence[float], preprocessing: Preprocessing, backend: str) -> list[torch.Tensor]:
+    """Of each second of a video the clip around it, of whole frames: uint8 1, 3, T, H, W. Raises as `predict_boxes` does."""
+    with open_video(path, backend) as reader:
+        return [_clip_around(reader, second, preprocessing) for second in seconds]
 
 
 def _clip_around(reader: VideoReader, second: float, preprocessing: Preprocessing) -> torch.Tensor:
     indices = frames_around(reader, second, preprocessing)
     view = WholeFrame(preprocessing.crop)
-    frames = {i: view(frame) for i, frame in reader.frames(indices)}
+    frames = {}
+    for i, frame in reader.frames(indices):
+        frames[i] = view(frame)
+        show_life()
     return stack_clips([[frames[i] for i in indices]])
 
 
@@ -170,17 +188,14 @@ def window_seconds(window: str | float) -> float:
 
 class Reading(NamedTuple):
     """How files become clips. num_views: of a video, or of each window. window, step: seconds of a window, and between the
-    starts of two; None looks at the video as a whole. chunk: windows that are read at a time. timeout: seconds for one
-    reading, after which a file is bad. timeout_option: what the user sets that by.
+    starts of two; None looks at the video as a whole. chunk: windows that are read at a time.
     """
 
     num_views: int = 1
     window: float | None = None
     step: float | None = None
-    backend: str = "pyav"
     chunk: int = 32
-    timeout: float = 600.0
-    timeout_option: str = "timeout"
+    decoding: Decoding = Decoding()
 
 
 class _Part(NamedTuple):
@@ -222,8 +237,8 @@ class _Job:
     def _parts(self, path: Path, first: int) -> tuple[list[_Part], int]:
         how = self._how
         if how.window is None or is_still(path):
-            return [_Part(read_clips(path, self._preprocessing, num_views=how.num_views, backend=how.backend))], 1
-        with open_video(path, how.backend) as reader:
+            return [_Part(read_clips(path, self._preprocessing, num_views=how.num_views, backend=how.decoding.backend))], 1
+        with open_video(path, how.decoding.backend) as reader:
             return read_windows(reader, self._preprocessing, how, first)
 
     def join(self, items: list) -> _Read | VideoError:
@@ -265,7 +280,7 @@ def _views_between(
     slack = end - start - span
     places = [0.5] if num_views == 1 or slack < 0 else [view / num_views for view in range(num_views)]
     offsets = np.linspace(0, max(span - 1 / reader.fps, 0), preprocessing.num_frames)
-    return [reader.indices_at(start + slack * place + offsets) for place in places]
+    return [reader.indices_at((start + slack * place + offsets).tolist()) for place in places]
 
 
 def predict_each(
@@ -318,15 +333,13 @@ def _read_all(
     model: "AdaptiveModel", sources: Sequence[Path | Array], how: Reading
 ) -> Iterator[tuple[str, _Read | VideoError]]:
     """(name, what was read) of each source; of a long video several times, one after the other."""
-    pool = WorkerPool(
-        _Job(model.preprocessing, how), 1, timeout=how.timeout, settings=Settings(how.timeout_option, "the number of views", "")
-    )
+    pool = WorkerPool(_Job(model.preprocessing, how), 1, timeout=how.decoding.timeout, settings=how.decoding.settings)
     try:
         if how.window is None and not any(map(is_array, sources)):
             yield from zip(map(str, sources), pool.map([(path, 0)] for path in sources))
             return
         for number, source in enumerate(sources):
-            if is_array(source):
+            if not isinstance(source, Path):
                 name = "array" if len(sources) == 1 else f"array {number}"
                 yield from ((name, read) for read in _read_array(model, source, how, name))
             else:

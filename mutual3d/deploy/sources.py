@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class ArrayReader(VideoReader):
             yield index, self._frames[index]
 
 
-def is_array(source: object) -> bool:
+def is_array(source: object) -> TypeGuard[Array]:
     return isinstance(source, (torch.Tensor, np.ndarray))
 
 

@@ -263,7 +263,7 @@ def test_what_is_no_clip_is_refused_in_a_sentence(path, clip, words):
     (torch.tensor([[2, 0, 0, 1, 1.0]]), "a box is of clip 2, and there are clips 0 to 1"),
     (torch.tensor([[-1, 0, 0, 1, 1.0]]), "a box is of clip -1"),
     (torch.tensor([[float("nan"), 0, 0, 1, 1.0]]), "a box is of clip nan"),
-    (torch.tensor([[0, 10.0, 10, 24, 24]]), r"the sides of the boxes reach 24: give them in \[0, 1\] of the picture"),
+    (torch.tensor([[0, 10.0, 10, 24, 24]]), r"the sides of the boxes reach 24: give them normalised, in \[0, 1\] of the image"),
     (torch.tensor([[0, float("nan"), 0, 1, 1]]), "the sides of the boxes reach nan"),
 ])  # fmt: skip
 def test_what_are_no_boxes_is_refused_in_a_sentence(boxes, words):

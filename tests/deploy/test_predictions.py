@@ -1,4 +1,7 @@
+import faulthandler
 import functools
+import os
+import signal
 
 import pytest
 import torch
@@ -16,12 +19,15 @@ from videos import (
     write_video,
 )
 
+from mutual3d.cli import predict
 from mutual3d.data.datasets.ava.dataset import keyframe_clip
 from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.prepare.extraction import Layout, extract_frames
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.frame_list_reader import FrameListReader
-from mutual3d.deploy import AdaptiveModel, Preprocessing, detect, predict_boxes, predict_video
+from mutual3d.data.video.reader import VideoError
+from mutual3d.deploy import AdaptiveModel, Preprocessing, detect, draw, predict_boxes, predict_video
+from mutual3d.deploy import predict as predict_module
 from mutual3d.deploy.draw import draw_boxes
 from mutual3d.deploy.predict import frames_around, read_clips
 from mutual3d.models import create_model
@@ -88,6 +94,34 @@ def test_boxes_are_scored_in_the_frames_of_their_second(tmp_path):
         seen_around(late, [3.7])
     joined = write_joined_video(tmp_path / "joined.ts")
     assert [clip[2] for clip in seen_around(joined, [0.5, 1.2, 2])] == [5, 12, 20]
+
+
+def test_a_video_that_kills_its_decoder_costs_itself_alone(video, tmp_path, monkeypatch, capfd):
+    """Boxes of a csv or of a detector, and drawing; the command goes on to the next video."""
+    bad, main, boxes = write_video(tmp_path / "bad.mp4", moving_frames(5)), os.getpid(), torch.tensor([[0.0, 0.0, 0.5, 1.0]])
+
+    def open_or_die(path, backend="pyav"):
+        if str(path) == str(bad):
+            assert os.getpid() != main, "it is decoded in the main process"
+            faulthandler.disable()  # whose traces would be all that one sees
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return open_video(path, backend)
+
+    for module in (detect, draw, predict_module):
+        monkeypatch.setattr(module, "open_video", open_or_die)
+    crash = "bad.mp4': its decoder crashed .*SIGSEGV"
+    with pytest.raises(VideoError, match=crash):
+        detect.detect_people(torch.nn.Linear(1, 1), bad)
+    with pytest.raises(VideoError, match=crash):
+        draw_boxes(bad, tmp_path / "out.mp4", {0.0: (boxes, ["a"])})
+    assert [file.name for file in tmp_path.iterdir()] == ["bad.mp4"]
+    box_model().save(tmp_path / "adaptive.pyth")
+    (tmp_path / "boxes.csv").write_text("0.1,0,0,0.5,1\n")
+    words = [str(tmp_path / "adaptive.pyth"), str(bad), str(video), "--boxes", str(tmp_path / "boxes.csv")]
+    monkeypatch.setattr(predict, "describe_active", lambda model: "at the largest")
+    assert predict.main(words) == 1
+    told = capfd.readouterr()
+    assert "cannot be read: its decoder crashed" in told.out and "1 boxes" in told.out and "1 of 2 videos cannot be read" in told.err
 
 
 def test_a_picture_size_that_changes_in_the_stream(tmp_path):
