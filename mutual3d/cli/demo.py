@@ -1,7 +1,9 @@
 """The whole job, small: make videos, train one network, calibrate and measure it everywhere, run it at three budgets.
 
     mutual3d demo
-    mutual3d demo SOLVER.MAX_EPOCH 2 OUTPUT_DIR quick        keys override those of the config Demo/MUTUAL_X3D
+    mutual3d demo SOLVER.MAX_EPOCH 2 OUTPUT_DIR quick
+
+KEY VALUE pairs replace those of the config Demo/MUTUAL_X3D.
 """
 
 import time
@@ -19,9 +21,9 @@ from mutual3d.utils.files import ensure_directory
 CONFIG = "Demo/MUTUAL_X3D"
 
 
-def parse(arguments: Sequence[str] | None = None) -> list[str]:
-    """The words of the command line, as KEY VALUE pairs."""
-    return parse_with_settings(command_parser("demo", __doc__), arguments)[1]
+def parse(arguments: Sequence[str] | None = None) -> run.RunOptions:
+    """The command line, as that of `mutual3d run` on the demo's config."""
+    return run.RunOptions(CONFIG, parse_with_settings(command_parser("demo", __doc__), arguments)[1], [])
 
 
 def predict_at_three_budgets(output: Path, video: Path, table: QueryTable) -> None:
@@ -36,7 +38,7 @@ def predict_at_three_budgets(output: Path, video: Path, table: QueryTable) -> No
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the demo; `arguments`, by default those of the command line, are KEY VALUE pairs."""
-    overrides = parse(arguments)
+    overrides = parse(arguments).overrides
     cfg = load_config(CONFIG, overrides)
     data, output = data_directory(cfg), machine_of(cfg).output
     start = time.perf_counter()
