@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mutual3d.data.datasets.lists import existing_file, read_table
 from mutual3d.data.prepare.extraction import PATIENCE, Layout, extract_frames, list_videos, write_frame_list
-from mutual3d.data.workers import WorkerError
+from mutual3d.data.workers.pool import WorkerError
 from mutual3d.utils.command_line import (
     check_output_argument,
     count_argument,

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mutual3d.data.check import check_videos, find_contradictions
 from mutual3d.data.datasets.charades import FramesVideo, TimedVideo, is_official_csv, read_charades
+from mutual3d.data.datasets.check import check_videos, find_contradictions
 from mutual3d.data.datasets.dataset import BadVideo
 from mutual3d.data.datasets.kinetics import Video, read_video_list, write_table
 from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.video.decode import BACKENDS
 from mutual3d.data.video.frame_list_reader import is_frame_list
-from mutual3d.data.workers import WorkerError
+from mutual3d.data.workers.pool import WorkerError
 from mutual3d.utils.command_line import check_output_argument, command_parser, path_argument, print_error
 from mutual3d.utils.text import printable
 

@@ -23,7 +23,7 @@ from mutual3d.data.prepare.class_folders import (
     split_videos,
     write_split_lists,
 )  # fmt: skip
-from mutual3d.data.stills import has_image_name
+from mutual3d.data.video.stills import has_image_name
 from mutual3d.pipeline import load_config
 from mutual3d.pipeline.recipe import CHOICES, describe_recipe, fit_recipe, network_of_checkpoint
 from mutual3d.pipeline.survey import Survey, survey_videos

@@ -10,10 +10,16 @@ import numpy as np
 import torch
 
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, check_dataset, read_sample
-from mutual3d.data.workers import WorkerPool
+from mutual3d.data.workers.pool import Settings, WorkerPool
 from mutual3d.utils.fingerprint import fingerprint
 
 _logger = logging.getLogger(__name__)
+
+_SETTINGS = Settings(
+    "DATA_LOADER.TIMEOUT", "DATA_LOADER.NUM_WORKERS",
+    " or the batch size (TRAIN.BATCH_SIZE, TEST.BATCH_SIZE, CALIBRATION.BATCH_SIZE); DATA_LOADER.NUM_WORKERS 0 reads in "
+    "the main process",
+)  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -164,7 +170,9 @@ class ClipLoader:
         self._has_told_padded = False
         self._order, self._batch_size = ("shuffled", seed) if shuffle else list(indices), batch_size
         finish = _pin if pin_memory and torch.cuda.is_available() else None
-        self._pool = WorkerPool(_ReadClips(dataset), num_workers, timeout=timeout, lost=lost, finish=finish)
+        self._pool = WorkerPool(
+            _ReadClips(dataset), num_workers, timeout=timeout, lost=lost, finish=finish, settings=_SETTINGS
+        )
 
     def __len__(self) -> int:
         return len(self._sampler)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from mutual3d.data.datasets.dataset import describe_failure
 from mutual3d.data.video.reader import VideoError
-from mutual3d.data.workers import Settings, WorkerPool
+from mutual3d.data.workers.pool import Settings, WorkerPool
 
 T = TypeVar("T")
 

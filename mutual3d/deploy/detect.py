@@ -8,7 +8,7 @@ import torch
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from mutual3d.data.video.decode import open_video
-from mutual3d.data.workers import show_life
+from mutual3d.data.workers.process import show_life
 from mutual3d.deploy.decoding import Decoding, read_apart
 from mutual3d.utils.files import load_tensors
 from mutual3d.utils.logging import progress_bar

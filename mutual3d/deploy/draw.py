@@ -12,12 +12,12 @@ import torch
 from matplotlib.font_manager import findfont
 from torchvision.utils import draw_bounding_boxes
 
-from mutual3d.data.container import open_container
 from mutual3d.data.datasets.ava.annotations import box_problem
 from mutual3d.data.datasets.lists import existing_file, parse_decimal, place_of, read_table, shown
+from mutual3d.data.video.container import open_container
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.reader import VideoError, VideoReader
-from mutual3d.data.workers import show_life
+from mutual3d.data.workers.process import show_life
 from mutual3d.deploy.decoding import Decoding, read_apart
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar

@@ -13,15 +13,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms import v2
 
+from mutual3d.data.clips.frames import is_padded, view_clip
+from mutual3d.data.clips.transforms import UniformCrops, WholeFrame, stack_clips
 from mutual3d.data.datasets.ava.dataset import keyframe_clip
 from mutual3d.data.datasets.dataset import describe_failure
 from mutual3d.data.datasets.images import evaluation_transform
-from mutual3d.data.frames import is_padded, view_clip
-from mutual3d.data.stills import is_still, read_image
-from mutual3d.data.transforms import UniformCrops, WholeFrame, stack_clips
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.reader import VideoError, VideoReader
-from mutual3d.data.workers import WorkerPool, show_life
+from mutual3d.data.video.stills import is_still, read_image
+from mutual3d.data.workers.pool import WorkerPool
+from mutual3d.data.workers.process import show_life
 from mutual3d.deploy.decoding import Decoding, read_apart
 from mutual3d.deploy.prediction import Clips, Prediction, Predictions
 from mutual3d.deploy.sources import Array, ArrayReader, frames_of, is_array

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from mutual3d.data.prepare.extraction import VIDEO_SUFFIXES
-from mutual3d.data.stills import has_image_name
 from mutual3d.data.video.reader import VideoReader
+from mutual3d.data.video.stills import has_image_name
 
 Array = torch.Tensor | np.ndarray
 Source = str | os.PathLike | Array | Sequence[str | os.PathLike | Array]

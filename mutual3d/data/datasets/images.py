@@ -11,12 +11,12 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.transforms import v2
 
+from mutual3d.data.clips.transforms import check_jitter_scales
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.datasets.kinetics import sample_generator
 from mutual3d.data.datasets.lists import read_lines
-from mutual3d.data.stills import read_image
-from mutual3d.data.transforms import check_jitter_scales
 from mutual3d.data.video.reader import VideoError
+from mutual3d.data.video.stills import read_image
 from mutual3d.utils.files import read_json
 from mutual3d.utils.fingerprint import fingerprint
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from mutual3d.data.clips.frames import is_padded, random_clip, view_clip
+from mutual3d.data.clips.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, describe_failure, stat_files
 from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_row
 from mutual3d.data.datasets.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
-from mutual3d.data.frames import is_padded, random_clip, view_clip
-from mutual3d.data.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
 from mutual3d.data.video.decode import VideoError, VideoReader, check_backend, open_video
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.fingerprint import fingerprint

@@ -20,7 +20,8 @@ from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.frame_list_reader import COLUMNS
 from mutual3d.data.video.reader import VideoError, VideoReader
-from mutual3d.data.workers import OPTIONS, WorkerPool, show_life
+from mutual3d.data.workers.pool import OPTIONS, WorkerPool
+from mutual3d.data.workers.process import show_life
 from mutual3d.utils.files import atomic_write, ensure_directory
 from mutual3d.utils.logging import progress_bar
 

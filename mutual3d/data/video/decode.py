@@ -4,9 +4,9 @@ import importlib.util
 import logging
 import os
 
-from mutual3d.data.stills import has_image_name
 from mutual3d.data.video.picture_reader import PictureReader
 from mutual3d.data.video.reader import VideoError, VideoReader, check_file
+from mutual3d.data.video.stills import has_image_name
 
 __all__ = ["BACKENDS", "VideoError", "VideoReader", "check_backend", "open_video"]
 

@@ -8,8 +8,8 @@ import decord
 import numpy as np
 from decord.bridge import bridge_in
 
-from mutual3d.data.container import open_container, orientation_of_frame, told, video_stream
-from mutual3d.data.file_cache import FileCache, file_fingerprint
+from mutual3d.data.video.container import open_container, orientation_of_frame, told, video_stream
+from mutual3d.data.video.file_cache import FileCache, file_fingerprint
 from mutual3d.data.video.orientation import Orientation, upright
 from mutual3d.data.video.pyav_reader import PyAVReader, Run
 from mutual3d.data.video.reader import VideoError

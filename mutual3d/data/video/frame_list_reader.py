@@ -31,8 +31,8 @@ from mutual3d.data.datasets.lists import (
     tell,
     user_path,
 )
-from mutual3d.data.stills import read_image
 from mutual3d.data.video.reader import VideoError, VideoReader, check_file
+from mutual3d.data.video.stills import read_image
 
 COLUMNS = ("original_vido_id", "video_id", "frame_id", "path", "labels")
 # The published lists misspell the first column; both spellings are read.

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mutual3d.data.stills import open_image, pictures, rgb_of
 from mutual3d.data.video.reader import VideoError, VideoReader
+from mutual3d.data.video.stills import open_image, pictures, rgb_of
 
 # Pictures a second of a TIFF stack, which knows no time, as for FFmpeg; and milliseconds for a picture of an animation that
 # is said to be shown for no time, as for browsers.

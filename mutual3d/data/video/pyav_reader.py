@@ -21,7 +21,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from mutual3d.data.container import (
+from mutual3d.data.video.container import (
     TIMED_FORMATS,
     announced_rate,
     check_length,
@@ -31,7 +31,7 @@ from mutual3d.data.container import (
     told,
     video_stream,
 )
-from mutual3d.data.file_cache import FileCache, file_fingerprint
+from mutual3d.data.video.file_cache import FileCache, file_fingerprint
 from mutual3d.data.video.mjpeg import has_its_tables
 from mutual3d.data.video.orientation import upright
 from mutual3d.data.video.reader import VideoError, VideoReader, frame_rate, join_times

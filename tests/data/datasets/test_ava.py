@@ -5,11 +5,11 @@ import pytest
 import torch
 from ava_set import BOXES, FIRST_SECOND, FPS, path_of, write_ava_set
 
+from mutual3d.data.clips.transforms import RandomCrop, random_crop
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_reference
 from mutual3d.data.datasets.ava.dataset import AvaDataset, keyframe_clip
 from mutual3d.data.datasets.kinetics import BadVideo
 from mutual3d.data.loader import ClipLoader
-from mutual3d.data.transforms import RandomCrop, random_crop
 from mutual3d.data.video.frame_list_reader import FrameListReader
 
 CLIP = dict(num_frames=4, sampling_rate=1, target_fps=FPS, crop_size=32, jitter_scales=(32, 48))

@@ -13,7 +13,7 @@ from mutual3d.data.datasets.ava.annotations import (
 )
 from mutual3d.data.datasets.dataset import describe_failure
 from mutual3d.data.video.reader import VideoError
-from mutual3d.data.workers import OPTIONS, WorkerPool
+from mutual3d.data.workers.pool import OPTIONS, WorkerPool
 from mutual3d.utils.logging import progress_bar
 
 

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import torch
 
+from mutual3d.data.clips.transforms import WholeFrame, check_jitter_scales, random_crop, stack_clips
 from mutual3d.data.datasets.ava.annotations import AvaFrames, Keyframes, Reference
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.datasets.kinetics import sample_generator
-from mutual3d.data.transforms import WholeFrame, check_jitter_scales, random_crop, stack_clips
 from mutual3d.data.video.reader import VideoError
 from mutual3d.utils.fingerprint import fingerprint
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mutual3d.data.transforms import RandomCrop, UniformCrops, random_crop, resize, short_side_size, stack_clips
+from mutual3d.data.clips.transforms import RandomCrop, UniformCrops, random_crop, resize, short_side_size, stack_clips
 
 
 def smooth_frame(height, width):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mutual3d.data.frames import clip_span, random_clip, view_clip
+from mutual3d.data.clips.frames import clip_span, random_clip, view_clip
 
 CLIP = dict(num_frames=8, sampling_rate=8, target_fps=30)
 

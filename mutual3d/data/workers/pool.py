@@ -2,30 +2,24 @@
 
 torch's DataLoader knows neither the sample that killed its worker nor how to start another one, and it keeps batches in
 /dev/shm, which a container has 64 MB of. Here a worker says which sample it begins before it does. One that dies, or is
-silent for too long, is started again, and its batch is made of the other samples. Batches travel in anonymous memory,
-which no mounted file system limits.
+silent for too long, is started again, and its batch is made of the other samples. Batches travel in anonymous memory
+(`messages`), which no mounted file system limits.
 """
 
-import io
 import itertools
 import logging
-import mmap
 import multiprocessing
 import os
-import pickle
 import signal
-import tempfile
-import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing import reduction
-from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple, Protocol
+from multiprocessing.connection import wait
+from typing import Any, NamedTuple
 
-import torch
+from mutual3d.data.workers.messages import receive
+from mutual3d.data.workers.process import At, Failure, Job, work
 
 _logger = logging.getLogger(__name__)
 
@@ -43,22 +37,6 @@ class WorkerError(RuntimeError):
     """Workers fail at something that is no sample's fault."""
 
 
-class Job(Protocol):
-    """What is to be read. Where the start method is not fork, it must pickle."""
-
-    def read(self, key: Any) -> Any:
-        """The item of a key. Raises nothing but what is to end the reading."""
-
-    def join(self, items: list) -> Any:
-        """What becomes of the items of a task, in the worker. Tensors in it are not copied on their way."""
-
-    def name(self, key: Any) -> str:
-        """The file of a key: what is called bad once is not read again."""
-
-    def lost(self, key: Any, cause: str) -> Any:
-        """The item that stands for one that cannot be read."""
-
-
 class _Task(NamedTuple):
     run: int
     number: int
@@ -66,18 +44,15 @@ class _Task(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What the user sets a pool by, and what else helps where memory runs out."""
+    """By what the user of whoever reads sets a pool, for messages, and what else helps where memory runs out."""
 
-    timeout: str = "DATA_LOADER.TIMEOUT"
-    num_workers: str = "DATA_LOADER.NUM_WORKERS"
-    more_fixes: str = (
-        " or the batch size (TRAIN.BATCH_SIZE, TEST.BATCH_SIZE, CALIBRATION.BATCH_SIZE); DATA_LOADER.NUM_WORKERS 0 reads in "
-        "the main process"
-    )
+    timeout: str
+    num_workers: str
+    more_fixes: str = ""
 
 
-# For commands that read with workers of their own.
-OPTIONS = Settings("--timeout", "--num-workers", "")
+# Of commands that read with workers of their own.
+OPTIONS = Settings("--timeout", "--num-workers")
 
 
 class WorkerPool:
@@ -96,7 +71,7 @@ class WorkerPool:
         timeout: float = 0.0,
         lost: dict[str, str] | None = None,
         finish: Callable[[Any], Any] | None = None,
-        settings: Settings = Settings(),
+        settings: Settings = OPTIONS,
     ) -> None:
         self._job, self._num_workers, self._timeout, self._finish = job, num_workers, timeout, finish
         self._lost = {} if lost is None else lost
@@ -147,8 +122,8 @@ class WorkerPool:
                 self._collect(run, finished, self._seconds_of_a_look())
             waiting -= 1
             result = finished.pop(wanted)
-            if isinstance(result, _Failure):
-                raise WorkerError(result.explain(self._settings))
+            if isinstance(result, Failure):
+                raise WorkerError(_words_of_failure(result, self._settings))
             yield result.result() if isinstance(result, Future) else result
             if self._run != run:
                 return
@@ -195,11 +170,11 @@ class WorkerPool:
         try:
             while worker.connection.poll():
                 message = worker.receive()
-                if isinstance(message, _At):
+                if isinstance(message, At):
                     continue
                 task, self._unexplained = worker.tasks.popleft(), 0
                 if task.run == run:
-                    finished[task.number] = message if isinstance(message, _Failure) else self._finished(message.value)
+                    finished[task.number] = message if isinstance(message, Failure) else self._finished(message.value)
         except (EOFError, OSError):
             self._replace(worker)
             return
@@ -237,6 +212,15 @@ class WorkerPool:
         _logger.warning("a worker is started again: %s", words)
 
 
+def _words_of_failure(failure: Failure, settings: Settings) -> str:
+    if not failure.is_memory:
+        return f"the samples of a batch do not fit together:\n{failure.words}"
+    return (
+        f"no memory for a batch of {failure.num_samples} samples ({failure.words}): lower "
+        f"{settings.num_workers}{settings.more_fixes}; or give the container more memory"
+    )
+
+
 def _words_of_exit(code, settings):
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
@@ -254,7 +238,7 @@ class _Worker:
         self.silent = 0.0
         self._owner = os.getpid()
         self.connection, theirs = multiprocessing.Pipe()
-        self.process = multiprocessing.Process(target=_work, args=(theirs, job), daemon=True)
+        self.process = multiprocessing.Process(target=work, args=(theirs, job), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -267,8 +251,8 @@ class _Worker:
 
     def receive(self):
         """The next message; what it says of the place is kept. Raises EOFError or OSError from a dead worker."""
-        message = _receive(self.connection)
-        self.place = message.place if isinstance(message, _At) else None
+        message = receive(self.connection)
+        self.place = message.place if isinstance(message, At) else None
         return message
 
     def end(self) -> int | None:
@@ -279,187 +263,3 @@ class _Worker:
         self.process.join()
         self.connection.close()
         return self.process.exitcode
-
-
-# ---- In the worker -----------------------------------------------------------------------------------------------------
-
-# Seconds between two signs of life, each of which is a message.
-_SECONDS_BETWEEN_SIGNS = 1.0
-_sign_of_life = None
-
-
-def show_life() -> None:
-    """For a `Job` whose `read` takes long and gets on: called often from it, it begins the time of the pool's timeout anew.
-
-    Does nothing outside a worker.
-    """
-    if _sign_of_life is not None:
-        _sign_of_life.show()
-
-
-class _SignOfLife:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._shown = time.monotonic()
-        self.place = 0
-
-    def show(self) -> None:
-        now = time.monotonic()
-        if now - self._shown > _SECONDS_BETWEEN_SIGNS:
-            self._shown = now
-            _send(self._connection, _At(self.place))
-
-
-class _At(NamedTuple):
-    place: int | None
-
-
-class _Result(NamedTuple):
-    value: Any
-
-
-class _Failure(NamedTuple):
-    """The items of a task could not be joined. is_memory: for want of it."""
-
-    words: str
-    num_samples: int
-    is_memory: bool
-
-    def explain(self, settings: Settings) -> str:
-        if not self.is_memory:
-            return f"the samples of a batch do not fit together:\n{self.words}"
-        return (
-            f"no memory for a batch of {self.num_samples} samples ({self.words}): lower "
-            f"{settings.num_workers}{settings.more_fixes}; or give the container more memory"
-        )
-
-
-def _work(connection: Connection, job: Job) -> None:
-    # Ctrl-C is for the main process, which ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # Each worker is one of many processes: more threads in it only contend.
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    global _sign_of_life
-    _sign_of_life = _SignOfLife(connection)
-    try:
-        while True:
-            _answer(connection, job, *connection.recv())
-    except (EOFError, OSError):
-        return  # the main process is gone
-
-
-def _end_with_parent(parent):
-    while os.getppid() == parent:
-        time.sleep(2)
-    os._exit(1)
-
-
-def _answer(connection, job, keys, known):
-    items = []
-    for place, key in enumerate(keys):
-        if place in known:
-            items.append(known[place])
-            continue
-        _sign_of_life.place = place
-        _send(connection, _At(place))
-        items.append(job.read(key))
-    _send(connection, _At(None))
-    try:
-        _send(connection, _Result(job.join(items)))
-    except (BrokenPipeError, ConnectionError):
-        raise
-    except Exception as error:
-        is_memory = isinstance(error, (MemoryError, OSError))
-        words = str(error) or "MemoryError" if is_memory else "".join(traceback.format_exception(error))
-        _send(connection, _Failure(words, len(keys), is_memory))
-
-
-# ---- Messages: small ones by the line, tensors in anonymous memory that the other side maps ------------------------------
-
-# Where each tensor begins: what processors and copies like.
-_ALIGNMENT = 64
-
-
-class _Pickler(pickle.Pickler):
-    """Leaves tensors out: they are collected in `tensors`, each with the place of its bytes."""
-
-    def __init__(self, file) -> None:
-        super().__init__(file, protocol=5)
-        self.tensors: list[tuple[int, torch.Tensor]] = []
-        self.size = 0
-
-    def persistent_id(self, value):
-        if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or value.layout != torch.strided or not value.numel():
-            return None
-        dense = _in_memory_order(value.detach())
-        if dense is None:
-            value = value.detach().contiguous()
-            dense = value
-        offset, self.size = self.size, self.size + -(-dense.numel() * dense.element_size() // _ALIGNMENT) * _ALIGNMENT
-        self.tensors.append((offset, dense))
-        return offset, value.dtype, tuple(value.shape), value.stride()
-
-
-def _in_memory_order(tensor):
-    """The same elements with dimensions permuted such that they lie one after the other; None where they do not."""
-    permuted = tensor.permute(sorted(range(tensor.ndim), key=lambda dimension: -tensor.stride(dimension)))
-    return permuted if permuted.is_contiguous() else None
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, memory) -> None:
-        super().__init__(file)
-        self._memory = memory
-
-    def persistent_load(self, place):
-        offset, dtype, shape, stride = place
-        flat = torch.frombuffer(self._memory, dtype=dtype, count=torch.Size(shape).numel(), offset=offset)
-        return flat.as_strided(shape, stride)
-
-
-def _send(connection, value):
-    body = io.BytesIO()
-    pickler = _Pickler(body)
-    pickler.dump(value)
-    if not pickler.tensors:
-        connection.send_bytes(b"\0" + body.getbuffer())
-        return
-    memory = _anonymous_memory()
-    try:
-        os.ftruncate(memory, pickler.size)
-        for offset, tensor in pickler.tensors:
-            _write(memory, offset, tensor)
-        connection.send_bytes(b"\1" + body.getbuffer())
-        reduction.send_handle(connection, memory, os.getppid())
-    finally:
-        os.close(memory)
-
-
-def _anonymous_memory():
-    """A file descriptor of memory that no directory holds, hence not the often small /dev/shm either."""
-    try:
-        return os.memfd_create("clips")
-    except (AttributeError, OSError):  # another system than Linux, or one that forbids it
-        with tempfile.TemporaryFile() as file:
-            return os.dup(file.fileno())
-
-
-def _write(descriptor, offset, tensor):
-    # Written, not mapped: where there is no memory left, writing raises an error, and touching a map is a bus error.
-    left = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
-    while left:
-        written = os.pwrite(descriptor, left, offset)
-        left, offset = left[written:], offset + written
-
-
-def _receive(connection):
-    data = connection.recv_bytes()
-    if not data[0]:
-        return pickle.loads(memoryview(data)[1:])
-    memory = reduction.recv_handle(connection)
-    try:
-        return _Unpickler(io.BytesIO(memoryview(data)[1:]), mmap.mmap(memory, 0)).load()
-    finally:
-        os.close(memory)

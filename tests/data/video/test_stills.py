@@ -8,10 +8,10 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from mutual3d.data.datasets.images import ImageFiles
-from mutual3d.data.stills import has_image_name, is_still, read_image
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.frame_list_reader import FrameListReader
 from mutual3d.data.video.reader import VideoError
+from mutual3d.data.video.stills import has_image_name, is_still, read_image
 
 # Every grey once, in 16 rows of 16.
 GREY_HW = np.arange(256, dtype=np.uint8).reshape(16, 16)

@@ -8,9 +8,9 @@ from harm import HARM
 from videos import moving_frames, write_audio, write_video
 
 from mutual3d.cli import check_data as tool
-from mutual3d.data.check import check_videos
 from mutual3d.data.datasets import kinetics
 from mutual3d.data.datasets.charades import read_charades
+from mutual3d.data.datasets.check import check_videos
 from mutual3d.data.prepare.extraction import Layout, extract_frames, list_videos, write_frame_list
 from mutual3d.data.video.frame_list_reader import FrameListReader
 from mutual3d.data.video.reader import VideoError

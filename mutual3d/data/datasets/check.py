@@ -6,7 +6,7 @@ from mutual3d.data.datasets.dataset import BadVideo, describe_failure
 from mutual3d.data.datasets.kinetics import as_videos
 from mutual3d.data.video.decode import VideoError, check_backend
 from mutual3d.data.video.frame_list_reader import FrameListReader
-from mutual3d.data.workers import OPTIONS, WorkerPool
+from mutual3d.data.workers.pool import OPTIONS, WorkerPool
 from mutual3d.utils.fingerprint import fingerprint
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from mutual3d.data.file_cache import FileCache, file_fingerprint
+from mutual3d.data.video.file_cache import FileCache, file_fingerprint
 
 
 def test_what_was_used_last_stays():

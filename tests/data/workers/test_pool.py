@@ -11,7 +11,7 @@ import pytest
 import torch
 from harm import abort, crash, hang, kill, no_memory
 
-from mutual3d.data.workers import OPTIONS, WorkerError, WorkerPool
+from mutual3d.data.workers.pool import OPTIONS, WorkerError, WorkerPool
 
 
 class Echo:
@@ -102,7 +102,7 @@ def test_a_sample_that_never_comes_is_given_up(num_workers):
     start = time.monotonic()
     told = read(pool, TASKS)
     assert 0.9 < time.monotonic() - start
-    assert told[0][0] == told[3][1] == "it did not answer within 1 s (DATA_LOADER.TIMEOUT)"
+    assert told[0][0] == told[3][1] == "it did not answer within 1 s (--timeout)"
     assert told[0][1:] == WHOLE[0][1:] and told[4] == WHOLE[4]
 
 
@@ -124,7 +124,7 @@ def test_workers_that_fail_at_no_sample_end_the_reading():
         with pytest.raises(WorkerError, match=words):
             read(WorkerPool(Fails({"join": harm}), 1), TASKS)
 
-    with pytest.raises(WorkerError, match="no memory for a batch of 3 .* lower DATA_LOADER.NUM_WORKERS"):
+    with pytest.raises(WorkerError, match="no memory for a batch of 3 .* lower --num-workers"):
         read(WorkerPool(Fails({"join": no_memory}), 2), TASKS)
 
 
@@ -149,7 +149,7 @@ def test_workers_end_with_a_killed_main_process():
     """Even those whose decoder hangs."""
     program = """
 import os, sys, time
-from mutual3d.data.workers import WorkerPool
+from mutual3d.data.workers.pool import WorkerPool
 class Job:
     def read(self, key):
         print(os.getpid(), flush=True)
@@ -210,9 +210,9 @@ def test_jobs_may_start_in_fresh_processes(monkeypatch):
     """As where the start method is not fork: Python 3.14, macOS."""
     import multiprocessing
 
-    from mutual3d.data import workers
+    from mutual3d.data.workers import pool
 
-    monkeypatch.setattr(workers, "multiprocessing", multiprocessing.get_context("spawn"))
+    monkeypatch.setattr(pool, "multiprocessing", multiprocessing.get_context("spawn"))
     assert read(WorkerPool(Echo(), 1), TASKS) == WHOLE
 
 
@@ -221,7 +221,7 @@ def test_a_full_dev_shm_changes_nothing(tmp_path):
     """In a mount of its own with 64 kB of shared memory, as little as any container has."""
     program = """
 import torch
-from mutual3d.data.workers import WorkerPool
+from mutual3d.data.workers.pool import WorkerPool
 class Job:
     def read(self, key): return torch.full((2**22,), key, dtype=torch.uint8)
     def join(self, items): return torch.stack(items)

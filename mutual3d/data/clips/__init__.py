@@ -1,0 +1,1 @@
+"""What a clip is made of: which frames of a video, and which pixels of a frame."""

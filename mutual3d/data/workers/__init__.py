@@ -1,0 +1,1 @@
+"""Processes that read samples for others and may die of one."""

@@ -1,0 +1,114 @@
+"""What a worker process does: it reads the items of its tasks, and says which one it begins before it does."""
+
+import os
+import signal
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from mutual3d.data.workers.messages import send
+
+
+class Job(Protocol):
+    """What is to be read. Where the start method is not fork, it must pickle."""
+
+    def read(self, key: Any) -> Any:
+        """The item of a key. Raises nothing but what is to end the reading."""
+
+    def join(self, items: list) -> Any:
+        """What becomes of the items of a task, in the worker. Tensors in it are not copied on their way."""
+
+    def name(self, key: Any) -> str:
+        """The file of a key: what is called bad once is not read again."""
+
+    def lost(self, key: Any, cause: str) -> Any:
+        """The item that stands for one that cannot be read."""
+
+
+# Seconds between two signs of life, each of which is a message.
+_SECONDS_BETWEEN_SIGNS = 1.0
+_sign_of_life: "_SignOfLife | None" = None
+
+
+def show_life() -> None:
+    """For a `Job` whose `read` takes long and gets on: called often from it, it begins the time of the pool's timeout anew.
+
+    Does nothing outside a worker.
+    """
+    if _sign_of_life is not None:
+        _sign_of_life.show()
+
+
+class _SignOfLife:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._shown = time.monotonic()
+        self.place = 0
+
+    def show(self) -> None:
+        now = time.monotonic()
+        if now - self._shown > _SECONDS_BETWEEN_SIGNS:
+            self._shown = now
+            send(self._connection, At(self.place))
+
+
+class At(NamedTuple):
+    place: int | None
+
+
+class Result(NamedTuple):
+    value: Any
+
+
+class Failure(NamedTuple):
+    """The items of a task could not be joined. is_memory: for want of it."""
+
+    words: str
+    num_samples: int
+    is_memory: bool
+
+
+def work(connection: Connection, job: Job) -> None:
+    # Ctrl-C is for the main process, which ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Each worker is one of many processes: more threads in it only contend.
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    global _sign_of_life
+    _sign_of_life = _SignOfLife(connection)
+    try:
+        while True:
+            _answer(connection, job, *connection.recv())
+    except (EOFError, OSError):
+        return  # the main process is gone
+
+
+def _end_with_parent(parent):
+    while os.getppid() == parent:
+        time.sleep(2)
+    os._exit(1)
+
+
+def _answer(connection, job, keys, known):
+    items = []
+    for place, key in enumerate(keys):
+        if place in known:
+            items.append(known[place])
+            continue
+        _sign_of_life.place = place
+        send(connection, At(place))
+        items.append(job.read(key))
+    send(connection, At(None))
+    try:
+        send(connection, Result(job.join(items)))
+    except (BrokenPipeError, ConnectionError):
+        raise
+    except Exception as error:
+        is_memory = isinstance(error, (MemoryError, OSError))
+        words = str(error) or "MemoryError" if is_memory else "".join(traceback.format_exception(error))
+        send(connection, Failure(words, len(keys), is_memory))
