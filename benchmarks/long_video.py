@@ -17,8 +17,11 @@ import av
 import numpy as np
 from common import machine, save_rows
 
+from mutual3d.data.clips.frames import ClipSampling
+from mutual3d.data.clips.transforms import TrainingCrop
 from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.video import pyav_reader
+from mutual3d.data.video.decode import Decoding
 
 FPS = 30
 
@@ -42,8 +45,9 @@ def write_long_video(path, minutes, height, width):
 def clip_times(path, backend, repeats):
     """(wall, CPU) seconds of the first clip, and the medians of later ones."""
     clips = VideoDataset(
-        [(str(path), 0)], num_frames=16, sampling_rate=5, crop_size=48, jitter_scales=(48, 56), training=True, backend=backend
-    )
+        [(str(path), 0)], ClipSampling(num_frames=16, sampling_rate=5), 48, training=True, crop=TrainingCrop((48, 56)),
+        decoding=Decoding(backend),
+    )  # fmt: skip
     pyav_reader.forget_tables()
     seconds, cpu_seconds = [], []
     for epoch in range(repeats + 1):

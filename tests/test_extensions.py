@@ -11,7 +11,7 @@ import mutual3d
 from mutual3d.cli import run as run_net
 from mutual3d.cli import select
 from mutual3d.cost.axes import COSTS
-from mutual3d.data.build import SOURCES
+from mutual3d.data.sources import SOURCES
 from mutual3d.models import NETWORKS, create_model
 from mutual3d.pipeline.extend import import_extension
 from mutual3d.table.query_table import QueryTable
@@ -72,7 +72,7 @@ def test_a_data_set(data, tmp_path):
         write_json(tmp_path / f"{split}.json", entries)
     write_json(tmp_path / "actions.json", ["right", "down"])
     words = {"TRAIN.DATASET": "json_lists", "TEST.DATASET": "json_lists", "SOLVER.MAX_EPOCH": 1}
-    with pytest.raises(ValueError, match="TRAIN.DATASET is 'json_lists': mutual3d has kinetics"):
+    with pytest.raises(ValueError, match="TRAIN.DATASET is 'json_lists': mutual3d has ava, charades"):
         run(tmp_path, tmp_path / "none", None, **words)
     assert run(tmp_path, tmp_path / "out", extension, **words).provenance["num_videos"] == 12
     write_json(tmp_path / "val.json", [*entries, {"video": "x.mp4", "action": "up"}])

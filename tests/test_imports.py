@@ -72,7 +72,8 @@ def package_of(path):
 
 def reads_config(path):
     """Whether a file may see a CfgNode."""
-    return path.name == "build.py" or any(path.is_relative_to(PACKAGE / folder) for folder in ("config", "pipeline"))
+    folders = ("config", "pipeline", "data/sources")
+    return path.name == "build.py" or any(path.is_relative_to(PACKAGE / folder) for folder in folders)
 
 
 def identifiers(source):

@@ -4,7 +4,8 @@ import functools
 import itertools
 import logging
 from collections.abc import Hashable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,26 @@ _SETTINGS = Settings(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which of `world_size` processes this one is: its rank, from 0."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """By whom samples are read: `num_workers` processes beside this one, or this one for 0 (DATA_LOADER.NUM_WORKERS).
+
+    timeout: seconds for one video; 0 waits for ever. pin_memory: batches lie where a GPU copies from faster.
+    """
+
+    num_workers: int = 0
+    timeout: float = 0.0
+    pin_memory: bool = False
+
+
 class Batch(NamedTuple):
     """What a loader yields. Without a readable video, `clips_BVCTHW` has shape 0, 0, 0, 0, 0, 0.
 
@@ -35,7 +56,7 @@ class Batch(NamedTuple):
     clips_BVCTHW: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
-    bad: list
+    bad: list[BadVideo]
     boxes: torch.Tensor | None = None
     origins: torch.Tensor | None = None
     num_padded: int = 0
@@ -47,16 +68,16 @@ class TrainingSampler:
     Rank r takes slice r of each global batch, so that step i sees the same videos on any number of ranks.
     """
 
-    def __init__(self, num_videos: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
+    def __init__(self, num_videos: int, batch_size: int, seed: int, share: Share) -> None:
         self._num_videos = num_videos
         self._batch_size = batch_size
         self._seed = seed
-        self._rank = rank
-        self._global_size = batch_size * world_size
+        self._rank = share.rank
+        self._global_size = batch_size * share.world_size
         if num_videos < self._global_size:
             raise ValueError(
                 f"the list has {num_videos} videos, fewer than one batch of {self._global_size} "
-                f"({batch_size} on each of {world_size} processes): lower TRAIN.BATCH_SIZE"
+                f"({batch_size} on each of {share.world_size} processes): lower TRAIN.BATCH_SIZE"
             )
 
     def __len__(self) -> int:
@@ -78,11 +99,11 @@ class EvaluationSampler:
     """
 
     def __init__(
-        self, indices: Sequence[int], batch_size: int, rank: int, world_size: int, groups: Sequence[Hashable] | None = None
+        self, indices: Sequence[int], batch_size: int, share: Share, groups: Sequence[Hashable] | None = None
     ) -> None:
         runs = itertools.groupby(indices, key=lambda index: groups and groups[index])
         batches = [batch for _, run in runs for batch in _batched(list(run), batch_size)]
-        self._batches = batches[rank::world_size]
+        self._batches = batches[share.rank :: share.world_size]
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -93,26 +114,26 @@ class EvaluationSampler:
             yield [(epoch, index) for index in batch]
 
 
-def _batched(indices, size):
+def _batched(indices: list[int], size: int) -> list[list[int]]:
     return [indices[first : first + size] for first in range(0, len(indices), size)]
 
 
 class _ReadClips:
     """The job of a loader's workers. A key is (epoch, index)."""
 
-    def __init__(self, dataset) -> None:
+    def __init__(self, dataset: ClipDataset) -> None:
         self._dataset = dataset
 
-    def read(self, key):
+    def read(self, key: tuple[int, int]) -> Sample | BadVideo:
         return read_sample(self._dataset, *key)
 
-    def join(self, samples):
-        return collate(samples)
+    def join(self, items: list[Sample | BadVideo]) -> Batch:
+        return collate(items)
 
-    def name(self, key):
+    def name(self, key: tuple[int, int]) -> str:
         return self._dataset.name_of(key[1])
 
-    def lost(self, key, cause):
+    def lost(self, key: tuple[int, int], cause: str) -> BadVideo:
         return BadVideo(key[1], self.name(key), cause)
 
 
@@ -130,8 +151,9 @@ class ClipLoader:
         dataset: takes (epoch, index), gives a `Sample` or a `BadVideo`.
         batch_size: videos in a batch of this process.
         shuffle: True for training (see `TrainingSampler`), False for evaluation (see `EvaluationSampler`).
+        share: which part of the batches is this process's.
+        reading: by whom videos are read.
         indices: positions of the videos to serve, without `shuffle` only; all of them by default.
-        timeout: seconds for one video; 0 waits for ever.
         lost: {name: cause} of videos that crashed a worker or did not answer: they are not read again. Loaders may share it.
 
     Raises TypeError for a dataset that is none (`check_dataset`).
@@ -144,34 +166,32 @@ class ClipLoader:
         *,
         shuffle: bool,
         seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        num_workers: int = 0,
-        pin_memory: bool = False,
+        share: Share = Share(),
+        reading: Reading = Reading(),
         indices: Sequence[int] | None = None,
-        timeout: float = 0.0,
         lost: dict[str, str] | None = None,
     ) -> None:
         check_dataset(dataset)
-        if batch_size < 1 or not 0 <= rank < world_size:
+        if batch_size < 1 or not 0 <= share.rank < share.world_size:
             raise ValueError(
-                f"batch size {batch_size} on rank {rank} of {world_size}: "
+                f"batch size {batch_size} on rank {share.rank} of {share.world_size}: "
                 "the size must be 1 or more, the rank below the number of processes"
             )
         self._sampler: TrainingSampler | EvaluationSampler
         if shuffle:
             self.num_samples = len(dataset)
-            self._sampler = TrainingSampler(len(dataset), batch_size, seed, rank, world_size)
+            self._sampler = TrainingSampler(len(dataset), batch_size, seed, share)
+            self._order: tuple[str, int] | list[int] = ("shuffled", seed)
         else:
-            indices = range(len(dataset)) if indices is None else indices
-            self.num_samples = len(indices)
-            self._sampler = EvaluationSampler(indices, batch_size, rank, world_size, dataset.groups)
-        self.dataset = dataset
+            served = list(range(len(dataset)) if indices is None else indices)
+            self.num_samples = len(served)
+            self._sampler = EvaluationSampler(served, batch_size, share, dataset.groups)
+            self._order = served
+        self.dataset, self._batch_size = dataset, batch_size
         self._has_told_padded = False
-        self._order, self._batch_size = ("shuffled", seed) if shuffle else list(indices), batch_size
-        finish = _pin if pin_memory and torch.cuda.is_available() else None
+        finish = _pin if reading.pin_memory and torch.cuda.is_available() else None
         self._pool = WorkerPool(
-            _ReadClips(dataset), num_workers, timeout=timeout, lost=lost, finish=finish, settings=_SETTINGS
+            _ReadClips(dataset), reading.num_workers, timeout=reading.timeout, lost=lost, finish=finish, settings=_SETTINGS
         )
 
     def __len__(self) -> int:
@@ -194,7 +214,7 @@ class ClipLoader:
             raise ValueError(f"cannot start at batch {start}: an epoch has {len(self)} batches")
         return self._tell_padded(self._pool.map(self._sampler.batches(epoch, start)))
 
-    def _tell_padded(self, batches):
+    def _tell_padded(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches; at the end, once, how many videos were shorter than a clip."""
         num_padded = num_videos = 0
         for batch in batches:
@@ -211,8 +231,9 @@ class ClipLoader:
         return self.batches()
 
 
-def _pin(batch):
-    return Batch(*(value.pin_memory() if isinstance(value, torch.Tensor) else value for value in batch))
+def _pin(batch: Batch) -> Batch:
+    pinned: Any = (value.pin_memory() if isinstance(value, torch.Tensor) else value for value in batch)
+    return Batch(*pinned)
 
 
 def collate(samples: list[Sample | BadVideo]) -> Batch:
@@ -223,18 +244,19 @@ def collate(samples: list[Sample | BadVideo]) -> Batch:
     indices = torch.tensor([sample.index for sample in good], dtype=torch.int64)
     num_padded = sum(sample.is_padded for sample in good)
     if good and good[0].boxes is not None:
-        labels, origins = (torch.cat([getattr(sample, name) for sample in good]) for name in ("label", "origins"))
-        return Batch(clips, labels, indices, bad, _join_boxes([sample.boxes for sample in good]), origins, num_padded)
+        parts: dict[str, list[torch.Tensor]] = {name: [getattr(sample, name) for sample in good] for name in ("label", "boxes", "origins")}
+        labels, origins = torch.cat(parts["label"]), torch.cat(parts["origins"])
+        return Batch(clips, labels, indices, bad, _join_boxes(parts["boxes"]), origins, num_padded)
     labels = torch.stack([torch.as_tensor(sample.label) for sample in good]) if good else torch.empty(0, dtype=torch.int64)
     return Batch(clips, labels, indices, bad, num_padded=num_padded)
 
 
-def _join_boxes(boxes):
+def _join_boxes(boxes: list[torch.Tensor]) -> torch.Tensor:
     """Boxes n, 4 of each clip -> N, 5 with the clip's position first."""
     return torch.cat([torch.nn.functional.pad(own, (1, 0), value=position) for position, own in enumerate(boxes)])
 
 
-def _stack_channels_last(clips):
+def _stack_channels_last(clips: list[torch.Tensor]) -> torch.Tensor:
     if not clips:
         return torch.empty((0,) * 6, dtype=torch.uint8)
     # Stacked as B, V, T, H, W, C, which is how frames are decoded: memory is copied in one piece.

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms import v2
 
-from mutual3d.data.clips.frames import is_padded, view_clip
+from mutual3d.data.clips.frames import ClipSampling, Views, view_clip
 from mutual3d.data.clips.transforms import UniformCrops, WholeFrame, stack_clips
 from mutual3d.data.datasets.ava.dataset import keyframe_clip
 from mutual3d.data.datasets.dataset import describe_failure
@@ -54,27 +54,23 @@ def read_clips(
 
 def _read_views(reader: VideoReader, preprocessing: Preprocessing, num_views: int) -> Clips:
     """`num_views` clips spread over an open video."""
-    cut = preprocessing
+    sampling, views = _sampling(preprocessing), Views(num_views)
     indices = [
-        reader.evenly(
-            view_clip(
-                reader.num_frames, reader.fps, num_frames=cut.num_frames, sampling_rate=cut.sampling_rate,
-                target_fps=cut.target_fps, view=view, num_views=num_views,
-            )
-        )
+        reader.evenly(view_clip(reader.num_frames, reader.fps, sampling, view, views))
         for view in range(num_views)
-    ]  # fmt: skip
+    ]
     return _read_frames(reader, preprocessing, [indices])[0]
+
+
+def _sampling(preprocessing: Preprocessing) -> ClipSampling:
+    return ClipSampling(preprocessing.num_frames, preprocessing.sampling_rate, preprocessing.target_fps)
 
 
 def _read_frames(reader: VideoReader, preprocessing: Preprocessing, groups: Sequence[Sequence[Sequence[int]]]) -> list[Clips]:
     """The clips of each group, whose frames are given by index; each frame is decoded once, for all groups in one pass."""
     transform = _frame_transform(preprocessing)
     frames = {i: transform(frame) for i, frame in reader.frames(i for group in groups for view in group for i in view)}
-    padded = is_padded(
-        reader.num_frames, reader.fps, num_frames=preprocessing.num_frames, sampling_rate=preprocessing.sampling_rate,
-        target_fps=preprocessing.target_fps,
-    )  # fmt: skip
+    padded = _sampling(preprocessing).is_padded(reader.num_frames, reader.fps)
     return [
         Clips(
             stack_clips([frames[i] for i in view] for view in group),

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+from clips import clip_loader, video_dataset
 from harm import HARM, crash, no_memory
 from videos import moving_frames, write_video
 
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample
-from mutual3d.data.datasets.kinetics import VideoDataset
-from mutual3d.data.loader import ClipLoader
 from mutual3d.utils.fingerprint import fingerprint
 
 
@@ -39,25 +38,25 @@ def indices(loader, **arguments):
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_ranks_together_see_the_batches_of_one_process(world_size):
-    alone = indices(ClipLoader(Numbers(50), 8, shuffle=True, seed=1), epoch=3)
+    alone = indices(clip_loader(Numbers(50), 8, shuffle=True, seed=1), epoch=3)
     share = dict(batch_size=8 // world_size, shuffle=True, seed=1, world_size=world_size)
-    ranks = [indices(ClipLoader(Numbers(50), rank=rank, **share), epoch=3) for rank in range(world_size)]
+    ranks = [indices(clip_loader(Numbers(50), rank=rank, **share), epoch=3) for rank in range(world_size)]
     assert [sum(slices, []) for slices in zip(*ranks)] == alone
     assert len(alone) == 6 and len(set(sum(alone, []))) == 48
 
 
 def test_epochs_and_seeds_shuffle_differently():
-    loader = ClipLoader(Numbers(40), 8, shuffle=True, seed=1)
+    loader = clip_loader(Numbers(40), 8, shuffle=True, seed=1)
     assert indices(loader, epoch=0) == indices(loader, epoch=0)
     assert indices(loader, epoch=0) != indices(loader, epoch=1)
-    assert indices(loader, epoch=0) != indices(ClipLoader(Numbers(40), 8, shuffle=True, seed=2), epoch=0)
+    assert indices(loader, epoch=0) != indices(clip_loader(Numbers(40), 8, shuffle=True, seed=2), epoch=0)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("length, batch_size", [(17, 4), (3, 4), (12, 4), (1, 1)])
 def test_evaluation_serves_each_video_once(world_size, length, batch_size):
     loaders = [
-        ClipLoader(Numbers(length), batch_size, shuffle=False, rank=rank, world_size=world_size)
+        clip_loader(Numbers(length), batch_size, shuffle=False, rank=rank, world_size=world_size)
         for rank in range(world_size)
     ]
     served = [indices(loader) for loader in loaders]
@@ -71,7 +70,7 @@ def test_evaluation_serves_each_video_once(world_size, length, batch_size):
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_start_skips_without_decoding(shuffle):
     dataset = Numbers(40)
-    loader = ClipLoader(dataset, 8, shuffle=shuffle)
+    loader = clip_loader(dataset, 8, shuffle=shuffle)
     whole = indices(loader, epoch=2)
     dataset.asked.clear()
     assert indices(loader, epoch=2, start=3) == whole[3:]
@@ -83,11 +82,11 @@ def test_start_skips_without_decoding(shuffle):
 
 def test_too_short_a_list():
     with pytest.raises(ValueError, match="7 videos.* 8 .*4 on each of 2"):
-        ClipLoader(Numbers(7), 4, shuffle=True, rank=0, world_size=2)
+        clip_loader(Numbers(7), 4, shuffle=True, rank=0, world_size=2)
 
 
 def test_bad_videos_are_listed_and_not_replaced():
-    first, second, third = ClipLoader(Numbers(6, bad=(1, 2, 3)), 2, shuffle=False).batches()
+    first, second, third = clip_loader(Numbers(6, bad=(1, 2, 3)), 2, shuffle=False).batches()
     assert first.indices.tolist() == [0] and first.bad == [BadVideo(1, "1.mp4", "broken")]
     assert first.clips_BVCTHW.shape == (1, 1, 3, 2, 4, 4)
     assert len(second.clips_BVCTHW) == len(second.labels) == len(second.indices) == 0 and len(second.bad) == 2
@@ -95,7 +94,7 @@ def test_bad_videos_are_listed_and_not_replaced():
 
 
 def test_a_subset_keeps_positions_in_the_list():
-    loader = ClipLoader(Numbers(20), 2, shuffle=False, indices=[3, 9, 15])
+    loader = clip_loader(Numbers(20), 2, shuffle=False, indices=[3, 9, 15])
     assert indices(loader) == [[3, 9], [15]] and loader.num_samples == 3
 
 
@@ -103,9 +102,9 @@ def test_workers_change_nothing(tmp_path):
     frames = moving_frames(30)
     videos = [(str(write_video(tmp_path / f"{i}.mp4", frames[i:])), i) for i in range(5)] + [("gone.mp4", 5)]
     clip = dict(num_frames=4, sampling_rate=3, crop_size=32, jitter_scales=(32, 40), training=True, num_views=2)
-    dataset = VideoDataset(videos, **clip)
-    alone = ClipLoader(dataset, 2, shuffle=True)
-    with_workers = ClipLoader(dataset, 2, shuffle=True, num_workers=2, pin_memory=True)
+    dataset = video_dataset(videos, **clip)
+    alone = clip_loader(dataset, 2, shuffle=True)
+    with_workers = clip_loader(dataset, 2, shuffle=True, num_workers=2, pin_memory=True)
     next(with_workers.batches(epoch=0))
     for epoch in (0, 1):
         pairs = list(zip(alone.batches(epoch, start=1), with_workers.batches(epoch, start=1), strict=True))
@@ -121,8 +120,8 @@ def test_batches_are_pinned_where_there_is_a_gpu_to_copy_to(num_workers, monkeyp
     pinned = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.shape) or tensor.clone())
-    loader = ClipLoader(Numbers(6, bad=(1,)), 3, shuffle=False, num_workers=num_workers, pin_memory=True)
-    plain = ClipLoader(Numbers(6, bad=(1,)), 3, shuffle=False)
+    loader = clip_loader(Numbers(6, bad=(1,)), 3, shuffle=False, num_workers=num_workers, pin_memory=True)
+    plain = clip_loader(Numbers(6, bad=(1,)), 3, shuffle=False)
     for ours, theirs in zip(loader, plain, strict=True):
         assert torch.equal(ours.clips_BVCTHW, theirs.clips_BVCTHW) and ours.bad == theirs.bad and ours.boxes is None
         assert ours.clips_BVCTHW[:, 0].is_contiguous(memory_format=torch.channels_last_3d)
@@ -130,7 +129,7 @@ def test_batches_are_pinned_where_there_is_a_gpu_to_copy_to(num_workers, monkeyp
 
 
 def test_clips_are_channels_last_in_memory():
-    batch = next(ClipLoader(Numbers(4), 4, shuffle=False).batches())
+    batch = next(clip_loader(Numbers(4), 4, shuffle=False).batches())
     assert batch.clips_BVCTHW[:, 0].is_contiguous(memory_format=torch.channels_last_3d)
 
 
@@ -139,7 +138,7 @@ def test_workers_use_one_thread():
         def __getitem__(self, key):
             return Sample(torch.full((1, 3, 1, 1, 1), torch.get_num_threads(), dtype=torch.uint8), 0, key[1])
 
-    for batch in ClipLoader(Threads(2), 1, shuffle=False, num_workers=1).batches():
+    for batch in clip_loader(Threads(2), 1, shuffle=False, num_workers=1).batches():
         assert batch.clips_BVCTHW.unique().tolist() == [1]
 
 
@@ -165,8 +164,8 @@ def test_videos_that_crash_or_hang_are_bad_videos_and_nothing_else_changes(shuff
     """All failures in one epoch: the first, two in a row, the last."""
     harm = dict(zip((0, 6, 7, 12, 19), HARM.values()))
     words = dict(zip(harm, HARM))
-    loader = ClipLoader(Harmful(20, harm), 4, shuffle=shuffle, seed=2, num_workers=num_workers, timeout=1)
-    undisturbed = ClipLoader(Numbers(20), 4, shuffle=shuffle, seed=2)
+    loader = clip_loader(Harmful(20, harm), 4, shuffle=shuffle, seed=2, num_workers=num_workers, timeout=1)
+    undisturbed = clip_loader(Numbers(20), 4, shuffle=shuffle, seed=2)
     for epoch, start in ((0, 0), (1, 2)):
         for ours, whole in zip(loader.batches(epoch, start), undisturbed.batches(epoch, start), strict=True):
             served = torch.tensor([index not in harm for index in whole.indices.tolist()])
@@ -178,7 +177,7 @@ def test_videos_that_crash_or_hang_are_bad_videos_and_nothing_else_changes(shuff
 
 
 def test_without_workers_exceptions_are_bad_videos_too():
-    (batch,) = ClipLoader(Harmful(3, {1: no_memory}), 3, shuffle=False)
+    (batch,) = clip_loader(Harmful(3, {1: no_memory}), 3, shuffle=False)
     assert batch.indices.tolist() == [0, 2] and "MemoryError" in batch.bad[0].cause
 
 
@@ -188,7 +187,7 @@ def test_batches_with_boxes_survive_a_crash():
             boxes = torch.full((2, 4), float(key[1]))
             return super().__getitem__(key)._replace(label=torch.ones(2, 3), boxes=boxes, origins=boxes)
 
-    (batch,) = ClipLoader(Boxes(3, {1: crash}), 3, shuffle=False, num_workers=1)
+    (batch,) = clip_loader(Boxes(3, {1: crash}), 3, shuffle=False, num_workers=1)
     assert batch.boxes[:, 0].tolist() == [0, 0, 1, 1] and batch.boxes[:, 1].tolist() == [0, 0, 2, 2]
     assert batch.labels.shape == (4, 3) and len(batch.bad) == 1
 
@@ -198,12 +197,12 @@ def test_videos_that_are_shorter_than_a_clip_are_counted_and_told_once(tmp_path,
     videos = [(str(write_video(tmp_path / f"{length}.mp4", moving_frames(length))), 0) for length in lengths]
     clip = dict(num_frames=4, sampling_rate=2, crop_size=32, jitter_scales=(32, 32))
     for training in (True, False):
-        loader = ClipLoader(VideoDataset(videos, **clip, training=training), 2, shuffle=training, num_workers=1)
+        loader = clip_loader(video_dataset(videos, **clip, training=training), 2, shuffle=training, num_workers=1)
         caplog.clear()
         for epoch in range(2):
             assert sum(batch.num_padded for batch in loader.batches(epoch)) == 2
         (told,) = [record.getMessage() for record in caplog.records]
         assert told.startswith("2 of 4 videos are shorter than a clip") and told.endswith("repeats their last frame")
     caplog.clear()
-    list(ClipLoader(VideoDataset(videos[:1], **clip), 2, shuffle=False))
+    list(clip_loader(video_dataset(videos[:1], **clip), 2, shuffle=False))
     assert not caplog.records

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from clips import video_dataset
 from PIL import Image
 from torchvision.models import detection
 from videos import (
@@ -21,7 +22,6 @@ from videos import (
 
 from mutual3d.cli import predict
 from mutual3d.data.datasets.ava.dataset import keyframe_clip
-from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.prepare.extraction import Layout, extract_frames
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.frame_list_reader import FrameListReader
@@ -176,7 +176,7 @@ def test_what_was_looked_at_is_told(tmp_path):
 def test_an_animation_is_a_video_as_it_is_in_a_list(tmp_path, name):
     pictures = [Image.fromarray(frame) for frame in numbered_frames(12, 48, 64)]
     pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], **({"lossless": True} if "webp" in name else {}))
-    sample = VideoDataset([(str(tmp_path / name), 0)], num_frames=4, sampling_rate=2, crop_size=24)[0, 0]
+    sample = video_dataset([(str(tmp_path / name), 0)], num_frames=4, sampling_rate=2, crop_size=24)[0, 0]
     clips = read_clips(tmp_path / name, VIDEO)
     assert torch.equal(clips.clips_VCTHW, sample.clips_VCTHW) and len(clips.seconds) == 1
     assert not torch.equal(clips.clips_VCTHW[:, :, 0], clips.clips_VCTHW[:, :, 3])

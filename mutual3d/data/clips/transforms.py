@@ -5,8 +5,10 @@ more than one frame of the source's size need be held. Resizing is bilinear with
 published weights were trained.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -93,22 +95,39 @@ def _interval(place, size, scaled, source):
     return min(round(first * source / scaled), source - length), length
 
 
-def random_crop(
-    generator: np.random.Generator, *, size: int, jitter_scales: Sequence[int], inverse_uniform: bool = False, flip: bool = True
-) -> RandomCrop:
-    """Draw a `RandomCrop` with a numpy.random.Generator.
+@dataclass(frozen=True)
+class TrainingCrop:
+    """How the crops of training are drawn.
 
-    The short side is uniform in `jitter_scales` (minimum, maximum), or with `inverse_uniform` uniform in
-    1 / short side; the crop is uniform in the frame; `flip` mirrors half of the draws. Raises ValueError for scales
-    below `size`.
+    The short side is uniform in `jitter_scales` (minimum, maximum; DATA.TRAIN_JITTER_SCALES), or with `inverse_uniform`
+    uniform in 1 / short side (DATA.INV_UNIFORM_SAMPLE); `flip` mirrors half of the draws (DATA.RANDOM_FLIP).
     """
-    low, high = check_jitter_scales(jitter_scales, size)
+
+    jitter_scales: Sequence[int] = (256, 320)
+    inverse_uniform: bool = False
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "jitter_scales", tuple(self.jitter_scales))
+
+    def check(self, size: int) -> None:
+        """ValueError unless crops of `size` pixels fit into the short sides."""
+        check_jitter_scales(self.jitter_scales, size)
+
+    def fingerprinted(self, size: int) -> dict[str, object]:
+        """All that decides a crop of `size` pixels, for `mutual3d.utils.fingerprint`."""
+        return {"size": size, **dataclasses.asdict(self)}
+
+
+def random_crop(generator: np.random.Generator, size: int, crop: TrainingCrop) -> RandomCrop:
+    """Draw a `RandomCrop` of `size` pixels; its place is uniform in the frame. Raises ValueError for scales below `size`."""
+    low, high = check_jitter_scales(crop.jitter_scales, size)
     draw, top, left, coin = generator.random(4).tolist()
-    if inverse_uniform:
+    if crop.inverse_uniform:
         short_side = 1 / (1 / high + draw * (1 / low - 1 / high))
     else:
         short_side = low + draw * (high - low)
-    return RandomCrop(size, round(short_side), top, left, flip and coin < 0.5)
+    return RandomCrop(size, round(short_side), top, left, crop.flip and coin < 0.5)
 
 
 def check_jitter_scales(jitter_scales: Sequence[int], size: int) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from mutual3d.data.datasets.lists import first_line, parse_decimal, place_of, re
 from mutual3d.data.video.decode import VideoReader, open_video
 from mutual3d.data.video.frame_list_reader import FrameList, FrameListReader, is_frame_list, read_frame_list
 
+NUM_ACTIONS = 157
 _OFFICIAL_COLUMNS = ("id", "actions")
 
 

@@ -1,6 +1,7 @@
 """Lists of videos with one label each, as Kinetics has them, and the samples made of them."""
 
 import csv
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from mutual3d.data.clips.frames import is_padded, random_clip, view_clip
-from mutual3d.data.clips.transforms import UniformCrops, check_jitter_scales, random_crop, stack_clips
+from mutual3d.data.clips.frames import ClipSampling, Views, random_clip, view_clip
+from mutual3d.data.clips.transforms import TrainingCrop, UniformCrops, random_crop, stack_clips
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, describe_failure, stat_files
 from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_row
 from mutual3d.data.datasets.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
-from mutual3d.data.video.decode import VideoError, VideoReader, check_backend, open_video
+from mutual3d.data.video.decode import Decoding, VideoError, VideoReader, open_video
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.fingerprint import fingerprint
 
@@ -176,57 +177,29 @@ class VideoDataset(ClipDataset):
 
     Args:
         videos: list of `Video`s or of (path, label); or of other `ListedVideo`s (Charades).
-        num_frames, sampling_rate, target_fps: frames of a clip, their stride, and the rate that the stride refers to.
         crop_size: side of the square crops.
-        jitter_scales: (minimum, maximum) of the short side in training; `inverse_uniform`: uniform in 1 / short side.
-        flip: mirror half of the training clips.
-        offset_sampling: the last test clip ends with the video.
-        backend, tolerate_short: see `open_video`.
+        crop: how they are drawn in training.
+        views: the clips of a sample. decoding: how videos are opened.
     """
 
     def __init__(
         self,
         videos: Sequence[Any],
-        *,
-        num_frames: int,
-        sampling_rate: int,
+        sampling: ClipSampling,
         crop_size: int,
-        target_fps: float = 30,
+        *,
         training: bool = False,
-        num_views: int = 1,
-        num_crops: int = 1,
-        jitter_scales: Sequence[int] = (256, 320),
-        inverse_uniform: bool = False,
-        flip: bool = True,
-        offset_sampling: bool = False,
-        backend: str = "pyav",
-        tolerate_short: bool = False,
+        crop: TrainingCrop = TrainingCrop(),
+        views: Views = Views(),
+        decoding: Decoding = Decoding(),
         seed: int = 0,
     ) -> None:
         self.videos = as_videos(videos)
-        self.tolerate_short = tolerate_short
         self.training = training
-        self.num_views = num_views
-        self.num_crops = num_crops
-        self.backend = check_backend(backend)
+        self.sampling, self.crop_size, self.crop, self.views, self.decoding = sampling, crop_size, crop, views, decoding
+        self.num_views, self.num_crops = views.num_views, views.num_crops
         self.seed = seed
-        self._clip = dict(num_frames=num_frames, sampling_rate=sampling_rate, target_fps=target_fps)
-        self._crop = dict(
-            size=crop_size, jitter_scales=tuple(jitter_scales), inverse_uniform=inverse_uniform, flip=flip
-        )
-        self._offset_sampling = offset_sampling
-        self._check()
-
-    def _check(self):
-        for name, value in (*self._clip.items(), ("crop_size", self._crop["size"]), ("num_views", self.num_views)):
-            if value <= 0:
-                raise ValueError(f"{name} is {value} and must be positive")
-        if self.num_crops not in (1, 3):
-            raise ValueError(f"TEST.NUM_SPATIAL_CROPS is {self.num_crops}: legal are 1 (centre) and 3")
-        if self.training:
-            check_jitter_scales(self._crop["jitter_scales"], self._crop["size"])
-        if self.seed < 0:
-            raise ValueError(f"the seed is {self.seed} and must not be negative (RNG_SEED)")
+        check_cut(crop_size, crop if training else None, seed)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -237,15 +210,17 @@ class VideoDataset(ClipDataset):
     def fingerprint(self) -> str:
         """Changes with each path, label, file (size, time of modification) and argument. Looks at every file."""
         files = stat_files([path for video in self.videos for path in video.files()])
-        arguments = (self.training, self.num_views, self.num_crops, self.backend, self.tolerate_short, self.seed, self._offset_sampling)
+        opened = self.decoding.backend, self.decoding.tolerate_short
+        arguments = (self.training, self.num_views, self.num_crops, *opened, self.seed, self.views.offset_sampling)
         content = [video.content() for video in self.videos]
-        return fingerprint(type(self).__name__, arguments, self._clip, self._crop, content, files)
+        clip, crop = dataclasses.asdict(self.sampling), self.crop.fingerprinted(self.crop_size)
+        return fingerprint(type(self).__name__, arguments, clip, crop, content, files)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | BadVideo:
         epoch, index = key
         video = self.videos[index]
         try:
-            with video.open(self.backend, self.tolerate_short) as reader:
+            with video.open(self.decoding.backend, self.decoding.tolerate_short) as reader:
                 if not self.training:
                     return Sample(self._all_views(reader), video.label_of(None, reader.time_of), index, is_padded=self._is_padded(reader))
                 clips_VCTHW, clips = self._random_clips(reader, epoch, index)
@@ -255,15 +230,14 @@ class VideoDataset(ClipDataset):
         except Exception as error:  # a decoder may fail in any way, MemoryError among them: it is this video's failure
             return BadVideo(index, self.name_of(index), describe_failure(error))
 
-    def _random_places(self, reader, generator):
-        return random_clip(reader.num_frames, reader.fps, **self._clip, generator=generator)
+    def _random_places(self, reader: VideoReader, generator: np.random.Generator) -> list[int]:
+        return random_clip(reader.num_frames, reader.fps, self.sampling, generator)
 
-    def _view_places(self, reader, view):
-        views = dict(num_views=self.num_views, offset_sampling=self._offset_sampling)
-        return view_clip(reader.num_frames, reader.fps, **self._clip, view=view, **views)
+    def _view_places(self, reader: VideoReader, view: int) -> list[int]:
+        return view_clip(reader.num_frames, reader.fps, self.sampling, view, self.views)
 
-    def _is_padded(self, reader):
-        return is_padded(reader.num_frames, reader.fps, **self._clip)
+    def _is_padded(self, reader: VideoReader) -> bool:
+        return self.sampling.is_padded(reader.num_frames, reader.fps)
 
     def _random_clips(self, reader, epoch, index):
         """Clips V, C, T, H, W, and the frames that each of them is made of."""
@@ -271,7 +245,7 @@ class VideoDataset(ClipDataset):
         clips, crops = [], []
         for _ in range(self.num_views):
             clips.append(reader.evenly(self._random_places(reader, generator)))
-            crops.append(random_crop(generator, **self._crop))
+            crops.append(random_crop(generator, self.crop_size, self.crop))
         frames = {(view, i): None for view, clip in enumerate(clips) for i in clip}
         for i, frame in reader.frames(_union(clips)):
             for view, crop in enumerate(crops):
@@ -281,9 +255,19 @@ class VideoDataset(ClipDataset):
 
     def _all_views(self, reader):
         clips = [reader.evenly(self._view_places(reader, view)) for view in range(self.num_views)]
-        transform = UniformCrops(self._crop["size"], self.num_crops)
+        transform = UniformCrops(self.crop_size, self.num_crops)
         crops = {i: transform(frame) for i, frame in reader.frames(_union(clips))}
         return stack_clips([crops[i][crop] for i in clip] for clip in clips for crop in range(self.num_crops))
+
+
+def check_cut(crop_size: int, crop: TrainingCrop | None, seed: int) -> None:
+    """ValueError for a size that no crop has, a seed that no generator takes, and a training crop that does not fit."""
+    if crop_size <= 0:
+        raise ValueError(f"crop_size is {crop_size} and must be positive")
+    if crop is not None:
+        crop.check(crop_size)
+    if seed < 0:
+        raise ValueError(f"the seed is {seed} and must not be negative (RNG_SEED)")
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:

@@ -10,6 +10,7 @@ import numpy as np
 from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.datasets.lists import shown, user_path
 from mutual3d.data.video.frame_list_reader import FrameList, FrameListReader, read_frame_list
+from mutual3d.data.video.reader import VideoReader
 from mutual3d.utils.files import read_json
 
 LABELS = "something-something-v2-labels.json"
@@ -94,14 +95,14 @@ class SegmentDataset(VideoDataset):
     """A `VideoDataset` whose clips are one frame of each of `num_frames` equal segments of the whole video: a random one
     in training, the middle one otherwise, as PySlowFast samples Something-Something v2. The stride has no meaning."""
 
-    def _random_places(self, reader, generator):
-        return segment_frames(reader.num_frames, self._clip["num_frames"], generator)
+    def _random_places(self, reader: VideoReader, generator: np.random.Generator) -> list[int]:
+        return segment_frames(reader.num_frames, self.sampling.num_frames, generator)
 
-    def _view_places(self, reader, view):
-        return segment_frames(reader.num_frames, self._clip["num_frames"])
+    def _view_places(self, reader: VideoReader, view: int) -> list[int]:
+        return segment_frames(reader.num_frames, self.sampling.num_frames)
 
-    def _is_padded(self, reader):
-        return reader.num_frames < self._clip["num_frames"]
+    def _is_padded(self, reader: VideoReader) -> bool:
+        return reader.num_frames < self.sampling.num_frames
 
 
 def segment_frames(video_frames: int, num_frames: int, generator: np.random.Generator | None = None) -> list[int]:

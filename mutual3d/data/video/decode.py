@@ -3,17 +3,18 @@
 import importlib.util
 import logging
 import os
+from dataclasses import dataclass
 
 from mutual3d.data.video.picture_reader import PictureReader
 from mutual3d.data.video.reader import VideoError, VideoReader, check_file
 from mutual3d.data.video.stills import has_image_name
 
-__all__ = ["BACKENDS", "VideoError", "VideoReader", "check_backend", "open_video"]
+__all__ = ["BACKENDS", "Decoding", "VideoError", "VideoReader", "check_backend", "open_video"]
 
 BACKENDS = ("pyav", "decord")
 
 _logger = logging.getLogger(__name__)
-_warned = set()
+_warned: set[str] = set()
 
 
 def check_backend(backend: str) -> str:
@@ -31,6 +32,17 @@ def check_backend(backend: str) -> str:
     if backend == "decord" and importlib.util.find_spec("decord") is None:
         raise ImportError("the decoding backend 'decord' is not installed: pip install -e .[decord], or use 'pyav'")
     return backend
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How videos are opened: `backend` and `tolerate_short` of `open_video`. Raises as `check_backend` does."""
+
+    backend: str = "pyav"
+    tolerate_short: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "backend", check_backend(self.backend))
 
 
 def open_video(path: str | os.PathLike, backend: str = "pyav", tolerate_short: bool = False) -> VideoReader:

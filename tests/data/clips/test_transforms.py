@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mutual3d.data.clips.transforms import RandomCrop, UniformCrops, random_crop, resize, short_side_size, stack_clips
+from mutual3d.data.clips.transforms import RandomCrop, TrainingCrop, UniformCrops, random_crop, resize, short_side_size, stack_clips
 
 
 def smooth_frame(height, width):
@@ -37,7 +37,7 @@ def test_flip_mirrors_the_same_crop():
 def test_boxes_stay_inside_for_any_source(height, width):
     generator = np.random.default_rng(0)
     for _ in range(200):
-        crop = random_crop(generator, size=64, jitter_scales=(64, 90))
+        crop = random_crop(generator, 64, TrainingCrop((64, 90)))
         top, left, box_height, box_width = crop.box(height, width)
         assert top >= 0 and left >= 0 and box_height >= 1 and box_width >= 1
         assert top + box_height <= height and left + box_width <= width
@@ -45,19 +45,19 @@ def test_boxes_stay_inside_for_any_source(height, width):
 
 def test_whole_range_of_scales_and_places_is_drawn():
     generator = np.random.default_rng(0)
-    crops = [random_crop(generator, size=64, jitter_scales=(70, 90)) for _ in range(500)]
+    crops = [random_crop(generator, 64, TrainingCrop((70, 90))) for _ in range(500)]
     assert {crop.short_side for crop in crops} == set(range(70, 91))
     assert 0.4 < np.mean([crop.flip for crop in crops]) < 0.6
     boxes = [crop.box(256, 340) for crop in crops]
     assert min(box[0] for box in boxes) == 0 and max(box[0] + box[2] for box in boxes) == 256
-    assert not any(random_crop(generator, size=64, jitter_scales=(70, 90), flip=False).flip for _ in range(50))
+    assert not any(random_crop(generator, 64, TrainingCrop((70, 90), flip=False)).flip for _ in range(50))
 
 
 def test_inverse_uniform_prefers_small_scales():
     def mean(inverse_uniform):
         generator = np.random.default_rng(0)
-        draw = dict(size=100, jitter_scales=(100, 400), inverse_uniform=inverse_uniform)
-        return np.mean([random_crop(generator, **draw).short_side for _ in range(4000)])
+        draw = TrainingCrop((100, 400), inverse_uniform)
+        return np.mean([random_crop(generator, 100, draw).short_side for _ in range(4000)])
 
     assert mean(False) == pytest.approx(250, rel=0.02)
     assert mean(True) == pytest.approx(np.log(4) * 400 / 3, rel=0.02)
@@ -66,7 +66,7 @@ def test_inverse_uniform_prefers_small_scales():
 @pytest.mark.parametrize("scales", [(50, 100), (120, 100), (100,)])
 def test_impossible_scales_are_refused(scales):
     with pytest.raises(ValueError, match="TRAIN_JITTER_SCALES"):
-        random_crop(np.random.default_rng(0), size=64, jitter_scales=scales)
+        random_crop(np.random.default_rng(0), 64, TrainingCrop(scales))
 
 
 def test_three_crops_along_the_longer_side():

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from ava_set import BOXES, FIRST_SECOND, FPS, path_of, write_ava_set
+from clips import ava_dataset, clip_loader
 
-from mutual3d.data.clips.transforms import RandomCrop, random_crop
+from mutual3d.data.clips.transforms import RandomCrop, TrainingCrop, random_crop
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_reference
-from mutual3d.data.datasets.ava.dataset import AvaDataset, keyframe_clip
+from mutual3d.data.datasets.ava.dataset import keyframe_clip
 from mutual3d.data.datasets.kinetics import BadVideo
-from mutual3d.data.loader import ClipLoader
 from mutual3d.data.video.frame_list_reader import FrameListReader
 
 CLIP = dict(num_frames=4, sampling_rate=1, target_fps=FPS, crop_size=32, jitter_scales=(32, 48))
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 def dataset(folder, **changes):
     frames = read_ava_frames([folder / "list.csv"], folder / "frames", fps=FPS, first_second=FIRST_SECOND)
     keyframes = read_keyframes(frames, ground_truth=[folder / "truth.csv"], num_classes=4)
-    return AvaDataset(frames, keyframes, **{**CLIP, **changes})
+    return ava_dataset(frames, keyframes, **{**CLIP, **changes})
 
 
 def bright_box(image_HWC):
@@ -94,7 +94,7 @@ def test_boxes_follow_the_pixels_of_any_crop(height, width, flip):
     frame[pixels[1] : pixels[3], pixels[0] : pixels[2]] = 255
     generator = np.random.default_rng(0)
     for _ in range(40):
-        crop = random_crop(generator, size=64, jitter_scales=(64, 100))._replace(flip=flip)
+        crop = random_crop(generator, 64, TrainingCrop((64, 100)))._replace(flip=flip)
         seen, moved = bright_box(crop(frame)), crop.view_boxes(box, height, width)[0] * 64
         if seen is not None:
             assert (moved - torch.tensor(seen)).abs().max() <= 2.5  # interpolation blurs an edge by a source pixel
@@ -117,7 +117,7 @@ def test_boxes_outside_the_crop_are_left_out_with_their_labels(folder, tmp_path)
     frames = read_ava_frames([folder / "list.csv"], folder / "frames", fps=FPS, first_second=FIRST_SECOND)
     both = tmp_path / "truth.csv"
     both.write_text("wide,901,0.0,0.1,0.1,0.3,1,0\nwide,901,0.9,0.1,1.0,0.3,2,0\n")
-    data = AvaDataset(frames, read_keyframes(frames, ground_truth=[both], num_classes=4), **CLIP, training=True)
+    data = ava_dataset(frames, read_keyframes(frames, ground_truth=[both], num_classes=4), **CLIP, training=True)
     counts = set()
     for epoch in range(40):
         sample = data[epoch, 0]
@@ -132,7 +132,7 @@ def test_boxes_outside_the_crop_are_left_out_with_their_labels(folder, tmp_path)
 def test_a_crop_without_a_box_is_moved_no_further_than_needed(height, width):
     generator = np.random.default_rng(0)
     for _ in range(200):
-        crop = random_crop(generator, size=32, jitter_scales=(32, 60))
+        crop = random_crop(generator, 32, TrainingCrop((32, 60)))
         x, y = generator.random(2) * 0.9
         box = torch.tensor([[x, y, x + 0.1, y + 0.1]], dtype=torch.float32)
         moved = crop.moved_to(box[0], height, width)
@@ -151,7 +151,7 @@ def test_a_box_thinner_than_a_pixel_still_makes_a_sample(folder, tmp_path):
     thin = tmp_path / "truth.csv"
     thin.write_text("wide,901,0.0611,0.4,0.0621,0.6,1,0\n")
     arguments = {**CLIP, "num_frames": 1, "jitter_scales": (32, 32), "training": True}
-    data = AvaDataset(frames, read_keyframes(frames, ground_truth=[thin], num_classes=4), **arguments)
+    data = ava_dataset(frames, read_keyframes(frames, ground_truth=[thin], num_classes=4), **arguments)
     samples = [data[epoch, 0] for epoch in range(12)]
     assert all(sample.label.tolist() == [[1, 0, 0, 0]] and len(sample.boxes) == 1 for sample in samples)
     assert any(sample.boxes[0, 0] == sample.boxes[0, 2] for sample in samples)
@@ -200,22 +200,22 @@ def test_a_missing_or_damaged_frame_is_recorded(tmp_path):
     data = dataset(folder)
     assert isinstance(data[0, 0], BadVideo) and data[0, 0].path == str(gone) and data[0, 0].index == 0
     assert data[0, 2].path == str(damaged) and not isinstance(data[0, 1], BadVideo)
-    (batch,) = [batch for batch in ClipLoader(data, 2, shuffle=False) if len(batch.indices) == 1]
+    (batch,) = [batch for batch in clip_loader(data, 2, shuffle=False) if len(batch.indices) == 1]
     assert batch.indices.tolist() == [1] and len(batch.bad) == 1 and batch.boxes[:, 0].tolist() == [0]
 
 
 def test_batches_join_boxes_and_never_mix_videos(folder):
-    batches = list(ClipLoader(dataset(folder), 8, shuffle=False))
+    batches = list(clip_loader(dataset(folder), 8, shuffle=False))
     assert [batch.indices.tolist() for batch in batches] == [[0, 1], [2]]
     assert batches[0].boxes[:, 0].tolist() == [0, 1] and batches[0].labels.shape == (2, 4)
     torch.testing.assert_close(batches[0].origins, torch.tensor([BOXES["wide", 901], BOXES["wide", 902]]))
-    (training,) = ClipLoader(dataset(folder, training=True), 3, shuffle=True)
+    (training,) = clip_loader(dataset(folder, training=True), 3, shuffle=True)
     assert training.clips_BVCTHW.shape == (3, 1, 3, 4, 32, 32) and sorted(training.boxes[:, 0].tolist()) == [0, 1, 2]
 
 
 def test_fingerprints_tell_runs_apart_in_few_words(folder):
     def fingerprint(**changes):
-        return ClipLoader(dataset(folder, **changes), 1, shuffle=False).fingerprint
+        return clip_loader(dataset(folder, **changes), 1, shuffle=False).fingerprint
 
     assert fingerprint() == fingerprint() != fingerprint(crop_size=40)
     assert len(fingerprint()) < 2000

@@ -3,7 +3,8 @@
 import pytest
 from ava_set import FIRST_SECOND, FPS, SECONDS, path_of, write, write_ava_set
 
-from mutual3d.data.datasets.ava.check import check_ava
+from mutual3d.data.datasets.ava.check import AvaFiles, check_ava
+from mutual3d.data.datasets.check import CheckOptions
 
 
 @pytest.fixture
@@ -12,12 +13,12 @@ def folder(tmp_path):
 
 
 def problems(folder, **changes):
-    arguments = dict(
+    files = dict(
         frame_dir=folder / "frames", frame_lists=[folder / "list.csv"], ground_truth=[folder / "truth.csv"],
         detected=[folder / "detected.csv"], label_map=folder / "labels.pbtxt", excluded=folder / "excluded.csv",
-        num_classes=4, fps=FPS, first_second=FIRST_SECOND,
     )  # fmt: skip
-    return list(check_ava(**{**arguments, **changes}))
+    how = CheckOptions(full=changes.pop("full", False))
+    return list(check_ava(AvaFiles(**{**files, **changes}), num_classes=4, fps=FPS, first_second=FIRST_SECOND, how=how))
 
 
 def test_a_whole_set_has_no_problem(folder):

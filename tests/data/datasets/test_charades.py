@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clips import video_dataset
 from published import CHARADES_HEADER
 from videos import moving_frames, phone_index, write_late_video, write_phone_video, write_video
 
 from mutual3d.data.datasets.charades import TimedVideo, multi_hot, read_charades
-from mutual3d.data.datasets.kinetics import BadVideo, VideoDataset
+from mutual3d.data.datasets.kinetics import BadVideo
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 
@@ -45,7 +46,7 @@ def frames(tmp_path):
 
 
 def test_a_test_video_has_the_labels_of_all_its_frames(frames):
-    sample = VideoDataset(read_charades(frames, num_classes=5), **CLIP, num_views=2)[0, 0]
+    sample = video_dataset(read_charades(frames, num_classes=5), **CLIP, num_views=2)[0, 0]
     assert sample.clips_VCTHW.shape == (2, 3, 4, 32, 32)
     assert sample.label.dtype == torch.float32 and sample.label.tolist() == [0, 1, 1, 0, 0]
 
@@ -55,10 +56,10 @@ def test_a_training_clip_has_the_labels_from_its_first_frame_to_its_last(frames)
     assert labels_of(video.label_of([[0, 3, 6]], at_24)) == [1]
     assert labels_of(video.label_of([[8, 10]], at_24)) == labels_of(video.label_of([[9, 31]], at_24)) == [1, 2]
     assert labels_of(video.label_of([[30, 39]], at_24)) == [] and labels_of(video.label_of([[35, 36], [2, 5]], at_24)) == [1]
-    dataset = VideoDataset([video], **CLIP, training=True, seed=1)
+    dataset = video_dataset([video], **CLIP, training=True, seed=1)
     seen = {tuple(labels_of(dataset[epoch, 0].label)) for epoch in range(40)}
     assert seen == {(1,), (1, 2), (2,), ()}
-    assert torch.equal(dataset[3, 0].label, VideoDataset([video], **CLIP, training=True, seed=1)[3, 0].label)
+    assert torch.equal(dataset[3, 0].label, video_dataset([video], **CLIP, training=True, seed=1)[3, 0].label)
 
 
 def test_strides_count_in_extracted_frames(frames, monkeypatch):
@@ -66,13 +67,13 @@ def test_strides_count_in_extracted_frames(frames, monkeypatch):
     shown = []
     (video,) = read_charades(frames, num_classes=5, fps=24)
     monkeypatch.setattr(type(video), "label_of", lambda self, clips, time_of: shown.extend(clips) or multi_hot([], 5))
-    VideoDataset([video], **CLIP, training=True)[0, 0]
+    video_dataset([video], **CLIP, training=True)[0, 0]
     assert (np.diff(shown[0]) >= 2).all() and shown[0][-1] - shown[0][0] == 7
 
 
 def test_a_missing_frame_is_told_and_not_replaced(frames):
     (frames.parent / "V/V-000020.jpg").unlink()
-    dataset = VideoDataset(read_charades(frames, num_classes=5), **{**CLIP, "num_frames": 40, "sampling_rate": 1})
+    dataset = video_dataset(read_charades(frames, num_classes=5), **{**CLIP, "num_frames": 40, "sampling_rate": 1})
     bad = dataset[0, 0]
     assert isinstance(bad, BadVideo) and bad.path.endswith("V/V-000020.jpg")
     assert bad.cause == "the file does not exist (line 22 of its frame list)"
@@ -80,7 +81,7 @@ def test_a_missing_frame_is_told_and_not_replaced(frames):
 
 def test_a_run_resumes_on_the_same_rows_alone(frames):
     def fingerprint():
-        return VideoDataset(read_charades(frames, num_classes=5), **CLIP).fingerprint()
+        return video_dataset(read_charades(frames, num_classes=5), **CLIP).fingerprint()
 
     before = fingerprint()
     assert fingerprint() == before
@@ -109,7 +110,7 @@ def test_official_csv_with_videos(tmp_path):
     assert [labels_of(video.label_of(None, at_30)) for video in videos] == [[1, 3], []]
     assert labels_of(videos[0].label_of([[0, 5, 11]], at_30)) == [3] and labels_of(videos[0].label_of([[12, 14]], at_30)) == [1, 3]
     assert labels_of(videos[0].label_of([[0, 1], [20, 29]], at_30)) == [1, 3] and not videos[0].label_of([[31, 39]], at_30).any()
-    dataset = VideoDataset(videos, **CLIP)
+    dataset = video_dataset(videos, **CLIP)
     assert labels_of(dataset[0, 0].label) == [1, 3] and dataset[0, 1].cause == "the file does not exist"
 
 

@@ -10,7 +10,7 @@ from videos import moving_frames, write_audio, write_video
 from mutual3d.cli import check_data as tool
 from mutual3d.data.datasets import kinetics
 from mutual3d.data.datasets.charades import read_charades
-from mutual3d.data.datasets.check import check_videos
+from mutual3d.data.datasets.check import CheckOptions, check_videos
 from mutual3d.data.prepare.extraction import Layout, extract_frames, list_videos, write_frame_list
 from mutual3d.data.video.frame_list_reader import FrameListReader
 from mutual3d.data.video.reader import VideoError
@@ -27,7 +27,7 @@ def listing(tmp_path):
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_rows_in_order(listing, num_workers):
     videos = [(str(listing.parent / name), 0) for name in ("good one.mp4", "sound.mp4", "gone.mp4")]
-    good, sound, gone = check_videos(videos, num_workers=num_workers)
+    good, sound, gone = check_videos(videos, CheckOptions(num_workers=num_workers))
     assert good is None and sound.index == 1 and "no video stream" in sound.cause and "not exist" in gone.cause
 
 
@@ -37,7 +37,7 @@ def test_full_check_finds_what_the_quick_one_cannot(tmp_path):
     for place in range(len(data) * 3 // 4, len(data) * 3 // 4 + 40):
         data[place] ^= 0xFF
     path.write_bytes(data)
-    (bad,) = check_videos([(str(path), 0)], full=True)
+    (bad,) = check_videos([(str(path), 0)], CheckOptions(full=True))
     assert "damaged" in bad.cause or "does not decode" in bad.cause
 
 
@@ -58,7 +58,7 @@ def test_all_extracted_frames_must_be_there_and_full_decodes_them(frame_list):
     videos = read_charades(frame_list, num_classes=3, path_prefix=frames)
     first, second = check_videos(videos)
     assert first.path.endswith("a_000003.jpg") and "line 5 of its frame list" in first.cause and second is None
-    assert "not an image (line 15 of its frame list)" in list(check_videos(videos, full=True))[1].cause
+    assert "not an image (line 15 of its frame list)" in list(check_videos(videos, CheckOptions(full=True)))[1].cause
 
 
 def run_tool(*arguments):
@@ -163,7 +163,7 @@ def harmful(tmp_path, monkeypatch):
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_a_video_that_kills_or_stalls_its_decoder_is_bad_and_the_check_goes_on(harmful, num_workers):
     videos = kinetics.read_video_list(harmful)
-    first, *bad, last, gone = check_videos(videos, num_workers=num_workers, timeout=1)
+    first, *bad, last, gone = check_videos(videos, CheckOptions(num_workers=num_workers, timeout=1))
     assert first is last is None and "does not exist" in gone.cause
     assert [(video.index, os.path.basename(video.path)) for video in bad] == [(i + 1, f"{i}.mp4") for i in range(len(HARM))]
     for video, words in zip(bad, HARM):

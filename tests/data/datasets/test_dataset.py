@@ -1,5 +1,6 @@
 """The contract of data sets: their fingerprints, and that no failure of a sample leaves them."""
 
+import dataclasses
 import importlib.util
 import inspect
 import os
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ava_set import FIRST_SECOND, FPS, write_ava_set
+from clips import ava_dataset, clip_loader, video_dataset
 from PIL import Image
 from tiny import ROOT
 from videos import moving_frames, write_video
@@ -22,7 +24,6 @@ from mutual3d.data.datasets.charades import TimedVideo, read_charades
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, read_sample, stat_files
 from mutual3d.data.datasets.images import ImageArray, ImageDataset, ImageFiles
 from mutual3d.data.datasets.kinetics import VideoDataset
-from mutual3d.data.loader import ClipLoader
 from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 from mutual3d.utils.fingerprint import fingerprint
 
@@ -37,13 +38,13 @@ def videos_of(folder, labels=(0, 1), **changes):
     for name in names:
         if not name.is_file():
             write_video(name, moving_frames(6))
-    return VideoDataset(list(zip(map(str, names), labels)), **{**CLIP, **changes})
+    return video_dataset(list(zip(map(str, names), labels)), **{**CLIP, **changes})
 
 
 def timed_videos_of(folder, end=2.0, num_classes=5, **changes):
     videos_of(folder)
     videos = [TimedVideo(str(folder / f"{i}.mp4"), ((i, 0.0, end),), num_classes) for i in range(2)]
-    return VideoDataset(videos, **{**CLIP, **changes})
+    return video_dataset(videos, **{**CLIP, **changes})
 
 
 def frame_lists_of(folder, labels="1", count=12, fps=24, **changes):
@@ -55,7 +56,7 @@ def frame_lists_of(folder, labels="1", count=12, fps=24, **changes):
             write_image(folder / path, image)
         rows.append(("V", 0, k, path, labels if k == count - 2 else "3"))
     write_frame_rows(folder / "train.csv", rows)
-    return VideoDataset(read_charades(folder / "train.csv", num_classes=5, fps=fps), **{**CLIP, **changes})
+    return video_dataset(read_charades(folder / "train.csv", num_classes=5, fps=fps), **{**CLIP, **changes})
 
 
 def keyframes_of(folder, old="", new="", excluded="wide,0902", **changes):
@@ -67,7 +68,7 @@ def keyframes_of(folder, old="", new="", excluded="wide,0902", **changes):
     frames = read_ava_frames([folder / "list.csv"], folder / "frames", fps=FPS, first_second=FIRST_SECOND)
     reference = read_reference(truth, folder / "excluded.csv", folder / "labels.pbtxt", num_classes=4)
     keyframes = read_keyframes(frames, ground_truth=[truth], num_classes=4)
-    return AvaDataset(frames, keyframes, reference=reference, **{**CLIP, "sampling_rate": 1, "target_fps": FPS, **changes})
+    return ava_dataset(frames, keyframes, reference=reference, **{**CLIP, "sampling_rate": 1, "target_fps": FPS, **changes})
 
 
 def pictures(count):
@@ -131,7 +132,7 @@ CASES = {
 @pytest.mark.parametrize("make, changes, file", CASES.values(), ids=CASES)
 def test_fingerprints_change_with_each_label_box_file_and_cut(make, changes, file, tmp_path):
     def told(**arguments):
-        return ClipLoader(make(tmp_path, **arguments), 1, shuffle=False).fingerprint
+        return clip_loader(make(tmp_path, **arguments), 1, shuffle=False).fingerprint
 
     same = told()
     assert told() == same
@@ -157,15 +158,20 @@ def test_fingerprints_change_with_each_label_box_file_and_cut(make, changes, fil
 @pytest.mark.parametrize("kind, content", [(VideoDataset, {"videos"}), (AvaDataset, {"frames", "annotations", "reference"})])
 def test_no_argument_of_a_data_set_is_left_out_of_the_cases(kind, content):
     """A new argument has a case above, so that its fingerprint cannot forget it."""
-    arguments = inspect.signature(kind).parameters.keys() - content
+    parameters = [parameter for name, parameter in inspect.signature(kind).parameters.items() if name not in content]
+    arguments = set()
+    for parameter in parameters:
+        is_group = dataclasses.is_dataclass(parameter.annotation)
+        arguments |= {field.name for field in dataclasses.fields(parameter.annotation)} if is_group else {parameter.name}
+    assert {"num_frames", "flip", "crop_size", "seed"} <= arguments
     assert arguments <= {name for cut in CUTS for name in cut} | {"backend"}
 
 
 def test_fingerprints_change_with_the_order_and_the_batches(tmp_path):
     data = videos_of(tmp_path)
     loaders = [dict(shuffle=False), dict(shuffle=False, indices=[1, 0]), dict(shuffle=True), dict(shuffle=True, seed=1)]
-    told = {ClipLoader(data, 1, **arguments).fingerprint for arguments in loaders}
-    assert len(told) == 4 and ClipLoader(data, 2, shuffle=False).fingerprint not in told
+    told = {clip_loader(data, 1, **arguments).fingerprint for arguments in loaders}
+    assert len(told) == 4 and clip_loader(data, 2, shuffle=False).fingerprint not in told
 
 
 def test_fingerprints_are_the_same_in_every_process(tmp_path):
@@ -196,13 +202,13 @@ def test_a_data_set_that_states_no_fingerprint_is_refused():
         pass
 
     with pytest.raises(TypeError, match="Plain is no data set of clips: derive it from mutual3d.data.datasets.dataset.ClipDataset"):
-        ClipLoader(Plain(), 1, shuffle=False)
+        clip_loader(Plain(), 1, shuffle=False)
     with pytest.raises(TypeError, match=r"Silent does not say when its content changes: write fingerprint\(self\) -> str"):
-        ClipLoader(Silent(), 1, shuffle=False)
+        clip_loader(Silent(), 1, shuffle=False)
     with pytest.raises(TypeError, match="Plain does not say when .* mutual3d.data.datasets.images.ImageSet and write fingerprint"):
         ImageDataset(Plain(), crop_size=8).fingerprint()
     with pytest.raises(TypeError, match="str is no .*ListedVideo: write its methods open, label_of, content and"):
-        VideoDataset(["a.mp4"], **CLIP)
+        video_dataset(["a.mp4"], **CLIP)
 
 
 class Broken(ClipDataset):

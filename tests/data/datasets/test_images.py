@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clips import clip_loader
 from PIL import Image
 from torchvision import datasets
 
-from mutual3d.data.build import SOURCES
 from mutual3d.data.datasets.images import (
     IMAGE_SETS,
     ImageArray,
@@ -21,7 +21,7 @@ from mutual3d.data.datasets.images import (
     usual_test_resize,
 )
 from mutual3d.data.datasets.kinetics import BadVideo
-from mutual3d.data.loader import ClipLoader
+from mutual3d.data.sources import SOURCES
 
 CIFAR = Path(__file__).resolve().parents[3].parent / "shared/data/images/cifar10_10k_2k.npz"
 EVERY_KIND = {
@@ -227,7 +227,7 @@ def test_the_global_generators_are_left_alone(monkeypatch):
 def test_workers_give_what_one_process_gives():
     dataset = ImageDataset(arrays(), crop_size=24, training=True, **EVERY_KIND["area"])
     alone, workers = (
-        list(ClipLoader(dataset, 2, shuffle=True, num_workers=number).batches(epoch=3)) for number in (0, 2)
+        list(clip_loader(dataset, 2, shuffle=True, num_workers=number).batches(epoch=3)) for number in (0, 2)
     )
     assert len(alone) == 3 and alone[0].clips_BVCTHW.shape == (2, 1, 3, 1, 24, 24)
     for one, other in zip(alone, workers):
@@ -336,7 +336,7 @@ def test_unreadable_images_are_reported_and_never_replaced(folder):
     files[0].write_bytes(files[0].read_bytes()[:90])
     files[1].write_bytes(b"")
     files[2].write_text("no image")
-    (batch,) = ClipLoader(ImageDataset(images, crop_size=16), 4, shuffle=False).batches()
+    (batch,) = clip_loader(ImageDataset(images, crop_size=16), 4, shuffle=False).batches()
     assert batch.indices.tolist() == [3] and batch.labels.tolist() == [1]
     assert [(bad.index, bad.path) for bad in batch.bad] == [(i, str(files[i])) for i in range(3)]
     for bad, words in zip(batch.bad, ("the image is damaged", "is empty", "it is not an image")):
@@ -347,7 +347,7 @@ def test_unreadable_images_are_reported_and_never_replaced(folder):
 
 def test_fingerprint_follows_the_images_and_how_they_are_cut(folder):
     def fingerprint(images, **options):
-        return ClipLoader(ImageDataset(images, **options), 2, shuffle=False).fingerprint
+        return clip_loader(ImageDataset(images, **options), 2, shuffle=False).fingerprint
 
     images = arrays()
     same = fingerprint(arrays(), crop_size=24)

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from clips import video_dataset
 from videos import moving_frames, write_video
 
-from mutual3d.data.datasets.kinetics import BadVideo, Video, VideoDataset, read_video_list, write_bad_videos
+from mutual3d.data.datasets.kinetics import BadVideo, Video, read_video_list, write_bad_videos
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.video import pyav_reader
 
@@ -70,12 +71,12 @@ def video(tmp_path):
 
 def test_training_samples_depend_on_seed_epoch_and_index_alone(video):
     videos = [(video, 5), (video, 6)]
-    dataset = VideoDataset(videos, **CLIP, training=True, seed=3)
+    dataset = video_dataset(videos, **CLIP, training=True, seed=3)
     first = dataset[0, 0]
     dataset[1, 1]
-    assert torch.equal(first.clips_VCTHW, VideoDataset(videos, **CLIP, training=True, seed=3)[0, 0].clips_VCTHW)
+    assert torch.equal(first.clips_VCTHW, video_dataset(videos, **CLIP, training=True, seed=3)[0, 0].clips_VCTHW)
     for seed, epoch, index in ((4, 0, 0), (3, 1, 0), (3, 0, 1)):
-        other = VideoDataset(videos, **CLIP, training=True, seed=seed)[epoch, index]
+        other = video_dataset(videos, **CLIP, training=True, seed=seed)[epoch, index]
         assert not torch.equal(first.clips_VCTHW, other.clips_VCTHW)
         assert other.index == index and other.label == 5 + index
     assert first.clips_VCTHW.shape == (1, 3, 4, 32, 32) and first.clips_VCTHW.dtype == torch.uint8
@@ -90,16 +91,16 @@ def test_a_label_may_depend_on_the_frames_of_the_clips(video):
             asked.append((clips, time_of(15)))
             return torch.ones(3)
 
-    dataset = VideoDataset([Asking(video, 0)], **CLIP, training=True, num_views=2)
+    dataset = video_dataset([Asking(video, 0)], **CLIP, training=True, num_views=2)
     assert dataset[0, 0].label.tolist() == [1, 1, 1] and dataset[0, 0].boxes is None
     clips, second = asked[0]
     assert asked[0] == asked[1] and second == 0.5 and len(clips) == 2 and all(len(clip) == 4 for clip in clips)
-    VideoDataset([Asking(video, 0)], **CLIP, num_views=2)[0, 0]
+    video_dataset([Asking(video, 0)], **CLIP, num_views=2)[0, 0]
     assert asked[-1] == (None, 0.5)
 
 
 def test_several_random_clips_of_one_video_differ(video):
-    clips_VCTHW = VideoDataset([(video, 0)], **CLIP, training=True, num_views=2)[0, 0].clips_VCTHW
+    clips_VCTHW = video_dataset([(video, 0)], **CLIP, training=True, num_views=2)[0, 0].clips_VCTHW
     assert clips_VCTHW.shape[0] == 2 and not torch.equal(clips_VCTHW[0], clips_VCTHW[1])
 
 
@@ -111,23 +112,23 @@ def test_all_views_are_decoded_in_one_pass(video, monkeypatch):
     monkeypatch.setattr(
         reader_class, "_to_rgb", lambda self, index, frame: converted.append(index) or to_rgb(self, index, frame)
     )
-    dataset = VideoDataset([(video, 0)], **CLIP, num_views=5, num_crops=3)
+    dataset = video_dataset([(video, 0)], **CLIP, num_views=5, num_crops=3)
     clips_VCTHW = dataset[0, 0].clips_VCTHW
     assert clips_VCTHW.shape == (15, 3, 4, 32, 32)
     assert len(opened) == 1 and len(converted) == len(set(converted)) < 5 * 4
 
 
 def test_views_are_clip_major_with_crops_inside(video):
-    views = VideoDataset([(video, 0)], **CLIP, num_views=3, num_crops=3)[0, 0].clips_VCTHW
-    centres = VideoDataset([(video, 0)], **CLIP, num_views=3)[0, 0].clips_VCTHW
+    views = video_dataset([(video, 0)], **CLIP, num_views=3, num_crops=3)[0, 0].clips_VCTHW
+    centres = video_dataset([(video, 0)], **CLIP, num_views=3)[0, 0].clips_VCTHW
     assert torch.equal(views[1::3], centres)
-    assert torch.equal(centres, VideoDataset([(video, 0)], **CLIP, num_views=3)[7, 0].clips_VCTHW)
+    assert torch.equal(centres, video_dataset([(video, 0)], **CLIP, num_views=3)[7, 0].clips_VCTHW)
 
 
 def test_unreadable_videos_become_records(tmp_path, video):
     text = tmp_path / "text.mp4"
     text.write_text("not a video")
-    dataset = VideoDataset([(video, 0), (str(text), 1), (str(tmp_path / "gone.mp4"), 2)], **CLIP)
+    dataset = video_dataset([(video, 0), (str(text), 1), (str(tmp_path / "gone.mp4"), 2)], **CLIP)
     assert isinstance(dataset[0, 1], BadVideo)
     assert dataset[0, 1].path == str(text) and dataset[0, 1].index == 1
     assert dataset[0, 2].cause == "the file does not exist"
@@ -138,7 +139,7 @@ def test_unreadable_videos_become_records(tmp_path, video):
 def test_one_frame_video_fills_a_clip(tmp_path):
     path = str(write_video(tmp_path / "one.mp4", moving_frames(1)))
     for training in (True, False):
-        clip = VideoDataset([(path, 0)], **CLIP, training=training)[0, 0].clips_VCTHW[0]
+        clip = video_dataset([(path, 0)], **CLIP, training=training)[0, 0].clips_VCTHW[0]
         assert np.ptp(clip.numpy().astype(int), axis=1).max() == 0
 
 
@@ -154,4 +155,4 @@ def test_one_frame_video_fills_a_clip(tmp_path):
 )
 def test_wrong_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
-        VideoDataset([("a.mp4", 0)], **{**CLIP, **arguments})
+        video_dataset([("a.mp4", 0)], **{**CLIP, **arguments})

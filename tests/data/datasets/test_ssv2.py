@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from clips import video_dataset
 from PIL import Image
 
 from mutual3d.data.build import build_dataset
@@ -35,7 +36,7 @@ def directory(tmp_path):
 
 
 def dataset(directory, **options):
-    return SegmentDataset(read_ssv2(directory, "train"), num_frames=4, sampling_rate=2, crop_size=32, flip=False, **options)
+    return video_dataset(read_ssv2(directory, "train"), SegmentDataset, num_frames=4, sampling_rate=2, crop_size=32, flip=False, **options)
 
 
 def test_a_test_clip_is_the_middle_of_each_segment_and_a_training_clip_a_random_frame_of_each(directory):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import ava_dataset
 
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_reference
-from mutual3d.data.datasets.ava.check import check_ava
-from mutual3d.data.datasets.ava.dataset import AvaDataset
+from mutual3d.data.datasets.ava.check import AvaFiles, check_ava
+from mutual3d.data.datasets.check import CheckOptions
 from mutual3d.data.prepare import demo_ava
 from mutual3d.data.prepare.demo import CLASS_NAMES
 from mutual3d.data.video.decode import open_video
@@ -38,13 +39,12 @@ def text_of(folder):
 @pytest.mark.parametrize("split", demo_ava.SPLITS)
 def test_every_file_is_as_AVA_has_it(folder, split):
     notes = folder / "annotations"
-    problems = check_ava(
+    files = AvaFiles(
         frame_dir=folder / "frames", frame_lists=[folder / "frame_lists" / f"{split}.csv"],
         ground_truth=[notes / f"ava_{split}_v2.2.csv"], detected=[notes / f"ava_{split}_predicted_boxes.csv"],
         label_map=notes / demo_ava.LABEL_MAP, excluded=notes / f"ava_{split}_excluded_timestamps_v2.2.csv",
-        num_classes=len(CLASS_NAMES), first_second=0, full=True,
     )  # fmt: skip
-    assert list(problems) == []
+    assert list(check_ava(files, num_classes=len(CLASS_NAMES), first_second=0, how=CheckOptions(full=True))) == []
 
 
 def test_two_actors_with_motions_of_their_own_in_each_keyframe(folder):
@@ -58,7 +58,7 @@ def test_two_actors_with_motions_of_their_own_in_each_keyframe(folder):
         seen.update((left, right))
     assert len(seen) >= 6
     clip = dict(num_frames=8, sampling_rate=3, crop_size=48, jitter_scales=(48, 56))
-    sample = AvaDataset(frames, keyframes, **clip, training=True)[0, 0]
+    sample = ava_dataset(frames, keyframes, **clip, training=True)[0, 0]
     assert sample.clips_VCTHW.shape == (1, 3, 8, 48, 48) and 1 <= len(sample.boxes) <= 2
 
 

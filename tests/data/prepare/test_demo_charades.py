@@ -6,10 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from clips import video_dataset
 from tiny import ROOT
 
 from mutual3d.data.datasets.charades import read_charades
-from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.prepare import demo, demo_charades
 from mutual3d.data.prepare.demo_charades import PAIRS, make_demo_charades
 
@@ -27,7 +27,7 @@ def bytes_of(folder):
 
 def test_videos_read_with_two_labels_each(folder):
     for split, count in zip(demo.SPLITS, COUNTS.values()):
-        dataset = VideoDataset(
+        dataset = video_dataset(
             read_charades(folder / f"{split}.csv", num_classes=8, fps=30), num_frames=8, sampling_rate=3, crop_size=48
         )
         assert len(dataset) == count

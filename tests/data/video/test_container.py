@@ -8,10 +8,10 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from clips import video_dataset
 from videos import decode_all, moving_frames, write_audio, write_video
 
 from mutual3d.data.datasets.dataset import BadVideo
-from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.video import pyav_reader
 from mutual3d.data.video.decode import VideoError, open_video
 from mutual3d.data.video.orientation import upright
@@ -97,7 +97,7 @@ def test_metadata_that_are_not_utf8(tmp_path, backend):
 @both
 def test_any_failure_is_a_bad_video_with_its_cause(tmp_path, monkeypatch, backend):
     path = write_video(tmp_path / "v.mp4", moving_frames(8))
-    dataset = VideoDataset([(str(path), 0)], num_frames=2, sampling_rate=1, crop_size=16, backend=backend)
+    dataset = video_dataset([(str(path), 0)], num_frames=2, sampling_rate=1, crop_size=16, backend=backend)
 
     def fail(*arguments, **options):
         raise MemoryError("no room")
@@ -232,11 +232,11 @@ def test_sound_that_goes_on_after_the_picture_is_no_cut(tmp_path, backend):
 def test_a_cut_video_is_taken_where_the_data_set_is_told_to(tmp_path):
     short = cut(write_video(tmp_path / "v.mkv", moving_frames(60)), 0.6)
     arguments = dict(num_frames=2, sampling_rate=1, crop_size=16)
-    bad = VideoDataset([(str(short), 0)], **arguments)[0, 0]
+    bad = video_dataset([(str(short), 0)], **arguments)[0, 0]
     assert isinstance(bad, BadVideo) and "announces 60 frames" in bad.cause
-    taken = VideoDataset([(str(short), 0)], tolerate_short=True, **arguments)
+    taken = video_dataset([(str(short), 0)], tolerate_short=True, **arguments)
     assert taken[0, 0].clips_VCTHW.shape == (1, 3, 2, 16, 16)
-    assert taken.fingerprint() != VideoDataset([(str(short), 0)], **arguments).fingerprint()
+    assert taken.fingerprint() != video_dataset([(str(short), 0)], **arguments).fingerprint()
 
 
 @both

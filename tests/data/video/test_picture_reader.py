@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from clips import video_dataset
 from PIL import Image
 
-from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.reader import VideoError
 
@@ -38,7 +38,7 @@ def test_a_still_in_a_list_of_videos_is_one_frame(tmp_path):
     path = save(tmp_path / "a.png", count=1)
     with open_video(path) as reader:
         assert reader.num_frames == 1 and reader.time_of(0) == 0 and reader.index_at(9) == 0
-    sample = VideoDataset([(str(path), 1)], num_frames=4, sampling_rate=1, crop_size=24)[0, 0]
+    sample = video_dataset([(str(path), 1)], num_frames=4, sampling_rate=1, crop_size=24)[0, 0]
     assert sample.clips_VCTHW.shape == (1, 3, 4, 24, 24)
 
 

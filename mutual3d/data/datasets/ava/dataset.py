@@ -2,15 +2,16 @@
 
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 import torch
 
-from mutual3d.data.clips.transforms import WholeFrame, check_jitter_scales, random_crop, stack_clips
+from mutual3d.data.clips.frames import ClipSampling
+from mutual3d.data.clips.transforms import TrainingCrop, WholeFrame, random_crop, stack_clips
 from mutual3d.data.datasets.ava.annotations import AvaFrames, Keyframes, Reference
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, stat_files
-from mutual3d.data.datasets.kinetics import sample_generator
+from mutual3d.data.datasets.kinetics import check_cut, sample_generator
 from mutual3d.data.video.reader import VideoError
 from mutual3d.utils.fingerprint import fingerprint
 
@@ -28,10 +29,8 @@ class AvaDataset(ClipDataset):
 
     Args:
         frames: `AvaFrames` of the split; annotations: its `Keyframes`.
-        num_frames, sampling_rate, target_fps: frames of a clip, their stride, and the rate that the stride refers to.
         crop_size: side of a training crop; short side of a test view.
-        jitter_scales: (minimum, maximum) of the short side in training; `inverse_uniform`: uniform in 1 / short side.
-        flip: mirror half of the training clips.
+        crop: how the crops of training are drawn.
         reference: what evaluation compares with, a `Reference`; `ground_truth`, `excluded` and `classes` are its parts.
     """
 
@@ -39,15 +38,11 @@ class AvaDataset(ClipDataset):
         self,
         frames: AvaFrames,
         annotations: Keyframes,
-        *,
-        num_frames: int,
-        sampling_rate: int,
+        sampling: ClipSampling,
         crop_size: int,
-        target_fps: float = 30,
+        *,
         training: bool = False,
-        jitter_scales: Sequence[int] = (256, 320),
-        inverse_uniform: bool = False,
-        flip: bool = True,
+        crop: TrainingCrop = TrainingCrop(),
         seed: int = 0,
         reference: Reference | None = None,
     ) -> None:
@@ -56,20 +51,10 @@ class AvaDataset(ClipDataset):
         self.reference = reference
         self.training = training
         self.seed = seed
-        self._clip = dict(num_frames=num_frames, stride=sampling_rate * frames.fps / target_fps)
-        self._crop = dict(
-            size=crop_size, jitter_scales=tuple(jitter_scales), inverse_uniform=inverse_uniform, flip=flip
-        )
-        self._check()
-
-    def _check(self):
-        for name, value in (*self._clip.items(), ("crop_size", self._crop["size"])):
-            if value <= 0:
-                raise ValueError(f"{name} is {value} and must be positive")
-        if self.training:
-            check_jitter_scales(self._crop["jitter_scales"], self._crop["size"])
-        if self.seed < 0:
-            raise ValueError(f"the seed is {self.seed} and must not be negative (RNG_SEED)")
+        self.crop_size, self.crop = crop_size, crop
+        self._num_frames = sampling.num_frames
+        self._stride = sampling.sampling_rate * frames.fps / sampling.target_fps
+        check_cut(crop_size, crop if training else None, seed)
 
     @property
     def keyframes(self) -> list[tuple[str, int]]:
@@ -110,7 +95,8 @@ class AvaDataset(ClipDataset):
         """
         reference = None if self.reference is None else self.reference.fingerprint()
         parts = self.frames.fingerprint(), self.annotations.fingerprint(), reference, self.training, self.seed
-        return fingerprint(type(self).__name__, parts, self._clip, self._crop, stat_files(self._files()))
+        clip, crop = {"num_frames": self._num_frames, "stride": self._stride}, self.crop.fingerprinted(self.crop_size)
+        return fingerprint(type(self).__name__, parts, clip, crop, stat_files(self._files()))
 
     def _files(self):
         """The frames that any clip shows, each once."""
@@ -126,7 +112,9 @@ class AvaDataset(ClipDataset):
     def _positions(self, video, second):
         """The frames of the clip around a second."""
         centre = self.frames.keyframe(video, second)
-        return keyframe_clip(centre, len(self.frames.videos[video].paths), **self._clip)
+        return keyframe_clip(
+            centre, len(self.frames.videos[video].paths), num_frames=self._num_frames, stride=self._stride
+        )
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | BadVideo:
         epoch, index = key
@@ -157,9 +145,9 @@ class AvaDataset(ClipDataset):
 
     def _choose_view(self, origins, height, width, epoch, index):
         if not self.training:
-            return WholeFrame(self._crop["size"])
+            return WholeFrame(self.crop_size)
         generator = sample_generator(self.seed, epoch, index)
-        crop = random_crop(generator, **self._crop)
+        crop = random_crop(generator, self.crop_size, self.crop)
         if _have_area(crop.view_boxes(origins, height, width)).any():
             return crop
         return crop.moved_to(origins[generator.integers(len(origins))], height, width)

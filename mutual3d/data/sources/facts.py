@@ -1,0 +1,140 @@
+"""What a data set says of itself, the registry of its words, and what several sets read of a config alike."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fvcore.common.config import CfgNode
+
+from mutual3d.data.clips.frames import ClipSampling, Views
+from mutual3d.data.clips.transforms import TrainingCrop
+from mutual3d.data.datasets.check import SetCheck
+from mutual3d.data.datasets.dataset import ClipDataset
+from mutual3d.data.datasets.kinetics import ListedVideo, VideoDataset
+from mutual3d.data.datasets.labels import read_class_names
+from mutual3d.data.datasets.lists import user_path
+from mutual3d.data.video.decode import Decoding
+
+# What does not fit in a config: its keys, and a sentence.
+Mistakes = Iterator[tuple[tuple[str, ...], str]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be said of a sample, and what that asks of a config.
+
+    metric: the word of the metric that measures it (`mutual3d.metrics`). losses: the legal MODEL.LOSS_FUNC. wants: {key: the
+    one value that goes with it}.
+    """
+
+    metric: str
+    losses: tuple[str, ...]
+    wants: Mapping[str, object]
+
+
+ONE_LABEL = Task(
+    "top_k", ("cross_entropy",), {"DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "softmax"}
+)
+SEVERAL_LABELS = Task(
+    "mean_average_precision", ("bce_logit", "bce"),
+    {"DATA.MULTI_LABEL": True, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "sigmoid"},
+)  # fmt: skip
+LABELS_OF_BOXES = Task(
+    "detection_average_precision", ("bce_logit", "bce"),
+    {"DATA.MULTI_LABEL": False, "DETECTION.ENABLE": True, "MODEL.HEAD_ACT": "sigmoid"},
+)  # fmt: skip
+
+
+def names_beside_the_list(cfg: CfgNode) -> list[str] | None:
+    """The class names in classes.txt beside the lists; None where there is none."""
+    path = user_path(cfg.DATA.PATH_TO_DATA_DIR) / "classes.txt"
+    return checked_names(cfg, path) if path.is_file() else None
+
+
+def _nothing(cfg: CfgNode) -> Mistakes:
+    return iter(())
+
+
+@dataclass(frozen=True)
+class Source:
+    """The facts of a data set, a word of TRAIN.DATASET. Nobody else knows it by name.
+
+    open: (cfg, split, mode, number of views) -> data set; mode: one of `MODES`. task: what its labels are. is_image: it gives
+    images, one frame each; else clips. wants: {key: the one value} beside those of the task. test_split: where labels are to
+    test on. class_names: names by label, as the set has them, None without any. test_resize: crop size -> short side that
+    test images are scaled to before the crop. check_config: what else does not go with the set. check_files: how
+    `mutual3d check-data` looks at a copy of it. is_bgr_there: PySlowFast reads these data as BGR.
+    """
+
+    open: Callable[[CfgNode, str, str, int], ClipDataset]
+    task: Task
+    is_image: bool = False
+    wants: Mapping[str, object] = field(default_factory=dict)
+    test_split: str = "test"
+    class_names: Callable[[CfgNode], list[str] | None] = names_beside_the_list
+    test_resize: Callable[[int], int] | None = None
+    check_config: Callable[[CfgNode], Mistakes] = _nothing
+    check_files: SetCheck | None = None
+    is_bgr_there: bool = False
+
+
+SOURCES: dict[str, Source] = {}
+
+
+def register_dataset(source: Source, *words: str) -> None:
+    """Make a data set known under a word of TRAIN.DATASET, and others that mean the same. ValueError for one that is taken."""
+    for word in words:
+        if word in SOURCES:
+            raise ValueError(f"the data set '{word}' is there already: choose another name")
+        SOURCES[word] = source
+
+
+# ---- What sets read alike --------------------------------------------------------------------------------------------
+
+MODES = ("train", "single_view", "multi_view", "train_augmentation_fixed")
+
+
+def is_training(mode: str) -> bool:
+    """Whether clips of a mode are drawn at random, as for training."""
+    return mode in ("train", "train_augmentation_fixed")
+
+
+def crop_size(cfg: CfgNode, mode: str) -> int:
+    """Pixels of a crop of a mode."""
+    return cfg.DATA.TRAIN_CROP_SIZE if is_training(mode) else cfg.DATA.TEST_CROP_SIZE
+
+
+def clip_sampling(cfg: CfgNode) -> ClipSampling:
+    """The frames of a clip."""
+    return ClipSampling(cfg.DATA.NUM_FRAMES, cfg.DATA.SAMPLING_RATE, cfg.DATA.TARGET_FPS)
+
+
+def training_crop(cfg: CfgNode) -> TrainingCrop:
+    """How crops of training are drawn."""
+    return TrainingCrop(cfg.DATA.TRAIN_JITTER_SCALES, cfg.DATA.INV_UNIFORM_SAMPLE, cfg.DATA.RANDOM_FLIP)
+
+
+def list_path(cfg: CfgNode, split: str) -> Path:
+    """The csv of a split."""
+    return user_path(cfg.DATA.PATH_TO_DATA_DIR) / f"{split}.csv"
+
+
+def checked_names(cfg: CfgNode, path: str | Path) -> list[str]:
+    """The class names of a file; ValueError where there are more or fewer than the network has classes."""
+    names = read_class_names(path)
+    if len(names) != cfg.MODEL.NUM_CLASSES:
+        raise ValueError(f"'{path}' names {len(names)} classes and MODEL.NUM_CLASSES is {cfg.MODEL.NUM_CLASSES}")
+    return names
+
+
+def video_dataset(
+    cfg: CfgNode, videos: Sequence[ListedVideo], mode: str, num_views: int, kind: type[VideoDataset] = VideoDataset
+) -> VideoDataset:
+    """The clips of a list of videos, cut as a config and one of `MODES` say; for whoever reads another form of list."""
+    views = Views(num_views, 1, cfg.DATA.USE_OFFSET_SAMPLING)
+    if mode == "multi_view":
+        views = Views(cfg.TEST.NUM_ENSEMBLE_VIEWS, cfg.TEST.NUM_SPATIAL_CROPS, cfg.DATA.USE_OFFSET_SAMPLING)
+    return kind(
+        videos, clip_sampling(cfg), crop_size(cfg, mode), training=is_training(mode), crop=training_crop(cfg), views=views,
+        decoding=Decoding(cfg.DATA.DECODING_BACKEND, cfg.DATA.TOLERATE_SHORT), seed=cfg.RNG_SEED,
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Images as clips of one frame: a folder of class folders, and the public sets by name (datasets/IMAGES.md)."""
+
+import functools
+
+from fvcore.common.config import CfgNode
+
+from mutual3d.data.datasets.check import Checked, CheckOptions, ListToCheck, SetCheck, check_samples
+from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, ImageSet, open_images, usual_test_resize
+from mutual3d.data.datasets.lists import user_path
+from mutual3d.data.sources.facts import ONE_LABEL, Source, crop_size, is_training, register_dataset
+
+# A run needs its sets again and again, and listing the files of a large one takes minutes.
+_open_images = functools.lru_cache(maxsize=4)(open_images)
+
+
+def _open_split(name: str, cfg: CfgNode, split: str) -> ImageSet:
+    root = str(user_path(cfg.DATA.PATH_TO_DATA_DIR)) if cfg.DATA.PATH_TO_DATA_DIR else ""
+    return _open_images(name, root, split, cfg.MODEL.NUM_CLASSES)
+
+
+def _open(name: str, cfg: CfgNode, split: str, mode: str, num_views: int) -> ImageDataset:
+    images, size = _open_split(name, cfg, split), crop_size(cfg, mode)
+    if not is_training(mode):
+        return ImageDataset(images, crop_size=size, test_resize=usual_test_resize(name, size), seed=cfg.RNG_SEED)
+    return ImageDataset(
+        images, crop_size=size, training=True, seed=cfg.RNG_SEED, jitter_scales=cfg.DATA.TRAIN_JITTER_SCALES,
+        inverse_uniform=cfg.DATA.INV_UNIFORM_SAMPLE, relative_scales=cfg.DATA.TRAIN_JITTER_SCALES_RELATIVE,
+        relative_aspects=cfg.DATA.TRAIN_JITTER_ASPECT_RELATIVE, padding=cfg.DATA.CROP_PADDING, flip=cfg.DATA.RANDOM_FLIP,
+        color_jitter=cfg.DATA.COLOR_JITTER,
+    )  # fmt: skip
+
+
+def _class_names(name: str, cfg: CfgNode) -> list[str]:
+    return _open_split(name, cfg, "train" if cfg.TRAIN.ENABLE else cfg.TEST.SPLIT or "test").classes
+
+
+def _check(name: str, given: ListToCheck, how: CheckOptions) -> Checked:
+    """`given.csv`: the folder of the set and the split, as in /data/imagenet/train."""
+    path = user_path(given.csv)
+    return check_samples(ImageDataset(open_images(name, path.parent, path.name, given.num_classes), crop_size=1), how)
+
+
+for _name in IMAGE_SETS:
+    register_dataset(
+        Source(
+            functools.partial(_open, _name), ONE_LABEL, is_image=True, wants={"DATA.NUM_FRAMES": 1},
+            class_names=functools.partial(_class_names, _name), test_resize=functools.partial(usual_test_resize, _name),
+            check_files=SetCheck(functools.partial(_check, _name)),
+        ),
+        _name,
+    )  # fmt: skip
