@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -87,7 +88,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> CheckArguments:
     for word, check in checks.items():
         group = parser.add_argument_group(word)
         for flag in check.flags:
-            many = {"nargs": "*"} if flag.many else {}
+            many: dict[str, Any] = {"nargs": "*"} if flag.many else {}
             group.add_argument(
                 f"--{flag.name}", dest=f"{word} {flag.name}", type=flag.kind, default=flag.default, help=flag.help,
                 metavar=flag.name.rpartition("-")[2].upper(), **many,

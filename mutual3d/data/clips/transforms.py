@@ -153,7 +153,7 @@ class UniformCrops(NamedTuple):
 
     def __call__(self, frame: np.ndarray | torch.Tensor) -> list[torch.Tensor]:
         frame = torch.as_tensor(frame)
-        height, width = short_side_size(*frame.shape[:2], self.size)
+        height, width = short_side_size(frame.shape[0], frame.shape[1], self.size)
         scaled = resize(frame, height, width)
         return [self._crop(scaled, place) for place in self._places()]
 
@@ -174,7 +174,8 @@ class WholeFrame(NamedTuple):
 
     def __call__(self, frame: np.ndarray | torch.Tensor) -> torch.Tensor:
         frame = torch.as_tensor(frame)
-        return resize(frame, *short_side_size(*frame.shape[:2], self.size))
+        height, width = short_side_size(frame.shape[0], frame.shape[1], self.size)
+        return resize(frame, height, width)
 
     def view_boxes(self, boxes_N4: torch.Tensor, height: int, width: int) -> torch.Tensor:
         return boxes_N4
@@ -182,8 +183,8 @@ class WholeFrame(NamedTuple):
 
 def stack_clips(crops_VT: Iterable[Sequence[torch.Tensor]]) -> torch.Tensor:
     """Clips uint8 V, C, T, H, W from lists of crops H, W, C: a permuted view of V, T, H, W, C, hence channels last."""
-    crops_VT = [list(crops) for crops in crops_VT]
-    clips_VTHWC = torch.empty(len(crops_VT), len(crops_VT[0]), *crops_VT[0][0].shape, dtype=torch.uint8)
-    for clip, crops in zip(clips_VTHWC, crops_VT):
+    clips = [list(crops) for crops in crops_VT]
+    clips_VTHWC = torch.empty(len(clips), len(clips[0]), *clips[0][0].shape, dtype=torch.uint8)
+    for clip, crops in zip(clips_VTHWC, clips):
         torch.stack(crops, out=clip)
     return clips_VTHWC.permute(0, 4, 1, 2, 3)

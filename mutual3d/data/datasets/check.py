@@ -80,7 +80,7 @@ def check_of_list(read: Callable[[ListToCheck], Sequence[ListedVideo]], fits: Ca
 
     def check(given: ListToCheck, how: CheckOptions) -> Checked:
         videos = read(given)
-        each = progress_bar(check_videos(videos, how), "videos", len(videos), unit="video")
+        each = iter(progress_bar(check_videos(videos, how), "videos", len(videos), unit="video"))
         return Checked(BadVideo._fields, itertools.chain(find_contradictions(videos), each), f"{len(videos)} videos checked, {{}} bad")
 
     return SetCheck(check, fits)
@@ -97,7 +97,7 @@ def check_videos(videos: Sequence[Any], how: CheckOptions = CheckOptions()) -> I
 
 def check_samples(dataset: ClipDataset, how: CheckOptions) -> Checked:
     """The check of a set by reading each sample of it once."""
-    each = progress_bar(_map(_SampleChecker(dataset), len(dataset), how), "samples", len(dataset), unit="sample")
+    each = iter(progress_bar(_map(_SampleChecker(dataset), len(dataset), how), "samples", len(dataset), unit="sample"))
     return Checked(BadVideo._fields, each, f"{len(dataset)} samples checked, {{}} bad")
 
 

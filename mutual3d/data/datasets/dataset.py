@@ -18,7 +18,7 @@ from mutual3d.utils.logging import progress_bar
 class BadVideo(NamedTuple):
     """A video that could not be read: its position in the list, its path, and the cause in words."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody calls here
     path: str
     cause: str
 
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
     clips_VCTHW: torch.Tensor
     label: int | torch.Tensor
-    index: int
+    index: int  # type: ignore[assignment]  # as above
     boxes: torch.Tensor | None = None
     origins: torch.Tensor | None = None
     is_padded: bool = False
@@ -133,7 +133,7 @@ def stat_files(paths: Sequence[str]) -> np.ndarray:
     with ThreadPoolExecutor(_THREADS if is_slow else 1) as threads:
         rest = threads.map(_stat_chunk, chunks[1:]) if is_slow else map(_stat_chunk, chunks[1:])
         if is_slow or len(chunks) > _CHUNKS_WITHOUT_BAR:
-            rest = progress_bar(rest, "look at the files", len(chunks), initial=1, unit=f"{_CHUNK} files")
+            rest = iter(progress_bar(rest, "look at the files", len(chunks), initial=1, unit=f"{_CHUNK} files"))
         found += rest
     return np.concatenate(found)
 

@@ -24,6 +24,10 @@ from mutual3d.utils.fingerprint import fingerprint
 class ListedVideo(Protocol):
     """What a list holds for a `VideoDataset`: a video that opens itself and knows its labels. It has a `path` to name it by."""
 
+    @property
+    def path(self) -> str:
+        """What to call it: the name of its file or folder."""
+
     def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
         """Raises VideoError with the cause. See `open_video`."""
 
@@ -62,13 +66,13 @@ class Video(NamedTuple):
 
 def as_videos(videos: Iterable[ListedVideo | tuple[str, int]]) -> list[ListedVideo]:
     """A list for a `VideoDataset`, where (path, label) may stand for a `Video`. TypeError for what is no `ListedVideo`."""
-    videos = [Video(*video) if type(video) is tuple else video for video in videos]
-    for kind in {type(video) for video in videos}:
-        if not issubclass(kind, ListedVideo):
+    listed: list[Any] = [Video(*video) if type(video) is tuple else video for video in videos]
+    for kind, example in {type(video): video for video in listed}.items():
+        if not isinstance(example, ListedVideo):
             raise TypeError(
-                f"{kind.__name__} is no mutual3d.data.datasets.kinetics.ListedVideo: write its methods open, label_of, content and files"
+                f"{kind.__name__} is no mutual3d.data.datasets.kinetics.ListedVideo: write its methods open, label_of, content and files, and its path"
             )
-    return videos
+    return listed
 
 
 def read_video_list(

@@ -114,8 +114,9 @@ class LabelReader:
         self._num_classes = num_classes
         self._names_path = Path(class_names_path or Path(list_path).parent / "classes.txt")
         self._has_names = bool(class_names_path) or self._names_path.is_file()
-        self._smallest = self._largest = None
-        self._wrong = None
+        self._smallest: int | None = None
+        self._largest: int | None = None
+        self._wrong: str | None = None
 
     @cached_property
     def _names(self):
@@ -191,7 +192,7 @@ class LabelReader:
     @property
     def start_at_one(self) -> bool:
         """Whether labels were read, more than one, and 1 is the smallest."""
-        return self._smallest == 1 and self._largest > 1
+        return self._smallest == 1 and self._largest is not None and self._largest > 1
 
 
 def read_class_names(path: str | os.PathLike) -> list[str]:

@@ -69,6 +69,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
     of old Macs have for line ends, and which would join rows), and for a line longer than any row is.
     """
     with open(path, "rb") as file:
+        lines: Iterator[bytes]
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             lines = (line.encode() for line in read_text(path).split("\n"))
         else:

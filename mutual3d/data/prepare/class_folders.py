@@ -84,10 +84,12 @@ def groups_of(videos: LabelledVideos, pattern: str | None) -> list[str]:
     except re.error as error:
         raise ValueError(f"--group {pattern!r} is no regular expression: {error}") from None
     matches = [expression.search(str(path)) for path in videos.paths]
-    if not all(matches):
-        path = videos.paths[matches.index(None)]
-        raise ValueError(f"--group {pattern!r} does not match '{path}': it must match the path of every video")
-    return [match[1] if expression.groups else match[0] for match in matches]
+    groups = []
+    for path, match in zip(videos.paths, matches):
+        if match is None:
+            raise ValueError(f"--group {pattern!r} does not match '{path}': it must match the path of every video")
+        groups.append(match[1] if expression.groups else match[0])
+    return groups
 
 
 def split_videos(labels: Sequence[int], groups: Sequence[str], seed: int = 0) -> dict[str, list[int]]:

@@ -264,13 +264,13 @@ def _video_path(directory, split, index):
 
 def run_in_processes(write: Callable[[tuple[str, int]], None], videos: Sequence[tuple[str, int]], num_workers: int | None) -> None:
     """Call `write` for each of `videos` under a progress bar, in this process when one is enough."""
-    with progress_bar(None, "demo videos", total=len(videos), unit="video") as progress:
+    with progress_bar((), "demo videos", total=len(videos), unit="video") as progress:
         if num_workers == 1 or len(videos) < 2:
             for video in videos:
                 write(video)
                 progress.update()
             return
-        with ProcessPoolExecutor(min(num_workers, len(videos))) as pool:
+        with ProcessPoolExecutor(min(num_workers or os.cpu_count() or 1, len(videos))) as pool:
             for _ in pool.map(write, videos, chunksize=4):
                 progress.update()
 

@@ -76,7 +76,7 @@ class Layout(NamedTuple):
         except ValueError as error:
             raise ValueError(f"the pattern {self.pattern!r} does not work ({error}): use {{video}} and {{frame}}") from None
         for name, spec, conversion in fields:
-            if conversion or name not in _FIELD_FORMS or not re.fullmatch(_FIELD_FORMS[name], spec):
+            if conversion or name not in _FIELD_FORMS or not re.fullmatch(_FIELD_FORMS[name], spec or ""):
                 raise ValueError(
                     f"the pattern {self.pattern!r} does not work: use {{video}}, and {{frame}} or, with six digits, {{frame:06d}}"
                 )
@@ -130,16 +130,16 @@ def extract_frames(
     layout.check()
     if num_workers is not None and num_workers < 1 or not patience > 0:
         raise ValueError(f"{num_workers} workers, {patience} seconds of patience: give one worker or more, and time")
-    videos = [Path(video) for video in videos]
-    _check_names(videos)
+    paths = [Path(video) for video in videos]
+    _check_names(paths)
     output = claim_directory(output, _ARGUMENTS_FILE, layout._asdict(), "a folder of extracted frames")
     ensure_directory(output / _FINISHED)
-    workers = min(num_workers or os.cpu_count() or 1, len(videos))
+    workers = min(num_workers or os.cpu_count() or 1, len(paths))
     pool = WorkerPool(_Extraction(output, layout), workers, timeout=patience, settings=OPTIONS)
     counts, bad = {}, []
     try:
-        results = pool.map([video] for video in videos)
-        for video, result in zip(videos, progress_bar(results, "frames", total=len(videos), unit="video")):
+        results = pool.map([video] for video in paths)
+        for video, result in zip(paths, progress_bar(results, "frames", total=len(paths), unit="video")):
             if isinstance(result, VideoError):
                 bad.append(result)
             elif isinstance(result, OSError):

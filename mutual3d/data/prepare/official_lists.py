@@ -86,8 +86,9 @@ def read_hmdb51(directory: str | Path, split: int) -> tuple[dict[str, list[Entry
         for place, words in _word_rows(file):
             if len(words) != 2 or words[1] not in _HMDB51_SPLITS:
                 raise ValueError(f"{place}: {shown(' '.join(words))} is not 'video.avi 0', 1 (train) or 2 (test)")
-            if _HMDB51_SPLITS[words[1]]:
-                lists[_HMDB51_SPLITS[words[1]]].append(Entry(class_name, Path(words[0]).stem, class_name))
+            part = _HMDB51_SPLITS[words[1]]
+            if part:
+                lists[part].append(Entry(class_name, Path(words[0]).stem, class_name))
     return lists, [file.name.removesuffix(suffix) for file in files]
 
 
@@ -161,7 +162,7 @@ def _images(directory):
 class _Files:
     """The videos below a folder, by name."""
 
-    def __init__(self, directory) -> None:
+    def __init__(self, directory: str | Path) -> None:
         self._paths = defaultdict(list)
         for path in list_videos(directory):
             self._paths[path.stem].append(path)

@@ -5,10 +5,11 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 
 from mutual3d.data.video.orientation import Orientation, orientation_of_matrix
 from mutual3d.data.video.reader import VideoError
@@ -116,7 +117,8 @@ def announced_rate(stream: av.VideoStream) -> float:
 
 def orientation_of_frame(frame: av.VideoFrame) -> Orientation:
     """What the frame's display matrix says; upright without one."""
-    matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+    side_data: Any = frame.side_data  # by type, and of buffers, which its stubs do not say
+    matrix = side_data.get(SideDataType.DISPLAYMATRIX)
     return Orientation.UPRIGHT if matrix is None else orientation_of_matrix(struct.unpack("9i", bytes(matrix)))
 
 
@@ -126,7 +128,7 @@ def read_announced(container: av.container.InputContainer, stream: av.VideoStrea
     Transport and program streams, Ogg and raw streams announce nothing: FFmpeg estimates their length from what is there.
     """
     name, rate = container.format.name, announced_rate(stream)
-    unit = float(stream.time_base)
+    unit = float(stream.time_base or 0)
     whole = container.duration / av.time_base if container.duration else None
     if name.startswith("mov"):
         # The samples of the whole track, and the seconds that an edit list leaves of it.
@@ -173,11 +175,11 @@ def check_length(
         claims.append((round(announced.seconds * fps), round(seconds * fps)))
     if not claims or any(claim <= _MAX_ANNOUNCED * there or claim - there < 2 for claim, there in claims):
         return
-    if announced.may_be_sound and _other_streams_end(path) * _MAX_ANNOUNCED >= announced.seconds:
+    if announced.may_be_sound and _other_streams_end(path) * _MAX_ANNOUNCED >= (announced.seconds or 0):
         return
     # A few frames that are left may tell another rate than the header, or the header a damaged one.
     rate = announced.rate if fps / 2 < announced.rate < fps * 2 else fps
-    claim = round(announced.seconds * rate) if announced.frames is None else announced.frames
+    claim = round((announced.seconds or 0) * rate) if announced.frames is None else announced.frames
     raise _too_short(path, claim, num_frames)
 
 

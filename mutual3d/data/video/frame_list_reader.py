@@ -163,7 +163,7 @@ def read_frame_list(
 class _Order:
     """Whether the rows of a list are in the order of its frames. All places are counted before the list is refused."""
 
-    def __init__(self, csv_path, first_ids) -> None:
+    def __init__(self, csv_path: str | os.PathLike, first_ids: Collection[int] | None) -> None:
         self._csv_path = csv_path
         self._first_ids = first_ids
         self._lines = array("i")
@@ -247,7 +247,7 @@ def _count_by_names(before, path):
     return int(second[2]) - int(first[2])
 
 
-def _rows(csv_path) -> Iterator[tuple[int, list[str]]]:
+def _rows(csv_path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
     """(line, the five columns) of each row."""
     table = read_table(csv_path, " ")
     for line, header in table:

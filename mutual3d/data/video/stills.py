@@ -7,9 +7,10 @@ video wherever it is named, see `picture_reader`, and never passes for a still.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from mutual3d.data.video.orientation import Orientation, upright
 from mutual3d.data.video.reader import VideoError, check_file
@@ -17,7 +18,8 @@ from mutual3d.data.video.reader import VideoError, check_file
 # What is opened, by content: Pillow knows others, such as PostScript, which it would have another program run.
 # A build of Pillow may lack some.
 Image.init()
-FORMATS = [name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF") if name in Image.ID]
+_KNOWN = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS: list[str] = [name for name in _KNOWN if name in Image.ID]
 # Pages of a TIFF file that this tag calls reduced are previews of another page.
 _TIFF_SUBFILE_TYPE, _TIFF_BITS, _TIFF_PHOTOMETRIC = 254, 258, 262
 _ORIENTATION = 0x0112
@@ -88,12 +90,17 @@ def pictures(image: Image.Image, most: int | None = None) -> list[int]:
     found = []
     for place in places:
         image.seek(place)
-        if not image.tag_v2.get(_TIFF_SUBFILE_TYPE, 0) & 1:
+        if not _tiff_tag(image, _TIFF_SUBFILE_TYPE, 0) & 1:
             found.append(place)
         if len(found) == most:
             break
     image.seek(found[0] if found else 0)
     return found or [0]
+
+
+def _tiff_tag(image: Image.Image, tag: int, default: Any) -> Any:
+    """What the page of a TIFF file that is open says of itself; a tag may be of any type."""
+    return image.tag_v2.get(tag, default) if isinstance(image, TiffImagePlugin.TiffImageFile) else default
 
 
 class _UnknownRange(ValueError):
@@ -120,9 +127,9 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         raise _UnknownRange(f"its pixels are {kind}, and nothing says which one is white: save it with 8 or 16 bits")
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
-    bits = max(image.tag_v2.get(_TIFF_BITS, (16,))) if is_tiff else 16
+    bits = max(_tiff_tag(image, _TIFF_BITS, (16,))) if is_tiff else 16
     # The upper 8 bits, as for colours of 16 bits.
     grey_HW = (np.asarray(image).astype(np.uint32) >> (bits - 8)).clip(max=255).astype(np.uint8)
-    if is_tiff and image.tag_v2.get(_TIFF_PHOTOMETRIC, 1) == 0:  # zero is white; Pillow turns only 8 bits round
+    if is_tiff and _tiff_tag(image, _TIFF_PHOTOMETRIC, 1) == 0:  # zero is white; Pillow turns only 8 bits round
         grey_HW = 255 - grey_HW
     return Image.fromarray(grey_HW)

@@ -21,7 +21,7 @@ _ALIGNMENT = 64
 class _Pickler(pickle.Pickler):
     """Leaves tensors out: they are collected in `tensors`, each with the place of its bytes."""
 
-    def __init__(self, file) -> None:
+    def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)
         self.tensors: list[tuple[int, torch.Tensor]] = []
         self.size = 0
@@ -45,7 +45,7 @@ def _in_memory_order(tensor):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, memory) -> None:
+    def __init__(self, file: io.BytesIO, memory: mmap.mmap) -> None:
         super().__init__(file)
         self._memory = memory
 

@@ -202,7 +202,7 @@ def _score(text):
 def read_boxes(path: str | Path, **arguments: Any) -> Iterator[BoxRow]:
     """Yield the `BoxRow`s of a csv; ValueError, with file, line and row, for the first wrong one. See `scan_boxes`."""
     for place, row, cause in scan_boxes(path, **arguments):
-        if cause:
+        if row is None:
             raise ValueError(f"{place}: {cause}")
         yield row
 
@@ -312,9 +312,10 @@ def read_excluded(path: str | Path) -> set[tuple[str, int]]:
         video, _, second = line.strip().rpartition(",")
         if not line.strip():
             continue
-        if not video or parse_whole(second) is None or not 0 <= parse_whole(second) <= _LAST_SECOND:
+        number_of_second = parse_whole(second)
+        if not video or number_of_second is None or not 0 <= number_of_second <= _LAST_SECOND:
             raise ValueError(f"{place_of(path, number)}: {shown(line)} is not 'video,second', as in '-5KQ66BBWC4,902'")
-        excluded.add((video.strip().strip('"'), parse_whole(second)))
+        excluded.add((video.strip().strip('"'), number_of_second))
     return excluded
 
 
@@ -329,10 +330,10 @@ def read_label_map(path: str | Path, num_classes: int = NUM_ACTIONS) -> list[tup
     path = existing_file(path, "label map", "name it in AVA.LABEL_MAP_FILE, in AVA.ANNOTATION_DIR")
     classes = {}
     for item in _ITEM.findall(read_text(path)):
-        name, number = _NAME.search(item), _ID.search(item)
-        if not name or not number:
+        found_name, found_id = _NAME.search(item), _ID.search(item)
+        if not found_name or not found_id:
             raise ValueError(f"'{path}': {shown(' '.join(item.split()))} has not both, a name and an id")
-        number, name = int(number[1]), name[1] or name[2] or ""
+        number, name = int(found_id[1]), found_name[1] or found_name[2] or ""
         if not 1 <= number <= num_classes or number in classes:
             problem = "stands twice" if number in classes else f"is not in 1 to {num_classes} (MODEL.NUM_CLASSES)"
             raise ValueError(f"'{path}': the id {number} of {shown(name)} {problem}")

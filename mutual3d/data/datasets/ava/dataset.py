@@ -69,17 +69,22 @@ class AvaDataset(ClipDataset):
     @property
     def ground_truth(self) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
         """{(video, second): (boxes n, 4; actions n)}."""
-        return self.reference.ground_truth
+        return self._compared.ground_truth
 
     @property
     def excluded(self) -> Collection[tuple[str, int]]:
         """{(video, second)} that do not count."""
-        return self.reference.excluded
+        return self._compared.excluded
 
     @property
     def classes(self) -> list[tuple[int, str]]:
         """[(id, name)] of the evaluated actions."""
-        return self.reference.classes
+        return self._compared.classes
+
+    @property
+    def _compared(self) -> Reference:
+        assert self.reference is not None, "a split that is evaluated has a reference"
+        return self.reference
 
     def __len__(self) -> int:
         return len(self.annotations)
