@@ -8,6 +8,7 @@ import torch
 from tiny import ROOT, SPACE, overrides, write_set
 
 import mutual3d
+from mutual3d.cli import check_data
 from mutual3d.cli import run as run_net
 from mutual3d.cli import select
 from mutual3d.cost.axes import COSTS
@@ -64,7 +65,7 @@ def test_a_method(data, tmp_path):
     assert objective(logits.flip(0), logits, None) > 0.1
 
 
-def test_a_data_set(data, tmp_path):
+def test_a_data_set(data, tmp_path, capsys):
     extension = write_extension("extend_dataset.md", tmp_path)
     rows = [line.rsplit(" ", 1) for line in (data / "train.csv").read_text().splitlines()]
     entries = [{"video": str(data / name), "action": ("right", "down")[int(label)]} for name, label in rows]
@@ -75,7 +76,10 @@ def test_a_data_set(data, tmp_path):
     with pytest.raises(ValueError, match="TRAIN.DATASET is 'json_lists': mutual3d has ava, charades"):
         run(tmp_path, tmp_path / "none", None, **words)
     assert run(tmp_path, tmp_path / "out", extension, **words).provenance["num_videos"] == 12
+    checked = ["--extend", str(extension), "--format", "json_lists", "--csv", str(tmp_path / "val.json")]
+    assert check_data.main(checked) == 0 and "12 videos checked, 0 bad" in capsys.readouterr().out
     write_json(tmp_path / "val.json", [*entries, {"video": "x.mp4", "action": "up"}])
+    assert check_data.main(checked) == 2 and "entry 12: the action 'up'" in capsys.readouterr().err
     with pytest.raises(ValueError, match="val.json', entry 12: the action 'up' is not among right, down"):
         run(tmp_path, tmp_path / "out2", extension, **words)
 

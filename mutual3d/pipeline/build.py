@@ -18,6 +18,7 @@ from mutual3d.data.build import (
     find_class_names,
     gives_bgr,
     image_resize,
+    metric_word,
     takes_images,
     test_split,
     unused_classes,
@@ -198,16 +199,10 @@ def preprocessing_of(cfg: CfgNode) -> Preprocessing:
 def _measuring(cfg: CfgNode) -> MeasuringPlan:
     return MeasuringPlan(
         preprocessing=preprocessing_of(cfg),
-        metric=functools.partial(build_metric, _metric_word(cfg)),
+        metric=functools.partial(build_metric, metric_word(cfg)),
         clips_per_forward=max(1, cfg.TEST.BATCH_SIZE // distributed.world_size()),
         max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TEST,
     )
-
-
-def _metric_word(cfg: CfgNode) -> str:
-    if cfg.DETECTION.ENABLE:
-        return "detection_average_precision"
-    return "mean_average_precision" if cfg.DATA.MULTI_LABEL else "top_k"
 
 
 def _training(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TrainingPlan:

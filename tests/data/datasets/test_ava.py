@@ -232,7 +232,7 @@ def test_evaluation_finds_what_to_compare_with(folder):
     "arguments, words",
     [
         (dict(num_frames=0), "num_frames is 0"),
-        (dict(sampling_rate=0), "stride is 0"),
+        (dict(sampling_rate=0), "sampling_rate is 0"),
         (dict(crop_size=0), "crop_size"),
         (dict(training=True, jitter_scales=(16, 20)), "TRAIN_JITTER_SCALES"),
         (dict(seed=-1), "RNG_SEED"),

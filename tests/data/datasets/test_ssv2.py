@@ -7,6 +7,7 @@ import pytest
 from clips import video_dataset
 from PIL import Image
 
+from mutual3d.cli import check_data
 from mutual3d.data.build import build_dataset
 from mutual3d.data.datasets.ssv2 import SegmentDataset, read_class_numbers, read_ssv2, segment_frames
 from mutual3d.pipeline import load_config
@@ -86,6 +87,19 @@ def test_predictions_name_the_classes_of_the_label_file(directory):
     ])  # fmt: skip
     assert from_config(cfg).class_names == ("Dropping something", "Pushing something from left to right")
     assert build_dataset(cfg, "val", "multi_view").videos[0].fps == 30
+
+
+@pytest.mark.parametrize("words", [(), ("--format", "ssv2"), ("--format", "ptvssv2", "--num-classes", "2", "--num-workers", "0")])
+def test_a_copy_is_checked_and_recognised_by_its_class_list(directory, capsys, words):
+    assert check_data.main(["--csv", str(directory / "val.csv"), *words]) == 0
+    assert "2 videos checked, 0 bad" in capsys.readouterr().out
+    (directory / "9" / "03.png").unlink()
+    assert check_data.main(["--csv", str(directory / "val.csv"), *words]) == 1
+    told = capsys.readouterr().out
+    assert "03.png" in told and "2 videos checked, 1 bad" in told
+    (directory / "something-something-v2-validation.json").write_text("[]")
+    assert check_data.main(["--csv", str(directory / "val.csv"), *words]) == 2
+    assert "has no label of 2 of the 2 videos" in capsys.readouterr().err
 
 
 def test_nothing_is_mirrored():
