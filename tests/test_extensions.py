@@ -8,9 +8,8 @@ import torch
 from tiny import ROOT, SPACE, overrides, write_set
 
 import mutual3d
-from mutual3d.cli import check_data
+from mutual3d.cli import check_data, select
 from mutual3d.cli import run as run_net
-from mutual3d.cli import select
 from mutual3d.cost.axes import COSTS
 from mutual3d.data.sources import SOURCES
 from mutual3d.models import NETWORKS, create_model
