@@ -87,14 +87,38 @@ def test_first_runs_say_nothing():
     assert controller.configuration == LARGEST and not controller.is_hopeless
 
 
+def test_a_deadline_that_nothing_meets_is_known_at_once():
+    assert DeadlineController(FRONT, 4).is_hopeless and not DeadlineController(FRONT, 5).is_hopeless
+
+
 def test_slack_of_the_most_urgent_request_chooses():
     controller = DeadlineController(FRONT, 50)
     assert controller.choose(50) == controller.choose() == LARGEST
-    assert controller.choose(20) == FRONT[2].configuration
+    assert controller.choose(36) == LARGEST  # it is expected to do it
+    assert controller.choose(34) == FRONT[2].configuration
+    assert controller.choose(20) == FRONT[1].configuration  # 20 ms would leave nothing for what cannot be foreseen
     assert controller.choose(-5) == SMALLEST
     controller.observe(LARGEST, 35 * 1.4)
-    assert controller.choose(20) == FRONT[1].configuration
+    assert controller.choose(34) == FRONT[1].configuration
     assert controller.configuration == LARGEST
+
+
+def test_requests_that_always_wait_are_held_to_what_is_left():
+    controller = DeadlineController(FRONT, 50, patience=10)
+    for _ in range(100):  # 35 ms of the deadline are left, and the largest takes 35.5
+        slack = 35
+        chosen = controller.choose(slack)
+        controller.observe(chosen, 35.5 if chosen == LARGEST else 20, slack_ms=slack)
+    assert controller.configuration == FRONT[2].configuration
+
+
+def test_one_request_that_waited_long_does_not_move_the_others():
+    controller = DeadlineController(FRONT, 50)
+    assert controller.choose(-100) == SMALLEST
+    controller.observe(SMALLEST, 5, slack_ms=-100)
+    assert controller.choose(50) == LARGEST
+    controller.observe(SMALLEST, 51, slack_ms=-100)  # the machine is slow too
+    assert controller.choose(50) == SMALLEST
 
 
 @pytest.mark.parametrize("seed", range(5))
