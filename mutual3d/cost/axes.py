@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from mutual3d.cost.flops import count_costs, count_parameters
-from mutual3d.cost.latency import latency_key, measure_latencies
+from mutual3d.cost.latency import measure_latencies
+from mutual3d.cost.latency_key import LatencyKey
 from mutual3d.sampling import Configuration
 
 # Names that calls have another meaning for.
@@ -26,7 +27,7 @@ class CostWords:
     """What a cost is called, wherever it is shown or asked for.
 
     name: a Python name, lower case. title: what it is, in words. unit: of a number. per: what a number is of, said behind the
-    unit, such as `per view`. by_device: a configuration has a number for each device key, such as `cpu-fp32-b1-t2`, and not
+    unit, such as `per view`. by_device: a configuration has a number for each device key, such as `cpu.epyc_7b13-openvino-fp32-b1-t2`, and not
     one for all. is_whole: numbers are whole ones. is_drawn: the report draws accuracy against it. Raises ValueError for a name that cannot be a keyword of a call.
     """
 
@@ -61,12 +62,12 @@ class CostWords:
         return f"{self.unit} {key}".rstrip()
 
     def label(self, key: str = "") -> str:
-        """Of an axis of a plot: `median latency on cpu-fp32-b1-t2 (ms)`."""
+        """Of an axis of a plot: `median latency on cpu.epyc_7b13-torch-fp32-b1-t2 (ms)`."""
         name = f"{self.title} on {key}" if key else self.title
         return name if self.title == self.full_unit else f"{name} ({self.full_unit})"
 
     def amount(self, text: str, key: str = "") -> str:
-        """A number, as text, in a sentence: `5 ms on cpu-fp32-b1-t2`."""
+        """A number, as text, in a sentence: `5 ms on cpu.epyc_7b13-torch-fp32-b1-t2`."""
         return f"{text} {self.unit} on {key}" if key else f"{text} {self.unit}"
 
     def number(self, value: float) -> str:
@@ -131,7 +132,7 @@ def measure_costs(
     found: dict[str, dict[str, Mapping[Configuration, float]]] = {}
     for axis in (COSTS[name] for name in names):
         if axis.by_device:
-            places = {latency_key(device): device for device in devices}
+            places = {str(LatencyKey.here(device)): device for device in devices}
         else:
             places = {"": conditions.device}
         by_key = {
@@ -159,7 +160,7 @@ def _latency(model: Any, configurations: Sequence[Configuration], conditions: Co
     found = measure_latencies(
         model, configurations, conditions.crop, device, repeats=conditions.repeats, mean=conditions.mean, std=conditions.std
     )  # fmt: skip
-    return found[latency_key(device)]
+    return found[str(LatencyKey.here(device))]
 
 
 register_cost(CostAxis(name="gflops", title="1e9 multiply-adds", unit="GFLOPs", per="per view", measure=_gflops))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mutual3d.cost.axes import CostConditions, measure_costs
-from mutual3d.cost.latency import device_name
+from mutual3d.cost.machine import device_name
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.evaluation.grid import build_table
 from mutual3d.metrics.metrics import Metric

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import simplejson
 
 from mutual3d.cost.axes import CostWords
+from mutual3d.cost.latency_key import is_here
 from mutual3d.sampling import Configuration
 from mutual3d.table.words import MetricWords, cost_words, metric_words
 from mutual3d.utils.files import DamagedFileError, atomic_write, read_json, write_json
@@ -51,8 +52,8 @@ class Row:
 
     signature: the channel counts that its width rounds to. gflops: multiply-adds of convolutions and linears for one
     view, in units of 1e9, at the crop that was measured. parameters: of this sub-network. accuracy: metric name to
-    per cent, or the metric's own unit. latency_ms: device key, such as `cpu-fp32-b1-t2` (device, dtype, batch, threads), to
-    median milliseconds. costs: name of another cost (`mutual3d.cost.axes`) to its number, or to {device key: number}.
+    per cent, or the metric's own unit. latency_ms: device key, such as `cpu.epyc_7b13-openvino-fp32-b1-t2` (see
+    `mutual3d.cost.latency_key`), to median milliseconds. costs: name of another cost (`mutual3d.cost.axes`) to its number, or to {device key: number}.
     Raises ValueError for a value that is no number, not finite, or not above 0 where it is a cost.
     """
 
@@ -123,7 +124,8 @@ class QueryTable:
 
     provenance: plain data with at least metric (the name in `Row.accuracy` that decides), split, num_views and crop
     (pixels, of the largest configuration); further num_videos, checkpoint, dataset, date, versions and the like. `metrics`
-    and `costs`, where it has them, say of each {name: its words} (`mutual3d.table.words`).
+    and `costs`, where it has them, say of each {name: its words} (`mutual3d.table.words`); `latency` says of each device key
+    how, when and on what machine it was measured.
     Raises ValueError for no rows, a configuration given twice, a row without the metric, or missing provenance.
     """
 
@@ -187,10 +189,36 @@ class QueryTable:
         """Every device key under which some row has the cost; [""] of one that has one number, [] of one not measured."""
         return sorted({key for row in self.rows for key in row.values(cost)})
 
+    def with_costs(
+        self, costs: Mapping[str, Mapping[str, Mapping[Configuration, float]]], provenance: Mapping[str, Mapping[str, Any]]
+    ) -> "QueryTable":
+        """This table with further columns: {cost: {device key: {configuration: number}}}; of a column that is there, numbers are replaced.
+
+        provenance: {name: {key: what is known of it}}, joined to what this one has. Raises ValueError for a configuration that
+        is no row.
+        """
+        rows = {row.configuration: row.to_dict() for row in self.rows}
+        for name, by_key in costs.items():
+            for key, values in by_key.items():
+                for configuration, value in values.items():
+                    self.row(configuration)
+                    entry = rows[configuration] if name in ROW_COSTS else rows[configuration].setdefault("costs", {})
+                    if key:
+                        entry.setdefault(name, {})[key] = value
+                    else:
+                        entry[name] = value
+        joined = {name: {**self.provenance.get(name, {}), **entries} for name, entries in provenance.items()}
+        return QueryTable(map(Row.from_dict, rows.values()), {**self.provenance, **joined})
+
     @property
     def cost_columns(self) -> list[tuple[CostWords, str]]:
         """(words, device key) of every cost as it was measured, a column of a table each; the key is "" for one number."""
         return [(words, key) for name, words in self.costs.items() for key in self.keys(name)]
+
+    @property
+    def shown_columns(self) -> list[tuple[CostWords, str]]:
+        """Of `cost_columns`, those that a text has room for: of what depends on the device, what is drawn too."""
+        return [(words, key) for words, key in self.cost_columns if words.is_drawn or not words.by_device]
 
     def words_of_cost(self, cost: str) -> CostWords:
         """What a cost of this table is called. ValueError, with those that it has, for another one."""
@@ -198,7 +226,7 @@ class QueryTable:
             return self.costs[cost]
         if cost == "latency_ms":
             raise ValueError(
-                "no latency was measured in this query table: give a budget in GFLOPs, or measure again with GRID.LATENCY_DEVICES set"
+                "no latency was measured in this query table: measure it here with `mutual3d bench MODEL`, or give a budget in GFLOPs"
             )
         raise ValueError(
             f"'{cost}' is no cost of this query table: use {' or '.join(self.costs)}, or measure again with GRID.COSTS naming it"
@@ -244,6 +272,22 @@ class QueryTable:
             raise ValueError(f"{asked}: name one of {', '.join(keys)}")
         return device
 
+    def own_device(self, cost: str = "latency_ms") -> str:
+        """The one device key of a cost that is of this machine; see `device`.
+
+        Raises ValueError listing the keys where there is none, or are several.
+        """
+        words, keys = self.words_of_cost(cost), self.keys(cost)
+        own = [key for key in keys if is_here(key)]
+        if not words.by_device or len(own) == 1:
+            return own[0] if words.by_device else ""
+        if own:
+            raise ValueError(f"{words.title} was measured here more than once: name one of {', '.join(own)}")
+        raise ValueError(
+            f"{words.title} was not measured on this machine, and another's promises nothing here: measure it with "
+            f"`mutual3d bench MODEL`, or name one of {', '.join(keys)}"
+        )
+
     def cost(self, row: Row, cost: str = "gflops", device: str | None = None) -> float:
         """What a row costs: a number of `costs`, such as GFLOPs of one view or median milliseconds on `device`.
 
@@ -284,12 +328,12 @@ class QueryTable:
     ) -> Row:
         """The most accurate row within every budget given; of equals the cheapest.
 
-        gflops, latency_ms, budgets: of the table's `costs`, by name; device: the key of those that depend on one. Raises
-        BudgetTooSmall when no row fits, ValueError when no budget is given, a budget is not above 0 or of no cost that
-        was measured, or the device is unknown or ambiguous.
+        gflops, latency_ms, budgets: of the table's `costs`, by name; device: the key of those that depend on one, by default
+        this machine's (`own_device`). Raises BudgetTooSmall when no row fits, ValueError when no budget is given, a budget is
+        not above 0 or of no cost that was measured, or the device is unknown, another machine's or ambiguous.
         """
         limits = self._limits({"gflops": gflops, "latency_ms": latency_ms, **budgets}, device)
-        keys = {name: self.device(device, name) for name in limits}
+        keys = {name: self.own_device(name) if device is None else self.device(device, name) for name in limits}
         rows = [row for row in self.rows if all(key in row.values(name) for name, key in keys.items())]
         if not rows:
             raise ValueError(f"no configuration has all of {', '.join(limits)}; {MEASURE_AGAIN}")
@@ -335,14 +379,14 @@ class QueryTable:
         words = self.words_of_metric()
         parts = [
             f"{row.configuration}: {words.label} {self.accuracy(row):.2f} {words.unit} ({self.conditions})",
-            *(_told(cost, row.values(cost.name)[key], key) for cost, key in self.cost_columns if key in row.values(cost.name)),
+            *(_told(cost, row.values(cost.name)[key], key) for cost, key in self.shown_columns if key in row.values(cost.name)),
         ]
         return ", ".join(parts)
 
     def format(self, rows: Iterable[Row] | None = None) -> str:
         """A text table of `rows` (default: all) for a terminal, headed by the conditions and units."""
         rows = self.rows if rows is None else rows
-        first, rest = self._split_columns()
+        first, rest = _split_columns(self.shown_columns)
         headings = [[words.heading(key) for words, key in columns] for columns in (first, rest)]
         header = ["configuration", *headings[0], *self.metrics, *headings[1]]
         lines = [header, *(self._cells(row) for row in rows)]
@@ -354,18 +398,15 @@ class QueryTable:
     def legend(self) -> str:
         """What the columns of a printed table mean: conditions and units."""
         costs = [
-            f"{words.unit}: {words.title} {words.per}".rstrip() for words in self.costs.values() if words.title != words.unit
+            f"{words.unit}: {words.title} {words.per}".rstrip()
+            for words in dict.fromkeys(words for words, _ in self.shown_columns)
+            if words.title != words.unit
         ]
         return "; ".join([f"Accuracy in {self.words_of_metric().unit} ({self.conditions})", *costs])
 
-    def _split_columns(self) -> tuple[list[tuple[CostWords, str]], list[tuple[CostWords, str]]]:
-        """The columns of costs before and behind the accuracies: what is counted, and what depends on the device."""
-        columns = self.cost_columns
-        return [column for column in columns if not column[0].by_device], [column for column in columns if column[0].by_device]
-
     def _cells(self, row: Row) -> list[str]:
         accuracies = [f"{row.accuracy[name]:.2f}" if name in row.accuracy else "-" for name in self.metrics]
-        first, rest = ([_cell(row, *column) for column in columns] for columns in self._split_columns())
+        first, rest = ([_cell(row, *column) for column in columns] for columns in _split_columns(self.shown_columns))
         return [str(row.configuration), *first, *accuracies, *rest]
 
     def to_dict(self) -> dict[str, Any]:
@@ -421,7 +462,7 @@ class QueryTable:
     def _csv_line(self, row: Row) -> dict[str, Any]:
         first, rest = (
             {f"{words.name}:{key}" if key else words.name: row.values(words.name).get(key) for words, key in columns}
-            for columns in self._split_columns()
+            for columns in _split_columns(self.cost_columns)
         )
         conditions = {name: self.provenance[name] for name in ("split", "num_views", "crop")}
         return {
@@ -435,6 +476,11 @@ class QueryTable:
             **conditions,
             "signature": " ".join(map(str, row.signature)),
         }
+
+
+def _split_columns(columns: list[tuple[CostWords, str]]) -> tuple[list[tuple[CostWords, str]], list[tuple[CostWords, str]]]:
+    """The columns of costs before and behind the accuracies: what is counted, and what depends on the device."""
+    return [column for column in columns if not column[0].by_device], [column for column in columns if column[0].by_device]
 
 
 def paid_dimension(cheaper: Row, dearer: Row) -> str:

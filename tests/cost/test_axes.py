@@ -8,6 +8,7 @@ from tiny import SPACE, tiny_network
 
 from mutual3d.cost.axes import COSTS, CostAxis, CostConditions, CostWords, measure_costs, register_cost
 from mutual3d.cost.flops import count_costs, count_parameters
+from mutual3d.cost.latency_key import LatencyKey
 
 CPU = torch.device("cpu")
 CONDITIONS = CostConditions(24, CPU, MEAN, STD, repeats=1)
@@ -50,7 +51,7 @@ def test_what_depends_on_the_device_is_measured_on_each_and_left_out_without_any
 
     register_cost(CostAxis(name="energy_mj", title="energy", unit="mJ", by_device=True, measure=measure))
     (values,) = measure_costs(["energy_mj"], None, [SPACE.largest], CONDITIONS, [CPU])["energy_mj"].items()
-    assert values[0].startswith("cpu-fp32-b1") and values[1] == {SPACE.largest: 2.5} and asked == [CPU]
+    assert values[0] == str(LatencyKey.here(CPU)) and values[1] == {SPACE.largest: 2.5} and asked == [CPU]
     assert measure_costs(["energy_mj"], None, [SPACE.largest], CONDITIONS) == {}
     with pytest.raises(ValueError, match="the cost 'energy_mj' is there already"):
         register_cost(COSTS["energy_mj"])

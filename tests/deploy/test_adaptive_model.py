@@ -13,6 +13,7 @@ from videos import moving_frames, write_video
 
 import mutual3d
 from mutual3d.cost.axes import CostConditions, measure_costs
+from mutual3d.cost.latency_key import LatencyKey
 from mutual3d.data.loader import Batch
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel, Preprocessing, predict_video
@@ -50,7 +51,7 @@ def path(tmp_path_factory):
         metrics[configuration].update(torch.eye(2).repeat(10, 1), Batch(None, labels, None, []))
     conditions = CostConditions(24, torch.device("cpu"), MEAN, STD)
     costs = measure_costs(("gflops", "parameters"), network, SPACE.corners(), conditions)
-    costs["latency_ms"] = {"cpu-fp32-b1-t2": {c: 1.0 + i for i, c in enumerate(SPACE.corners())}}
+    costs["latency_ms"] = {str(LatencyKey.here(torch.device("cpu"))): {c: 1.0 + i for i, c in enumerate(SPACE.corners())}}
     provenance = {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 24}
     table = build_table(network, metrics, costs, provenance)
     path = tmp_path_factory.mktemp("model") / "adaptive.pyth"
@@ -88,7 +89,7 @@ def test_text_chooses_a_configuration_and_a_wrong_one_lists_the_legal_values(pat
 def test_a_budget_chooses_the_best_row_that_fits(path):
     model = mutual3d.load(path)
     row = model.set_budget(latency_ms=3.5)
-    assert model.active == row.configuration and row.latency_ms["cpu-fp32-b1-t2"] <= 3.5
+    assert model.active == row.configuration and row.latency_ms[str(LatencyKey.here(torch.device("cpu")))] <= 3.5
     assert row == model.table.select(latency_ms=3.5)
     with pytest.raises(BudgetTooSmall):
         model.set_budget(gflops=1e-9)

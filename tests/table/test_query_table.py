@@ -9,7 +9,9 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
+from mutual3d.cost.latency_key import LatencyKey
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import BudgetTooSmall, QueryTable, Row, paid_dimension, round_up
 from mutual3d.utils.files import DamagedFileError
@@ -96,7 +98,7 @@ def test_budget_too_small_carries_the_cheapest_row_and_a_budget_that_works():
 def test_two_budgets_name_the_row_that_misses_them_least():
     rows = [make_row("0.6-64-4", 1.0, 50, cpu=40.0), make_row("0.8-64-4", 1.2, 55, cpu=11.0)]
     with pytest.raises(BudgetTooSmall, match="11 ms on cpu and 1.2 GFLOPs") as error:
-        QueryTable(rows, PROVENANCE).select(gflops=1.1, latency_ms=10)
+        QueryTable(rows, PROVENANCE).select(gflops=1.1, latency_ms=10, device="cpu")
     assert str(error.value.nearest.configuration) == "0.8-64-4"
 
 
@@ -113,15 +115,40 @@ def test_latency_device_must_be_clear():
         table.select(latency_ms=20, device="tpu")
     with pytest.raises(ValueError, match="give latency_ms"):
         table.select(gflops=2, device=CPU)
-    with pytest.raises(ValueError, match="LATENCY_DEVICES"):
+    with pytest.raises(ValueError, match="no latency was measured .* `mutual3d bench MODEL`"):
         QueryTable([make_row()], PROVENANCE).select(latency_ms=20)
-    assert QueryTable([make_row(cpu=5.0)], PROVENANCE).select(latency_ms=20).latency_ms == {"cpu": 5.0}
+
+
+def test_a_latency_of_another_machine_is_taken_only_where_it_is_named():
+    here, other = str(LatencyKey.here(torch.device("cpu"), "torch")), "cpu.elsewhere_1-torch-fp32-b1-t2"
+    for key in (other, CPU, "laptop"):  # another machine, one of an earlier version, a user's own word
+        row = Row("0.8-160-9", (24,), 1.0, 10, {"top1_acc": 70.0}, {key: 5.0})
+        with pytest.raises(ValueError, match=f"not measured on this machine.*`mutual3d bench MODEL`.* name one of {key}"):
+            QueryTable([row], PROVENANCE).select(latency_ms=20)
+        assert QueryTable([row], PROVENANCE).select(latency_ms=20, device=key).configuration == row.configuration
+    rows = [Row("0.8-160-9", (24,), 1.0, 10, {"top1_acc": 70.0}, {here: 50.0, other: 5.0})]
+    with pytest.raises(BudgetTooSmall, match=f"50 ms on {here}"):
+        QueryTable(rows, PROVENANCE).select(latency_ms=20)
+    several = Row("0.8-160-9", (24,), 1.0, 10, {"top1_acc": 70.0}, {here: 5.0, here.replace("torch", "openvino"): 1.0})
+    with pytest.raises(ValueError, match="measured here more than once: name one of"):
+        QueryTable([several], PROVENANCE).select(latency_ms=20)
+
+
+def test_further_columns_stand_beside_what_is_there():
+    table = QueryTable([make_row("0.6-64-4", cpu=5.0), make_row("1-64-4", 2, 60, cpu=9.0)], {**PROVENANCE, "latency": {"cpu": {"date": "x"}}})
+    c = table.rows[0].configuration
+    more = table.with_costs({"latency_ms": {"gpu": {c: 1.5}}, "energy_mj": {"": {c: 3.0}}}, {"latency": {"gpu": {"date": "y"}}})
+    assert more.rows[0].latency_ms == {"cpu": 5.0, "gpu": 1.5} and more.rows[1].latency_ms == {"cpu": 9.0}
+    assert more.rows[0].costs == {"energy_mj": 3.0} and more.provenance["latency"] == {"cpu": {"date": "x"}, "gpu": {"date": "y"}}
+    assert table.rows[0].latency_ms == {"cpu": 5.0}
+    with pytest.raises(ValueError, match="0.9-64-4 is not in the query table"):
+        table.with_costs({"latency_ms": {"gpu": {Configuration(0.9, 64, 4): 1.0}}}, {})
 
 
 def test_rows_without_the_asked_latency_are_left_out():
     table = QueryTable([make_row("0.6-64-4", 1, 50, cpu=5.0), make_row("1-64-4", 2, 60)], PROVENANCE)
     assert table.pareto_front("latency_ms") == [table.row("0.6-64-4")]
-    assert table.select(latency_ms=100) is table.row("0.6-64-4")
+    assert table.select(latency_ms=100, device="cpu") is table.row("0.6-64-4")
     with pytest.raises(ValueError, match="1-64-4 was not measured on cpu"):
         table.cost(table.row("1-64-4"), "latency_ms")
 

@@ -45,7 +45,7 @@ def test_front_and_selection_by_any_cost(table):
 
 def test_a_budget_too_small_is_told_in_the_words_of_its_cost(table):
     with pytest.raises(BudgetTooSmall, match="no configuration fits 0.5 energy on cpu and 3 MB; the nearest, 0.8-48-4, needs") as error:
-        table.select(memory_mb=3, energy=0.5)
+        table.select(memory_mb=3, energy=0.5, device="cpu")
     assert error.value.needed == {"energy": 1.0, "memory_mb": 4.0}
 
 
