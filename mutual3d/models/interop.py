@@ -8,18 +8,18 @@ conversion comes with a Report, and what fits only in part is refused.
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn as nn
 
-from mutual3d.utils.checkpoint import check_weights, list_some, load_weights, read_weights
+from mutual3d.utils.checkpoint import check_weights, list_some, read_weights
 from mutual3d.utils.files import load_tensors
 from mutual3d.utils.pickles import load_arrays
 
+from .adaptive import AdaptiveNetwork
 from .create import create_model
 
 logger = logging.getLogger("mutual3d")
@@ -30,6 +30,8 @@ BN_EPS = 1e-5
 _IDENTITY = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - BN_EPS}
 _STAGES = (1, 2, 3, 4)
 _NOTHING = r"(?!)"
+# (pattern, replacement) of re.sub, applied in order.
+Rules = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class Format:
     the network. legacy: (pattern, replacement) of spellings in its older files. exported: whether it can be written.
     """
 
-    rules: dict
+    rules: Mapping[str, Rules]
     absent: str = _NOTHING
     ignored: str = _NOTHING
-    legacy: tuple = ()
+    legacy: Rules = ()
     exported: bool = True
 
 
@@ -162,14 +164,15 @@ class Report:
     """What a conversion did with every entry.
 
     used: {name there: name here}. skipped: {name that was left behind: why}. reshaped: {name here: what was changed}.
-    missing: {name here: what it holds, since the file had nothing for it}.
+    missing: {name here: what it holds, since the file had nothing for it}. is_own: the file has the network's own names.
     """
 
     title: str
-    used: dict = field(default_factory=dict)
-    skipped: dict = field(default_factory=dict)
-    reshaped: dict = field(default_factory=dict)
-    missing: dict = field(default_factory=dict)
+    used: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    reshaped: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    is_own: bool = False
 
     def __str__(self) -> str:
         counts = ", ".join(f"{len(part)} {name}" for name, part in self._parts().items())
@@ -180,11 +183,18 @@ class Report:
 
     def summary(self) -> str:
         """Three lines: what was read, how many entries came of it, and what did not come as it was."""
+        return f"{self.title}\n  {len(self.used)} entries are used\n  {self._rest()}"
+
+    def outcome(self) -> str:
+        """One line: how many entries are used, and what did not come as it was."""
+        return f"{len(self.used)} entries are used; {self._rest()}"
+
+    def _rest(self) -> str:
         told = {"reshaped": self.reshaped, "skipped": self.skipped, "missing": self.missing}
         rest = ", ".join(f"{len(part)} {name} (as {next(iter(part))})" for name, part in told.items() if part)
-        return f"{self.title}\n  {len(self.used)} entries are used\n  {rest or 'none is left out, missing or reshaped'}"
+        return rest or "none is left out, missing or reshaped"
 
-    def _parts(self):
+    def _parts(self) -> dict[str, dict[str, str]]:
         used = {there: "the same name" if there == here else here for there, here in self.used.items()}
         return {"used": used, "skipped": self.skipped, "reshaped": self.reshaped, "missing": self.missing}
 
@@ -207,7 +217,7 @@ def key_map(own: Mapping[str, torch.Tensor], format_name: str, architecture: str
     return names
 
 
-def _format(format_name, architecture):
+def _format(format_name: str, architecture: str) -> Format:
     if format_name not in FORMATS:
         raise ValueError(f"there is no format '{format_name}': choose among {', '.join(FORMATS)}")
     rules = FORMATS[format_name].rules
@@ -216,21 +226,21 @@ def _format(format_name, architecture):
     return FORMATS[format_name]
 
 
-def _renamed(key, rules, last_blocks=None):
+def _renamed(key: str, rules: Rules, last_blocks: Mapping[str, str] | None = None) -> str:
     for pattern, replacement in rules:
         key = re.sub(pattern, replacement, key)
-    return re.sub(r"<last (\d)>", lambda match: last_blocks[match[1]], key)
+    return re.sub(r"<last (\d)>", lambda match: (last_blocks or {})[match[1]], key)
 
 
-def _last_blocks(keys):
+def _last_blocks(keys: Iterable[str]) -> dict[str, str]:
     """{stage number: number of its last block}, as text."""
-    blocks = {}
+    blocks: dict[str, str] = {}
     for stage, block in re.findall(r"^s(\d)\.pathway0_res(\d+)\.", "\n".join(keys), re.MULTILINE):
         blocks[stage] = max(blocks.get(stage, "0"), block, key=int)
     return blocks
 
 
-def _norms_without_counterpart(own, format_name, architecture):
+def _norms_without_counterpart(own: Mapping[str, torch.Tensor], format_name: str, architecture: str) -> list[str]:
     """Shortcut norms that PyTorchVideo's X3D lacks: where a shortcut's convolution keeps the number of channels."""
     if (format_name, architecture) != ("pytorchvideo", "x3d"):
         return []
@@ -241,19 +251,19 @@ def _norms_without_counterpart(own, format_name, architecture):
 # ---- From another project --------------------------------------------------------------------------------------------
 
 
-def recognise_format(state: Mapping, model: nn.Module, source: str | os.PathLike = "checkpoint") -> str:
+def recognise_format(state: Mapping, model: AdaptiveNetwork, source: str | os.PathLike = "checkpoint") -> str:
     """The format of a checkpoint's content: the one in whose names most of the network's entries are in the file.
 
     state: as of `convert_state`. Raises ValueError, naming `source`, where not even half of any format's are.
     """
     names, architecture = set(_unwrapped(state, source)), model.arguments["name"]
-    own, shares = model.state_dict(), {}
+    own, shares = model.state_dict(), dict[str, float]()
     for form, rules in FORMATS.items():
         if architecture not in rules.rules:
             continue
         wanted = set(key_map(own, form, architecture).values()) - {None}
         shares[form] = len(wanted & {_renamed(name, rules.legacy) for name in names}) / len(wanted)
-    best = max(shares, key=shares.get, default=None)
+    best = max(shares, key=lambda form: shares[form], default=None)
     if best is None or shares[best] < 0.5:
         found = ", ".join(f"{form} {share:.0%}" for form, share in shares.items())
         raise ValueError(
@@ -264,48 +274,93 @@ def recognise_format(state: Mapping, model: nn.Module, source: str | os.PathLike
 
 
 def load_checkpoint(
-    model: nn.Module,
+    model: AdaptiveNetwork,
     path: str | os.PathLike,
     *,
-    reset_head: bool = False,
+    reset_head: bool | None = False,
     kind: str | None = None,
     inflate: bool = True,
 ) -> None:
     """Load a checkpoint of this project or of any of `FORMATS`, recognised by its names, and log in three lines what became
     of a foreign one.
 
-    kind: `pytorch` or `caffe2` where the file is known to be such. inflate: take kernels without a time axis. Raises
-    ValueError, naming the file, for one of another kind or network, and for kernels that would have to be inflated.
+    reset_head, kind: as of `read_checkpoint`. inflate: take kernels without a time axis. Raises ValueError, naming the file,
+    for one of another kind or network, and for kernels that would have to be inflated.
     """
-    content, is_caffe2 = _read_either(path)
-    if kind is not None and is_caffe2 != (kind == "caffe2"):
-        there = "caffe2" if is_caffe2 else "pytorch"
-        raise ValueError(f"'{path}' is a file of the kind {there}, not {kind}: set TRAIN.CHECKPOINT_TYPE (TEST.CHECKPOINT_TYPE) {there}")
-    own = model.state_dict()
-    names = _unwrapped(content, path)
-    architecture = model.arguments["name"]
-    has_foreign_names = sum(_renamed(name, (_MODULE,)) in own for name in names) < len(own) / 2
-    is_flat = any(isinstance(value, torch.Tensor) and key in own and value.ndim == 4 < own[key].ndim for key, value in names.items())
-    is_known = any(architecture in form.rules for form in FORMATS.values())
-    if not is_caffe2 and not (is_known and (has_foreign_names or is_flat)):
-        load_weights(model, read_weights(path), path, reset_head)
-        return
-    try:
-        form = recognise_format(content, model, path)
-    except ValueError:
-        if is_caffe2:
-            raise
-        load_weights(model, read_weights(path), path, reset_head)  # says what differs from the network's own names
-        return
-    state, report = convert_state(content, form, model, reset_head=reset_head, source=path)
+    state, report = read_checkpoint(model, path, reset_head=reset_head, kind=kind)
     inflated = sum("inflated" in change for change in report.reshaped.values())
     if inflated and not inflate:
         raise ValueError(f"'{path}' holds {inflated} kernels of images, without a time axis: set TRAIN.CHECKPOINT_INFLATE True")
     model.load_state_dict(state)
-    logger.info("%s", report.summary())
+    if not report.is_own:
+        logger.info("%s", report.summary())
 
 
-def _read_either(path):
+def read_checkpoint(
+    model: AdaptiveNetwork,
+    path: str | os.PathLike,
+    *,
+    reset_head: bool | None = False,
+    kind: str | None = None,
+    format_name: str | None = None,
+) -> tuple[dict[str, torch.Tensor], Report]:
+    """(state dict that loads into the network, Report) of a checkpoint of this project or of any of `FORMATS`.
+
+    reset_head: leave the classifier as it is in the network; None does so where the file's has another number of classes,
+    with a warning. kind: `pytorch` or `caffe2` where the file is known to be such. format_name: of `FORMATS`; None recognises
+    it by the file's names. Raises ValueError, naming the file, for one of another kind or network.
+    """
+    content, is_caffe2 = (read_source(path, format_name), format_name == "caffe2") if format_name else _read_either(path)
+    if kind is not None and is_caffe2 != (kind == "caffe2"):
+        there = "caffe2" if is_caffe2 else "pytorch"
+        raise ValueError(f"'{path}' is a file of the kind {there}, not {kind}: set TRAIN.CHECKPOINT_TYPE (TEST.CHECKPOINT_TYPE) {there}")
+    form = format_name or _foreign_format(content, is_caffe2, model, path)
+    if reset_head is None:
+        theirs, ours = _numbers_of_classes(content, form, model, path)
+        reset_head = theirs is not None and theirs != ours
+        if reset_head:
+            logger.warning("'%s' was made for %d classes and this network has %d: its classifier is left new", path, theirs, ours)
+    if form is not None:
+        return convert_state(content, form, model, reset_head=reset_head, source=path)
+    own = read_weights(path)
+    report = Report(f"{path}, {model.arguments.get('name', 'a network')} under its own names", is_own=True)
+    state = check_weights(model, own, path, reset_head)
+    kept = [key for key in state if reset_head and key.startswith(f"{model.classifier_name}.")]
+    report.used.update({key: key for key in state if key not in kept})
+    report.missing.update({key: "RE-INITIALISED: the classifier has to be trained" for key in kept})
+    if kept:
+        logger.warning("the classifier is not taken from '%s': %s start anew", path, ", ".join(kept))
+    return state, report
+
+
+def _foreign_format(content: Any, is_caffe2: bool, model: AdaptiveNetwork, path: str | os.PathLike) -> str | None:
+    """The format of a checkpoint that has not the network's own names and shapes; None for one that has, or of no format."""
+    own, names = model.state_dict(), _unwrapped(content, path)
+    has_foreign_names = sum(_renamed(name, (_MODULE,)) in own for name in names) < len(own) / 2
+    is_flat = any(isinstance(value, torch.Tensor) and key in own and value.ndim == 4 < own[key].ndim for key, value in names.items())
+    is_known = any(model.arguments.get("name") in form.rules for form in FORMATS.values())
+    if not is_caffe2 and not (is_known and (has_foreign_names or is_flat)):
+        return None
+    try:
+        return recognise_format(content, model, path)
+    except ValueError:
+        if is_caffe2:
+            raise
+        return None  # what differs from the network's own names is said then
+
+
+def _numbers_of_classes(
+    content: Any, form: str | None, model: AdaptiveNetwork, path: str | os.PathLike
+) -> tuple[int | None, int | None]:
+    """Rows of the classifier in the file and in the network; None where there is none. form: the file's, None for own names."""
+    own, weights = model.state_dict(), _unwrapped(content, path)
+    key = f"{model.classifier_name}.weight"
+    name, legacy = (key, (_MODULE,)) if form is None else (key_map(own, form, model.arguments["name"]).get(key), FORMATS[form].legacy)
+    rows = [len(value) for there, value in weights.items() if _renamed(there, legacy) == name and np.ndim(value) > 0]
+    return (rows[0] if rows else None), (len(own[key]) if key in own else None)
+
+
+def _read_either(path: str | os.PathLike) -> tuple[Any, bool]:
     """(content, whether it is Caffe2's): torch's files are zip archives, or pickles that begin with torch's own number."""
     try:
         return load_tensors(path), False
@@ -324,7 +379,7 @@ def read_source(path: str | os.PathLike, source_format: str) -> Any:
 def convert_state(
     state: Mapping,
     source_format: str,
-    model_or_arguments: nn.Module | Mapping,
+    model_or_arguments: AdaptiveNetwork | Mapping,
     *,
     reset_head: bool = False,
     source: str | os.PathLike = "checkpoint",
@@ -339,7 +394,10 @@ def convert_state(
     normalises once training or calibration gives it others.
     Raises ValueError, naming `source`, when any weight is left over, missing, not finite or of another shape.
     """
-    network = model_or_arguments if isinstance(model_or_arguments, nn.Module) else create_model(**model_or_arguments)
+    if isinstance(model_or_arguments, AdaptiveNetwork):
+        network = model_or_arguments
+    else:
+        network = create_model(**model_or_arguments)
     own, architecture = network.state_dict(), network.arguments["name"]
     names = key_map(own, source_format, architecture)
     report = Report(f"{source}, {source_format} -> {architecture}")
@@ -350,9 +408,11 @@ def convert_state(
     return check_weights(network, match.fill(), source), report
 
 
-def _weights(state, source_format, report, source):
+def _weights(
+    state: Mapping, source_format: str, report: Report, source: str | os.PathLike
+) -> dict[str, torch.Tensor]:
     """{up-to-date name: tensor}; entries that are no weights go to `report.skipped`."""
-    form, weights = FORMATS[source_format], {}
+    form, weights = FORMATS[source_format], dict[str, torch.Tensor]()
     for name, value in _unwrapped(state, source).items():
         if re.search(form.ignored, name):
             report.skipped[name] = "no weight of this network"
@@ -361,7 +421,7 @@ def _weights(state, source_format, report, source):
     return weights
 
 
-def _unwrapped(state, source):
+def _unwrapped(state: Any, source: str | os.PathLike) -> Mapping[str, Any]:
     for container in ("model_state", "state_dict", "blobs"):
         if isinstance(state, Mapping) and isinstance(state.get(container), Mapping):
             state = state[container]
@@ -370,7 +430,7 @@ def _unwrapped(state, source):
     return state
 
 
-def _tensor(value, name, source):
+def _tensor(value: object, name: str, source: str | os.PathLike) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, np.ndarray):
@@ -385,20 +445,29 @@ class _Match:
     unknown: names in the file that the network has nothing for. optional: own keys that are not taken from the file.
     """
 
-    def __init__(self, own, names, theirs, report, optional) -> None:
+    def __init__(
+        self,
+        own: Mapping[str, torch.Tensor],
+        names: Mapping[str, str | None],
+        theirs: Mapping[str, torch.Tensor],
+        report: Report,
+        optional: Sequence[str],
+    ) -> None:
         self.own, self.names, self.theirs, self.report = own, names, theirs, report
-        self.fitting, self.unfit, self.lost = {}, {}, []
+        self.fitting: dict[str, torch.Tensor] = {}
+        self.unfit: dict[str, str] = {}
+        self.lost: list[str] = []
         for key, name in names.items():
-            if name in theirs and key in optional:
+            if name is not None and name in theirs and key in optional:
                 report.skipped[name] = "the head is re-initialised, as asked"
-            elif name in theirs:
+            elif name is not None and name in theirs:
                 self._take(key, name)
             elif name is not None and key not in optional and not key.endswith("num_batches_tracked"):
                 self.lost.append(key)
         known = set(names.values())
         self.unknown = [name for name in theirs if name not in known]
 
-    def _take(self, key, name):
+    def _take(self, key: str, name: str) -> None:
         tensor, change = _fitted(self.theirs[name], self.own[key].shape)
         if tensor is None:
             self.unfit[key] = change
@@ -408,13 +477,13 @@ class _Match:
         if change:
             self.report.reshaped[key] = change
 
-    def fill(self):
+    def fill(self) -> dict[str, torch.Tensor]:
         """The whole state dict: what fits, and the values of what the file does not have."""
         missing = {key: _filler(key, tensor) for key, tensor in self.own.items() if key not in self.fitting}
         self.report.missing.update({key: why for key, (_, why) in missing.items()})
         return {key: self.fitting[key] if key in self.fitting else missing[key][0] for key in self.own}
 
-    def describe_misfit(self, source, source_format, architecture):
+    def describe_misfit(self, source: str | os.PathLike, source_format: str, architecture: str) -> str:
         """Why the two do not meet, with counts, examples and the fix."""
         there, here = self._class_counts()
         if not self.lost and not self.unknown and self.unfit.keys() <= set(HEAD) and there != here:
@@ -428,17 +497,17 @@ class _Match:
             f"that {architecture} has in the format {source_format} fit, {len(self.unknown)} of the file's "
             f"{len(self.theirs)} are unknown"
         ]
-        lines += list_some("missing in the file", [self.names[key] for key in self.lost])
+        lines += list_some("missing in the file", [str(self.names[key]) for key in self.lost])
         lines += list_some("unknown to this network", self.unknown)
         lines += list_some("of another shape", [f"{self.names[key]} {shapes}" for key, shapes in self.unfit.items()])
         return "\n".join([*lines, self._advice(source_format, architecture)])
 
-    def _class_counts(self):
+    def _class_counts(self) -> tuple[int | None, int]:
         """Classes in the file (None when it has no classifier) and of the network."""
-        bias = self.theirs.get(self.names[HEAD[1]])
+        bias = self.theirs.get(self.names[HEAD[1]] or "")
         return None if bias is None else bias.numel(), self.own[HEAD[1]].numel()
 
-    def _advice(self, source_format, architecture):
+    def _advice(self, source_format: str, architecture: str) -> str:
         for name, form in FORMATS.items():
             if name != source_format and architecture in form.rules:
                 wanted = set(key_map(self.own, name, architecture).values()) - {None}
@@ -447,7 +516,7 @@ class _Match:
         return "check the format, MODEL.MODEL_NAME and the network's keys in the config"
 
 
-def _fitted(tensor, shape):
+def _fitted(tensor: torch.Tensor, shape: torch.Size) -> tuple[torch.Tensor | None, str]:
     """(tensor in that shape or None, what was changed or what differs)."""
     change = f"{tuple(tensor.shape)} -> {tuple(shape)}"
     if tensor.shape == shape:
@@ -459,7 +528,7 @@ def _fitted(tensor, shape):
     return None, f"{tuple(tensor.shape)}, not {tuple(shape)}"
 
 
-def _without_ones(shape):
+def _without_ones(shape: Sequence[int]) -> list[int]:
     """The shape without trailing ones: fully connected weights may stand for 1x1x1 convolutions and the reverse."""
     sizes = list(shape)
     while sizes and sizes[-1] == 1:
@@ -467,7 +536,7 @@ def _without_ones(shape):
     return sizes
 
 
-def _filler(key, like):
+def _filler(key: str, like: torch.Tensor) -> tuple[torch.Tensor, str]:
     """(value, why) of an entry that the file does not have."""
     entry = key.rpartition(".")[2]
     if key in HEAD:
@@ -505,13 +574,13 @@ def export_state(
     return {name: state[key] for name, key in report.used.items()}, report
 
 
-def _architecture(keys):
+def _architecture(keys: Iterable[str]) -> str:
     if "s1.pathway0_stem.conv_xy.weight" in keys:
         return "x3d"
     return "slowfast" if "s1_fuse.conv_f2s.weight" in keys else "slow"
 
 
-def _folded(state, norms, report):
+def _folded(state: Mapping[str, torch.Tensor], norms: Sequence[str], report: Report) -> dict[str, torch.Tensor]:
     """`state` with each shortcut norm's scale in its convolution and its shift in the residual branch's last norm."""
     state = dict(state)
     for norm in norms:

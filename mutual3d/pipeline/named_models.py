@@ -5,7 +5,8 @@ from pathlib import Path
 from mutual3d.config import CfgNode, find_config, list_configs
 from mutual3d.config import get_cfg as _defaults
 from mutual3d.models import AdaptiveNetwork, build_model
-from mutual3d.utils.checkpoint import load_weights, read_weights
+from mutual3d.models.arguments import check_arguments
+from mutual3d.models.interop import load_checkpoint
 from mutual3d.utils.words import unknown_word
 
 _PREFIX = "MUTUAL_"
@@ -46,18 +47,22 @@ def create_model(
     Args:
         name: one of `list_models()`.
         num_classes: None takes the published number, 400 or 1000.
-        weights: a checkpoint of this project or of PySlowFast to load; None leaves random weights.
-        reset_head: load all but the classifier, for other classes.
+        weights: a checkpoint or bundle of this project, or a file of PySlowFast's, PyTorchVideo's or torchvision's, recognised
+            by its names; None leaves random weights. Where `num_classes` is given and is not the file's, the classifier is
+            left new, with a warning.
+        reset_head: leave the classifier new in any case.
 
-    Raises ValueError for an unknown name, with the nearest, and for weights that do not fit.
+    Raises ValueError for an unknown name, with the nearest, for a number of classes that is none, and for weights that do
+    not fit.
     """
     configs = _configs()
     if name not in configs:
         raise ValueError(unknown_word("the name of the network", name, sorted(configs)))
     cfg = get_cfg(configs[name])
     if num_classes is not None:
+        check_arguments(name, {"num_classes": num_classes})
         cfg.merge_from_list(["MODEL.NUM_CLASSES", num_classes])
     model = build_model(cfg)
     if weights is not None:
-        load_weights(model, read_weights(weights), weights, reset_head)
+        load_checkpoint(model, weights, reset_head=True if reset_head else None if num_classes is not None else False)
     return model

@@ -4,7 +4,6 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -35,7 +34,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 
 
 def load_weights(
-    model: nn.Module, state: Mapping[str, torch.Tensor], source: str | Path, reset_head: bool = False
+    model: nn.Module, state: Mapping[str, torch.Tensor], source: str | os.PathLike, reset_head: bool = False
 ) -> None:
     """Load a state dict that fits `model` exactly and holds finite numbers alone; ValueError that names `source`, what
     differs and the fix, before anything is loaded.
@@ -51,7 +50,7 @@ def load_weights(
 
 
 def check_weights(
-    model: nn.Module, state: Mapping[str, torch.Tensor], source: str | Path, reset_head: bool = False
+    model: nn.Module, state: Mapping[str, torch.Tensor], source: str | os.PathLike, reset_head: bool = False
 ) -> dict[str, torch.Tensor]:
     """The whole state dict that `load_weights` loads; `model` may lie on the meta device, where only shapes count."""
     if not isinstance(state, Mapping):

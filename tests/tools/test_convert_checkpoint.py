@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -79,7 +80,7 @@ def write_zoo(path, network, form):
 @pytest.mark.parametrize("form", ["pyslowfast", "caffe2", "pytorchvideo"])
 def test_a_zoo_checkpoint_becomes_one_that_a_run_loads(tmp_path, config, convert, capsys, name, form):
     source = fill_by_rule(network_of(config(name)))
-    path = convert(write_zoo(tmp_path / "zoo.file", source, form), "--format", form, "--cfg", config(name))
+    path = convert(write_zoo(tmp_path / "zoo.file", source, form), "--format", form, "--cfg", config(name), "--verbose")
     network = network_of(config(name))
     load_weights(network, read_weights(path), path)
     assert torch.allclose(logits(network), logits(source), rtol=1e-4, atol=1e-4 * logits(source).abs().max())
@@ -87,6 +88,26 @@ def test_a_zoo_checkpoint_becomes_one_that_a_run_loads(tmp_path, config, convert
     assert f"zoo.file, {form} -> {name}: " in printed and "s5.pathway0_res2.branch2.c.weight" in printed
     assert ("pred_w_momentum: no weight of this network" in printed) == (form == "caffe2")
     assert load_tensors(path)["model_arguments"] == network.arguments
+
+
+@pytest.mark.parametrize("form", ["pyslowfast", "caffe2", "pytorchvideo"])
+def test_a_format_is_recognised_and_three_lines_say_what_became_of_it(tmp_path, config, convert, capsys, form):
+    source = fill_by_rule(network_of(config("slow")))
+    path = convert(write_zoo(tmp_path / "zoo.file", source, form), "--cfg", config("slow"))
+    assert all(torch.equal(read_weights(path)[key], tensor) for key, tensor in source.state_dict().items())
+    lines = capsys.readouterr().out.splitlines()
+    title = "slow under its own names" if form == "pyslowfast" else f"{form} -> slow"
+    assert lines[0] == f"{tmp_path}/zoo.file, {title}" and lines[2] == f"written to '{path}'" and len(lines) == 3
+    assert re.match(r"\d+ entries are used; ", lines[1]) and ("2 skipped (as pred_w_momentum)" in lines[1]) == (form == "caffe2")
+
+
+@pytest.mark.parametrize("words", [("--to", "pytorchvideo"), ("--extract", "1-24-4")])
+def test_what_is_written_is_told_in_three_lines(adaptive, convert, capsys, words):
+    path = convert(adaptive, *words)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[0].startswith(f"{adaptive}, x3d") and lines[2] == f"written to '{path}'"
+    convert(adaptive, *words, "--verbose")
+    assert len(capsys.readouterr().out.splitlines()) > 30
 
 
 @pytest.mark.parametrize("form", ["pyslowfast", "pytorchvideo"])
@@ -107,7 +128,7 @@ def test_another_class_count_needs_the_flag_and_says_so(tmp_path, config, conver
         convert(zoo, *words)
     assert not (tmp_path / "converted.pyth").exists()
     network = network_of(config("slow", num_classes=5))
-    load_weights(network, read_weights(convert(zoo, *words, "--reset-head")), "converted.pyth")
+    load_weights(network, read_weights(convert(zoo, *words, "--reset-head", "--verbose")), "converted.pyth")
     assert "head.projection.weight: RE-INITIALISED" in capsys.readouterr().out
 
 
@@ -234,9 +255,9 @@ def test_a_damaged_file_is_named(tmp_path, config, convert, form):
     "words, message",
     [
         (["--format", "caffe2"], "--format and --cfg go together"),
-        (["--to", "pyslowfast", "--reset-head"], "--reset-head goes with --format"),
+        (["--to", "pyslowfast", "--reset-head"], "--reset-head goes with --cfg"),
         (["--to", "caffe2"], "invalid choice"),
-        ([], "one of the arguments --format --to --extract is required"),
+        ([], "give --cfg, the network to read the file into, or --to or --extract"),
         (["--to", "pyslowfast", "--extract", "1-24-4"], "not allowed with"),
     ],
 )
