@@ -63,7 +63,7 @@ class ScaledChannels(Channels):
     layer: int = 0
 
     def at(self, width: Width) -> int:
-        return min(self._rounded(width[self] if isinstance(width, dict) else width), self.full)
+        return min(self._rounded(width[self] if isinstance(width, Mapping) else width), self.full)
 
     @property
     def full(self) -> int:
@@ -73,7 +73,7 @@ class ScaledChannels(Channels):
     def root(self) -> "ScaledChannels | None":
         return self
 
-    def _rounded(self, width):
+    def _rounded(self, width: float) -> int:
         if width == 1.0:
             return self.base
         rounded = make_divisible(self.base * width, self.divisor)

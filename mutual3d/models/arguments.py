@@ -71,7 +71,7 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
             _check_detection(title, value)
 
 
-def _flat(value):
+def _flat(value: object) -> object:
     """A list in which pairs, one number for each of two pathways, are written out; anything else as it is."""
     if not isinstance(value, (list, tuple)):
         return value
@@ -79,7 +79,7 @@ def _flat(value):
     return [number for part in parts for number in part]
 
 
-def _check_detection(title, value):
+def _check_detection(title: str, value: object) -> None:
     if not isinstance(value, Mapping) or not value.keys() <= {"resolution", "aligned"}:
         raise ValueError(f"{title} is {brief(value)}: give None, or a dict with resolution and aligned")
     for key, limit in _DETECTION.items():
@@ -147,7 +147,7 @@ def check_private_norms(space: SearchSpace, interpolated_sizes: Sequence[int] = 
         )
 
 
-def _check(title, value, limit):
+def _check(title: str, value: object, limit: Limit) -> None:
     if limit.most_entries is None:
         if not _is_legal(value, limit):
             raise ValueError(f"{title} is {brief(value)}: give {_describe(limit)}")
@@ -159,19 +159,19 @@ def _check(title, value, limit):
         raise ValueError(f"{title} is {brief(value)}: each must be {_describe(limit)}, and {brief(wrong[0])} is not")
 
 
-def _is_legal(value, limit):
+def _is_legal(value: Any, limit: Limit) -> bool:
     if not _is_number(value, limit.kind):
         return False
     return limit.least <= value <= limit.most and not (limit.above and value == limit.least)
 
 
-def _is_number(value, kind):
+def _is_number(value: Any, kind: type) -> bool:
     number = numbers.Integral if kind is int else numbers.Real
     is_number = isinstance(value, number) and not isinstance(value, bool)
     return is_number and (isinstance(value, numbers.Integral) or math.isfinite(value))
 
 
-def _describe(limit):
+def _describe(limit: Limit) -> str:
     noun = "a whole number" if limit.kind is int else "a number"
     if limit.least == -math.inf:
         return f"{noun} of at most {limit.most:g}"

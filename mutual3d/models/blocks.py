@@ -28,7 +28,7 @@ class PathwayStage(nn.Module):
     def forward(self, pathways: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [self._run(names, x) for names, x in zip(self.names, pathways)]
 
-    def _run(self, names, x):
+    def _run(self, names: Sequence[str], x: torch.Tensor) -> torch.Tensor:
         for name in names:
             x = getattr(self, name)(x)
         return x
@@ -85,7 +85,9 @@ def initialize(network: nn.Module, *, fc_std: float = 0.01, zero_init_final_bn: 
         _zero_final_norms(network)
 
 
-def _zero_final_norms(network):
+def _zero_final_norms(network: nn.Module) -> None:
     for block in network.modules():
         if isinstance(block, ResidualBlock):
-            nn.init.zeros_(block.branch2[-1].weight)
+            last = block.branch2[-1]
+            assert isinstance(last, nn.modules.batchnorm._BatchNorm)
+            nn.init.zeros_(last.weight)

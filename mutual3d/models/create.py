@@ -85,7 +85,7 @@ def load_network(arguments: Mapping, state: Mapping[str, torch.Tensor], source: 
     return network
 
 
-def _plain_space(space):
+def _plain_space(space: SearchSpace) -> dict[str, Any]:
     return {
         "width_range": list(space.width_range),
         "spatial_sizes": list(space.spatial_sizes),

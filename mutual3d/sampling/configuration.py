@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -154,7 +154,7 @@ class SearchSpace:
         return configuration
 
 
-def _ascending(values, repeats):
+def _ascending(values: Iterable[float], repeats: bool) -> tuple[float, ...]:
     return tuple(sorted(values if repeats else set(values)))
 
 

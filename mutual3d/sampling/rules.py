@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .configuration import Configuration, SearchSpace, pick
+from .configuration import Configuration, SearchSpace, Value, pick
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def sample_subnets(space: SearchSpace, names: Sequence[str], generator: torch.Ge
     """The configurations of each rule name, in order; the largest is not among them unless a rule says so."""
     rules = [get_rule(name) for name in names]
     sizes = space.spatial_sizes, space.temporal_sizes
-    shared = [pick(values, generator) for values in sizes] if any(_shares(rule) for rule in rules) else [None, None]
+    shared = [pick(values, generator) for values in sizes] if any(_shares(rule) for rule in rules) else [0, 0]
     return [configuration for rule in rules for configuration in _draw(space, rule, shared, generator)]
 
 
@@ -81,16 +81,18 @@ def first_contains_others(names: Sequence[str]) -> bool:
     return bool(rules) and all(_contains(sources[0], other) for sources in dimensions for other in sources)
 
 
-def _contains(first, other):
+def _contains(first: str, other: str) -> bool:
     """Whether a value from the source `first` is never below one from the source `other`."""
     return first in ("greatest", "each") or other == "least" or first == other == "shared"
 
 
-def _shares(rule):
+def _shares(rule: Rule) -> bool:
     return "shared" in (rule.spatial, rule.temporal)
 
 
-def _draw(space, rule, shared, generator):
+def _draw(
+    space: SearchSpace, rule: Rule, shared: Sequence[int], generator: torch.Generator | None
+) -> list[Configuration]:
     widths = _draw_widths(space, rule.width, generator)
     spatial = _draw_sizes(space.spatial_sizes, rule.spatial, shared[0], generator)
     temporal = _draw_sizes(space.temporal_sizes, rule.temporal, shared[1], generator)
@@ -99,17 +101,19 @@ def _draw(space, rule, shared, generator):
     return drawn if len(drawn) == 1 else sorted(drawn, key=_pixels, reverse=True)
 
 
-def _draw_sizes(sizes, source, shared, generator):
+def _draw_sizes(sizes: Sequence[int], source: str, shared: int, generator: torch.Generator | None) -> list[int]:
     if source == "shared":
         return [shared]
     return [pick(sizes, generator)] if source == "random" else _listed(sizes, source)
 
 
-def _pixels(configuration):
+def _pixels(configuration: Configuration) -> tuple[int, float | tuple[float, ...]]:
     return configuration.spatial**2 * configuration.temporal, configuration.width
 
 
-def _draw_widths(space, source, generator):
+def _draw_widths(
+    space: SearchSpace, source: str, generator: torch.Generator | None
+) -> Sequence[float | tuple[float, ...]]:
     if source == "random":
         return [space.sample_width(generator)]
     if source == "random_each":
@@ -117,13 +121,13 @@ def _draw_widths(space, source, generator):
     return _listed(_trained_widths(space) if source == "each" else space.width_range, source)
 
 
-def _trained_widths(space):
+def _trained_widths(space: SearchSpace) -> tuple[float, ...]:
     if not space.listed_widths:
         raise ValueError("the rule 'each_width' needs a list of widths: set MUTUAL.WIDTHS, for example [0.5, 0.75, 1.0]")
     return space.listed_widths
 
 
-def _listed(values, source):
+def _listed(values: Sequence[Value], source: str) -> list[Value]:
     return {"least": [values[0]], "greatest": [values[-1]], "each": list(values[::-1])}[source]
 
 
@@ -144,8 +148,11 @@ def expected_step_cost(
     return always + sum(_expected_cost(space, rule, cost, width_samples) for rule in rules)
 
 
-def _expected_cost(space, rule, cost, width_samples):
+def _expected_cost(
+    space: SearchSpace, rule: Rule, cost: Callable[[Configuration], float], width_samples: int
+) -> float:
     least, greatest = space.width_range
+    widths: Sequence[float | tuple[float, ...]]
     if rule.width in _DRAWN:
         widths = [least + (greatest - least) * (i + 0.5) / width_samples for i in range(width_samples)]
     else:
