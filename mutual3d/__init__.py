@@ -3,6 +3,7 @@
     model = mutual3d.load("out/adaptive.pyth")              # what `mutual3d run` writes
     row = model.set_budget(gflops=2.0)                      # or latency_ms=...; or model.activate("0.8-160-9")
     model.predict("clip.mp4").top(5)                        # [(name of a class, probability)]
+    model.stream("long.mp4", deadline_ms=40)                # an answer each 0.2 seconds, each within 40 ms; or a camera
     scores = model(clip, configuration="0.8-160-9")         # uint8 clips B, 3, T, S, S -> probabilities B, K
 
     mutual3d.create_model("x3d_m", num_classes=10)          # a network to train; mutual3d.list_models() has the names
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mutual3d.deploy.adaptive_model import load as load
     from mutual3d.deploy.prediction import Prediction as Prediction
     from mutual3d.deploy.prediction import Predictions as Predictions
+    from mutual3d.deploy.stream import StreamPrediction as StreamPrediction
     from mutual3d.pipeline.named_models import create_model as create_model
     from mutual3d.pipeline.named_models import get_cfg as get_cfg
     from mutual3d.pipeline.named_models import list_models as list_models
@@ -44,6 +46,7 @@ _HOMES = {
     "AdaptiveModel": "mutual3d.deploy.adaptive_model",
     "Prediction": "mutual3d.deploy.prediction",
     "Predictions": "mutual3d.deploy.prediction",
+    "StreamPrediction": "mutual3d.deploy.stream",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "run": Subcommand("run", "train, calibrate, measure every configuration and test, as a config says"),
     "predict": Subcommand("predict", "say what a trained network sees in videos or images, at a budget"),
     "select": Subcommand("select", "name the best configuration within a budget"),
+    "stream": Subcommand("stream", "answer a long video or a camera, several times a second, within a deadline"),
     "compare": Subcommand("compare", "draw several runs in one figure, and say which is best at equal cost"),
     "export": Subcommand("export", "write one configuration as an ONNX or OpenVINO file"),
     "convert": Subcommand("convert", "read weights of PySlowFast, PyTorchVideo and torchvision, and write them"),

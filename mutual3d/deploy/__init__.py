@@ -2,7 +2,20 @@
 
 from .adaptive_model import AdaptiveModel, Preprocessing
 from .decoding import Decoding
+from .live import FrameSource
 from .predict import predict_boxes, predict_video
 from .prediction import Prediction, Predictions
+from .stream import DeadlineStream, StreamPrediction
 
-__all__ = ["AdaptiveModel", "Decoding", "Prediction", "Predictions", "Preprocessing", "predict_boxes", "predict_video"]
+__all__ = [
+    "AdaptiveModel",
+    "DeadlineStream",
+    "Decoding",
+    "FrameSource",
+    "Prediction",
+    "Predictions",
+    "Preprocessing",
+    "StreamPrediction",
+    "predict_boxes",
+    "predict_video",
+]

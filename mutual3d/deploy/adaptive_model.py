@@ -12,10 +12,12 @@ import torch.nn as nn
 from mutual3d.deploy.compiled import CompiledConfigurations
 from mutual3d.deploy.decoding import Decoding
 from mutual3d.deploy.extraction import in_a_row
+from mutual3d.deploy.live import FrameSource
 from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, window_seconds
 from mutual3d.deploy.prediction import Predictions
 from mutual3d.deploy.runtimes import find_runtime
 from mutual3d.deploy.sources import Source, list_sources
+from mutual3d.deploy.stream import DeadlineStream, StreamSettings
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.models import AdaptiveNetwork, load_network
 from mutual3d.models.adaptive import ConfigurationView, Inputs
@@ -154,6 +156,38 @@ class AdaptiveModel(nn.Module):
         sources = list_sources(source)
         found = predict_each(self, sources, how, batch=batch, configuration=configuration)
         return PredictionStream(found) if stream else collect(found, len(sources), progress=decoding.progress)
+
+    def stream(
+        self,
+        source: str | os.PathLike | int | FrameSource,
+        *,
+        deadline_ms: float | None = None,
+        fps: float = 5.0,
+        window: str | float | None = None,
+        when_late: str | None = None,
+        seconds: float | None = None,
+        configuration: Configuration | str | None = None,
+    ) -> DeadlineStream:
+        """Answers to a long video or a live feed, a `StreamPrediction` each 1 / `fps` seconds of it, within a deadline.
+
+        Use it in a `with` block, which ends the thread that decodes. The most accurate configuration that the deadline leaves
+        time for runs, from window to window, by the times that the last ones took. All are made ready, and timed, before.
+
+        Args:
+            source: a file, the number of a camera, an address such as `rtsp://...`, or a `FrameSource`.
+            deadline_ms: milliseconds for an answer, from the arrival of a window's last frame in a live source, from taking it
+                up in a file; None takes the time until the next answer.
+            fps: answers a second of the source's time.
+            window: seconds, or `"2s"`, that a clip's frames are spread over; None takes the pace that the network was trained at.
+            when_late: `wait`, which keeps all windows and is for files the default, or `drop-oldest`, which a live source
+                takes; a file is then played at its own pace.
+            seconds: of the source, after which it ends.
+            configuration: run at this one always, whatever the deadline.
+
+        A live source that breaks is connected again. Memory does not grow with time. Raises ValueError for a setting that cannot
+        be, VideoError for a source that is not there or is no video.
+        """
+        return DeadlineStream(self, source, StreamSettings(deadline_ms, fps, window, when_late, seconds, configuration))
 
     def __repr__(self) -> str:
         name = (self.network.arguments or {}).get("name", type(self.network).__name__)

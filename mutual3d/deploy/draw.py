@@ -16,7 +16,7 @@ from mutual3d.data.datasets.ava.annotations import box_problem
 from mutual3d.data.datasets.lists import existing_file, parse_decimal, place_of, read_table, shown
 from mutual3d.data.video.container import open_container
 from mutual3d.data.video.decode import open_video
-from mutual3d.data.video.reader import VideoError, VideoReader
+from mutual3d.data.video.reader import VideoError
 from mutual3d.data.workers.process import show_life
 from mutual3d.deploy.decoding import Decoding, read_apart
 from mutual3d.utils.files import atomic_write
@@ -132,20 +132,22 @@ def draw_into(
         if decoding.progress:
             frames = progress_bar(frames, "drawing", total=reader.num_frames, unit="frame")
         with av.open(str(output_path), "w", format="mp4") as container:
-            encoder = _Encoder(container, reader, sound)
+            encoder = FrameEncoder(container, reader.fps, sound)
             for index, frame_HWC in frames:
-                frame_HWC = _enlarge(frame_HWC)
+                frame_HWC = enlarge(frame_HWC)
                 nearest = _nearest(times, reader.time_of(index), hold)
                 if nearest is not None:
                     frame_HWC = draw_on_frame(frame_HWC, *boxes_by_time[nearest])
                     shown += len(boxes_by_time[nearest][1]) > 0
-                encoder.add(index, frame_HWC)
+                is_last = index + 1 == reader.num_frames
+                encoder.add(frame_HWC, reader.time_of(index), reader.duration if is_last else reader.time_of(index + 1))
                 show_life()
             encoder.finish()
     return shown
 
 
-def _enlarge(frame_HWC: np.ndarray) -> np.ndarray:
+def enlarge(frame_HWC: np.ndarray) -> np.ndarray:
+    """A frame H, W, 3, repeated by a whole factor where texts in it could not be read."""
     factor = -(-_LEAST_SIDE // min(frame_HWC.shape[:2]))
     return frame_HWC.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else frame_HWC
 
@@ -159,7 +161,14 @@ def _nearest(times: np.ndarray, second: float, hold: float) -> float | None:
     return nearest if abs(nearest - second) <= hold + 1e-6 else None
 
 
-def draw_on_frame(frame_HWC: np.ndarray, boxes_N4: torch.Tensor | np.ndarray, texts: Sequence[str]) -> np.ndarray:
+def font_size(height: int, width: int) -> int:
+    """Pixels of the texts in a frame of this size."""
+    return max(8, min(height, width) // 24)
+
+
+def draw_on_frame(
+    frame_HWC: np.ndarray, boxes_N4: torch.Tensor | np.ndarray, texts: Sequence[str], colours: Sequence[str] = _COLOURS
+) -> np.ndarray:
     """A uint8 frame H, W, 3 (array) with boxes, in [0, 1] of it, and a text in each; colours go with the order."""
     height, width = frame_HWC.shape[:2]
     boxes = torch.as_tensor(boxes_N4, dtype=torch.float32) * torch.tensor([width, height, width, height])
@@ -169,44 +178,50 @@ def draw_on_frame(frame_HWC: np.ndarray, boxes_N4: torch.Tensor | np.ndarray, te
     line = max(1, round(min(height, width) / 200))
     drawn = draw_bounding_boxes(
         image_CHW, boxes.clamp(max=torch.tensor([width - 1, height - 1, width - 1, height - 1])), list(texts),
-        colors=[_COLOURS[i % len(_COLOURS)] for i in range(len(boxes))], width=line,
-        font=findfont("DejaVu Sans"), font_size=max(8, min(height, width) // 24),
+        colors=[colours[i % len(colours)] for i in range(len(boxes))], width=line,
+        font=findfont("DejaVu Sans"), font_size=font_size(height, width),
     )  # fmt: skip
     return drawn.permute(1, 2, 0).numpy()
 
 
-class _Encoder:
-    """The frames of a reader in a container, each at its own time, and the sound beside them."""
+class FrameEncoder:
+    """Frames in an H.264 track of a container, each at its own time, and the sound beside them, where there is any.
 
-    def __init__(self, container: av.container.OutputContainer, reader: VideoReader, sound: "_Sound") -> None:
-        self._container, self._reader = container, reader
-        rate = Fraction(reader.fps).limit_denominator(1001)
-        self._stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+    fps: the usual rate. A side that is odd loses its last row or column; all frames are of the first one's size.
+    """
+
+    def __init__(self, container: av.container.OutputContainer, fps: float, sound: "_Sound | None" = None) -> None:
+        self._container = container
+        self._stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18"})
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = _TICK
         self._last = -1
+        self._size: tuple[int, int] | None = None
         self._sound = sound
-        sound.start(container)
+        if sound is not None:
+            sound.start(container)
 
-    def add(self, index: int, frame_HWC: np.ndarray) -> None:
-        height, width = (side // 2 * 2 for side in frame_HWC.shape[:2])
-        if self._stream.height != height:
-            self._stream.height, self._stream.width = height, width
+    def add(self, frame_HWC: np.ndarray, second: float, end: float) -> None:
+        """Show a frame, uint8 H, W, 3, from `second` to `end` of the video."""
+        if self._size is None:
+            self._stream.height, self._stream.width = self._size = frame_HWC.shape[0] // 2 * 2, frame_HWC.shape[1] // 2 * 2
+        height, width = self._size
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC[:height, :width]), format="rgb24")
+        if (frame.height, frame.width) != self._size:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24").reformat(width, height)
         # Two frames at one time, which a container may hold, need two ticks here.
-        frame.pts = self._last = max(round(self._reader.time_of(index) / _TICK), self._last + 1)
+        frame.pts = self._last = max(round(second / _TICK), self._last + 1)
         frame.time_base = _TICK
-        frame.duration = max(round(self._end_of(index) / _TICK) - frame.pts, 1)
+        frame.duration = max(round(end / _TICK) - frame.pts, 1)
         self._container.mux(self._stream.encode(frame))
-        self._sound.copy_until(self._end_of(index))
-
-    def _end_of(self, index: int) -> float:
-        is_last = index + 1 == self._reader.num_frames
-        return self._reader.duration if is_last else self._reader.time_of(index + 1)
+        if self._sound is not None:
+            self._sound.copy_until(end)
 
     def finish(self) -> None:
+        """Write what is held back."""
         self._container.mux(self._stream.encode(None))
-        self._sound.copy_until(math.inf)
+        if self._sound is not None:
+            self._sound.copy_until(math.inf)
 
 
 class _Sound:

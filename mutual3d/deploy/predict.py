@@ -68,7 +68,7 @@ def _sampling(preprocessing: Preprocessing) -> ClipSampling:
 
 def _read_frames(reader: VideoReader, preprocessing: Preprocessing, groups: Sequence[Sequence[Sequence[int]]]) -> list[Clips]:
     """The clips of each group, whose frames are given by index; each frame is decoded once, for all groups in one pass."""
-    transform = _frame_transform(preprocessing)
+    transform = frame_transform(preprocessing)
     frames = {i: transform(frame) for i, frame in reader.frames(i for group in groups for view in group for i in view)}
     padded = _sampling(preprocessing).is_padded(reader.num_frames, reader.fps)
     return [
@@ -84,7 +84,7 @@ def _image_transform(preprocessing: Preprocessing) -> Callable[[Image.Image], to
     return evaluation_transform(preprocessing.crop, preprocessing.resize or preprocessing.crop)
 
 
-def _frame_transform(preprocessing: Preprocessing) -> Callable[[np.ndarray], torch.Tensor]:
+def frame_transform(preprocessing: Preprocessing) -> Callable[[np.ndarray], torch.Tensor]:
     """A function of a decoded frame H, W, 3 that gives what the network sees of it, uint8 S, S, 3."""
     if preprocessing.resize is None:
         crops = UniformCrops(preprocessing.crop)

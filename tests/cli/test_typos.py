@@ -40,7 +40,7 @@ SOUND = {
     "init": "init empty --out out", "run": "run --cfg Demo/MUTUAL_X3D", "predict": "predict bundle.pyth text.txt",
     "select": "select bundle.pyth --gflops 1", "compare": "compare a=table.json", "export": "export bundle.pyth --config 0.5-16-2",
     "convert": "convert --from bundle.pyth --output out.pyth --to pyslowfast", "complexity": "complexity --cfg Demo/MUTUAL_X3D",
-    "check-data": "check-data --csv text.txt", "demo": "demo",
+    "check-data": "check-data --csv text.txt", "demo": "demo", "stream": "stream bundle.pyth --source text.txt",
 }  # fmt: skip
 
 
@@ -77,6 +77,10 @@ WRONG = [
     ("predict empty text.txt", 1, "give the path of a .pyth file"),
     ("predict bundle.pyth empty", 1, "there are no videos and no images in the folder 'empty'"),
     ("predict bundle.pyth text.txt", 1, "text.txt: it is not a video"),
+    ("stream bundle.pyth", 2, "required: --source"),
+    ("stream bundle.pyth --source text.txt", 1, "cannot read video 'text.txt'"),
+    ("stream bundle.pyth --source 973", 1, "there is no /dev/video973 on this machine"),
+    ("stream bundle.pyth --source text.txt --deadline-ms -1", 2, "'-1' is not a number above 0"),
     ("predict bundle.pyth text.txt --config 0.5-17-2", 1, "the size 17 is not one of 16, 24"),
     ("predict bundle.pyth text.txt --device gpu", 2, "choose from"),
     ("select bundle.pyth", 2, "give --gflops, --parameters, --latency-ms, or several of them; or --list"),

@@ -108,7 +108,7 @@ class VideoReader:
         return wanted
 
 
-def nearest(times: np.ndarray, seconds: Sequence[float]) -> np.ndarray:
+def nearest(times: np.ndarray, seconds: Sequence[float] | np.ndarray) -> np.ndarray:
     """For each of `seconds` the position of the nearest of `times`, which never descend; the later one of two."""
     return np.searchsorted((times[1:] + times[:-1]) / 2, seconds, side="right")
 

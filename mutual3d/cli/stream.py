@@ -1,0 +1,197 @@
+"""Answers to a long video or a live feed, several a second, each within a deadline whatever else the machine does.
+
+    mutual3d stream out/adaptive.pyth --source long.mp4 --deadline-ms 40
+    mutual3d stream out/adaptive.pyth --source 0 --deadline-ms 40 --output seen.csv
+    mutual3d stream out/adaptive.pyth --source rtsp://camera/live --deadline-ms 40 --video seen.mp4
+
+--source 0 is the first camera. Each answer looks at the seconds before it, as many as the network was trained on. Of the configurations of its table the most
+accurate one runs that the deadline leaves time for: less when the machine is busy, more when it is free again. All are made
+ready and timed before the stream begins. --config or a budget such as --gflops 2 holds one configuration instead.
+
+In a live source the deadline counts from the arrival of a window's last frame, and a window that nobody is ready for makes room for
+the next (--when-late wait keeps all). A file is read as fast as it is answered, and its deadline counts from taking a window
+up; with --when-late drop-oldest it is played at its own pace, like a camera. A live source that breaks is connected again.
+
+Ctrl-C ends it; what --output and --video have so far is kept. Exit status: 0 when the source ended or was ended, 1 when it broke or
+something else is wrong, 2 when the arguments are.
+"""
+
+import argparse
+import collections
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mutual3d.cli.budgets import add_budgets, budgets_of
+from mutual3d.cost.axes import COSTS
+from mutual3d.data.video.reader import VideoError
+from mutual3d.deploy import AdaptiveModel
+from mutual3d.deploy.adaptive_model import load
+from mutual3d.deploy.live import open_source
+from mutual3d.deploy.predict import window_seconds
+from mutual3d.deploy.stream import WHEN_LATE, DeadlineStream, StreamPrediction, StreamSettings
+from mutual3d.deploy.stream_files import AnnotatedVideo, StreamCsv
+from mutual3d.utils.command_line import (
+    CommandParser,
+    check_output_argument,
+    command_parser,
+    path_argument,
+    positive_argument,
+    print_error,
+)  # fmt: skip
+from mutual3d.utils.text import printable
+
+# Seconds between two changes of the live line.
+_LINE_SECONDS = 0.1
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
+    parser = command_parser("stream", __doc__)
+    parser.add_argument("model", metavar="MODEL", type=path_argument, help="the adaptive.pyth of a run")
+    parser.add_argument("--source", required=True, type=path_argument,
+                        help="a video file, the number of a camera, or an address (http, https, rtsp, rtmp, srt, tcp, udp)")  # fmt: skip
+    parser.add_argument("--deadline-ms", type=positive_argument, metavar="MS", help="for an answer (default: until the next is due)")
+    parser.add_argument("--fps", type=positive_argument, default=5.0, help="answers a second of the source's time (default 5)")
+    parser.add_argument("--window", type=_window_argument, metavar="TIME",
+                        help="spread a clip's frames over this time: 2s, 500ms (default: as the network was trained)")  # fmt: skip
+    parser.add_argument("--when-late", choices=WHEN_LATE, help="default: wait for a file, drop-oldest for a live source")
+    parser.add_argument("--seconds", type=positive_argument, help="of the source, after which to end (default: at its end)")
+    parser.add_argument("--output", type=path_argument, help="a csv with a row for each answer, whole at any time")
+    parser.add_argument("--video", type=path_argument, help="an mp4 of the source with the answers drawn into it")
+    parser.add_argument("--config", help="hold this configuration: width-pixels-frames, for example 0.8-160-9")
+    add_budgets(parser, positive_argument)
+    parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
+    parser.add_argument("--runtime", help="what computes: torch, onnxruntime, openvino (default: PyTorch on the model's own weights)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
+    parsed = parser.parse_args(arguments)
+    _check(parser, parsed)
+    return parsed
+
+
+def _window_argument(text: str) -> float:
+    """The type of an argument that is a length of time."""
+    try:
+        return window_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _check(parser: CommandParser, parsed: argparse.Namespace) -> None:
+    """End the program, status 2, where options do not go together or a file that is read would be replaced."""
+    budgets = budgets_of(parsed)
+    if parsed.config and budgets:
+        parser.error("give --config or a budget, not both")
+    if parsed.device_key and not any(COSTS[name].by_device for name in budgets):
+        parser.error("--device-key says whose latency --latency-ms means: give that too")
+    for option, path, suffix in (("--output", parsed.output, ".csv"), ("--video", parsed.video, ".mp4")):
+        check_output_argument(parser, option, path, [parsed.source, parsed.model])
+        if path is not None and Path(path).suffix.lower() != suffix:
+            parser.error(f"{option} is '{path}': it needs a name that ends in {suffix}")
+        if path is not None and Path(path).is_dir():
+            parser.error(f"{option} is '{path}', which is a directory: name a file")
+
+
+def fixed_configuration(model: AdaptiveModel, options: argparse.Namespace) -> str | None:
+    """The configuration that --config or a budget holds; None where the deadline chooses."""
+    budgets = budgets_of(options)
+    if budgets:
+        return str(model.set_budget(device=options.device_key, **budgets).configuration)
+    return options.config
+
+
+class LiveLine:
+    """One line of a terminal that follows the stream; nothing where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+        self._next = 0.0
+
+    def show(self, stream: DeadlineStream, prediction: StreamPrediction) -> None:
+        """Replace the line by the newest answer, a few times a second."""
+        if self._is_shown and time.perf_counter() >= self._next:
+            self._next = time.perf_counter() + _LINE_SECONDS
+            line = describe(stream, prediction)[: shutil.get_terminal_size().columns - 1]
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._is_shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def describe(stream: DeadlineStream, prediction: StreamPrediction) -> str:
+    """An answer in a line: second, configuration, latency, share of deadlines met, dropped windows, best classes."""
+    best = ", ".join(f"{printable(name)} {100 * value:.0f} %" for name, value in prediction.top(3))
+    dropped = f", {stream.num_dropped} dropped" if stream.num_dropped else ""
+    return (
+        f"{prediction.end:.1f} s  {prediction.configuration}  {prediction.total_ms:.1f} ms, "
+        f"{100 * stream.share_met:.1f} % in time{dropped}  {best}"
+    )
+
+
+def summary(stream: DeadlineStream, totals: collections.Counter[str], seconds: float) -> str:
+    """What the stream came to, in a few lines."""
+    lines = [
+        f"{stream.num_answered} answers in {seconds:.1f} s: {100 * stream.share_met:.2f} % within {stream.deadline_ms:g} ms"
+        + (f", {stream.num_dropped} windows dropped" if stream.num_dropped else "")
+    ]
+    if totals:
+        shares = ", ".join(f"{name} {100 * count / totals.total():.0f} %" for name, count in totals.most_common(5))
+        more = f", {len(totals) - 5} others" if len(totals) > 5 else ""
+        lines.append(f"  at {shares}{more}")
+    if stream.num_breaks:
+        lines.append(f"  the source broke and was connected again {stream.num_breaks} times")
+    if stream.num_bad:
+        lines.append(f"  {stream.num_bad} frames or packets did not decode, and were left out")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these words, by default those of the command line; returns its exit status."""
+    options = parse(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device is cuda, and torch sees no GPU here: leave --device out to run on the CPU")
+    model = load(options.model, options.runtime)
+    model.network.place(torch.device(options.device))
+    settings = StreamSettings(
+        options.deadline_ms, options.fps, options.window, options.when_late, options.seconds, fixed_configuration(model, options)
+    )
+    totals: collections.Counter[str] = collections.Counter()
+    line, failed = LiveLine(), None
+    with contextlib.ExitStack() as stack:
+        source = open_source(options.source)
+        drops = options.when_late == "drop-oldest" or (options.when_late is None and source.is_live)
+        video = stack.enter_context(AnnotatedVideo(options.video, waits=not drops)) if options.video else None
+        table = stack.enter_context(StreamCsv(options.output)) if options.output else None
+        stream = stack.enter_context(DeadlineStream(model, source, settings, video.add if video else None))
+        print(f"{printable(source.name)}: {stream.describe()}", flush=True)
+        start = time.perf_counter()
+        try:
+            for prediction in stream:
+                totals[str(prediction.configuration)] += 1
+                if table is not None:
+                    table.add(prediction)
+                if video is not None:
+                    video.show(prediction)
+                line.show(stream, prediction)
+        except KeyboardInterrupt:
+            pass
+        except VideoError as error:
+            failed = error
+        seconds = time.perf_counter() - start
+        line.end()
+        stream.close()
+    print(summary(stream, totals, seconds))
+    if video is not None and video.num_left_out:
+        print(f"  {video.num_left_out} frames were left out of the video: drawing them took too long")
+    for path in filter(None, (options.output, options.video)):
+        print(f"written: {printable(path)}")
+    if failed is not None:
+        print_error(failed)
+    return 0 if failed is None else 1
