@@ -136,7 +136,7 @@ def describe(stream: DeadlineStream, prediction: StreamPrediction) -> str:
 
 
 def summary(stream: DeadlineStream, totals: collections.Counter[str], seconds: float) -> str:
-    """What the stream came to, in a few lines."""
+    """What the stream came to, in a few lines. totals: answers by configuration. seconds: that it took."""
     lines = [
         f"{stream.num_answered} answers in {seconds:.1f} s: {100 * stream.share_met:.2f} % within {stream.deadline_ms:g} ms"
         + (f", {stream.num_dropped} windows dropped" if stream.num_dropped else "")
