@@ -29,7 +29,7 @@ import mutual3d
 model = mutual3d.load("demo/out/adaptive.pyth")
 row = model.set_budget(gflops=0.01)
 print(row.configuration, model.table.accuracy(row))
-found = model.predict("demo/data/test/*.mp4", progress=False)
+found = model.predict("demo/data/test/*.mp4")
 print(found[0].top(3), found.bad)
 ```
 """

@@ -118,6 +118,7 @@ def _check_output(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -
 
 
 def decoding_of(options: argparse.Namespace) -> Decoding:
+    """How the options say that videos are read."""
     return Decoding(options.backend, options.timeout, timeout_option="--timeout")
 
 
