@@ -8,6 +8,9 @@ from tiny import ROOT
 
 from mutual3d.cli import check_data as command
 from mutual3d.config import get_cfg
+from mutual3d.data import sources
+from mutual3d.data.build import build_dataset
+from mutual3d.data.datasets.kinetics import Video, read_video_list
 from mutual3d.data.sources import ONE_LABEL, SOURCES, Source, register_dataset
 from mutual3d.metrics.build import METRICS
 from mutual3d.pipeline import load_config
@@ -81,3 +84,37 @@ def test_a_folder_of_images_is_checked(images, capsys, num_workers):
     assert f"{path}: it is not an image" in told and "3 samples checked, 1 bad" in told
     assert command.main([*arguments, "--num-classes", "5"]) == 2
     assert "has 2 classes and MODEL.NUM_CLASSES is 5" in capsys.readouterr().err
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch):
+    """A config of a list of one video, and the number of times that it was parsed."""
+    (tmp_path / "train.csv").write_text("a.mp4 0\n")
+    calls = []
+    monkeypatch.setattr(sources.kinetics, "read_video_list", lambda path, **named: calls.append(1) or read_video_list(path, **named))
+    return load_config(None, ["DATA.PATH_TO_DATA_DIR", str(tmp_path), "DATA_LOADER.NUM_WORKERS", "0"]), tmp_path, calls
+
+
+def test_a_list_is_parsed_once_until_it_changes(counted):
+    cfg, folder, calls = counted
+    sets = [build_dataset(cfg, "train", mode) for mode in ("train", "single_view", "multi_view")]
+    assert len(calls) == 1 and {tuple(data.videos) for data in sets} == {(Video(str(folder / "a.mp4"), 0),)}
+    (folder / "train.csv").write_text("a.mp4 0\nb.mp4 1\n")
+    assert len(build_dataset(cfg, "train", "train")) == 2 and len(calls) == 2
+    (folder / "train.csv").write_text("a.mp4 0\nb.mp4 dog\n")
+    with pytest.raises(ValueError, match="dog"):
+        build_dataset(cfg, "train", "train")
+    (folder / "classes.txt").write_text("cat\ndog\n")  # no list, but labels are looked up in it
+    assert build_dataset(cfg, "train", "train").videos[1].label == 1
+    (folder / "classes.txt").write_text("dog\ncat\n")
+    assert build_dataset(cfg, "train", "train").videos[1].label == 0
+    (folder / "train.csv").unlink()
+    with pytest.raises(FileNotFoundError):
+        build_dataset(cfg, "train", "train")
+
+
+def test_a_replaced_video_is_another_fingerprint_though_the_list_is_the_same(counted):
+    cfg, folder, calls = counted
+    before = build_dataset(cfg, "train", "train").fingerprint()
+    (folder / "a.mp4").write_bytes(b"other")
+    assert build_dataset(cfg, "train", "train").fingerprint() != before and len(calls) == 1

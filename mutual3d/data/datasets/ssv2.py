@@ -14,7 +14,7 @@ from mutual3d.data.video.reader import VideoReader
 from mutual3d.utils.files import read_json
 
 LABELS = "something-something-v2-labels.json"
-_ANNOTATIONS = {"train": "something-something-v2-train.json", "val": "something-something-v2-validation.json"}
+ANNOTATIONS = {"train": "something-something-v2-train.json", "val": "something-something-v2-validation.json"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +62,10 @@ def read_ssv2(
     one is given, else at the directory. fps: that the frames were extracted at. Raises FileNotFoundError for a missing file, ValueError, naming it, for an unknown
     split (the test set has no labels), a class that the list of classes lacks, and a video without annotation.
     """
-    if split not in _ANNOTATIONS:
-        raise ValueError(f"Something-Something v2 has no labels for the split '{split}': choose among {', '.join(_ANNOTATIONS)}")
+    if split not in ANNOTATIONS:
+        raise ValueError(f"Something-Something v2 has no labels for the split '{split}': choose among {', '.join(ANNOTATIONS)}")
     directory = user_path(directory)
-    path = directory / _ANNOTATIONS[split]
+    path = directory / ANNOTATIONS[split]
     labels = _read_labels(path, read_class_numbers(directory, num_classes))
     videos, _ = read_frame_list(directory / f"{split}.csv")
     lost = [name for name in videos if name not in labels]

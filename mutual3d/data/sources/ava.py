@@ -1,11 +1,13 @@
 """AVA: keyframes and boxes (datasets/AVA.md)."""
 
+import functools
 from collections.abc import Sequence
 
 from fvcore.common.config import CfgNode
 
 from mutual3d.data.datasets.ava.annotations import (
     AvaFrames,
+    Keyframes,
     Reference,
     read_ava_frames,
     read_keyframes,
@@ -22,6 +24,7 @@ from mutual3d.data.sources.facts import (
     clip_sampling,
     crop_size,
     is_training,
+    read_once,
     register_dataset,
     training_crop,
 )  # fmt: skip
@@ -33,32 +36,50 @@ def _open(cfg: CfgNode, split: str, mode: str, num_views: int) -> AvaDataset:
         if not cfg.AVA[key]:
             raise ValueError(f"AVA.{key} is empty: name the folder (datasets/AVA.md)")
     is_train_split = split == "train"
-    frames = read_ava_frames(
-        _in(cfg.AVA.FRAME_LIST_DIR, cfg.AVA.TRAIN_LISTS if is_train_split else cfg.AVA.TEST_LISTS), cfg.AVA.FRAME_DIR,
-        fps=cfg.AVA.FPS, first_second=cfg.AVA.FIRST_SECOND,
+    part = "TRAIN" if is_train_split else "TEST"
+    lists = _in(cfg.AVA.FRAME_LIST_DIR, cfg.AVA[f"{part}_LISTS"])
+    truth = _in(cfg.AVA.ANNOTATION_DIR, cfg.AVA.TRAIN_GT_BOX_LISTS if is_train_split else [])
+    detected = _in(cfg.AVA.ANNOTATION_DIR, cfg.AVA[f"{part}_PREDICT_BOX_LISTS"])
+    compared = _in(cfg.AVA.ANNOTATION_DIR, () if is_train_split else _reference_files(cfg))
+    read = functools.partial(
+        _read, lists, cfg.AVA.FRAME_DIR, truth, detected, compared, clock=(cfg.AVA.FPS, cfg.AVA.FIRST_SECOND),
+        score_threshold=cfg.AVA.DETECTION_SCORE_THRESH, num_classes=cfg.MODEL.NUM_CLASSES,
     )  # fmt: skip
-    detected = cfg.AVA.TRAIN_PREDICT_BOX_LISTS if is_train_split else cfg.AVA.TEST_PREDICT_BOX_LISTS
-    keyframes = read_keyframes(
-        frames,
-        ground_truth=_in(cfg.AVA.ANNOTATION_DIR, cfg.AVA.TRAIN_GT_BOX_LISTS if is_train_split else []),
-        detected=_in(cfg.AVA.ANNOTATION_DIR, detected),
-        score_threshold=cfg.AVA.DETECTION_SCORE_THRESH,
-        num_classes=cfg.MODEL.NUM_CLASSES,
-    )
+    frames, keyframes, reference = read_once([*lists, *truth, *detected, *compared], read)
     return AvaDataset(
         frames, keyframes, clip_sampling(cfg), crop_size(cfg, mode), training=is_training(mode), crop=training_crop(cfg),
-        seed=cfg.RNG_SEED, reference=None if is_train_split else _reference(cfg, frames),
+        seed=cfg.RNG_SEED, reference=reference,
     )  # fmt: skip
 
 
-def _reference(cfg: CfgNode, frames: AvaFrames) -> Reference:
-    names = cfg.AVA.GROUNDTRUTH_FILE, cfg.AVA.EXCLUSION_FILE, cfg.AVA.LABEL_MAP_FILE
-    ground_truth, excluded, label_map = _in(cfg.AVA.ANNOTATION_DIR, names)
-    return read_reference(ground_truth, excluded, label_map, num_classes=cfg.MODEL.NUM_CLASSES, frames=frames)
+def _reference_files(cfg: CfgNode) -> tuple[str, str, str]:
+    return cfg.AVA.GROUNDTRUTH_FILE, cfg.AVA.EXCLUSION_FILE, cfg.AVA.LABEL_MAP_FILE
 
 
-def _in(directory: str, names: Sequence[str]) -> list[str]:
-    return [str(user_path(directory) / name) for name in names]
+def _read(
+    lists: Sequence[str],
+    frame_dir: str,
+    truth: Sequence[str],
+    detected: Sequence[str],
+    compared: Sequence[str],
+    *,
+    clock: tuple[float, int],
+    score_threshold: float,
+    num_classes: int,
+) -> tuple[AvaFrames, Keyframes, Reference | None]:
+    """A split: its frames, its boxes, and what they are compared with, of three files or of none."""
+    frames = read_ava_frames(lists, frame_dir, fps=clock[0], first_second=clock[1])
+    keyframes = read_keyframes(
+        frames, ground_truth=truth, detected=detected, score_threshold=score_threshold, num_classes=num_classes
+    )
+    if not compared:
+        return frames, keyframes, None
+    ground_truth, excluded, label_map = compared
+    return frames, keyframes, read_reference(ground_truth, excluded, label_map, num_classes=num_classes, frames=frames)
+
+
+def _in(directory: str, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(user_path(directory) / name) for name in names)
 
 
 def _class_names(cfg: CfgNode) -> list[str]:

@@ -1,5 +1,6 @@
 """Something-Something v2: its json annotations and PySlowFast's lists of frames."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,15 +9,18 @@ from fvcore.common.config import CfgNode
 from mutual3d.data.datasets.check import ListToCheck, check_of_list
 from mutual3d.data.datasets.kinetics import ListedVideo, VideoDataset
 from mutual3d.data.datasets.lists import user_path
-from mutual3d.data.datasets.ssv2 import LABELS, SegmentDataset, read_class_numbers, read_ssv2
-from mutual3d.data.sources.facts import ONE_LABEL, Source, register_dataset, video_dataset
+from mutual3d.data.datasets.ssv2 import ANNOTATIONS, LABELS, SegmentDataset, read_class_numbers, read_ssv2
+from mutual3d.data.sources.facts import ONE_LABEL, Source, list_path, read_once, register_dataset, video_dataset
 
 
 def _open(cfg: CfgNode, split: str, mode: str, num_views: int) -> VideoDataset:
-    videos = read_ssv2(
-        cfg.DATA.PATH_TO_DATA_DIR, split, num_classes=cfg.MODEL.NUM_CLASSES, path_prefix=cfg.DATA.PATH_PREFIX,
+    folder = user_path(cfg.DATA.PATH_TO_DATA_DIR)
+    read = functools.partial(
+        read_ssv2, cfg.DATA.PATH_TO_DATA_DIR, split, num_classes=cfg.MODEL.NUM_CLASSES, path_prefix=cfg.DATA.PATH_PREFIX,
         fps=cfg.DATA.TARGET_FPS,
     )  # fmt: skip
+    files = [list_path(cfg, split), *(folder / name for name in (LABELS, *ANNOTATIONS.values()))]
+    videos = read_once(files, read)
     return video_dataset(cfg, videos, mode, num_views, SegmentDataset)
 
 
