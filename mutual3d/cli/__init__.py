@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "stream": Subcommand("stream", "answer a long video or a camera, several times a second, within a deadline"),
     "compare": Subcommand("compare", "draw several runs in one figure, and say which is best at equal cost"),
     "export": Subcommand("export", "write one configuration as an ONNX or OpenVINO file"),
+    "cache": Subcommand("cache", "show or clear the compiled networks that are kept on this machine"),
     "convert": Subcommand("convert", "read weights of PySlowFast, PyTorchVideo and torchvision, and write them"),
     "complexity": Subcommand("complexity", "count the parameters and GFLOPs of a config, and what training costs; without data"),
     "check-data": Subcommand("check_data", "name what is wrong with a data set, before training finds it"),

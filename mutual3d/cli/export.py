@@ -1,10 +1,12 @@
 """One configuration of a deployed model as a file for ONNX Runtime or OpenVINO. Needs `pip install -e .[export]`.
 
-    mutual3d export out/adaptive.pyth --config 0.8-160-9 --format onnx
+    mutual3d export out/adaptive.pyth --gflops 2 --format onnx
     mutual3d export out/adaptive.pyth --config 0.8-160-9 --format openvino --output edge/net.xml
+    mutual3d export out/adaptive.pyth --latency-ms 5 --format openvino --int8 --clips my_videos
 
-The file takes normalised clips at the configuration's own size, as many at a time as you like, and gives logits. It is
-run on a random clip beside PyTorch before it is kept; mean, std, size, frames and classes are in its metadata.
+The file takes the uint8 clip as it is cut from a video, as many at a time as you like, and gives probabilities; how frames are
+chosen and cut is in its metadata, and in a program of twenty lines beside it that runs it without this project. It is run on a
+random clip beside PyTorch before it is kept. --int8 (`pip install -e .[int8]`) chooses ranges by your own clips.
 """
 
 import argparse
@@ -13,10 +15,20 @@ from pathlib import Path
 
 import torch
 
+from mutual3d.cli.budgets import add_budgets, budgets_of
+from mutual3d.cost.axes import COSTS
+from mutual3d.data.video.reader import VideoError
+from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.export import Export, export_network, formats
+from mutual3d.deploy.predict import read_clips
+from mutual3d.deploy.sources import list_inputs
 from mutual3d.sampling import Configuration
-from mutual3d.utils.command_line import command_parser, path_argument
+from mutual3d.utils.command_line import command_parser, count_argument, path_argument, positive_argument
+from mutual3d.utils.text import printable
+
+# Ranges of numbers need no more.
+_MOST_CLIPS = 300
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -24,44 +36,73 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command_parser("export", __doc__)
     parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="the adaptive.pyth of a run")
     parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
-    parser.add_argument("--config", required=True, help="width-pixels-frames, for example 0.8-160-9")
-    parser.add_argument("--format", choices=list(formats()), default="onnx", help="default onnx")
+    parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9; or a budget:")
+    add_budgets(parser, positive_argument)
+    parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
+    words = [word for word, runtime in formats().items() if not runtime.needs_clips]
+    parser.add_argument("--format", choices=words, default="onnx", help="default onnx")
+    parser.add_argument("--int8", action="store_true", help="in int8, with --format openvino and --clips")
+    parser.add_argument("--clips", nargs="+", default=[], type=path_argument, metavar="SOURCE",
+                        help=f"videos, folders and patterns by which --int8 chooses its ranges: some tens, at most {_MOST_CLIPS} are read")  # fmt: skip
     parser.add_argument("--output", type=path_argument, help="the file to write (default: the configuration, beside the model)")
     parser.add_argument(
         "--frame", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
         help="of the whole frames that a model of boxes sees, before they are shrunk (default: a square)",
     )  # fmt: skip
-    parser.add_argument("--repeats", type=int, default=10, help="forwards to time (default 10)")
+    parser.add_argument("--repeats", type=count_argument, default=10, help="forwards to time (default 10)")
     parsed = parser.parse_args(arguments)
     if (parsed.source is None) == (parsed.model is None):
         parser.error("name one adaptive.pyth: MODEL, or --model MODEL")
     parsed.model = parsed.model or parsed.source
-    if parsed.repeats < 1:
-        parser.error(f"--repeats is {parsed.repeats}: time one forward or more")
+    budgets = budgets_of(parsed)
+    if bool(parsed.config) == bool(budgets):
+        options = ", ".join(words.option for words in COSTS.values())
+        parser.error(f"give --config or a budget ({options}), {'not both' if budgets else 'one of them is required'}")
+    if parsed.device_key and not any(COSTS[name].by_device for name in budgets):
+        parser.error("--device-key says whose latency --latency-ms means: give that too")
+    if parsed.int8 and (parsed.format != "openvino" or not parsed.clips):
+        parser.error("--int8 is for --format openvino, and needs --clips: some of the videos that the model is for")
+    if parsed.clips and not parsed.int8:
+        parser.error("--clips are what --int8 chooses its ranges by: give that too")
     return parsed
+
+
+def read_all_clips(model: AdaptiveModel, sources: Sequence[str]) -> list[torch.Tensor]:
+    """A clip of each video, uint8 as the model is called with; those that cannot be read are named and left out."""
+    clips = []
+    for path in list_inputs(sources)[:_MOST_CLIPS]:
+        try:
+            clip = read_clips(path, model.preprocessing).clips_VCTHW
+            clips.append(clip[:, :, 0] if model.network.takes == "images" else clip)
+        except VideoError as error:
+            print(f"left out: {printable(error.path)}: {printable(error.cause)}")
+    return clips
 
 
 def describe(configuration: Configuration, export: Export) -> str:
     """What was written, in words: files, inputs, difference from PyTorch, and times."""
     shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in export.inputs.items())
     times = ", ".join(f"{runtime} {ms:.3g} ms" for runtime, ms in export.latency_ms.items())
-    return "\n".join([
+    lines = [
         f"configuration {configuration}: {' and '.join(map(str, export.files))}, {export.num_bytes / 1e6:.2f} MB",
-        f"  takes {shapes}, and any batch",
-        f"  logits differ from PyTorch's by up to {export.difference:.2g}; the largest is {export.largest_logit:.3g}",
-        f"  {times} (one clip, fp32, {torch.get_num_threads()} CPU threads)",
-    ])
+        f"  takes {shapes} (clips: uint8 pixels), and any batch; gives probabilities",
+        f"  they differ from PyTorch's by up to {export.difference:.2g}",
+        f"  {times} (one clip, {torch.get_num_threads()} CPU threads)",
+    ]
+    return "\n".join(lines + [f"  to run it without this project: python {export.example} VIDEO"] * (export.example is not None))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these words, by default those of the command line."""
     options = parse(arguments)
     model = load(options.model)
-    configuration = model.network.space.check(options.config)
-    beside_model = Path(options.model).parent / f"{configuration}{formats()[options.format].suffixes[0]}"
-    output = Path(options.output or beside_model)
+    budgets = budgets_of(options)
+    configuration = options.config and model.network.space.check(options.config)
+    configuration = configuration or model.set_budget(device=options.device_key, **budgets).configuration
+    word = f"{options.format}_int8" if options.int8 else options.format
+    output = Path(options.output or Path(options.model).parent / f"{configuration}{formats()[word].suffixes[0]}")
+    formats()[word].require()
+    clips = read_all_clips(model, options.clips)
     print(f"exporting and checking {configuration}: up to a minute", flush=True)
-    export = export_network(
-        model, configuration, output, options.format, frame=options.frame, repeats=options.repeats
-    )
+    export = export_network(model, configuration, output, word, frame=options.frame, clips=clips, repeats=options.repeats)
     print(describe(configuration, export))

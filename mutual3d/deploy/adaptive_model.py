@@ -2,28 +2,31 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn as nn
 
-from mutual3d.deploy.compiled import CompiledConfigurations
+from mutual3d.deploy.compiled import CompiledConfigurations, Prepared
 from mutual3d.deploy.decoding import Decoding
-from mutual3d.deploy.extraction import in_a_row
+from mutual3d.deploy.fastest import RuntimeChoice, choose_fastest, measured_configurations
 from mutual3d.deploy.live import FrameSource
 from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, window_seconds
 from mutual3d.deploy.prediction import Predictions
-from mutual3d.deploy.runtimes import find_runtime
+from mutual3d.deploy.runtimes import NetworkCache, Runtime, find_runtime
 from mutual3d.deploy.sources import Source, list_sources
 from mutual3d.deploy.stream import DeadlineStream, StreamSettings
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.models import AdaptiveNetwork, load_network
 from mutual3d.models.adaptive import ConfigurationView, Inputs
+from mutual3d.models.adaptive.statistics import not_calibrated
 from mutual3d.sampling import ACTIVATIONS, Configuration, Preprocessing, prepare_clip
 from mutual3d.table.query_table import QueryTable, Row
 from mutual3d.utils.files import load_tensors, save_tensors
+from mutual3d.utils.logging import logger
 
 FORMAT = "mutual3d-adaptive-1"
 ENTRIES = ("format", "model_arguments", "model_state", "statistics", "query_table", "preprocessing", "class_names")
@@ -57,6 +60,10 @@ class AdaptiveModel(nn.Module):
         _check_class_names(class_names, network)
         self.network = network
         self.preprocessing, self.table, self.class_names = preprocessing, table, class_names
+        # The file that it was loaded from.
+        self.path: Path | None = None
+        # What `runtime="auto"` found.
+        self.choice: RuntimeChoice | None = None
         self._compiled: CompiledConfigurations | None = None
         self.eval()
 
@@ -70,18 +77,86 @@ class AdaptiveModel(nn.Module):
         """The name of the runtime that calls run in; None for PyTorch on the model's own weights."""
         return None if self._compiled is None else self._compiled.runtime.name
 
-    def run_in(self, runtime: str | None) -> "AdaptiveModel":
+    def run_in(
+        self,
+        runtime: str | None,
+        *,
+        cache: str | os.PathLike | None = None,
+        clips: Sequence[torch.Tensor | np.ndarray] = (),
+    ) -> "AdaptiveModel":
         """Compute calls in `runtime` from now on, and predictions with them; returns the model. See `mutual3d.load`.
 
-        A configuration is compiled when it is first called (seconds, in runtimes that are not PyTorch), and compared with
-        PyTorch then; it is kept in memory and shared by all threads. Changed weights are compiled anew. Runtimes that are not
-        PyTorch compute on the CPU, in fp32. Clips are normalised and shrunk in PyTorch, whatever the runtime.
+        A configuration is compiled when it is first called, or ahead by `prepare` (seconds, in runtimes that are not PyTorch),
+        and compared with PyTorch then; it is kept on disk, and in memory, where all threads share it. Changed weights are
+        compiled anew. Normalising, shrinking and softmax are part of what is compiled. Runtimes that are not PyTorch compute
+        on the CPU, in fp32 unless their name says otherwise.
 
-        Raises ValueError for a word that is no runtime, ImportError for one that is not installed. A call raises
-        CompilationError where the runtime fails, and RuntimeMismatchError where its scores are not PyTorch's.
+        `auto` measures the installed runtimes whose scores are PyTorch's to 1e-4, at one configuration, and takes the fastest;
+        `choice` says what was measured, which this machine remembers. A configuration that fails there runs in PyTorch.
+
+        Args:
+            runtime: the name of one, `auto`, or None for PyTorch on the model's own weights, which all configurations share.
+            cache: the folder of compiled networks; None is that of the variable MUTUAL3D_CACHE (`off`: none), or the system's
+                own place for such. `mutual3d cache` shows and clears it.
+            clips: uint8 clips as the model is called with, of the videos that it is for: int8 chooses its ranges by them.
+
+        Raises ValueError for a word that is no runtime, and where int8 has no clips; ImportError for one that is not
+        installed. A call raises CompilationError where the runtime fails, and RuntimeMismatchError where its scores are not
+        PyTorch's.
         """
-        self._compiled = None if runtime is None else CompiledConfigurations(self, find_runtime(runtime))
+        disk = NetworkCache(cache)
+        self.choice = None
+        if runtime is None:
+            self._compiled = None
+        elif runtime == "auto":
+            torch_runtime = find_runtime("torch")
+
+            def make(each: Runtime) -> CompiledConfigurations:
+                return CompiledConfigurations(self, each, cache=disk)
+
+            self.choice, self._compiled = choose_fastest(self, disk, make)
+            self._compiled.fallback = None if self._compiled.runtime is torch_runtime else torch_runtime
+        else:
+            found = find_runtime(runtime)
+            if found.needs_clips and not len(clips):
+                raise ValueError(
+                    f"the runtime {runtime} chooses its ranges by clips, and there are none: give some of the videos that the "
+                    f"model is for, model.run_in('{runtime}', clips=...)"
+                )
+            given = [self._checked(clip, None, needs_boxes=False)[0] for clip in clips]
+            self._compiled = CompiledConfigurations(self, found, cache=disk, clips=given)
         return self
+
+    def prepare(
+        self,
+        configurations: "Iterable[Configuration | str | Row] | None" = None,
+        *,
+        frame: tuple[int, int] | None = None,
+        progress: bool = True,
+    ) -> Prepared:
+        """Compile configurations ahead of their first call, so that switching between them costs microseconds.
+
+        Args:
+            configurations: these, their texts, or rows of the table; None takes the Pareto front over GFLOPs (without a table
+                all that are calibrated).
+            frame: height and width in pixels of the whole frames that a model of boxes sees; a square by default.
+            progress: show a bar; what it took is in the log.
+
+        Returns what was prepared, the seconds, and how many bytes the process grew by. In PyTorch on the model's own weights
+        there is nothing to compile. Raises as a call does.
+        """
+        if configurations is None:
+            configurations = measured_configurations(self)
+        given = [each.configuration if isinstance(each, Row) else each for each in configurations]
+        chosen = list(dict.fromkeys(self.network.space.check(each) for each in given))
+        if self._compiled is None:
+            missing = [c for c in chosen if not self.network.can_evaluate(c)]
+            if missing:
+                raise not_calibrated(missing[0], self.network.statistics)
+            return Prepared(tuple(chosen), 0.0, 0)
+        prepared = self._compiled.prepare(chosen, frame, progress=progress)
+        logger.info("%s", prepared)
+        return prepared
 
     def activate(self, configuration: Configuration | str) -> "AdaptiveModel":
         """Run at `configuration` from now on; takes microseconds. ValueError outside the space; see `load`.
@@ -211,45 +286,56 @@ class AdaptiveModel(nn.Module):
 
         Raises ValueError for a clip, boxes or a configuration that are not this model's, and NotCalibratedError.
         """
+        clip, boxes = self._checked(clip_BCTHW, boxes_N5)
         if self.training and configuration is None:
-            pathways, boxes = self._inputs(clip_BCTHW, boxes_N5, None)
-            return self._scores(self.network(pathways, boxes))
+            return self._scores(self.network(*self._inputs(clip, boxes, None)))
         # Read once: another thread may activate another configuration meanwhile.
         configuration = self.active if configuration is None else configuration
         with torch.no_grad():
-            pathways, boxes = self._inputs(clip_BCTHW, boxes_N5, configuration)
             if self._compiled is None or (boxes is not None and not len(boxes)):  # no runtime takes none
-                return self._scores(self.network(pathways, boxes, configuration=configuration))
-            height, width = clip_BCTHW.shape[-2:]
-            logits = self._compiled.run(configuration, (height, width), in_a_row(pathways, boxes))
-            return self._scores(logits.to(next(self.parameters()).device))
+                return self.compute(clip, boxes, configuration)
+            return self._compiled.run(configuration, clip, boxes)
+
+    def compute(
+        self, clip: torch.Tensor, boxes: torch.Tensor | None = None, configuration: Configuration | str | None = None
+    ) -> torch.Tensor:
+        """As a call, in evaluation, in PyTorch on the model's own weights whatever the runtime; the inputs are not checked."""
+        configuration = self.active if configuration is None else configuration
+        with torch.no_grad():
+            pathways, boxes = self._inputs(clip, boxes, configuration)
+            return self._scores(self.network(pathways, boxes, configuration=configuration))
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         return ACTIVATIONS[self.preprocessing.activation](logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
 
+    def _checked(
+        self, clip: torch.Tensor | np.ndarray, boxes: torch.Tensor | np.ndarray | None, *, needs_boxes: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What a call was given, as tensors that are this model's."""
+        clip = _as_tensor(clip, "clip", "uint8 pixels, or floats that are normalised already")
+        self._check_clip(clip)
+        return clip, self._checked_boxes(boxes, len(clip)) if needs_boxes else None
+
     def _inputs(
-        self,
-        clip_BCTHW: torch.Tensor | np.ndarray,
-        boxes_N5: torch.Tensor | np.ndarray | None,
-        configuration: Configuration | str | None,
+        self, clip_BCTHW: torch.Tensor, boxes_N5: torch.Tensor | None, configuration: Configuration | str | None
     ) -> tuple[Inputs, torch.Tensor | None]:
         """What the network takes: the clip normalised and shrunk, and the boxes."""
         like = next(self.parameters())
-        clip = _as_tensor(clip_BCTHW, "clip", "uint8 pixels, or floats that are normalised already")
-        clip_BCTHW = clip.unsqueeze(2) if clip.ndim == 4 and self.network.takes == "images" else clip
-        self._check_clip(clip, clip_BCTHW)
+        if clip_BCTHW.ndim == 4:
+            clip_BCTHW = clip_BCTHW.unsqueeze(2)
         if clip_BCTHW.dtype == torch.uint8:
             cut = self.preprocessing
             clip_BCTHW = prepare_clip(clip_BCTHW, like.device, cut.mean, cut.std, cut.reverse_channels)
         elif self.preprocessing.reverse_channels:
             clip_BCTHW = clip_BCTHW.flip(1)
-        boxes = self._checked_boxes(boxes_N5, len(clip))
-        boxes = None if boxes is None else boxes.to(like.device)
+        boxes = None if boxes_N5 is None else boxes_N5.to(like.device)
         return self.network.fit_clip(clip_BCTHW.to(like.device, like.dtype), configuration), boxes
 
-    def _check_clip(self, clip: torch.Tensor, clip_BCTHW: torch.Tensor) -> None:
+    def _check_clip(self, clip: torch.Tensor) -> None:
         full: tuple[int, ...] = (3, self.preprocessing.num_frames, self.preprocessing.crop, self.preprocessing.crop)
-        given = tuple(clip_BCTHW.shape[1:])
+        given = tuple(clip.shape[1:])
+        if len(given) == 3 and self.network.takes == "images":
+            given = (given[0], 1, *given[1:])
         if self.network.takes_boxes and len(given) == 4:
             given = (*given[:2], min(given[2:]), min(given[2:]))
         if given != full or not len(clip):
@@ -302,7 +388,9 @@ class AdaptiveModel(nn.Module):
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike, runtime: str | None = None) -> "AdaptiveModel":
+    def load(
+        cls, path: str | os.PathLike, runtime: str | None = None, *, cache: str | os.PathLike | None = None
+    ) -> "AdaptiveModel":
         """Load what `save` wrote, onto the CPU, to run in `runtime` (see `mutual3d.load`).
 
         Raises FileNotFoundError or ValueError that names the file and the fix.
@@ -325,22 +413,24 @@ class AdaptiveModel(nn.Module):
             preprocessing = _read_preprocessing(content["preprocessing"], network)
         with _entry(path, "class_names"):
             model = cls(network, preprocessing=preprocessing, table=table, class_names=content["class_names"])
+        model.path = Path(path)
         if runtime is not None:
-            model.run_in(runtime)
+            model.run_in(runtime, cache=cache)
         return model
 
 
-def load(path: str | os.PathLike, runtime: str | None = None) -> AdaptiveModel:
+def load(path: str | os.PathLike, runtime: str | None = None, *, cache: str | os.PathLike | None = None) -> AdaptiveModel:
     """The AdaptiveModel in an `adaptive.pyth`: weights, statistics and query table.
 
     runtime: what computes its calls: `torch` (each configuration extracted, its norms folded), `onnxruntime`, `openvino`, or
-    another one that was registered; None is PyTorch on the model's own weights, which all configurations share. See
-    `AdaptiveModel.run_in`.
+    another one that is registered; `auto` is the fastest one that is installed, as measured on this machine; None is PyTorch
+    on the model's own weights, which all configurations share. See `AdaptiveModel.run_in`.
+    cache: the folder of compiled networks, where it is not the usual one.
 
     Raises FileNotFoundError or ValueError that names the file and the fix, ValueError for another runtime, and ImportError
     for one that is not installed.
     """
-    return AdaptiveModel.load(path, runtime)
+    return AdaptiveModel.load(path, runtime, cache=cache)
 
 
 def _as_tensor(value: object, title: str, form: str) -> torch.Tensor:

@@ -1,23 +1,22 @@
 """One configuration of a deployed model as a file for ONNX Runtime or OpenVINO, kept once it agrees with PyTorch."""
 
-import copy
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mutual3d.cost.latency import measure_latency
 from mutual3d.deploy.adaptive_model import AdaptiveModel
-from mutual3d.deploy.extraction import extract_network, run_network
+from mutual3d.deploy.example import write_example
+from mutual3d.deploy.extraction import example_inputs, expected_scores, extract_network
 from mutual3d.deploy.runtimes import RUNTIMES, CompiledNetwork, Runtime
 from mutual3d.sampling import Configuration
 from mutual3d.utils.files import atomic_write, ensure_directory
 
-# Largest difference of a logit, relative to the largest logit, that rounding in fp32 explains.
-TOLERANCE = 1e-3
 # Pixels of a frame's longer side: twice those of the largest format of video.
 _MAX_SIDE = 16384
 _CPU = torch.device("cpu")
@@ -31,15 +30,17 @@ class ExportMismatchError(RuntimeError):
 class Export:
     """What was written, and what checking it gave.
 
-    files: the one to open first. inputs: {name: shape}, batch 1; the batch, and the number of boxes, may be any.
-    difference: the largest one of a logit on a random clip; logits went up to `largest_logit`. latency_ms: median of
-    one clip in {"PyTorch": the extracted network, runtime: the file}, on as many threads as PyTorch uses here.
+    files: the one to open first. example: a program of a few lines that runs it without this project, None where the runtime
+    tells no such. inputs: {name: shape},
+    batch 1; the batch, and the number of boxes, may be any. difference: the largest one of a score on a random clip.
+    latency_ms: median of one clip in {"PyTorch": the extracted network, runtime: the file}, on as many threads as PyTorch
+    uses here.
     """
 
     files: tuple[Path, ...]
+    example: Path | None
     inputs: dict[str, tuple[int, ...]]
     difference: float
-    largest_logit: float
     latency_ms: dict[str, float]
 
     @property
@@ -54,15 +55,17 @@ def export_network(
     format_name: str = "onnx",
     *,
     frame: tuple[int, int] | None = None,
+    clips: Sequence[torch.Tensor | np.ndarray] = (),
     repeats: int = 10,
 ) -> Export:
     """Write the sub-network of an AdaptiveModel at `configuration`, norms folded, to `path`; returns an Export.
 
-    The file takes normalised fp32 clips at the configuration's own size: `clip` B, 3, t, s, s; `slow` and `fast` for
-    SlowFast; `images` B, 3, s, s; and `boxes` N, 5 too where the model classifies boxes. It gives `logits` B, K. What
-    else is needed to use it is in its metadata, see `extraction.metadata`.
-    format_name: onnx (`path` ends in .onnx) or openvino (.xml; the weights go to a .bin beside it).
+    The file takes what the model takes: `clip`, uint8 and full-size, B, 3, T, S, S (images: B, 3, S, S), and `boxes` N, 5 too
+    where the model classifies boxes. It gives `scores` B, K (N, K): normalising, shrinking and softmax or sigmoid are inside.
+    How frames are chosen and cut is in its metadata, see `extraction.metadata`, and in the program that is written beside it.
+    format_name: onnx (`path` ends in .onnx), openvino (.xml; the weights go to a .bin beside it), or openvino_int8.
     frame: height and width in pixels of the frames that a model of boxes sees, before they are shrunk; square by default.
+    clips: of the videos that the model is for, uint8 as above, by which openvino_int8 chooses its ranges.
     Raises ValueError for a format, path, frame or configuration that is not legal, NotCalibratedError, ImportError when the
     extra is not installed, and ExportMismatchError when the file computes something else.
     """
@@ -72,25 +75,27 @@ def export_network(
     for target in (path.with_suffix(suffix) for suffix in runtime.suffixes):
         if target.is_dir():
             raise IsADirectoryError(f"'{target}' is a directory, and a file of this name is to be written: name another one")
+    if runtime.needs_clips and not len(clips):
+        raise ValueError(f"the format {format_name} chooses its ranges by clips: give some of the videos that the model is for")
     runtime.require()
     frame = _checked_frame(model, frame)
-    # A copy: what is exported is in fp32, on the CPU, whatever the model is in.
-    model = copy.deepcopy(model).float()
-    model.network.place(_CPU)
     active = model.network.space.check(configuration)
-    network = extract_network(model, active, frame, _CPU, torch.float32)
-    inputs = dict(network.examples)
+    examples = example_inputs(model, frame)
+    given = tuple(torch.as_tensor(clip) for clip in clips)
+    # Whatever the model is in: what is exported is in fp32, on the CPU.
+    network, plain = (extract_network(model, active, examples, _CPU, torch.float32, given) for _ in range(2))
     ensure_directory(path.parent)
-    with tempfile.TemporaryDirectory() as directory, torch.no_grad():
-        expected = run_network(model.network, list(inputs.values()), configuration=active)
-        plain = RUNTIMES["torch"].compile(replace(network, module=copy.deepcopy(network.module)))
+    with tempfile.TemporaryDirectory() as directory:
+        in_pytorch = RUNTIMES["torch"].compile(plain)
         draft = Path(directory) / path.name
         runtime.save(network, draft)
         compiled = runtime.load(draft)
-        difference, largest = compare(expected, compiled, inputs)
-        latency = time_both(plain, compiled, inputs, runtime.title, repeats)
+        difference = compare(expected_scores(model, examples, active), compiled, examples, runtime.tolerance)
+        latency = time_both(in_pytorch, compiled, examples, runtime.title, repeats)
         files = publish(draft, path, runtime.suffixes)
-    return Export(files, {k: (1, *v.shape[1:]) for k, v in inputs.items()}, difference, largest, latency)
+        takes = "boxes" if model.network.takes_boxes else "images" if model.network.takes == "images" else "clips"
+        example = write_example(path.with_name(f"{path.stem}_example.py"), runtime, path.name, takes)
+    return Export(files, example, {k: (1, *v.shape[1:]) for k, v in examples.items()}, difference, latency)
 
 
 def formats() -> dict[str, Runtime]:
@@ -121,16 +126,17 @@ def _checked_frame(model: AdaptiveModel, frame: tuple[int, int] | None) -> tuple
 # ---- Checking and keeping --------------------------------------------------------------------------------------------
 
 
-def compare(expected: torch.Tensor, compiled: CompiledNetwork, inputs: Mapping[str, torch.Tensor]) -> tuple[float, float]:
-    """(largest difference, largest logit) between logits and those of a runtime; ExportMismatchError if too far."""
+def compare(
+    expected: torch.Tensor, compiled: CompiledNetwork, inputs: Mapping[str, torch.Tensor], tolerance: float
+) -> float:
+    """The largest difference between scores and those of a runtime; ExportMismatchError if it is above `tolerance`."""
     difference = (compiled(*inputs.values()) - expected).abs().max().item()
-    largest = expected.abs().max().item()
-    if not difference <= TOLERANCE * largest:
+    if not difference <= tolerance:
         raise ExportMismatchError(
-            f"the exported network is not the model: logits differ by up to {difference:.3g}, the largest is "
-            f"{largest:.3g}; nothing was written. Another version of the exporter's packages may do better"
+            f"the exported network is not the model: scores differ by up to {difference:.3g} in probability, and {tolerance:.3g} "
+            "is allowed; nothing was written. Another version of the exporter's packages may do better"
         )
-    return difference, largest
+    return difference
 
 
 def time_both(

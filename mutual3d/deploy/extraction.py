@@ -1,4 +1,4 @@
-"""One configuration of a deployed model as what runtimes compile: a module, the tensors that it takes, its metadata."""
+"""One configuration of a deployed model as what runtimes compile: from the uint8 clip to scores, and the file's metadata."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,83 +6,137 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn as nn
 
 from mutual3d.deploy.runtimes import ExtractedNetwork
-from mutual3d.models.adaptive import Inputs
-from mutual3d.sampling import Configuration, prepare_clip
+from mutual3d.models.adaptive import ShrinksFeatures
+from mutual3d.sampling import ACTIVATIONS, Configuration, shrink_clip, temporal_indices, view_size
 
 if TYPE_CHECKING:  # which imports this
     from mutual3d.deploy.adaptive_model import AdaptiveModel
 
 
 def extract_network(
-    model: "AdaptiveModel", configuration: Configuration, frame: tuple[int, int], device: torch.device, dtype: torch.dtype
+    model: "AdaptiveModel",
+    configuration: Configuration,
+    examples: Mapping[str, torch.Tensor],
+    device: torch.device,
+    dtype: torch.dtype,
+    clips: Sequence[torch.Tensor] = (),
 ) -> ExtractedNetwork:
-    """The sub-network of a model at `configuration`, norms folded, with floats of `dtype` on `device`.
+    """A model at `configuration`, for a runtime: from what the model is called with to scores, floats of `dtype` on `device`.
 
-    It takes what `fit_clip` makes of a normalised clip of `frame` (height and width in pixels): `clip` B, 3, t, s, s; `slow`
-    and `fast` for SlowFast; `images` B, 3, s, s; and `boxes` N, 5 too where the model classifies boxes. It gives `logits`
-    B, K (N, K). Other threads may call the model meanwhile. Raises ValueError and NotCalibratedError as `extract` does.
+    Normalising, shrinking and softmax or sigmoid are inside; norms are folded. It takes the tensors of `examples`, see
+    `example_inputs`, at any batch, and gives `scores` B, K (N, K of boxes). clips: of the user's, for runtimes that choose
+    their numbers' ranges by them. Other threads may call the model meanwhile. Raises ValueError and NotCalibratedError as
+    `extract` does.
     """
-    module = Positional(model.network.extract(configuration, fold_bn=True)).to(device, dtype)
-    examples = example_inputs(model, configuration, frame, device, dtype)
-    return ExtractedNetwork(module, examples, metadata=metadata(model, configuration, examples))
+    module = ServedNetwork(model, configuration, is_normalized=examples["clip"].is_floating_point()).to(device, dtype)
+    # Frames are chosen by whole numbers, which `to` leaves alone.
+    moved = {name: x.to(device, dtype if x.is_floating_point() and name == "clip" else x.dtype) for name, x in examples.items()}
+    height, width = examples["clip"].shape[-2:]
+    return ExtractedNetwork(module, moved, "scores", metadata(model, configuration, (height, width)), tuple(clips))
 
 
 def example_inputs(
-    model: "AdaptiveModel", configuration: Configuration, frame: tuple[int, int], device: torch.device, dtype: torch.dtype
+    model: "AdaptiveModel", frame: tuple[int, int] | None = None, *, is_normalized: bool = False
 ) -> dict[str, torch.Tensor]:
-    """{name: tensor} of two random clips of `frame`, and of boxes where the model takes them, at `configuration`."""
-    network, cut = model.network, model.preprocessing
-    generator = torch.Generator().manual_seed(0)
-    clip = torch.randint(0, 256, (2, 3, network.clip_frames, *frame), dtype=torch.uint8, generator=generator)
-    clip_BCTHW = prepare_clip(clip, device, cut.mean, cut.std, cut.reverse_channels).to(dtype)
-    boxes = [[0, 0.1, 0.2, 0.6, 0.9], [1, 0.0, 0.0, 1.0, 1.0], [1, 0.4, 0.3, 0.7, 0.8]] if network.takes_boxes else None
-    tensors = in_a_row(network.fit_clip(clip_BCTHW, configuration), None if boxes is None else torch.tensor(boxes, device=device))
-    names = ["images"] if network.takes == "images" else ["slow", "fast"] if network.takes == "pathways" else ["clip"]
-    return dict(zip([*names, "boxes"] if network.takes_boxes else names, tensors, strict=True))
+    """{name: tensor} of two random clips, as the model is called with: `clip`, and `boxes` N, 5 where it takes them.
 
-
-def in_a_row(pathways: Inputs, boxes: torch.Tensor | None) -> list[torch.Tensor]:
-    """What a network is called with, as the inputs of a compiled one."""
-    row = [pathways] if isinstance(pathways, torch.Tensor) else list(pathways)
-    return row if boxes is None else [*row, boxes]
-
-
-class Positional(nn.Module):
-    """A network whose inputs are arguments of their own: exporters name arguments, not entries of a list."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return run_network(self.network, inputs)
-
-
-def run_network(
-    network: nn.Module, inputs: Sequence[torch.Tensor], **options: Configuration | None
-) -> torch.Tensor:
-    """Call a network, plain or adaptive, with the tensors of `example_inputs`, and with `options`."""
-    *pathways, last = inputs
-    if last.ndim == 2:
-        return network(pathways, last, **options)
-    return network(list(inputs) if last.ndim == 5 else last, **options)
-
-
-def metadata(model: "AdaptiveModel", configuration: Configuration, inputs: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """{name: JSON text}: the configuration, the network's input, how a clip is cut and normalised, the classes.
-
-    size and frames: of the (Slow) input. The other entries are Preprocessing's, of the view that the input is shrunk
-    from: frames evenly spaced with both ends, sides bilinear with antialiasing.
+    frame: height and width in pixels, by default the crop's square. is_normalized: floats that are normalised already.
     """
-    first = next(iter(inputs.values()))
+    network, crop = model.network, model.preprocessing.crop
+    shape = (2, 3, network.clip_frames, *(frame or (crop, crop)))
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    if is_normalized:
+        clip = torch.randn(shape, generator=generator)
+    if network.takes == "images":
+        clip = clip[:, :, 0]
+    if not network.takes_boxes:
+        return {"clip": clip}
+    boxes = [[0, 0.1, 0.2, 0.6, 0.9], [1, 0.0, 0.0, 1.0, 1.0], [1, 0.4, 0.3, 0.7, 0.8]]
+    return {"clip": clip, "boxes": torch.tensor(boxes)}
+
+
+def expected_scores(
+    model: "AdaptiveModel", examples: Mapping[str, torch.Tensor], configuration: Configuration
+) -> torch.Tensor:
+    """What the model itself gives for the examples, in PyTorch: float32 on the CPU."""
+    device, boxes = next(model.network.parameters()).device, examples.get("boxes")
+    scores = model.compute(examples["clip"].to(device), None if boxes is None else boxes.to(device), configuration)
+    return scores.float().cpu()
+
+
+class ServedNetwork(ShrinksFeatures):
+    """A model at one configuration, as one plain module.
+
+    clip uint8 B, 3, T, S, S (images: B, 3, S, S), boxes N, 5 -> frames chosen -> `shrink` -> normalised (BGR where the
+    network takes that) -> the extracted network, norms folded -> softmax or sigmoid: scores B, K or N, K. Shrinking comes
+    before normalising, which is the cheaper order and the same: a resize keeps what is constant.
+    is_normalized: the clip is floats that are normalised already.
+    """
+
+    frames: torch.Tensor
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, model: "AdaptiveModel", configuration: Configuration, *, is_normalized: bool) -> None:
+        super().__init__()
+        cut, network = model.preprocessing, model.network
+        self.network = network.extract(configuration, fold_bn=True)
+        self.split, self.shrink = network.split, shrink_clip
+        self.configuration, self.train_crop = configuration, network.space.spatial_sizes[-1]
+        self.takes, self.reverse_channels, self.activation = network.takes, cut.reverse_channels, ACTIVATIONS[cut.activation]
+        self.is_normalized = is_normalized
+        # The adaptive pathway is the first; how many frames it has is the split's affair.
+        source = network.split(torch.empty(1, 1, network.clip_frames, 1, 1))[0].shape[2]
+        self.register_buffer("frames", temporal_indices(source, configuration.temporal))
+        self.register_buffer("scale", 1 / (255 * torch.tensor(cut.std).view(1, 3, 1, 1, 1)))
+        self.register_buffer("shift", torch.tensor(cut.mean).view(1, 3, 1, 1, 1) / torch.tensor(cut.std).view(1, 3, 1, 1, 1))
+
+    def forward(self, clip: torch.Tensor, boxes: torch.Tensor | None = None) -> torch.Tensor:
+        clip_BCTHW = clip.unsqueeze(2) if clip.ndim == 4 else clip
+        adaptive, *whole = self.split(clip_BCTHW)
+        if adaptive.shape[2] != self.configuration.temporal:
+            adaptive = adaptive.index_select(2, self.frames)
+        size = [view_size(side, self.configuration.spatial, self.train_crop) for side in adaptive.shape[3:]]
+        fitted = self.shrink(adaptive.to(self.scale.dtype), size, adaptive.shape[2])
+        pathways = [self._normalized(fitted), *(self._normalized(pathway.to(self.scale.dtype)) for pathway in whole)]
+        inputs = pathways[0].squeeze(2) if self.takes == "images" else pathways
+        logits = self.network(inputs) if boxes is None else self.network(inputs, boxes)
+        return self.activation(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
+
+    def _normalized(self, clip_BCTHW: torch.Tensor) -> torch.Tensor:
+        normal = clip_BCTHW if self.is_normalized else clip_BCTHW * self.scale - self.shift
+        return normal.flip(1) if self.reverse_channels else normal
+
+
+def metadata(model: "AdaptiveModel", configuration: Configuration, frame: tuple[int, int]) -> dict[str, str]:
+    """{name: JSON text}: the configuration, what the file takes and gives, how a clip is chosen and cut, the classes.
+
+    frame: height and width of what it takes. is_whole: of whole frames, with boxes, and not of their centres. is_image: it
+    takes no clips. short_side: pixels that frames' short sides are resized to. The other entries are Preprocessing's.
+    """
+    cut, network = model.preprocessing, model.network
+    if network.takes == "images":
+        takes = f"uint8 B, 3, {cut.crop}, {cut.crop}: RGB, short side resized to {cut.resize or cut.crop}, the centre cut out"
+    else:
+        side = f"{cut.crop}, {cut.crop}: short side resized to {cut.crop} (bilinear), the centre cut out"
+        side = f"height, width: whole frames, the short side resized to {cut.crop} (bilinear)" if network.takes_boxes else side
+        takes = f"uint8 B, 3, {network.clip_frames}, {side}; RGB"
     entries = {
         "configuration": str(configuration),
-        "size": list(first.shape[-2:]),
-        "frames": first.shape[2] if first.ndim == 5 else 1,
+        "takes": takes,
+        "chooses": (
+            f"{cut.num_frames} frames evenly from the first to the last of a clip of {cut.num_frames} x {cut.sampling_rate} frames "
+            f"at {cut.target_fps:g} a second, in the middle of the video"
+        ),
+        "gives": f"scores B, {'classes' if not network.takes_boxes else 'classes, a row for each box'}, after the {cut.activation}",
         "classes": model.class_names,
-        **asdict(model.preprocessing),
+        "frame": frame,
+        "short_side": cut.resize or cut.crop,
+        "is_whole": network.takes_boxes,
+        "is_image": network.takes == "images",
+        **asdict(cut),
     }
     return {name: json.dumps(value) for name, value in entries.items()}

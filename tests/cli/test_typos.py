@@ -91,7 +91,7 @@ WRONG = [
     ("compare table.json", 1, "is not NAME=TABLE"),
     ("compare a=empty", 1, "there is no query table 'empty'"),
     ("compare a=table.json --point a 1", 2, "argument --point: expected 3 arguments"),
-    ("export bundle.pyth", 2, "required: --config"),
+    ("export bundle.pyth", 2, "one of them is required"),
     ("export empty --config 0.5-16-2", 1, "give the path of a .pyth file"),
     ("export bundle.pyth --config x", 1, "write width-pixels-frames"),
     ("export bundle.pyth --config 0.5-16-2 --format tflite", 2, "choose from"),

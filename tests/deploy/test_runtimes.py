@@ -10,40 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from networks import IMAGE_NETWORKS, NETWORKS, Case, calibrate_at_random
+from networks import calibrate_at_random
+from served import CASES, FRAME, make_model, random_call
 
 import mutual3d
-from mutual3d.deploy import AdaptiveModel, Preprocessing
 from mutual3d.deploy.compiled import CompilationError, RuntimeMismatchError
 from mutual3d.deploy.runtimes import RUNTIMES, CompiledNetwork, Runtime, TensorSpec, find_runtime, onnx_program, register_runtime
 from mutual3d.models.adaptive import NotCalibratedError
-
-CROP = 48
-CASES = {
-    "x3d": NETWORKS["x3d_small"],
-    "slow": NETWORKS["slow_small"],
-    "slowfast": NETWORKS["slowfast_small"],
-    "images": IMAGE_NETWORKS["resnet18_small"],
-    "boxes": Case({**NETWORKS["slow_small"].arguments, "detection": {"resolution": 3}}),
-}
-
-
-def make_model(name):
-    network = CASES[name].build()
-    calibrate_at_random(network, [network.space.smallest, network.space.largest])
-    preprocessing = Preprocessing((0.4, 0.45, 0.5), (0.2, 0.225, 0.25), network.clip_frames, sampling_rate=2, target_fps=30, crop=CROP)
-    return AdaptiveModel(network, preprocessing=preprocessing)
-
-
-def random_call(model, batch=2, width=CROP, seed=0):
-    """A uint8 clip, and boxes where the model takes them."""
-    generator = torch.Generator().manual_seed(seed)
-    clip = torch.randint(0, 256, (batch, 3, model.network.clip_frames, CROP, width), dtype=torch.uint8, generator=generator)
-    if model.network.takes == "images":
-        return [clip[:, :, 0]]
-    boxes = torch.tensor([[0, 0.1, 0.0, 0.5, 1.0], [batch - 1, 0.2, 0.3, 0.7, 0.8], [0, 0.0, 0.0, 1.0, 1.0]])
-    return [clip, boxes] if model.network.takes_boxes else [clip]
-
+from mutual3d.sampling import normalize_clip
 
 @pytest.fixture
 def share_programs(monkeypatch):
@@ -52,7 +26,7 @@ def share_programs(monkeypatch):
     make = onnx_program.onnx_program
 
     def make_once(network):
-        key = network.metadata["configuration"], network.metadata["size"], tuple(network.examples)
+        key = network.metadata["configuration"], network.metadata["frame"], tuple(network.examples)
         if key not in programs:
             programs[key] = make(network)
         return programs[key]
@@ -61,19 +35,32 @@ def share_programs(monkeypatch):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_runtime_gives_pytorchs_scores_at_the_corners(name, share_programs):
-    model, width = make_model(name), 64 if name == "boxes" else CROP
-    for configuration in (model.network.space.smallest, model.network.space.largest):
-        calls = [random_call(model, batch, width) for batch in (1, 3)]
-        expected = [model.run_in(None)(*call, configuration=configuration) for call in calls]
-        for runtime in ("torch", "onnxruntime", "openvino"):
-            model.run_in(runtime)
-            for call, scores in zip(calls, expected):
-                found = model(*call, configuration=str(configuration))
-                assert found.shape == scores.shape and (found - scores).abs().max() < 1e-5, (runtime, configuration)
-                assert model.runtime == runtime and f"in {runtime}" in repr(model)
+def test_every_runtime_gives_pytorchs_scores_at_the_corners(name, share_programs, tmp_path):
+    """From uint8 clips, at any batch; and eight threads at mixed configurations give what one gives."""
+    model, width = make_model(name), FRAME.get(name, (0, 48))[1]
+    corners = [model.network.space.smallest, model.network.space.largest]
+    calls = [(random_call(model, batch, width, seed=batch), configuration) for configuration in corners for batch in (1, 3)]
+    expected = [model(*call, configuration=configuration) for call, configuration in calls]
+    for runtime in ("torch", "onnxruntime", "openvino"):
+        model.run_in(runtime, cache=tmp_path)
+        found = [model(*call, configuration=str(configuration)) for call, configuration in calls]
+        for scores, own in zip(found, expected):
+            assert scores.shape == own.shape and (scores - own).abs().max() < 1e-5, runtime
+        with ThreadPoolExecutor(8) as pool:
+            futures = [pool.submit(model, *call, configuration=configuration) for call, configuration in calls * 4]
+            assert all(torch.allclose(future.result(), scores, atol=1e-6) for future, scores in zip(futures, found * 4))
+        assert model.runtime == runtime and f"in {runtime}" in repr(model)
     if name == "boxes":
-        assert model(calls[0][0], calls[0][1][:0]).shape == (0, 7)
+        assert model(calls[0][0][0], calls[0][0][1][:0]).shape == (0, 7)
+
+
+def test_normalised_floats_are_a_call_like_others():
+    model = make_model("x3d")
+    (clip,) = random_call(model)
+    normalised = normalize_clip(clip, model.preprocessing.mean, model.preprocessing.std)
+    expected = model(normalised)
+    assert torch.allclose(model.run_in("torch")(normalised), expected, atol=1e-6)
+    assert torch.allclose(model(clip), expected, atol=1e-6)
 
 
 # ---- A runtime that is not this project's -------------------------------------------------------------------------------
@@ -170,30 +157,42 @@ def test_a_copy_and_a_pickle_run_in_the_same_runtime(path, counting):
 
 
 def test_scores_that_are_not_pytorchs_are_refused_with_both_and_the_difference(path, counting):
+    """Once: what failed is not compiled again by the next call."""
     model = mutual3d.load(path, runtime="counting")
     counting.scale = 1.5
-    for _ in range(2):
-        words = r"1-48-8 in the runtime counting \(torch .*\) is not the network that PyTorch runs: .* by up to 0.\d+ in probability"
+    words = r"1-48-8 in the runtime counting \(torch .*\) is not the network that PyTorch runs: .* by up to 0.\d+ in probability"
+    for _ in range(3):
         with pytest.raises(RuntimeMismatchError, match=words):
             model(*random_call(model))
+    assert counting.compiled == ["1-48-8"]
     counting.scale = float("nan")
     with pytest.raises(RuntimeMismatchError, match="differ from PyTorch's by up to nan"):
-        model(*random_call(model))
+        model(*random_call(model), configuration="0.5-32-4")
     counting.scale = "no number"
-    with pytest.raises(CompilationError, match="1-48-8 in the runtime counting .* cannot be compiled: .*another runtime, or none"):
-        model(*random_call(model))
+    for _ in range(2):
+        with pytest.raises(CompilationError, match="1-48-8 in the runtime counting .* cannot be compiled: .*another runtime, or none"):
+            model.run_in("counting")(*random_call(model))
 
 
 # ---- What is refused ---------------------------------------------------------------------------------------------------
 
 
 def test_words_that_are_no_runtime_and_packages_that_are_not_there(path, monkeypatch):
-    with pytest.raises(ValueError, match="runtime is 'openvina': mutual3d has onnxruntime, openvino, torch; did you mean 'openvino'"):
+    with pytest.raises(ValueError, match="runtime is 'openvina': mutual3d has .*, onnxruntime, openvino, .*torch, .*; did you mean 'openvino'"):
         mutual3d.load(path, runtime="openvina")
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(ImportError, match=r"runtime openvino_int8 needs the package 'nncf'.*pip install -e \.\[int8\]"):
+        mutual3d.load(path, runtime="openvino_int8")
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert not RUNTIMES["openvino"].is_installed and RUNTIMES["torch"].is_installed
     with pytest.raises(ImportError, match=r"runtime openvino needs the package 'openvino'.*pip install -e \.\[export\]"):
         mutual3d.load(path, runtime="openvino")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ImportError, match="torch_compile needs a C\\+\\+ compiler, and there is none of .*apt install g\\+\\+"):
+        mutual3d.load(path, runtime="torch_compile")
+    if not torch.cuda.is_available():
+        with pytest.raises(ImportError, match="runtime cuda needs a GPU, and torch sees none here"):
+            mutual3d.load(path, runtime="cuda")
 
 
 def test_a_runtime_that_cannot_be_registered_says_why():

@@ -33,9 +33,11 @@ def test_a_configuration_is_written_and_reported(path, form, runtime, output, fi
     files = [path.parent / file for file in files]
     assert all(file.stat().st_size > 1000 for file in files)
     assert f"configuration 0.5-16-2: {' and '.join(map(str, files))}, 0." in out
-    assert "takes clip 1 x 3 x 2 x 16 x 16, and any batch" in out
-    assert "logits differ from PyTorch's by up to " in out and "PyTorch " in out
-    assert f" ms (one clip, fp32, {torch.get_num_threads()} CPU threads)" in out
+    assert "takes clip 1 x 3 x 4 x 24 x 24 (clips: uint8 pixels), and any batch; gives probabilities" in out
+    assert "they differ from PyTorch's by up to " in out and "PyTorch " in out
+    example = files[0].with_name(f"{files[0].stem}_example.py")
+    assert example.is_file() and f"without this project: python {example} VIDEO" in out
+    assert f" ms (one clip, {torch.get_num_threads()} CPU threads)" in out
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,14 @@ class ExtractedNetwork:
     first is fixed.
     output: the output's name.
     metadata: {name: JSON text} that a file of the network carries.
+    clips: of the user's, each as the first input takes them, for a runtime that `needs_clips`.
     """
 
     module: nn.Module
     examples: Mapping[str, torch.Tensor]
-    output: str = "logits"
+    output: str = "scores"
     metadata: Mapping[str, str] = field(default_factory=dict)
+    clips: tuple[torch.Tensor, ...] = ()
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -75,6 +77,13 @@ class Runtime:
     format: the word by which `mutual3d export` writes its files, "" where it has none; suffixes: of these files, the first
     being the one that is opened.
     fixes_sizes: a compiled network takes clips of the examples' own sides and frames alone.
+    precision: what it computes in, which is part of the key of latencies: fp32 is PyTorch's own here.
+    tolerance: the largest difference of a score from PyTorch's with which a network is used.
+    is_automatic: `auto` may choose it: it compiles in seconds, and its scores are PyTorch's to 1e-4.
+    needs_clips: it compiles by clips of the user's.
+    example: Python for the program that is written beside a file, whose `path` it has, with the last of `packages` imported:
+    what loads the file and sets `facts` to its metadata; and what sets `scores` to the first row of what INPUTS (a list of
+    arrays) give.
     """
 
     name: ClassVar[str] = ""
@@ -84,6 +93,11 @@ class Runtime:
     format: ClassVar[str] = ""
     suffixes: ClassVar[tuple[str, ...]] = ()
     fixes_sizes: ClassVar[bool] = True
+    precision: ClassVar[str] = "fp32"
+    tolerance: ClassVar[float] = 1e-4
+    is_automatic: ClassVar[bool] = True
+    needs_clips: ClassVar[bool] = False
+    example: ClassVar[tuple[str, str] | tuple[()]] = ()
 
     def compile(self, network: ExtractedNetwork) -> CompiledNetwork:
         """The network made ready for this machine, on as many threads as PyTorch uses now."""
@@ -111,7 +125,7 @@ class Runtime:
 
     def version(self) -> str:
         """What of the installed packages decides the compiled network, for a fingerprint: `onnx 1.17.0, ..., torch 2.9.0`."""
-        return ", ".join(f"{package} {_version(package)}" for package in (*self.packages, "torch"))
+        return ", ".join(f"{package} {package_version(package)}" for package in (*self.packages, "torch"))
 
     def require(self) -> None:
         """Import the packages. Raises ImportError, which names the package and the extra, where one is missing."""
@@ -134,7 +148,8 @@ def _is_there(package: str) -> bool:
         return False
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Of an installed package, in words where it is not known."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -29,7 +29,7 @@ def onnx_program(network: ExtractedNetwork) -> torch.onnx.ONNXProgram:
         network.module(*examples)
         sizes = tuple({0: torch.export.Dim("boxes" if name == "boxes" else "batch")} for name in network.examples)
         program = torch.onnx.export(
-            network.module, examples, dynamo=True, dynamic_shapes=(sizes,),
+            _Positional(network.module), examples, dynamo=True, dynamic_shapes=(sizes,),
             input_names=list(network.examples), output_names=[network.output], verbose=False,
         )  # fmt: skip
     assert program is not None, "torch.onnx.export with dynamo gives a program"
@@ -45,6 +45,17 @@ def write_onnx(network: ExtractedNetwork, path: str) -> None:
     program = onnx_program(network)
     program.model.metadata_props.update(network.metadata)
     program.save(path)
+
+
+class _Positional(nn.Module):
+    """A module whose arguments have no names: the exporter takes the shapes of all of them in one tuple then."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.module(*inputs)
 
 
 class FixedShrink(nn.Module):

@@ -20,6 +20,11 @@ class OnnxRuntime(Runtime):
     name, title, extra = "onnxruntime", "ONNX Runtime", "export"
     packages = ("onnx", "onnxscript", "onnxruntime")
     format, suffixes = "onnx", (".onnx",)
+    example = (
+        "session = onnxruntime.InferenceSession(path)\n"
+        "facts = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}",
+        "scores = session.run(None, {node.name: x for node, x in zip(session.get_inputs(), INPUTS)})[0][0]",
+    )
 
     def save(self, network: ExtractedNetwork, path: Path) -> None:
         write_onnx(network, str(path))

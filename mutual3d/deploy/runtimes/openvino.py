@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,13 +17,13 @@ from .onnx_program import write_onnx
 _DTYPES = {"f32": torch.float32, "u8": torch.uint8, "i64": torch.int64}
 
 
-@register_runtime
-class OpenVinoRuntime(Runtime):
-    """Runs networks in fp32 on the CPU."""
+class OpenVino(Runtime):
+    """What the runtimes by OpenVINO share. hint: the precision that it is asked for, "" for the one that it takes by itself."""
 
-    name, title, extra = "openvino", "OpenVINO", "export"
-    packages = ("onnx", "onnxscript", "openvino")
-    format, suffixes = "openvino", (".xml", ".bin")
+    extra = "export"
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "openvino")
+    suffixes = (".xml", ".bin")
+    hint: ClassVar[str] = ""
 
     def package(self, name: str) -> ModuleType:
         # OpenVINO reports its use to its maker, unasked, unless this module cannot be imported.
@@ -32,17 +32,22 @@ class OpenVinoRuntime(Runtime):
 
     def save(self, network: ExtractedNetwork, path: Path) -> None:
         package = self.package("openvino")
+        converted = self.converted(network)
+        for name, text in network.metadata.items():
+            converted.set_rt_info(text, ["mutual3d", name])
+        package.save_model(converted, str(path), compress_to_fp16=False)
+
+    def converted(self, network: ExtractedNetwork) -> Any:
+        """The network as an `openvino.Model`."""
         with tempfile.TemporaryDirectory() as directory:
             source = str(Path(directory) / "network.onnx")
             write_onnx(network, source)
-            converted = package.convert_model(source)
-            for name, text in network.metadata.items():
-                converted.set_rt_info(text, ["mutual3d", name])
-            package.save_model(converted, str(path), compress_to_fp16=False)
+            return self.package("openvino").convert_model(source)
 
     def load(self, path: Path) -> CompiledNetwork:
-        # Its default precision, bf16 on a CPU that has it, moves logits by a hundredth.
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        if self.hint:
+            options["INFERENCE_PRECISION_HINT"] = self.hint
         compiled = self.package("openvino").Core().compile_model(str(path), "CPU", options)
         inputs, (output,) = tuple(map(_spec, compiled.inputs)), map(_spec, compiled.outputs)
         requests = _Requests(compiled)
@@ -64,3 +69,20 @@ class _Requests(threading.local):
 def _spec(port: Any) -> TensorSpec:
     sizes = (size.get_length() if size.is_static else None for size in port.get_partial_shape())
     return TensorSpec(port.get_any_name(), _DTYPES[port.get_element_type().get_type_name()], tuple(sizes))
+
+
+def example_lines(options: str) -> tuple[str, str]:
+    """`Runtime.example` with options of `compile_model`, as Python."""
+    return (
+        "network = openvino.Core().read_model(path)\n"
+        'facts = {name: json.loads(text.astype(str)) for name, text in network.get_rt_info()["mutual3d"].items()}',
+        f'scores = openvino.Core().compile_model(network, "CPU"{options})(INPUTS)[0][0]',
+    )
+
+
+@register_runtime
+class OpenVinoFp32(OpenVino):
+    """Computes in fp32, as PyTorch does."""
+
+    name, title, format, hint = "openvino", "OpenVINO", "openvino", "f32"
+    example = example_lines(', {"INFERENCE_PRECISION_HINT": "f32"}')
