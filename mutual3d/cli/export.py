@@ -68,7 +68,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read_all_clips(model: AdaptiveModel, sources: Sequence[str]) -> list[torch.Tensor]:
-    """A clip of each video, uint8 as the model is called with; those that cannot be read are named and left out."""
+    """A clip of each video that `sources` (files, folders, patterns) name, uint8 as the model is called with.
+
+    Those that cannot be read are named and left out.
+    """
     clips = []
     for path in list_inputs(sources)[:_MOST_CLIPS]:
         try:

@@ -2,15 +2,14 @@
 
 import math
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from mutual3d.cost.latency import measure_latency
+from mutual3d.cost.machine import device_name
 from mutual3d.deploy.compiled import CompilationError, CompiledConfigurations, RuntimeMismatchError
 from mutual3d.deploy.extraction import example_inputs
 from mutual3d.deploy.runtimes import RUNTIMES, NetworkCache, Runtime
@@ -69,7 +68,7 @@ def choose_fastest(
         if runtime.name == _ALWAYS
         or (runtime.is_automatic and runtime.is_installed and runtime.placement(weights)[0].type == weights.device.type)
     ]  # fmt: skip
-    machine = machine_name()
+    machine = f"{device_name(weights.device)} ({os.cpu_count()} cores)"
     versions = [(runtime.name, runtime.version()) for runtime in candidates]
     known = [model.network.arguments, model.preprocessing, str(weights.device), str(weights.dtype)]
     key = fingerprint(known, machine, torch.get_num_threads(), versions)
@@ -110,14 +109,3 @@ def _measure(
     first = measure_latency(runs, clip.device, repeats=1)
     repeats = math.ceil(1000 * _SECONDS / max(sum(first.values()), 1e-3))
     return measure_latency(runs, clip.device, repeats=min(max(repeats, _REPEATS[0]), _REPEATS[1]), warmup=0)
-
-
-def machine_name() -> str:
-    """What this machine's processor calls itself, and how many of its cores this process has."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    except OSError:
-        pass  # not Linux
-    return f"{name} ({os.cpu_count()} cores)"

@@ -41,6 +41,7 @@ SOUND = {
     "select": "select bundle.pyth --gflops 1", "compare": "compare a=table.json", "export": "export bundle.pyth --config 0.5-16-2",
     "convert": "convert --from bundle.pyth --output out.pyth --to pyslowfast", "complexity": "complexity --cfg Demo/MUTUAL_X3D",
     "check-data": "check-data --csv text.txt", "demo": "demo", "stream": "stream bundle.pyth --source text.txt",
+    "cache": "cache --model bundle.pyth",
 }  # fmt: skip
 
 
@@ -95,6 +96,10 @@ WRONG = [
     ("export empty --config 0.5-16-2", 1, "give the path of a .pyth file"),
     ("export bundle.pyth --config x", 1, "write width-pixels-frames"),
     ("export bundle.pyth --config 0.5-16-2 --format tflite", 2, "choose from"),
+    ("export bundle.pyth --config 0.5-16-2 --gflops 1", 2, "give --config or a budget (--gflops, "),
+    ("export bundle.pyth --config 0.5-16-2 --int8", 2, "--int8 is for --format openvino, and needs --clips"),
+    ("export bundle.pyth --config 0.5-16-2 --clips empty", 2, "--clips are what --int8 chooses its ranges by"),
+    ("cache --model text.txt --clear", 1, "'text.txt' is not a readable checkpoint"),
     ("complexity --cfg empty", 1, "the config 'empty' is a folder"),
     ("complexity --cfg Demo/MUTUAL_X3D --crop 1", 1, "--crop is 1: it must be 8 or more"),
     ("complexity --cfg Demo/MUTUAL_X3D --csv empty", 1, "--csv 'empty' is a directory"),
