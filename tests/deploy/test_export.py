@@ -10,7 +10,7 @@ import tempfile
 import numpy as np
 import pytest
 import torch
-from served import CASES, CLASSES, CROP, FRAME, MEAN, STD, make_model, random_call
+from served import CLASSES, CROP, FRAME, MEAN, STD, make_model, random_call
 from tiny import ROOT
 from videos import write_video
 

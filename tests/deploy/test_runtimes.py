@@ -19,6 +19,7 @@ from mutual3d.deploy.runtimes import RUNTIMES, CompiledNetwork, Runtime, TensorS
 from mutual3d.models.adaptive import NotCalibratedError
 from mutual3d.sampling import normalize_clip
 
+
 @pytest.fixture
 def share_programs(monkeypatch):
     """ONNX Runtime and OpenVINO run one program: to make it takes most of the time."""
