@@ -14,6 +14,7 @@ from mutual3d.utils.logging import progress_bar
 
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
+from .video_pass import VideoPass
 
 # Values a channel, their mean, and the sum of their squared deviations (of a moving average 1, mean and variance).
 Moments = tuple[int, torch.Tensor, torch.Tensor]
@@ -68,10 +69,7 @@ def calibrate(
     *,
     prepare: Callable[[torch.Tensor], torch.Tensor],
     average: str = "exact",
-    num_batches: int | None = None,
-    partial: PartialResult | None = None,
-    max_unreadable: float = 0.0,
-    num_videos: int | None = None,
+    videos: VideoPass = VideoPass(),
 ) -> None:
     """Compute the `statistics` of each configuration; weights, running statistics and other configurations stay.
 
@@ -79,22 +77,21 @@ def calibrate(
     process is given its own share. prepare: clips on the device as float B, C, T, H, W. In the pass every norm
     normalises by the batch, as in training, and the moments of what it saw are joined over the whole population; the
     processes' moments are joined at the end, so that any number of them gives the same statistics. average: `exact` or,
-    for comparison, `moving`. Raises UnreadableVideosError when more than `max_unreadable` of `num_videos` cannot be read.
+    for comparison, `moving`. Raises UnreadableVideosError when more videos cannot be read than `videos` tolerates.
     """
-    partial = partial or PartialResult()
+    partial = videos.partial or PartialResult()
 
-    def restored(state):
+    def restored(state: Any) -> tuple[dict[Configuration, Population], UnreadableVideos]:
         moments = state["moments"] if state else {}
         populations = {c: AVERAGES[average](_checked_moments(model, moments[str(c)]) if state else None) for c in configurations}
-        key = "DATA_LOADER.MAX_UNREADABLE_TRAIN"
-        return populations, UnreadableVideos(max_unreadable, num_videos, key, state and state["bad"])
+        return populations, videos.unreadable("DATA_LOADER.MAX_UNREADABLE_TRAIN", state and state["bad"])
 
-    done, (populations, unreadable) = partial.load(restored, num_batches)
+    done, (populations, unreadable) = partial.load(restored, videos.num_batches)
 
-    def result_so_far():
+    def result_so_far() -> dict[str, Any]:
         return {"moments": {str(c): p.moments for c, p in populations.items()}, "bad": unreadable.causes}
 
-    batches = progress_bar(batches_from(done), "calibrate", num_batches, initial=done)
+    batches = progress_bar(batches_from(done), "calibrate", videos.num_batches, initial=done)
     with _batch_statistics(model):
         for batch in batches:
             unreadable.add(batch.bad)

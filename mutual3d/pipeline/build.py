@@ -39,6 +39,7 @@ from mutual3d.pipeline.plans import (
     TrainingPlan,
 )  # fmt: skip
 from mutual3d.sampling import Preprocessing
+from mutual3d.training import GradientClipping, TrainingCourse
 from mutual3d.training.build import build_optimizer, build_schedule, build_step, check_method
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
@@ -213,17 +214,15 @@ def _training(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TrainingPl
         make_step=functools.partial(build_step, cfg, reverse_channels=gives_bgr(cfg)),
         make_optimizer=functools.partial(build_optimizer, cfg),
         schedule=build_schedule(cfg),
-        max_epoch=cfg.SOLVER.MAX_EPOCH,
-        seed=cfg.RNG_SEED,
+        course=TrainingCourse(
+            cfg.SOLVER.MAX_EPOCH, cfg.RNG_SEED, GradientClipping(cfg.SOLVER.CLIP_GRAD_VAL, cfg.SOLVER.CLIP_GRAD_L2NORM),
+            cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, cfg.LOG_PERIOD,
+        ),
         settings=cfg.dump(),
         changed_settings=lambda saved: changed_settings(saved, cfg),
         doubts=functools.partial(unused_classes, cfg),
         checkpoint_period=cfg.TRAIN.CHECKPOINT_PERIOD,
         eval_period=cfg.TRAIN.EVAL_PERIOD,
-        clip_value=cfg.SOLVER.CLIP_GRAD_VAL,
-        clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
-        max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
-        log_period=cfg.LOG_PERIOD,
         weights=_path(cfg.TRAIN.CHECKPOINT_FILE_PATH),
         weights_kind=_kind(cfg.TRAIN.CHECKPOINT_TYPE),
         inflate=cfg.TRAIN.CHECKPOINT_INFLATE,

@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+from mutual3d.evaluation import VideoPass
 from mutual3d.evaluation import calibrate as calibrate_model
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.evaluation.resume import WRONG_CONTENT, describe
@@ -28,7 +29,7 @@ def calibrate(run: Workspace, plan: CalibrationPlan) -> None:
         return
     calibrate_model(
         run.model, functools.partial(loader.batches, 0), wanted, prepare=run.prepare, average=plan.average,
-        num_batches=len(loader), partial=partial, max_unreadable=plan.max_unreadable, num_videos=loader.num_samples,
+        videos=VideoPass(len(loader), loader.num_samples, plan.max_unreadable, partial),
     )  # fmt: skip
     if distributed.is_main():
         statistics = statistics_to_dict(run.model.statistics)

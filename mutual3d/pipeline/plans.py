@@ -17,7 +17,7 @@ from mutual3d.data.loader import ClipLoader
 from mutual3d.metrics.metrics import Metric
 from mutual3d.models import AdaptiveNetwork
 from mutual3d.sampling import Preprocessing
-from mutual3d.training import MutualStep
+from mutual3d.training import MutualStep, TrainingCourse
 from mutual3d.training.objectives import Objective
 
 MakeLoader = Callable[[], ClipLoader]
@@ -45,7 +45,7 @@ class TrainingPlan:
     epoch is validated. schedule: exact epoch -> learning rate. settings: the run's settings as text, for checkpoints;
     changed_settings: what differs from such a text. weights: a checkpoint to start from (weights_kind and inflate: as of
     `load_checkpoint`); reset_head: but for its classifier.
-    doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. clip_value, clip_norm: of gradients, 0 clips nothing. tensorboard: a directory, None writes none.
+    doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. tensorboard: a directory, None writes none.
     """
 
     loader: MakeLoader
@@ -53,17 +53,12 @@ class TrainingPlan:
     make_step: Callable[[AdaptiveNetwork, torch.device], MutualStep]
     make_optimizer: Callable[[AdaptiveNetwork, Objective], torch.optim.Optimizer]
     schedule: Callable[[float], float]
-    max_epoch: int
-    seed: int
+    course: TrainingCourse
     settings: str
     changed_settings: Callable[[str], Changes]
     doubts: Callable[[ClipDataset], str] = lambda dataset: ""
     checkpoint_period: int = 10
     eval_period: int = 10
-    clip_value: float = 0.0
-    clip_norm: float = 0.0
-    max_unreadable: float = 0.0
-    log_period: int = 10
     weights: Path | None = None
     weights_kind: str | None = None
     inflate: bool = False

@@ -1,5 +1,6 @@
 """A config that fits videos, machine and time: what `mutual3d init` writes."""
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,8 +13,8 @@ import torch
 from mutual3d.evaluation.grid import grid_configurations
 from mutual3d.models import AdaptiveNetwork, create_model, load_network
 from mutual3d.pipeline.survey import Survey
-from mutual3d.sampling import SearchSpace
-from mutual3d.training import MutualStep
+from mutual3d.sampling import SearchSpace, prepare_clip
+from mutual3d.training import Method, MutualStep
 from mutual3d.training.optimizer import build_optimizer
 from mutual3d.utils.checkpoint import read_weights
 from mutual3d.utils.files import load_tensors
@@ -235,8 +236,8 @@ def time_step(choice: NetworkChoice, num_classes: int, batch_size: int, device: 
         depth_factor=choice.depth_factor, dim_c5=choice.dim_c5, dim_c1=choice.dim_c1, dropout_rate=0.2,
         bottleneck_factor=choice.bottleneck_factor, scale_res2=choice.scale_res2,
     ).place(device).train()  # fmt: skip
-    mean, std = (0.45,) * 3, (0.225,) * 3
-    step = MutualStep(model, subnets=["smallest", "random"], objective="inplace_distillation", mean=mean, std=std, seed=0)
+    prepare = functools.partial(prepare_clip, device=device, mean=(0.45,) * 3, std=(0.225,) * 3)
+    step = MutualStep(model, Method(("smallest", "random"), "inplace_distillation"), prepare=prepare, seed=0)
     optimizer = build_optimizer(model, base_lr=0.0, weight_decay=0.0)
     shape = (batch_size, 3, choice.num_frames, choice.crop, choice.crop)
     clips = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)

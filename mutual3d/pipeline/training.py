@@ -35,16 +35,13 @@ class _Training:
     def run_epochs(self) -> None:
         plan, run = self.plan, self.run
         start = self._starting_epoch()
-        if start >= plan.max_epoch:
+        if start >= plan.course.max_epoch:
             logger.info("training is finished: %d epochs", start)
             return
         self.writer = self._open_writer()
         trainer = Trainer(
-            self.step, self.optimizer, self.loader, plan.schedule,
-            device=run.device, max_epoch=plan.max_epoch, seed=plan.seed,
-            clip_value=plan.clip_value, clip_norm=plan.clip_norm,
-            max_unreadable=plan.max_unreadable, log_period=plan.log_period,
-            after_epoch=self._after_epoch, writer=self.writer,
+            self.step, self.optimizer, self.loader, plan.schedule, plan.course,
+            device=run.device, after_epoch=self._after_epoch, writer=self.writer,
         )  # fmt: skip
         trainer.train(start)
         if self.writer:
@@ -93,7 +90,7 @@ class _Training:
                 "same; or set TRAIN.ENABLE False to use it as it is"
             )
         if changes.take_effect:
-            is_finished = state["epoch"] >= self.plan.max_epoch
+            is_finished = state["epoch"] >= self.plan.course.max_epoch
             when = "too late for what belongs to training, which is finished" if is_finished else "in effect from here on"
             logger.info("changed since '%s', and %s: %s", path.name, when, "; ".join(changes.take_effect))
         if changes.are_told:
@@ -115,7 +112,7 @@ class _Training:
             logger.warning("%s; going on, since TRAIN.ALLOW_OTHER_DATA is True", what)
 
     def _after_epoch(self, epoch: int) -> None:
-        last = epoch == self.plan.max_epoch
+        last = epoch == self.plan.course.max_epoch
         if last or epoch % self.plan.checkpoint_period == 0:
             self._save(epoch)
         if last or epoch % self.plan.eval_period == 0:
@@ -143,7 +140,7 @@ class _Training:
         distributed.broadcast_buffers(run.model)
         start = time.perf_counter()
         stats = as_errors(run.measure(loader, [largest], f"validate {epoch}")[largest].values())
-        epochs = f"{epoch}/{self.plan.max_epoch}"
+        epochs = f"{epoch}/{self.plan.course.max_epoch}"
         log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
         if self.writer:
             for key, value in stats.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mutual3d.data.loader import ClipLoader
-from mutual3d.evaluation import PartialResult, grid_configurations, measure
+from mutual3d.evaluation import PartialResult, Scoring, VideoPass, grid_configurations, measure
 from mutual3d.evaluation.calibration import statistics_to_dict
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import RecordingMetric, VideoRecord
@@ -108,7 +108,6 @@ class Workspace:
         return measure(
             self.model, functools.partial(loader.batches, 0), configurations,
             prepare=self.prepare, metric=(lambda: RecordingMetric(metric(), record())) if record else metric,
-            activation=self.preprocessing.activation, ensemble=self.preprocessing.ensemble, num_batches=len(loader),
-            max_unreadable=plan.max_unreadable, num_videos=loader.num_samples,
-            partial=partial, description=description, clips_per_forward=plan.clips_per_forward,
+            scoring=Scoring(self.preprocessing.activation, self.preprocessing.ensemble, plan.clips_per_forward),
+            videos=VideoPass(len(loader), loader.num_samples, plan.max_unreadable, partial), description=description,
         )  # fmt: skip

@@ -10,16 +10,16 @@ from fvcore.common.config import CfgNode
 from torch.nn.parallel import DistributedDataParallel
 
 from mutual3d.layers import batch_over
-from mutual3d.sampling import RULES
+from mutual3d.sampling import RULES, prepare_clip
 from mutual3d.training.schedule import Schedule
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
 from mutual3d.utils.words import unknown_word
 
-from .objectives import LOSS_FUNCTIONS, OBJECTIVES, check_objective
+from .objectives import LOSS_FUNCTIONS, OBJECTIVES, Method, check_objective
 from .optimizer import build_optimizer as _build_optimizer
 from .schedule import cosine_schedule, linear_schedule, relative_steps_schedule, with_warmup
-from .step import MutualStep, Networks
+from .step import MutualStep, Networks, StepNetwork
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module, objective: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -70,29 +70,34 @@ def build_step(cfg: CfgNode, model: Any, device: torch.device, *, reverse_channe
     reverse_channels: the network sees BGR, which depends on the data set too.
     """
     _set_norms(cfg.BN, model)
-    network = Networks(model)
+    network: StepNetwork = Networks(model)
     if distributed.is_distributed():
         # Norms of one's own take part in some configurations' backward only.
         private = model.private_by is not None
-        network = DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=private)
+        network = DistributedDataParallel(Networks(model), broadcast_buffers=False, find_unused_parameters=private)
     scaler = None
     if cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "float16":
         scaler = torch.amp.GradScaler(device.type)
+    prepare = functools.partial(
+        prepare_clip, device=device, mean=cfg.DATA.MEAN, std=cfg.DATA.STD, reverse_channels=reverse_channels
+    )  # fmt: skip
     return MutualStep(
         model,
-        network=network,
-        subnets=cfg.MUTUAL.SUBNETS if cfg.MUTUAL.ENABLE else [],
-        largest=cfg.MUTUAL.LARGEST or not cfg.MUTUAL.ENABLE,
-        objective=cfg.MUTUAL.OBJECTIVE if cfg.MUTUAL.ENABLE else "labels",
-        loss_function=cfg.MODEL.LOSS_FUNC,
-        mean=cfg.DATA.MEAN,
-        std=cfg.DATA.STD,
+        _method(cfg),
+        prepare=prepare,
         seed=cfg.RNG_SEED,
+        network=network,
         accumulation_steps=cfg.TRAIN.ACCUMULATION_STEPS,
         autocast=_autocast(cfg, device),
         scaler=scaler,
-        reverse_channels=reverse_channels,
     )
+
+
+def _method(cfg: CfgNode) -> Method:
+    mutual = cfg.MUTUAL
+    if not mutual.ENABLE:
+        return Method(loss_function=cfg.MODEL.LOSS_FUNC)
+    return Method(tuple(mutual.SUBNETS), mutual.OBJECTIVE, cfg.MODEL.LOSS_FUNC, mutual.LARGEST)
 
 
 def _set_norms(bn, model):

@@ -2,7 +2,8 @@
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,33 @@ from mutual3d.training.schedule import Schedule
 from mutual3d.training.step import MutualStep
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, progress_bar
+
+
+@dataclass(frozen=True)
+class GradientClipping:
+    """What gradients are limited to before a step: each of their values, and the norm of all together; 0 limits nothing."""
+
+    value: float | None = 0.0
+    norm: float | None = 0.0
+
+    def apply(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Limit the gradients of `parameters`, in place."""
+        if self.value:
+            torch.nn.utils.clip_grad_value_(parameters, self.value)
+        if self.norm:
+            torch.nn.utils.clip_grad_norm_(parameters, self.norm)
+
+
+@dataclass(frozen=True)
+class TrainingCourse:
+    """How a training goes. max_epoch: epochs of all of it. seed: of dropout. max_unreadable: the share of the videos that may
+    be unreadable. log_period: steps between two lines of the log."""
+
+    max_epoch: int
+    seed: int = 0
+    clipping: GradientClipping = GradientClipping()
+    max_unreadable: float = 0.0
+    log_period: int = 10
 
 
 class Trainer:
@@ -29,35 +57,28 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         loader: Any,
         schedule: Schedule,
+        course: TrainingCourse,
         *,
         device: torch.device,
-        max_epoch: int,
-        seed: int = 0,
-        clip_value: float | None = 0.0,
-        clip_norm: float | None = 0.0,
-        max_unreadable: float = 0.0,
-        log_period: int = 10,
         after_epoch: Callable[[int], object] | None = None,
         writer: Any = None,
     ) -> None:
         self.step, self.optimizer, self.loader, self.schedule = step, optimizer, loader, schedule
-        self.device, self.max_epoch, self.seed = device, max_epoch, seed
-        self.clip_value, self.clip_norm = clip_value, clip_norm
-        self.log_period = log_period
+        self.course, self.device = course, device
         self.after_epoch = after_epoch or (lambda epoch: None)
         self.writer = writer
-        self.unreadable = UnreadableVideos(max_unreadable, loader.num_samples, "DATA_LOADER.MAX_UNREADABLE_TRAIN")
+        self.unreadable = UnreadableVideos(course.max_unreadable, loader.num_samples, "DATA_LOADER.MAX_UNREADABLE_TRAIN")
 
     def train(self, start_epoch: int = 0) -> None:
-        """Train from `start_epoch` finished epochs to `max_epoch`."""
-        for epoch in range(start_epoch, self.max_epoch):
+        """Train from `start_epoch` finished epochs to the course's last."""
+        for epoch in range(start_epoch, self.course.max_epoch):
             self._train_epoch(epoch)
             self.after_epoch(epoch + 1)
 
     def _train_epoch(self, epoch):
         self.step.model.train()
-        meter = _Meter(epoch, self.max_epoch, len(self.loader))
-        name = f"train {epoch + 1}/{self.max_epoch}"
+        meter = _Meter(epoch, self.course.max_epoch, len(self.loader))
+        name = f"train {epoch + 1}/{self.course.max_epoch}"
         batches = progress_bar(self.loader.batches(epoch=epoch), name, len(self.loader))
         for iteration, batch in enumerate(batches):
             meter.data_ready()
@@ -65,7 +86,7 @@ class Trainer:
             rate = self._set_rate(epoch + iteration / len(self.loader))
             result = self._train_batch(batch, epoch * len(self.loader) + iteration)
             meter.update(result, rate, self.step.model.space.largest)
-            if (iteration + 1) % self.log_period == 0:
+            if (iteration + 1) % self.course.log_period == 0:
                 log_json_stats(meter.iteration_stats(iteration))
         self.unreadable.check_everywhere()
         stats = meter.epoch_stats()
@@ -79,7 +100,7 @@ class Trainer:
 
     def _train_batch(self, batch, step):
         # Dropout's random numbers depend on the step alone, so that a resumed run repeats and skips none.
-        torch.manual_seed(hash((self.seed, step, distributed.rank())) & 0x7FFFFFFF)
+        torch.manual_seed(hash((self.course.seed, step, distributed.rank())) & 0x7FFFFFFF)
         views = batch.clips_BVCTHW.shape[1]
         clips = batch.clips_BVCTHW.to(self.device, non_blocking=True).flatten(0, 1)
         labels = batch.labels.to(self.device, non_blocking=True)
@@ -94,10 +115,7 @@ class Trainer:
         if scaler is not None:
             scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if self.clip_value:
-            torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
-        if self.clip_norm:
-            torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        self.course.clipping.apply(parameters)
         if scaler is None:
             self.optimizer.step()
         else:

@@ -5,6 +5,7 @@ int64 B, or for several labels at once float B, K. Every loss is the mean over t
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -124,6 +125,30 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "ensemble_distillation": EnsembleDistillation,
     "ensemble_distillation_vanilla": VanillaEnsembleDistillation,
 }
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a step runs, and what it learns from: MUTUAL.SUBNETS, OBJECTIVE and LARGEST, and MODEL.LOSS_FUNC.
+
+    subnets: names of sampling rules; () trains the largest configuration alone. objective: a name of OBJECTIVES.
+    loss_function: a name of LOSS_FUNCTIONS. largest: whether the largest configuration runs beside them.
+    """
+
+    subnets: tuple[str, ...] = ()
+    objective: str = "labels"
+    loss_function: str = "cross_entropy"
+    largest: bool = True
+
+    def make_objective(self, num_networks: int) -> tuple[LossFunction, Objective]:
+        """The loss of the first configuration, and the objective of the others, in a step of so many networks.
+
+        Raises ValueError for an unknown name, and for rules that do not go with the objective (`check_objective`).
+        """
+        if self.loss_function not in LOSS_FUNCTIONS:
+            raise ValueError(f"there is no loss function '{self.loss_function}': choose among {', '.join(LOSS_FUNCTIONS)}")
+        loss = LOSS_FUNCTIONS[self.loss_function]
+        return loss, check_objective(self.objective, self.subnets, self.largest)(loss, num_networks)
 
 
 def check_objective(name: str, subnets: Sequence[str], largest: bool) -> type[Objective]:

@@ -3,15 +3,15 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn as nn
 
-from mutual3d.sampling import Configuration, prepare_clip, sample_subnets, step_generator
+from mutual3d.sampling import Configuration, sample_subnets, step_generator
 from mutual3d.utils import distributed
 
-from .objectives import LOSS_FUNCTIONS, check_objective
+from .objectives import Method
 
 
 class NonFiniteLossError(RuntimeError):
@@ -49,6 +49,18 @@ def split_step(clips: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor | 
     return parts
 
 
+class StepNetwork(Protocol):
+    """What a step calls: `Networks`, or the DistributedDataParallel around it."""
+
+    def __call__(
+        self, configurations: Sequence[Configuration], clip: torch.Tensor, boxes: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        """[logits] of a full-size normalised clip at each configuration."""
+
+    def no_sync(self) -> AbstractContextManager:
+        """While it is open, a backward leaves its gradients in its own process."""
+
+
 class Networks(nn.Module):
     """A network at several configurations, one after the other, as one module: what DistributedDataParallel wraps."""
 
@@ -62,33 +74,30 @@ class Networks(nn.Module):
         """[logits] of a full-size normalised clip at each configuration."""
         return [self.model.activate(c)(self.model.fit_clip(clip), boxes) for c in configurations]
 
+    def no_sync(self) -> AbstractContextManager:
+        """One process exchanges no gradients."""
+        return contextlib.nullcontext()
+
 
 class MutualStep:
     """Computes the gradients of one step; `optimizer.step()` is the caller's.
 
-    model: an AdaptiveNetwork. network: what is called, `Networks(model)` or its DistributedDataParallel.
-    subnets: names of sampling rules; [] trains the largest configuration alone. largest: whether it runs beside them.
-    The first configuration learns from the labels, the others as `objective` (a name of OBJECTIVES) says. Every backward
-    follows its own forward, so that memory is one network's, unless the objective needs all outputs at once; gradients
-    cross ranks in the last backward only. The objective's own parameters are `objective.parameters()`. Raises ValueError
-    for an unknown name, and for rules that do not go with the objective (see `check_objective`). reverse_channels: give the
-    network BGR.
+    model: an AdaptiveNetwork. network: what is called, `Networks(model)` or its DistributedDataParallel. prepare: uint8
+    clips B, C, T, H, W -> normalised ones on the model's device.
+    The first configuration learns from the labels, the others as the method's objective says. Every backward follows its own
+    forward, so that memory is one network's, unless the objective needs all outputs at once; gradients cross ranks in the last
+    backward only. The objective's own parameters are `objective.parameters()`. Raises ValueError as `Method.make_objective`.
     """
 
     def __init__(
-        self, model: nn.Module, *, subnets: Sequence[str], objective: str, mean: Sequence[float],
-        std: Sequence[float], seed: int, loss_function: str = "cross_entropy",
-        largest: bool = True, network: nn.Module | None = None, accumulation_steps: int = 1,
-        autocast: Callable[[], AbstractContextManager] | None = None,
-        scaler: torch.amp.GradScaler | None = None, reverse_channels: bool = False,
+        self, model: nn.Module, method: Method, *, prepare: Callable[[torch.Tensor], torch.Tensor], seed: int,
+        network: StepNetwork | None = None, accumulation_steps: int = 1,
+        autocast: Callable[[], AbstractContextManager] | None = None, scaler: torch.amp.GradScaler | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.network = model, network or Networks(model)
-        self.subnets, self.largest = list(subnets), largest
-        self.mean, self.std, self.seed, self.reverse_channels = mean, std, seed, reverse_channels
-        self.loss_function = _choose("loss function", loss_function, LOSS_FUNCTIONS)
-        num_networks = len(self.configurations(0))
-        make_objective = check_objective(objective, self.subnets, largest)
-        self.objective = make_objective(self.loss_function, num_networks).to(next(model.parameters()).device)
+        self.model, self.method, self.prepare, self.seed = model, method, prepare, seed
+        self.network: StepNetwork = network or Networks(model)
+        loss, objective = method.make_objective(len(self.configurations(0)))
+        self.loss_function, self.objective = loss, objective.to(next(model.parameters()).device)
         self.accumulation_steps = accumulation_steps
         self.autocast = autocast or contextlib.nullcontext
         self.scaler = scaler
@@ -96,10 +105,10 @@ class MutualStep:
     def configurations(self, step: int) -> list[Configuration]:
         """What runs in step number `step`: the largest configuration first, where it runs."""
         space = self.model.space
-        drawn = sample_subnets(space, self.subnets, step_generator(self.seed, step))
-        if not self.largest and not drawn:
+        drawn = sample_subnets(space, self.method.subnets, step_generator(self.seed, step))
+        if not self.method.largest and not drawn:
             raise ValueError("MUTUAL.LARGEST is False and MUTUAL.SUBNETS is empty: nothing would be trained")
-        return [space.largest, *drawn] if self.largest else drawn
+        return [space.largest, *drawn] if self.method.largest else drawn
 
     def __call__(self, clips_BCTHW: torch.Tensor, labels: torch.Tensor, step: int, boxes: torch.Tensor | None = None) -> StepResult:
         """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B, or B, K.
@@ -112,8 +121,7 @@ class MutualStep:
         losses, logits = 0.0, []
         for i, part in enumerate(parts):
             share = len(part.labels) / len(labels)
-            clip = prepare_clip(part.clips, clips_BCTHW.device, self.mean, self.std, self.reverse_channels)
-            part_losses, part_logits = run(part._replace(clips=clip), configurations, share, i == len(parts) - 1)
+            part_losses, part_logits = run(part._replace(clips=self.prepare(part.clips)), configurations, share, i == len(parts) - 1)
             losses += share * part_losses.cpu()
             logits.append(part_logits)
         distributed.average_gradients(self.objective)
@@ -145,10 +153,8 @@ class MutualStep:
             self._backward(losses.sum() * share)
         return losses.detach(), logits[0].detach()
 
-    def _gradient_exchange(self, wanted):
-        if wanted or not hasattr(self.network, "no_sync"):
-            return contextlib.nullcontext()
-        return self.network.no_sync()
+    def _gradient_exchange(self, wanted: bool) -> AbstractContextManager:
+        return contextlib.nullcontext() if wanted else self.network.no_sync()
 
     def _backward(self, loss):
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
@@ -164,9 +170,3 @@ class MutualStep:
                 f"{', '.join(f'{name}: {loss:.4g}' for name, loss in zip(names, losses))}): lower SOLVER.BASE_LR, "
                 "lengthen SOLVER.WARMUP_EPOCHS, or set SOLVER.CLIP_GRAD_L2NORM; the last checkpoint is untouched"
             )
-
-
-def _choose(what, name, choices):
-    if name not in choices:
-        raise ValueError(f"there is no {what} '{name}': choose among {', '.join(choices)}")
-    return choices[name]

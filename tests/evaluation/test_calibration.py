@@ -5,7 +5,7 @@ import torch
 from batches import batches_from, prepare
 from tiny import SPACE, tiny_network
 
-from mutual3d.evaluation import PartialResult, calibrate
+from mutual3d.evaluation import PartialResult, VideoPass, calibrate
 from mutual3d.evaluation.calibration import Population, statistics_from_dict, statistics_to_dict
 from mutual3d.layers import slimmable_norms
 from mutual3d.sampling import Configuration, fit_clip
@@ -18,7 +18,8 @@ def network():
 
 
 def run(model, configurations, **options):
-    calibrate(model, options.pop("batches_from", batches_from), configurations, prepare=prepare, **options)
+    videos = VideoPass(partial=options.pop("partial", None))
+    calibrate(model, options.pop("batches_from", batches_from), configurations, prepare=prepare, videos=videos, **options)
     return model.statistics
 
 

@@ -9,6 +9,7 @@ from tiny import SPACE, tiny_network
 from mutual3d.data.loader import Batch
 from mutual3d.evaluation import PartialResult, UnreadableVideos, UnreadableVideosError, calibrate, measure
 from mutual3d.evaluation.measure import score_batch
+from mutual3d.evaluation.video_pass import Scoring, VideoPass
 from mutual3d.metrics.average_precision import MeanAveragePrecision
 from mutual3d.metrics.metrics import NotFiniteError, TopK, topk_correct
 from mutual3d.metrics.recording import RecordingMetric
@@ -44,7 +45,7 @@ def test_accuracy_is_what_single_forwards_give(model):
 def test_views_are_joined(model, ensemble):
     views = torch.cat([FakeBatch(s).clips_BVCTHW for s in range(4)], dim=1)
     batch = Batch(views, None, None, [])
-    (_, scores), *_ = score_batch(model, batch, [SPACE.largest], prepare, ensemble, clips_per_forward=5)
+    (_, scores), *_ = score_batch(model, batch, [SPACE.largest], prepare, Scoring(ensemble=ensemble, clips_per_forward=5))
     by_view = torch.stack([
         model.activate(SPACE.largest)([prepare(views[:, v])]).softmax(1) for v in range(4)
     ])  # fmt: skip
@@ -67,14 +68,14 @@ def test_a_killed_measurement_goes_on_and_ends_the_same(model, tmp_path):
 
     partial = lambda mark="same": PartialResult(tmp_path / "part", mark, interval=0)  # noqa: E731
     with pytest.raises(KeyboardInterrupt):
-        measure(model, dying, SPACE.corners(), prepare=prepare, partial=partial())
+        measure(model, dying, SPACE.corners(), prepare=prepare, videos=VideoPass(partial=partial()))
     skipped = []
     resumed = measure(
-        model, lambda skip: skipped.append(skip) or batches_from(skip), SPACE.corners(), prepare=prepare, partial=partial()
+        model, lambda skip: skipped.append(skip) or batches_from(skip), SPACE.corners(), prepare=prepare, videos=VideoPass(partial=partial())
     )
     whole = measure(model, batches_from, SPACE.corners(), prepare=prepare)
     assert skipped == [3] and all(torch.equal(resumed[c].counts, whole[c].counts) for c in whole)
-    measure(model, lambda skip: skipped.append(skip) or [], [SPACE.largest], prepare=prepare, partial=partial("other"))
+    measure(model, lambda skip: skipped.append(skip) or [], [SPACE.largest], prepare=prepare, videos=VideoPass(partial=partial("other")))
     assert skipped[-1] == 0
 
 
@@ -84,10 +85,11 @@ def test_unreadable_videos_are_an_error_unless_tolerated(model):
         batch.bad = [Bad("broken.mp4", "it is cut short")]
         return [batch]
 
-    options = dict(prepare=prepare, num_videos=4)
+    options = dict(prepare=prepare)
     with pytest.raises(UnreadableVideosError, match="1 of 4 videos.*\n.*broken.mp4: it is cut short(.|\n)*MAX_UNREADABLE_TEST"):
-        measure(model, with_bad, [SPACE.largest], **options)
-    assert measure(model, with_bad, [SPACE.largest], max_unreadable=0.25, **options)[SPACE.largest].num_videos == 3
+        measure(model, with_bad, [SPACE.largest], videos=VideoPass(num_videos=4), **options)
+    tolerant = VideoPass(num_videos=4, max_unreadable=0.25)
+    assert measure(model, with_bad, [SPACE.largest], videos=tolerant, **options)[SPACE.largest].num_videos == 3
 
 
 def test_topk():
@@ -168,7 +170,7 @@ def test_a_partial_result_that_cannot_be_used_is_said_and_started_over(model, tm
     path.write_bytes(content) if isinstance(content, bytes) else save_tensors(path, content)
     skipped, partial = [], PartialResult(tmp_path / "part", "same", interval=0)
     batches = lambda skip: skipped.append(skip) or batches_from(skip)  # noqa: E731
-    metrics = measure(model, batches, SPACE.corners(), prepare=prepare, partial=partial, num_batches=4)
+    metrics = measure(model, batches, SPACE.corners(), prepare=prepare, videos=VideoPass(num_batches=4, partial=partial))
     assert skipped == [0] and metrics[SPACE.largest].num_videos == 11
     assert f"'{path}' cannot be used (" in caplog.text and "): starting over" in caplog.text
     assert caplog.text.count(str(path)) == 1
@@ -195,8 +197,8 @@ def test_recorded_scores_are_those_of_every_video_also_after_a_kill(model, tmp_p
     options = dict(prepare=prepare, metric=lambda: RecordingMetric(TopK()))
     partial = lambda: PartialResult(tmp_path / "part", "same", interval=0)  # noqa: E731
     with pytest.raises(KeyboardInterrupt):
-        measure(model, dying, SPACE.corners(), partial=partial(), **options)
-    resumed, whole = (measure(model, numbered, SPACE.corners(), partial=p, **options) for p in (partial(), None))
+        measure(model, dying, SPACE.corners(), videos=VideoPass(partial=partial()), **options)
+    resumed, whole = (measure(model, numbered, SPACE.corners(), videos=VideoPass(partial=p), **options) for p in (partial(), None))
     for c in SPACE.corners():
         one, other = resumed[c].record.by_video(), whole[c].record.by_video()
         assert sorted(one) == [0, 1, 2, 10, 11, 12, 20, 21, 22, 30, 31] and one.keys() == other.keys()

@@ -12,7 +12,7 @@ from batches import prepare
 from tiny import NETWORK, SPACE
 
 from mutual3d.data.loader import Batch
-from mutual3d.evaluation import measure
+from mutual3d.evaluation import Scoring, measure
 from mutual3d.metrics.detection import DetectionAveragePrecision, detection_average_precision
 from mutual3d.models import create_model
 
@@ -278,7 +278,7 @@ def test_a_network_is_measured_with_it():
     batch = Batch(clips, torch.zeros(3, 5), torch.tensor([1, 0]), [], boxes, boxes[:, 1:])
     truth = {KEY: (boxes[1:, 1:], [2, 1]), OTHER: (boxes[:1, 1:], [4])}
     metric = functools.partial(DetectionAveragePrecision, [KEY, OTHER], truth, set(), CLASSES)
-    options = dict(prepare=prepare, metric=metric, activation="sigmoid")
+    options = dict(prepare=prepare, metric=metric, scoring=Scoring("sigmoid"))
     measured = measure(model, lambda skip: [batch][skip:], [SPACE.largest], **options)[SPACE.largest]
     scores = model([prepare(clips[:, 0])], boxes).sigmoid().detach()
     expected = metric()

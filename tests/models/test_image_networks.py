@@ -1,13 +1,15 @@
 """What image networks have in common."""
 
+import functools
+
 import pytest
 import torch
 from networks import IMAGE_NETWORKS, fill_by_rule
 
 from mutual3d.models import create_model
 from mutual3d.models.images import gentle_strides
-from mutual3d.sampling import Configuration
-from mutual3d.training import MutualStep
+from mutual3d.sampling import Configuration, prepare_clip
+from mutual3d.training import Method, MutualStep
 
 SPACE = {"width_range": [0.5, 1.0], "spatial_sizes": [24, 32], "temporal_sizes": [1]}
 
@@ -77,9 +79,8 @@ def test_a_mutual_step_reaches_every_parameter(case):
     torch.manual_seed(0)
     model = create_model(**case.arguments, space=SPACE).train()
     images = torch.randint(0, 256, (4, 3, 1, 32, 32), dtype=torch.uint8)
-    step = MutualStep(
-        model, subnets=["smallest_width", "random"], objective="inplace_distillation", mean=[0.5], std=[0.25], seed=0
-    )
+    prepare = functools.partial(prepare_clip, device=torch.device("cpu"), mean=[0.5], std=[0.25])
+    step = MutualStep(model, Method(("smallest_width", "random"), "inplace_distillation"), prepare=prepare, seed=0)
     result = step(images, torch.tensor([0, 1, 2, 3]), step=0)
     assert [c.temporal for c in result.configurations] == [1, 1, 1] and result.logits.shape == (4, 7)
     assert all(loss > 0 for loss in result.losses)

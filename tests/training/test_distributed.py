@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from tiny import NETWORK, SPACE, overrides, tiny_network
 from torch.nn.parallel import DistributedDataParallel
 
-from mutual3d.evaluation import PartialResult, calibrate, measure
+from mutual3d.evaluation import PartialResult, VideoPass, calibrate, measure
 from mutual3d.models import build_model, create_model
 from mutual3d.pipeline import load_config
 from mutual3d.sampling import normalize_clip
@@ -134,7 +134,7 @@ def batches_of(rank, world_size, skip):
 def _evaluate(rank, world_size):
     model, prepare = network(), lambda clips: normalize_clip(clips, MEAN, STD)
     batches = functools.partial(batches_of, rank, world_size)
-    calibrate(model, batches, SPACE.corners(), prepare=prepare, partial=PartialResult())
+    calibrate(model, batches, SPACE.corners(), prepare=prepare, videos=VideoPass(partial=PartialResult()))
     metrics = measure(model, batches, SPACE.corners(), prepare=prepare)
     return model.statistics, {c: m.state() for c, m in metrics.items()}
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from tiny import SPACE, tiny_network
 
 from mutual3d.layers import slimmable_norms
-from mutual3d.sampling import fit_clip, normalize_clip
-from mutual3d.training import MutualStep, NonFiniteLossError
+from mutual3d.sampling import fit_clip, normalize_clip, prepare_clip
+from mutual3d.training import Method, MutualStep, NonFiniteLossError
 from mutual3d.training.step import split_step
 
 MEAN, STD = (0.45,) * 3, (0.225,) * 3
@@ -21,7 +21,9 @@ def batch(num_clips=4):
 
 def make_step(model, **options):
     options = {"subnets": ["smallest", "random"], "objective": "inplace_distillation", **options}
-    return MutualStep(model, mean=MEAN, std=STD, seed=1, **options)
+    words = {name: options.pop(name) for name in ("subnets", "objective", "loss_function", "largest") if name in options}
+    prepare = functools.partial(prepare_clip, device=torch.device("cpu"), mean=MEAN, std=STD)
+    return MutualStep(model, Method(**words), prepare=prepare, seed=1, **options)
 
 
 def network():

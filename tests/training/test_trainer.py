@@ -5,10 +5,10 @@ import torch
 from tiny import overrides, tiny_network, write_set
 
 from mutual3d.cli import run as run_net
-from mutual3d.training import MutualStep, Trainer, build_optimizer
+from mutual3d.training import GradientClipping, Trainer, TrainingCourse, build_optimizer
 from mutual3d.utils.logging import read_json_stats
 
-from test_step import MEAN, STD, batch  # isort: skip
+from test_step import batch, make_step  # isort: skip
 
 
 class OneBatchLoader:
@@ -23,12 +23,12 @@ class OneBatchLoader:
             yield type("Batch", (), dict(clips_BVCTHW=clips[:, None], labels=labels, bad=[], boxes=None))
 
 
-def make_trainer(schedule=lambda epoch: 0.1, **options):
+def make_trainer(schedule=lambda epoch: 0.1, clipping=GradientClipping(), **options):
     torch.manual_seed(0)
     model = tiny_network()
-    step = MutualStep(model, subnets=["smallest"], objective="labels", mean=MEAN, std=STD, seed=0)
+    step = make_step(model, subnets=["smallest"], objective="labels")
     optimizer = build_optimizer(model, base_lr=0.1, weight_decay=0.0)
-    return Trainer(step, optimizer, OneBatchLoader(), schedule, device=torch.device("cpu"), max_epoch=2, **options)
+    return Trainer(step, optimizer, OneBatchLoader(), schedule, TrainingCourse(2, clipping=clipping), device=torch.device("cpu"), **options)
 
 
 def test_the_rate_is_set_at_every_iteration():
@@ -38,11 +38,11 @@ def test_the_rate_is_set_at_every_iteration():
 
 
 def test_gradients_are_clipped_by_norm_and_by_value():
-    for options, measure, limit in (
-        ({"clip_norm": 1e-3}, lambda gradients: torch.cat(gradients).norm(), 1e-3),
-        ({"clip_value": 1e-5}, lambda gradients: torch.cat(gradients).abs().max(), 1e-5),
+    for clipping, measure, limit in (
+        (GradientClipping(norm=1e-3), lambda gradients: torch.cat(gradients).norm(), 1e-3),
+        (GradientClipping(value=1e-5), lambda gradients: torch.cat(gradients).abs().max(), 1e-5),
     ):
-        trainer = make_trainer(**options)
+        trainer = make_trainer(clipping=clipping)
         trainer.train(start_epoch=1)
         gradients = [p.grad.flatten() for p in trainer.step.model.parameters()]
         assert measure(gradients) == pytest.approx(limit, rel=1e-3)
