@@ -78,7 +78,7 @@ def counted_step_cost(
     """
     counted = {_network_key(model, c): cost.gflops for c, cost in (known or {}).items()}
 
-    def gflops(configuration):
+    def gflops(configuration: Configuration) -> float:
         key = _network_key(model, configuration)
         if key not in counted:
             counted[key] = count_costs(model, [configuration], crop)[configuration].gflops
@@ -108,7 +108,7 @@ def factor_step_cost(
     total = sum(stage.gflops for stage in stages)
     adaptive = sum(stage.pathways[0] for stage in stages) if len(stages[0].pathways) > 1 else total
 
-    def gflops(configuration):
+    def gflops(configuration: Configuration) -> float:
         width = configuration.width / space.width_range[1]
         sizes = spatial_factors[configuration.spatial] ** 2 * temporal_factors[configuration.temporal]
         return total - adaptive + adaptive * width**2 * sizes

@@ -157,8 +157,8 @@ def measure_latencies(
     model = copy.deepcopy(model).place(device)
     inputs = whole_picture(model, device)
 
-    def runner(configuration):
-        def prepare_run():
+    def runner(configuration: Configuration) -> Callable[[], Callable[[], object]]:
+        def prepare_run() -> Callable[[], object]:
             model.activate(configuration)
             return lambda: model(model.fit_clip(prepare_clip(clip, device, mean, std)), *inputs)
 

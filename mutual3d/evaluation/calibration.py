@@ -1,7 +1,7 @@
 """Exact batch norm statistics of every configuration, in one pass over the clips (paper, 3.4; US-Net, 3.3)."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -103,7 +103,7 @@ def calibrate(
     model.set_statistics({c: _joined(p) for c, p in populations.items()})
 
 
-def _checked_moments(model, moments):
+def _checked_moments(model: Any, moments: dict[str, Moments]) -> dict[str, Moments]:
     """Moments of a file, when they can be those of the norms of `model`; ValueError, or what wrong types raise, if not."""
     norms = slimmable_norms(model)
     for name, (count, mean, squares) in moments.items():
@@ -113,7 +113,7 @@ def _checked_moments(model, moments):
     return moments
 
 
-def _check_channels(name, norm, mean, spread):
+def _check_channels(name: str, norm: Any, mean: torch.Tensor, spread: torch.Tensor) -> None:
     """ValueError for what cannot be a mean and a variance, or sum of squares, of a norm's channels."""
     if not mean.shape == spread.shape or mean.ndim != 1 or not 0 < len(mean) <= norm.rule.full:
         raise ValueError(f"{name} has {norm.rule.full} channels, not {tuple(mean.shape)} and {tuple(spread.shape)}")
@@ -122,7 +122,9 @@ def _check_channels(name, norm, mean, spread):
 
 
 @torch.no_grad()
-def _see(model, clip_BCTHW, boxes, populations):
+def _see(
+    model: Any, clip_BCTHW: torch.Tensor, boxes: torch.Tensor | None, populations: Mapping[Configuration, Population]
+) -> None:
     boxes = None if boxes is None else boxes.to(clip_BCTHW.device)
     for configuration, pathways in model.fit_clips(clip_BCTHW, list(populations)):
         model.activate(configuration)
@@ -131,7 +133,7 @@ def _see(model, clip_BCTHW, boxes, populations):
 
 
 @contextlib.contextmanager
-def _collect(model, population):
+def _collect(model: Any, population: Population) -> Iterator[None]:
     """While open, every norm normalises by the batch and adds the moments of its input to `population`."""
     norms = slimmable_norms(model)
     for name, norm in norms.items():
@@ -143,15 +145,15 @@ def _collect(model, population):
             norm.observer = None
 
 
-def _observer(name, population):
-    def observe(count, mean, variance):
+def _observer(name: str, population: Population) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
+    def observe(count: int, mean: torch.Tensor, variance: torch.Tensor) -> None:
         population.add(name, count, mean.double().cpu(), variance.double().cpu() * count)
 
     return observe
 
 
 @contextlib.contextmanager
-def _batch_statistics(model):
+def _batch_statistics(model: Any) -> Iterator[None]:
     """Training mode for norms, evaluation mode for dropout; what was active and the mode come back afterwards."""
     was_training, was_active = model.training, model.active
     model.train()
@@ -165,7 +167,7 @@ def _batch_statistics(model):
         model.activate(was_active)
 
 
-def _joined(population):
+def _joined(population: Population) -> BNStatistics:
     joined = Population()
     for part in distributed.gather(population):
         joined.merge(part)

@@ -25,7 +25,7 @@ class PartialResult:
 
     def __init__(self, path: str | Path | None = None, fingerprint: str = "", interval: float = 20.0) -> None:
         self.base = None if path is None else Path(path)
-        self.path = path and Path(f"{path}.rank{distributed.rank()}of{distributed.world_size()}")
+        self.path = None if self.base is None else Path(f"{self.base}.rank{distributed.rank()}of{distributed.world_size()}")
         self.fingerprint, self.interval = fingerprint, interval
         self.saved_at, self.seconds_of_a_save = time.monotonic(), 0.0
 

@@ -10,8 +10,9 @@ import torch
 
 from mutual3d.evaluation.unreadable import UnreadableVideos, UnreadableVideosError
 from mutual3d.metrics.metrics import topk_correct
+from mutual3d.sampling import Configuration
 from mutual3d.training.schedule import Schedule
-from mutual3d.training.step import MutualStep
+from mutual3d.training.step import MutualStep, StepResult
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, progress_bar
 
@@ -75,7 +76,7 @@ class Trainer:
             self._train_epoch(epoch)
             self.after_epoch(epoch + 1)
 
-    def _train_epoch(self, epoch):
+    def _train_epoch(self, epoch: int) -> None:
         self.step.model.train()
         meter = _Meter(epoch, self.course.max_epoch, len(self.loader))
         name = f"train {epoch + 1}/{self.course.max_epoch}"
@@ -93,12 +94,12 @@ class Trainer:
         log_json_stats(stats)
         self._write(stats, epoch)
 
-    def _take_unreadable(self, batch):
+    def _take_unreadable(self, batch: Any) -> None:
         self.unreadable.add(batch.bad)
         if not len(batch.clips_BVCTHW):
             raise UnreadableVideosError("no video of a training batch can be read: raise TRAIN.BATCH_SIZE or mend them")
 
-    def _train_batch(self, batch, step):
+    def _train_batch(self, batch: Any, step: int) -> StepResult:
         # Dropout's random numbers depend on the step alone, so that a resumed run repeats and skips none.
         torch.manual_seed(hash((self.course.seed, step, distributed.rank())) & 0x7FFFFFFF)
         views = batch.clips_BVCTHW.shape[1]
@@ -110,7 +111,7 @@ class Trainer:
         self._update()
         return result
 
-    def _update(self):
+    def _update(self) -> None:
         scaler = self.step.scaler
         if scaler is not None:
             scaler.unscale_(self.optimizer)
@@ -122,13 +123,13 @@ class Trainer:
             scaler.step(self.optimizer)
             scaler.update()
 
-    def _set_rate(self, exact_epoch):
+    def _set_rate(self, exact_epoch: float) -> float:
         rate = self.schedule(exact_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
 
-    def _write(self, stats, epoch):
+    def _write(self, stats: dict[str, Any], epoch: int) -> None:
         if self.writer is not None:
             for key in {"loss", "lr", "top1_err", "top5_err"} & stats.keys():
                 self.writer.add_scalar(f"Train/{key}", stats[key], epoch + 1)
@@ -137,17 +138,18 @@ class Trainer:
 class _Meter:
     """Sums of one epoch, and the json_stats that PySlowFast's users parse (errors in percent, times in seconds)."""
 
-    def __init__(self, epoch, max_epoch, iterations) -> None:
+    def __init__(self, epoch: int, max_epoch: int, iterations: int) -> None:
         self.epoch, self.max_epoch, self.iterations = epoch, max_epoch, iterations
         self.start = self.mark = time.perf_counter()
-        self.samples, self.sums = 0, {}
+        self.samples = 0
+        self.sums: dict[str, float] = {}
         self.times = {"dt": 0.0, "dt_data": 0.0, "dt_net": 0.0}
-        self.last = {}
+        self.last: dict[str, float] = {}
 
-    def data_ready(self):
+    def data_ready(self) -> None:
         self.ready = time.perf_counter()
 
-    def update(self, result, rate, largest):
+    def update(self, result: StepResult, rate: float, largest: Configuration) -> None:
         now = time.perf_counter()
         self.last = {"dt": now - self.mark, "dt_data": self.ready - self.mark, "dt_net": now - self.ready, "lr": rate}
         self.mark = now
@@ -160,7 +162,7 @@ class _Meter:
             values["loss_largest"] = result.losses[0] * count
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in values.items()}
 
-    def iteration_stats(self, iteration):
+    def iteration_stats(self, iteration: int) -> dict[str, Any]:
         left = (self.max_epoch - self.epoch) * self.iterations - iteration - 1
         return {
             "_type": "train_iter",
@@ -172,7 +174,7 @@ class _Meter:
             **self._means(),
         }
 
-    def epoch_stats(self):
+    def epoch_stats(self) -> dict[str, Any]:
         self._join_processes()
         elapsed = time.perf_counter() - self.start
         return {
@@ -185,16 +187,16 @@ class _Meter:
             **self._means(),
         }
 
-    def _join_processes(self):
+    def _join_processes(self) -> None:
         parts = distributed.gather((self.samples, self.sums))
         self.samples = sum(samples for samples, _ in parts)
         self.sums = {key: sum(sums[key] for _, sums in parts) for key in self.sums}
 
-    def _means(self):
+    def _means(self) -> dict[str, float]:
         return {key: value / max(self.samples, 1) for key, value in self.sums.items()}
 
 
-def _errors(result):
+def _errors(result: StepResult) -> dict[str, float]:
     """Sums of top-1 and top-5 errors in per cent; none where a clip or box has several labels."""
     if result.labels.ndim > 1:
         return {}
@@ -203,10 +205,10 @@ def _errors(result):
     return dict(zip(("top1_err", "top5_err"), (100.0 * count for count in wrong)))
 
 
-def _duration(seconds):
+def _duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=int(seconds)))
 
 
-def _gpu_memory():
+def _gpu_memory() -> str:
     used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return f"{used / 2**30:.2f}G"

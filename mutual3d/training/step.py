@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn as nn
@@ -64,9 +64,10 @@ class StepNetwork(Protocol):
 class Networks(nn.Module):
     """A network at several configurations, one after the other, as one module: what DistributedDataParallel wraps."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
+        """model: an AdaptiveNetwork."""
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(
         self, configurations: Sequence[Configuration], clip: torch.Tensor, boxes: torch.Tensor | None = None
@@ -90,7 +91,7 @@ class MutualStep:
     """
 
     def __init__(
-        self, model: nn.Module, method: Method, *, prepare: Callable[[torch.Tensor], torch.Tensor], seed: int,
+        self, model: Any, method: Method, *, prepare: Callable[[torch.Tensor], torch.Tensor], seed: int,
         network: StepNetwork | None = None, accumulation_steps: int = 1,
         autocast: Callable[[], AbstractContextManager] | None = None, scaler: torch.amp.GradScaler | None = None,
     ) -> None:  # fmt: skip
@@ -118,7 +119,8 @@ class MutualStep:
         configurations = self.configurations(step)
         parts = split_step(clips_BCTHW, labels, boxes, self.accumulation_steps)
         run = self._jointly if self.objective.is_joint else self._one_by_one
-        losses, logits = 0.0, []
+        losses: Any = 0.0
+        logits = []
         for i, part in enumerate(parts):
             share = len(part.labels) / len(labels)
             part_losses, part_logits = run(part._replace(clips=self.prepare(part.clips)), configurations, share, i == len(parts) - 1)
@@ -128,8 +130,11 @@ class MutualStep:
         self._check_finite(configurations, losses, step, clips_BCTHW.device)
         return StepResult(configurations, losses.tolist(), torch.cat(logits), labels)
 
-    def _one_by_one(self, part, configurations, share, is_last):
-        losses, teacher = [], None
+    def _one_by_one(
+        self, part: Part, configurations: Sequence[Configuration], share: float, is_last: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        losses: list[torch.Tensor] = []
+        teacher: torch.Tensor | None = None
         for i, configuration in enumerate(configurations):
             with self._gradient_exchange(is_last and i == len(configurations) - 1):
                 with self.autocast():
@@ -138,14 +143,17 @@ class MutualStep:
                 self._backward(loss * share)
             teacher = logits.detach() if teacher is None else teacher
             losses.append(loss.detach())
+        assert teacher is not None, "a step runs a configuration at least"
         return torch.stack(losses), teacher
 
-    def _loss(self, logits, teacher, labels):
+    def _loss(self, logits: torch.Tensor, teacher: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
         if teacher is None:
             return self.loss_function.labels(logits, labels)
         return self.objective(logits, teacher, labels)
 
-    def _jointly(self, part, configurations, share, is_last):
+    def _jointly(
+        self, part: Part, configurations: Sequence[Configuration], share: float, is_last: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         with self._gradient_exchange(is_last):
             with self.autocast():
                 logits = self.network(configurations, part.clips, part.boxes)
@@ -156,10 +164,12 @@ class MutualStep:
     def _gradient_exchange(self, wanted: bool) -> AbstractContextManager:
         return contextlib.nullcontext() if wanted else self.network.no_sync()
 
-    def _backward(self, loss):
+    def _backward(self, loss: torch.Tensor) -> None:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
-    def _check_finite(self, configurations, losses, step, device):
+    def _check_finite(
+        self, configurations: Sequence[Configuration], losses: torch.Tensor, step: int, device: torch.device
+    ) -> None:
         # An objective's own loss comes after the configurations'.
         names = [*map(str, configurations), "the ensemble"]
         broken = [name for name, loss in zip(names, losses) if not torch.isfinite(loss)]

@@ -5,7 +5,7 @@ import datetime
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -117,7 +117,9 @@ def neighbours(count: int) -> "dist.ProcessGroup | None":
     if count == 1:
         return None
     groups = [dist.new_group(list(range(first, first + count))) for first in range(0, size, count)]
-    return groups[rank() // count]
+    own = groups[rank() // count]
+    assert isinstance(own, dist.ProcessGroup), "torch gives a number instead of a group of other ranks alone"
+    return own
 
 
 def meet(what: str) -> None:
@@ -131,7 +133,7 @@ def gather(value: Value, what: str = "results") -> list[Value]:
     if not is_distributed():
         return [value]
     meet(what)
-    values = [None] * world_size()
+    values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
 
@@ -160,7 +162,8 @@ def from_main(function: Callable[[], Value]) -> Value:
     """
     if not is_distributed():
         return function()
-    error, outcome = None, [None, None]
+    error: Exception | None = None
+    outcome: list[Any] = [None, None]
     if is_main():
         try:
             outcome = [function(), None]
@@ -177,6 +180,7 @@ def from_main(function: Callable[[], Value]) -> Value:
 def average_gradients(module: torch.nn.Module) -> None:
     """The mean over processes of each gradient of a module that DistributedDataParallel does not wrap."""
     for parameter in module.parameters() if is_distributed() else ():
+        assert parameter.grad is not None, "gradients are averaged after a backward that reaches every parameter"
         dist.all_reduce(parameter.grad)
         parameter.grad /= world_size()
 

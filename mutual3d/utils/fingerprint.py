@@ -5,9 +5,9 @@ import enum
 import hashlib
 import numbers
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePath
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -77,13 +77,13 @@ def _feed_bytes(update: Callable, kind: str, data: bytes) -> None:
     update(data)
 
 
-def _feed_all(update: Callable, kind: str, parts) -> None:
+def _feed_all(update: Callable, kind: str, parts: Collection[Any]) -> None:
     update(f"{kind} {len(parts)}:".encode())
     for part in parts:
         _feed(update, part)
 
 
-def _feed_unordered(update: Callable, kind: str, parts) -> None:
+def _feed_unordered(update: Callable, kind: str, parts: Collection[Any]) -> None:
     """In the order of the parts' own bytes: a dict that was filled in another order is the same dict."""
     update(f"{kind} {len(parts)}:".encode())
     for digits in sorted(fingerprint(part) for part in parts):

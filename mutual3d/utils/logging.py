@@ -27,7 +27,7 @@ class _ScreenHandler(logging.Handler):
     stands there twice.
     """
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         if not _root_shows_lines() and not getattr(record, _FILE_ALONE, False):
             tqdm.write(_formatted(self, record), file=ForgivingStream(sys.stdout))
 
@@ -41,7 +41,7 @@ def _root_shows_lines():
 class _FileHandler(logging.Handler):
     """Appends lines to a file. What the disk does not take is lost and counted, and told when it takes lines again."""
 
-    def __init__(self, path) -> None:
+    def __init__(self, path: str | Path) -> None:
         super().__init__()
         self._file = open(path, "ab", buffering=0)
         self._lost, self._cause, self._ends_in_half_a_line = 0, "", False

@@ -18,7 +18,7 @@ _MOST_KEY_VALUES = 1000
 class _Dtype:
     """Stands for `numpy.dtype` while a pickle is read: a code such as f4, and a byte order."""
 
-    def __init__(self, code, *flags) -> None:
+    def __init__(self, code: object, *flags: object) -> None:
         self.code, self.order = code, "="
 
     def __setstate__(self, state):
@@ -34,7 +34,7 @@ class _Dtype:
 class _Array:
     """Stands for `numpy.ndarray` while a pickle is read, so that numpy never takes its internal state from a file."""
 
-    def __init__(self, *shell) -> None:
+    def __init__(self, *shell: object) -> None:
         self.raw = None
 
     def __setstate__(self, state):
@@ -137,7 +137,7 @@ class _DataUnpickler(_CountingUnpickler):
 class _Anything(dict):
     """Stands for whatever a pickle names, in a run that only looks at keys."""
 
-    def __init__(self, *arguments, **options) -> None:
+    def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__()
 
     def __hash__(self):

@@ -44,7 +44,7 @@ def run_lock(directory: str | Path, interval: float = 15.0, patience: float = 90
 
 
 class _Lock:
-    def __init__(self, path, interval, patience) -> None:
+    def __init__(self, path: Path, interval: float, patience: float) -> None:
         self.path, self.interval, self.patience = path, interval, patience
         since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self.content = simplejson.dumps({**asdict(this_process()), "since": since, "token": uuid.uuid4().hex})

@@ -12,6 +12,7 @@ from mutual3d.data.build import gives_bgr
 from mutual3d.models import build_model
 from mutual3d.pipeline import load_config
 from mutual3d.pipeline.build import tell_of_devices
+from mutual3d.sampling import prepare_clip
 from mutual3d.training.build import build_optimizer, build_step
 
 SHARED = """
@@ -219,7 +220,7 @@ def test_each_of_pyslowfasts_own_files_loads_builds_and_trains_a_step_or_says_wh
     assert 0 < loss < 1000 and not torch.equal(before, model.head.projection.weight)
     # Its frames, of Charades and Something-Something v2, PySlowFast reads as BGR and turns into RGB by this very key.
     assert settings.get("DATA.REVERSE_INPUT_CHANNEL", False) == (cfg.TRAIN.DATASET.removeprefix("ptv") in ("charades", "ssv2"))
-    assert not step.reverse_channels
+    assert torch.equal(step.prepare(clips), prepare_clip(clips, torch.device("cpu"), cfg.DATA.MEAN, cfg.DATA.STD))
     assert row_of(name, whole, "loads and trains") in PAGE
 
 
