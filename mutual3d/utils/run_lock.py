@@ -37,10 +37,11 @@ def run_lock(directory: str | Path, interval: float = 15.0, patience: float = 90
     long; such a run stops itself as soon as it sees that its lock was taken.
     """
     lock = _Lock(Path(directory) / NAME, interval, patience)
-    try:
-        yield distributed.from_main(lock.acquire)
-    finally:
-        lock.release()
+    with _interruptible(lock):
+        try:
+            yield distributed.from_main(lock.acquire)
+        finally:
+            lock.release()
 
 
 class _Lock:
@@ -48,7 +49,7 @@ class _Lock:
         self.path, self.interval, self.patience = path, interval, patience
         since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self.content = simplejson.dumps({**asdict(this_process()), "since": since, "token": uuid.uuid4().hex})
-        self.released, self.is_held = threading.Event(), False
+        self.released, self.is_held, self.is_lost = threading.Event(), False, False
 
     def acquire(self):
         said = None
@@ -150,6 +151,7 @@ class _Lock:
     def _stop(self):
         _, name = _owner(_read(self.path) or "")
         logger.error("the lock of '%s' was taken by %s: this run stops, so that the two do not mix", self.path.parent, name)
+        self.is_lost = True
         _interrupt()
 
 
@@ -164,6 +166,28 @@ def _alone_in(directory):
             stack.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def _interruptible(lock: _Lock) -> Iterator[None]:
+    """Lets `_interrupt` through where SIGINT is ignored: shells start the background jobs of scripts so.
+
+    Ctrl-C, which such a job was not meant to see, stays without effect. Only the main thread can have handlers of signals.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        yield
+        return
+
+    def stop_if_lost(*_: object) -> None:
+        if lock.is_lost:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop_if_lost)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _interrupt():

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -105,6 +106,22 @@ def test_a_run_whose_lock_was_taken_stops_itself(tmp_path):
         left_lock(tmp_path)
         time.sleep(5)
     assert "node7" in (tmp_path / "run.lock").read_text(), "the other one's lock stays"
+
+
+@pytest.fixture
+def ignored_interrupts():
+    """As in the background job of a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_in_a_scripts_background_stops_itself_too(tmp_path, ignored_interrupts):
+    with pytest.raises(KeyboardInterrupt), run_lock(tmp_path, interval=0.02):
+        signal.raise_signal(signal.SIGINT)  # Ctrl-C is not for it
+        left_lock(tmp_path)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_one_of_many_that_find_a_stale_lock_gets_it(tmp_path):
