@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "select": Subcommand("select", "name the best configuration within a budget"),
     "stream": Subcommand("stream", "answer a long video or a camera, several times a second, within a deadline"),
     "compare": Subcommand("compare", "draw several runs in one figure, and say which is best at equal cost"),
+    "report": Subcommand("report", "write the page, csv and plots of a finished run again, without its videos"),
     "export": Subcommand("export", "write one configuration as an ONNX or OpenVINO file"),
     "cache": Subcommand("cache", "show or clear the compiled networks that are kept on this machine"),
     "convert": Subcommand("convert", "read weights of PySlowFast, PyTorchVideo and torchvision, and write them"),

@@ -5,7 +5,7 @@
     mutual3d select out/adaptive.pyth --parameters 500000
     mutual3d select out/adaptive.pyth --list
 
-A cost of one's own that the table has is a budget like the others, such as --peak-memory-mb 10.
+Prints the row, and the next two of the Pareto front on either side of it. A cost of one's own that the table has is a budget like the others, such as --peak-memory-mb 10.
 
 Exit status: 0 when a configuration fits, 2 when the budget is too small (the nearest row is printed all the same) or
 the command line is wrong, 1 when the table cannot answer.
@@ -20,6 +20,7 @@ import simplejson
 
 from mutual3d.cli.budgets import add_budgets, budgets_of
 from mutual3d.cost.axes import COSTS
+from mutual3d.table.choice import neighbours, wrong_choices_in_words
 from mutual3d.table.query_table import BudgetTooSmall, QueryTable, Row
 from mutual3d.utils.command_line import command_parser, path_argument, print_error
 
@@ -70,8 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--table", type=path_argument, help="another way to name MODEL")
     add_budgets(parser, float)
     parser.add_argument("--device", help="whose latency: a key of the table, such as cpu-fp32-b1-t2; needed when the table has several")
-    parser.add_argument("--list", action="store_true", help="print the best row for each budget (of latency: --device)")
-    parser.add_argument("--cost", help="what the budgets of --list are of: a cost of the table, such as parameters (default gflops)")
+    parser.add_argument("--list", action="store_true", help="print the best row for each budget, of each cost (or of latency: --device)")
+    parser.add_argument("--cost", help="what the budgets of --list are of: a cost of the table, such as parameters (with --json: default gflops)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -91,15 +92,29 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace, 
 
 
 def print_row(table: QueryTable, row: Row, options: argparse.Namespace, fits: bool) -> None:
-    """Print a row in words or as json. fits: whether it is within the budget."""
+    """Print a row and those beside it on the Pareto front, in words or as json. fits: whether it is within the budget.
+
+    The front is that over the cost of the budget; of several budgets, over the first that depends on the device.
+    """
+    cost = min(budgets_of(options), key=lambda name: not table.words_of_cost(name).by_device)
+    cheaper, dearer = neighbours(table, row, cost, options.device)
     if options.json:
-        print(simplejson.dumps({**row.to_dict(), "fits": fits, "provenance": table.provenance}))
-    else:
-        print(table.describe(row))
+        beside = {"cheaper": [other.to_dict() for other in cheaper], "dearer": [other.to_dict() for other in dearer]}
+        print(simplejson.dumps({**row.to_dict(), "fits": fits, **beside, "provenance": table.provenance}))
+        return
+    print(table.describe(row))
+    if cheaper or dearer:
+        print(f"\nBeside it, of the best within a budget of {table.cost_label(cost, options.device)}:")
+        print(table.format([*cheaper, row, *dearer], chosen=row))
+    if table.words_of_cost(cost).by_device and (sentence := wrong_choices_in_words(table, cost, options.device)):
+        print(f"\n{sentence}")
 
 
 def print_front(table: QueryTable, options: argparse.Namespace) -> None:
-    """Print the Pareto front, over GFLOPs or the latency of --device."""
+    """Print the Pareto front over --cost, or the latency of --device; without either, in words, over each cost that is drawn."""
+    if not options.json and options.cost is None and options.device is None:
+        print(table.format_fronts())
+        return
     rows = table.pareto_front(options.cost or ("gflops" if options.device is None else "latency_ms"), options.device)
     if options.json:
         print(simplejson.dumps({"provenance": table.provenance, "rows": [row.to_dict() for row in rows]}))

@@ -72,11 +72,11 @@ def _check_costs(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 
 # What a run writes, and what it reads again: names, and the beginnings of names.
 _OWN_FILES = (
-    "accuracy_vs_gflops.png", "adaptive.pyth", "checkpoints", "config.yaml", "per_class_ap.json", "predictions.csv",
-    "query_table.csv", "query_table.json", "query_table_per_class.json", "report.html", "run.lock", "statistics.pyth",
+    "adaptive.pyth", "checkpoints", "config.yaml", "per_class_ap.json", "predictions.csv",
+    "query_table.csv", "query_table.json", "query_table_per_class.json", "report.html", "report.json", "run.lock", "statistics.pyth",
     "stdout.log", "test_results.json",
 )  # fmt: skip
-_OWN_BEGINNINGS = (".", "detections_", "runs-")
+_OWN_BEGINNINGS = (".", "accuracy_vs_", "detections_", "runs-")
 
 
 def _check_outputs(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -121,7 +121,7 @@ def tell_of_devices(cfg: CfgNode) -> None:
             "NUM_SHARDS %d: torchrun starts the processes, on each machine (--nnodes %d); their number is %s",
             cfg.NUM_SHARDS, cfg.NUM_SHARDS, os.environ.get("WORLD_SIZE", 1),
         )  # fmt: skip
-    if cfg.GRID.ENABLE and cfg.MUTUAL.ENABLE:
+    if cfg.GRID.ENABLE:
         there = {"cpu", *(f"cuda:{i}" for i in range(gpus)), *(["cuda"] if gpus else [])}
         for name in cfg.GRID.LATENCY_DEVICES:
             if name not in there:
@@ -151,7 +151,7 @@ def from_config(cfg: CfgNode) -> RunPlan:
         measuring=_measuring(cfg),
         training=_training(cfg, loader) if cfg.TRAIN.ENABLE else None,
         calibration=_calibration(cfg, calibration_loader) if cfg.CALIBRATION.ENABLE and has_statistics else None,
-        grid=_grid(cfg, loader) if cfg.GRID.ENABLE and adaptive else None,
+        grid=_grid(cfg, loader) if cfg.GRID.ENABLE else None,
         test=_test(cfg, loader) if cfg.TEST.ENABLE else None,
         weights=_path(cfg.TEST.CHECKPOINT_FILE_PATH),
         weights_kind=_kind(cfg.TEST.CHECKPOINT_TYPE),

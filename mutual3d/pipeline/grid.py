@@ -12,11 +12,10 @@ from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.evaluation.grid import build_table
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import TopPredictionRecord
-from mutual3d.pipeline.page import write_page
+from mutual3d.pipeline.page import RunFacts, write_page, write_table_files
 from mutual3d.pipeline.plans import GridPlan
 from mutual3d.pipeline.predictions import save_predictions
 from mutual3d.pipeline.workspace import Workspace
-from mutual3d.report.plots import plot_accuracy
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import ROW_COSTS, QueryTable
 from mutual3d.utils import distributed
@@ -49,11 +48,11 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
     metrics = run.measure(loader, run.grid_configurations(), "measure the grid", partial, record)
     table = None
     if distributed.is_main():
-        table = _build_table(run, plan, metrics, measured_under, loader.dataset.num_views)
+        table = _build_table(run, plan, metrics, measured_under, loader.dataset)
         save_predictions(run.output, table, metrics, loader.dataset, run.plan.class_names)
         table.save_json(path)
         _write_what_shows(run, table, loader.dataset)
-        logger.info("the best configuration for each budget:\n%s", table.format(table.pareto_front()))
+        logger.info("the best configuration for each budget:\n%s", table.format_fronts())
     distributed.barrier("the main process to measure latency and write the table")
     partial.remove()
     return table
@@ -73,13 +72,13 @@ def _find_table(path: Path, measured_under: str) -> QueryTable | None:
 
 
 def _build_table(
-    run: Workspace, plan: GridPlan, metrics: Mapping[Configuration, Metric], measured_under: str, num_views: int
+    run: Workspace, plan: GridPlan, metrics: Mapping[Configuration, Metric], measured_under: str, dataset: ClipDataset
 ) -> QueryTable:
     devices = _latency_devices(plan.latency_devices)
     cut = run.preprocessing
     conditions = CostConditions(cut.crop, run.device, cut.mean, cut.std, plan.latency_repeats)
     costs = measure_costs(plan.costs, run.model, list(metrics), conditions, devices)
-    provenance = _provenance(run, plan, next(iter(metrics.values())), devices, num_views)
+    provenance = _provenance(run, plan, next(iter(metrics.values())), devices, dataset)
     return build_table(run.model, metrics, costs, {**provenance, "fingerprint": measured_under})
 
 
@@ -91,16 +90,17 @@ def _latency_devices(names: Sequence[str]) -> list[torch.device]:
 
 
 def _provenance(
-    run: Workspace, plan: GridPlan, metric: Metric, devices: Sequence[torch.device], num_views: int
+    run: Workspace, plan: GridPlan, metric: Metric, devices: Sequence[torch.device], dataset: ClipDataset
 ) -> dict[str, object]:
     crop = run.preprocessing.crop
     return {
         "metric": metric.primary,
         "split": plan.split,
-        "num_views": num_views,
+        "num_views": dataset.num_views,
         "crop": crop,
         "cost_counted_at": f"{crop} x {crop} pixels",
         "num_videos": metric.num_videos,
+        "sample": dataset.noun,
         **plan.about,
         "checkpoint": run.checkpoint_name,
         "latency_devices": ", ".join(f"{device}: {device_name(device)}" for device in devices) or "none",
@@ -115,20 +115,5 @@ def _write_what_shows(run: Workspace, table: QueryTable, dataset: ClipDataset) -
     Always from the table, which has a check sum of its own: a run that ended between the table and these left some out, or
     an earlier table's behind, and files that something else damaged look like any other.
     """
-    table.save_csv(run.output / "query_table.csv")
-    plot_accuracy(table, run.output / "accuracy_vs_gflops.png")
-    _write_page(run, table, dataset)
-
-
-def write_page_again(run: Workspace, plan: GridPlan, table: QueryTable) -> None:
-    """The page once more, with what the test has found since."""
-    _write_page(run, table, plan.loader().dataset, with_test=True)
-
-
-def _write_page(run: Workspace, table: QueryTable, dataset: ClipDataset, with_test: bool = False) -> None:
-    """with_test: test_results.json belongs to this run's network."""
-    plan = run.plan
-    write_page(
-        run.output, table, dataset, command=plan.command, settings=plan.settings, class_names=plan.class_names or (),
-        has_boxes=run.model.takes_boxes, with_test=with_test,
-    )  # fmt: skip
+    write_table_files(run.output, table)
+    write_page(run.output, table, RunFacts.of_run(run), dataset)

@@ -8,15 +8,17 @@ import torch
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import RecordingMetric, ScoreRecord
 from mutual3d.pipeline.plans import TestPlan
-from mutual3d.pipeline.workspace import Workspace
+from mutual3d.pipeline.workspace import Workspace, network_fingerprint
 from mutual3d.sampling import Configuration
 from mutual3d.utils import distributed
 from mutual3d.utils.files import save_tensors, write_json
 from mutual3d.utils.logging import log_json_stats
 
+TEST_RESULTS = "test_results.json"
+
 
 def multi_view_test(run: Workspace, plan: TestPlan) -> None:
-    """Several views of every video of the split; a killed test goes on. Writes test_results.json."""
+    """Several views of every video of the split; a killed test goes on. Writes test_results.json, which says which network it is of."""
     loader, records = plan.loader(), plan.scores is not None
     tested_under = run.fingerprint(loader, run.test_configurations(), records)
     partial = run.partial_result(".test", tested_under)
@@ -27,9 +29,12 @@ def multi_view_test(run: Workspace, plan: TestPlan) -> None:
     for configuration, values in results.items():
         log_json_stats({"split": "test_final", "configuration": configuration, **shared, **values})
     if distributed.is_main():
-        num_videos = next(iter(metrics.values())).num_videos
-        content = {"split": plan.split, **shared, "num_videos": num_videos, "results": results}
-        write_json(run.output / "test_results.json", content)
+        metric = next(iter(metrics.values()))
+        content = {
+            "split": plan.split, **shared, "num_videos": metric.num_videos, "sample": loader.dataset.noun, "metric": metric.primary,
+            "metrics": metric.facts.to_dict(), "network": network_fingerprint(run.model), "results": results,
+        }  # fmt: skip
+        write_json(run.output / TEST_RESULTS, content)
         _write_details(metrics, run.output)
         if plan.scores is not None:
             save_tensors(run.output / plan.scores, _scores(metrics, plan.has_boxes))

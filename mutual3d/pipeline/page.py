@@ -1,16 +1,21 @@
-"""The page of a run, and what it keeps so that the page can be written again where the videos are not."""
+"""The page of a run with its csv and plots, and what it keeps so that they can be written again where the videos are not."""
 
 import base64
 import binascii
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.deploy.adaptive_model import load
+from mutual3d.models import AdaptiveNetwork
+from mutual3d.pipeline.multi_view import TEST_RESULTS
 from mutual3d.pipeline.predictions import left_out, load_per_class, load_predictions, read_examples
+from mutual3d.pipeline.workspace import Workspace, network_fingerprint
 from mutual3d.report.classes import Example, Predictions
 from mutual3d.report.page import Findings, MultiViewTest, write_report
+from mutual3d.report.plots import plot_costs
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import read_json, write_json
 from mutual3d.utils.logging import logger, read_json_stats
@@ -18,80 +23,106 @@ from mutual3d.utils.logging import logger, read_json_stats
 KEPT = "report.json"
 
 
-def write_page(
-    output: Path,
-    table: QueryTable,
-    dataset: ClipDataset,
-    *,
-    command: str,
-    settings: str,
-    class_names: Sequence[str],
-    has_boxes: bool,
-    with_test: bool,
-) -> None:
-    """report.html about `table`, of what lies in the output directory.
+@dataclass(frozen=True)
+class RunFacts:
+    """What a page says of its run. command: its command line. settings: its config, as text. class_names: by label."""
 
-    Frames of examples are read from the data set once for a table, and kept in report.json. with_test: test_results.json
-    belongs to this run's network.
+    network: AdaptiveNetwork
+    command: str = ""
+    settings: str = ""
+    class_names: Sequence[str] = ()
+
+    @classmethod
+    def of_run(cls, run: Workspace) -> "RunFacts":
+        return cls(run.model, run.plan.command, run.plan.settings, run.plan.class_names or ())
+
+
+def write_table_files(output: Path, table: QueryTable) -> None:
+    """query_table.csv, and the plots of accuracy against each cost."""
+    table.save_csv(output / "query_table.csv")
+    plot_costs(table, output)
+
+
+def write_page(output: Path, table: QueryTable | None, about: RunFacts, dataset: ClipDataset | None = None) -> None:
+    """report.html, of what lies in the output directory: about `table`, or, without one, about training and test.
+
+    dataset: frames of examples are read from it once for a table, and kept in report.json.
     """
-    predictions = load_predictions(output, table)
+    predictions = load_predictions(output, table) if table else ()
     kept = _load_kept(output, table)
-    if kept is None or (predictions and not kept["examples"]):
-        examples = read_examples(dataset, predictions[-1]) if predictions else ()
-        kept = {"command": command, "left_out": left_out(dataset, predictions), "examples": [_to_dict(one) for one in examples]}
-    kept["command"] = command
-    write_json(output / KEPT, {"fingerprint": table.provenance.get("fingerprint"), **kept})
-    _write(output, table, predictions, kept, settings=settings, class_names=class_names, has_boxes=has_boxes, with_test=with_test)
+    if kept is None or (dataset and predictions and not kept["examples"]):
+        kept = {"left_out": left_out(dataset, predictions) if dataset else [], "examples": []}
+        if dataset and predictions:
+            kept["examples"] = [_to_dict(one) for one in read_examples(dataset, predictions[-1])]
+    kept |= {"command": about.command, "settings": about.settings}
+    write_json(output / KEPT, {"fingerprint": _fingerprint(table), **kept})
+    _write(output, table, predictions, kept, about)
 
 
 def write_page_without_data(output: Path) -> Path:
-    """Write report.html of a finished run once more, such as by a newer version, from its output directory alone; its path.
+    """Write csv, plots and report.html of a finished run once more, such as by a newer version, from its output directory alone.
 
-    Raises FileNotFoundError and ValueError where the query table or adaptive.pyth is missing or damaged.
+    Returns the page's path. The table is that in adaptive.pyth. Raises FileNotFoundError and ValueError where adaptive.pyth is
+    missing or damaged.
     """
-    table, model = QueryTable.load(output / "query_table.json"), load(output / "adaptive.pyth")
-    kept = _load_kept(output, table) or {"command": "", "left_out": [], "examples": []}
-    config, tested = output / "config.yaml", output / "test_results.json"
-    _write(
-        output, table, load_predictions(output, table), kept, class_names=model.class_names or (),
-        settings=config.read_text(encoding="utf-8") if config.is_file() else "", has_boxes=model.network.takes_boxes,
-        # A test comes after its table: an older one is of another network.
-        with_test=tested.is_file() and tested.stat().st_mtime_ns >= (output / "query_table.json").stat().st_mtime_ns,
-    )  # fmt: skip
+    model = load(output / "adaptive.pyth")
+    table = model.table
+    if table:
+        write_table_files(output, table)
+    kept = _load_kept(output, table) or {"command": "", "settings": "", "left_out": [], "examples": []}
+    about = RunFacts(model.network, kept["command"], kept["settings"], model.class_names or ())
+    _write(output, table, load_predictions(output, table) if table else (), kept, about)
     return output / "report.html"
 
 
-def _write(
-    output: Path, table: QueryTable, predictions: Sequence[Predictions], kept: dict[str, Any], *,
-    settings: str, class_names: Sequence[str], has_boxes: bool, with_test: bool,
-) -> None:  # fmt: skip
+def _write(output: Path, table: QueryTable | None, predictions: Sequence[Predictions], kept: dict[str, Any], about: RunFacts) -> None:
     findings = Findings(
-        command=kept["command"],
-        config=settings,
+        command=about.command,
+        config=about.settings,
         predictions=predictions,
-        per_class=load_per_class(output, table, class_names),
+        per_class=load_per_class(output, table, about.class_names) if table else (),
         examples=[_from_dict(one) for one in kept["examples"]],
-        test=MultiViewTest.from_dict(read_json(output / "test_results.json")) if with_test else None,
-        class_names=class_names,
+        test=_load_test(output, network_fingerprint(about.network)),
+        class_names=about.class_names,
         left_out=kept["left_out"],
-        has_boxes=has_boxes,
+        has_boxes=about.network.takes_boxes,
+        takes_images=about.network.takes == "images",
     )
     stats = read_json_stats(output / "stdout.log")
     history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch")]
-    write_report(table, output / "report.html", history=history, findings=findings)
+    title = "" if table else str((about.network.arguments or {}).get("name", ""))
+    write_report(table, output / "report.html", history=history, title=title, findings=findings)
 
 
-def _load_kept(output: Path, table: QueryTable) -> dict[str, Any] | None:
+def _load_test(output: Path, of_network: str) -> MultiViewTest | None:
+    """What test_results.json says of this network; None where it is missing, damaged, or of another one."""
+    path = output / TEST_RESULTS
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path)
+        return MultiViewTest.from_dict(content) if content.get("network") == of_network else None
+    except (ValueError, AttributeError, OSError) as error:
+        logger.warning("'%s' is not shown in the report: %s", path, error)
+        return None
+
+
+def _fingerprint(table: QueryTable | None) -> Any:
+    return table.provenance.get("fingerprint") if table else None
+
+
+def _load_kept(output: Path, table: QueryTable | None) -> dict[str, Any] | None:
     """What report.json holds of this very table; None where it is missing, damaged, or of another."""
     if not (output / KEPT).is_file():
         return None
     try:
         content = read_json(output / KEPT)
-        if content["fingerprint"] != table.provenance.get("fingerprint"):
+        if content["fingerprint"] != _fingerprint(table):
             return None
         for one in content["examples"]:
             _from_dict(one)
-        return {"command": str(content["command"]), "left_out": list(map(str, content["left_out"])), "examples": content["examples"]}
+        words = {name: str(content[name]) for name in ("command", "settings")}
+        return {**words, "left_out": list(map(str, content["left_out"])), "examples": content["examples"]}
     except (ValueError, KeyError, TypeError, AttributeError, OSError, binascii.Error) as error:
         logger.warning("'%s' is not used in the report: %s", output / KEPT, error)
         return None

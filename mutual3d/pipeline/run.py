@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import torch
 
-from mutual3d.pipeline.bundle import save_adaptive
+from mutual3d.pipeline.bundle import save_adaptive, saved_model
 from mutual3d.pipeline.calibration import calibrate, load_statistics
-from mutual3d.pipeline.grid import measure_grid, write_page_again
+from mutual3d.pipeline.grid import measure_grid
 from mutual3d.pipeline.multi_view import multi_view_test
+from mutual3d.pipeline.page import RunFacts, write_page
 from mutual3d.pipeline.plans import RunPlan
 from mutual3d.pipeline.training import train
 from mutual3d.pipeline.workspace import Workspace
@@ -30,9 +31,24 @@ def check_data(plan: RunPlan) -> None:
         # Training without a validation list goes on without validation.
         with contextlib.suppress(FileNotFoundError):
             plan.training.validation()
-    for stage in (plan.calibration, plan.grid, plan.test):
-        if stage:
-            stage.loader()
+    for stage, switch in ((plan.calibration, "CALIBRATION"), (plan.grid, "GRID"), (plan.test, "TEST")):
+        try:
+            if stage:
+                stage.loader()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; or leave this stage out: {switch}.ENABLE False") from None
+
+
+def _write_last_page(run: Workspace, table: QueryTable | None) -> None:
+    """The page with all that the run has found. Without a grid the table is that which an earlier run measured of this network.
+
+    A network that the run only tests, in the directory of another one, leaves that one's page alone.
+    """
+    plan = run.plan
+    if table and plan.grid:
+        write_page(run.output, table, RunFacts.of_run(run), plan.grid.loader().dataset)
+    elif saved := saved_model(run):
+        write_page(run.output, saved.table, RunFacts.of_run(run))
 
 
 def run_stages(plan: RunPlan, device: torch.device) -> QueryTable | None:
@@ -66,7 +82,7 @@ def run_stages(plan: RunPlan, device: torch.device) -> QueryTable | None:
         save_adaptive(run, table)
     if plan.test:
         timed("test", multi_view_test, plan.test)
-        if table and plan.grid:
-            write_page_again(run, plan.grid, table)
+    if distributed.is_main():
+        _write_last_page(run, table)
     logger.info("seconds: %s", ", ".join(f"{name} {spent:.1f}" for name, spent in seconds.items()))
     return table

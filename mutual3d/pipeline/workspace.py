@@ -12,6 +12,7 @@ from mutual3d.evaluation import PartialResult, Scoring, VideoPass, grid_configur
 from mutual3d.evaluation.calibration import statistics_to_dict
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import RecordingMetric, VideoRecord
+from mutual3d.models import AdaptiveNetwork
 from mutual3d.models.interop import load_checkpoint
 from mutual3d.pipeline.plans import RunPlan
 from mutual3d.sampling import Configuration, prepare_clip
@@ -19,6 +20,11 @@ from mutual3d.training import Checkpoints
 from mutual3d.utils import distributed
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.logging import logger
+
+
+def network_fingerprint(network: AdaptiveNetwork) -> str:
+    """Changes with weights and statistics: by it a result that lies in a directory is known to be this network's."""
+    return fingerprint(network.state_dict(), statistics_to_dict(network.statistics))
 
 
 class Workspace:

@@ -43,7 +43,13 @@ def suggestions(
 
 
 def noun(table: QueryTable) -> str:
-    """What its accuracies were counted on: "image" where no configuration sees more than one frame, or "video"."""
+    """What its accuracies were counted on, such as "video" or "keyframe".
+
+    A table that does not say so counted images where no configuration sees more than one frame, else videos.
+    """
+    told = table.provenance.get("sample")
+    if isinstance(told, str) and told:
+        return told
     return "video" if any(row.configuration.temporal > 1 for row in table.rows) else "image"
 
 

@@ -147,7 +147,9 @@ class Comparison:
             for name, front in self._fronts.items()
         }
         points = [(point.name, point.cost, point.accuracy) for point in self.points]
-        figure = comparison_figure(fronts, points=points, cost_label=self.unit, metric=self._metric)
+        words = next(iter(self.tables.values())).words_of_metric()
+        accuracy = words.axis if self._metric else "accuracy, of the kind in the legend (%)"
+        figure = comparison_figure(fronts, points=points, cost_label=self.unit, accuracy_label=accuracy)
         with atomic_write(path) as temporary:
             temporary.write_bytes(png_bytes(figure))
 

@@ -1,4 +1,4 @@
-"""report.html: one file that shows a run's query table to somebody who was not there, and says what to do next."""
+"""report.html: one file that shows a run to somebody who was not there, its query table first, and says what to do next."""
 
 import base64
 import math
@@ -13,12 +13,14 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from mutual3d.cost.axes import ALWAYS_COUNTED, CostWords
+from mutual3d.cost.axes import CostWords
 from mutual3d.report.advice import class_name, interval_in_words, noun, suggestions
 from mutual3d.report.classes import ClassPrecision, Example, Predictions, class_accuracies
 from mutual3d.report.plots import HISTORY_LABELS, accuracy_figure, history_figure, history_names, png_bytes
+from mutual3d.table.choice import wrong_choices_in_words
 from mutual3d.table.interval import accuracy_interval, num_videos, wilson_interval
-from mutual3d.table.query_table import QueryTable, Row, metric_label, round_up
+from mutual3d.table.query_table import QueryTable, Row, round_up
+from mutual3d.table.words import MetricWords, metric_words
 from mutual3d.utils.files import atomic_write
 
 # A larger confusion matrix cannot be read: the worst classes are listed alone.
@@ -29,30 +31,58 @@ _MAX_NAMED = 6
 
 @dataclass(frozen=True)
 class MultiViewTest:
-    """A test of several views: the split, views as `10x3` (in time x in space), crop in pixels, videos where known, and
-    {configuration: {metric: per cent}}."""
+    """A test of several views: the split, views as `10x3` (in time x in space), crop in pixels, samples where known, and
+    {configuration: {metric: number}}.
+
+    metric: the name of the one that decides, with its `words`; "" takes the first. sample: what one sample is called.
+    """
 
     split: str
     views: str
     crop: int
     results: Mapping[str, Mapping[str, float]]
     num_videos: int | None = None
+    metric: str = ""
+    words: MetricWords | None = None
+    sample: str = "video"
+
+    def __post_init__(self) -> None:
+        if not self.metric:
+            object.__setattr__(self, "metric", next((name for values in self.results.values() for name in values), ""))
+        if self.words is None:
+            object.__setattr__(self, "words", metric_words({}, self.metric))
 
     @property
     def num_views(self) -> int:
         """Clips of each video whose scores are joined."""
         return math.prod(int(part) for part in self.views.split("x") if part.isdecimal())
 
-    def interval(self, table: QueryTable, percent: float) -> tuple[float, float] | None:
-        """The 95 % interval of a result of the metric that decides in `table`, in per cent; None where it is no share of a known number of videos."""
-        return wilson_interval(percent, self.num_videos) if self.num_videos and table.words_of_metric().is_share else None
+    @property
+    def best(self) -> str | None:
+        """The configuration with the best result; None where none has the metric that decides."""
+        tested = {c: values[self.metric] for c, values in self.results.items() if self.metric in values}
+        sign = 1 if self.words is None or self.words.higher_is_better else -1
+        return max(tested, key=lambda configuration: sign * tested[configuration]) if tested else None
+
+    def told(self, configuration: str) -> tuple[str, str]:
+        """(a result of the metric that decides, its interval in brackets), as text; "–" where it was not measured."""
+        value = self.results[configuration].get(self.metric)
+        if value is None:
+            return "–", ""
+        has_interval = self.num_videos and self.words is not None and self.words.is_share
+        interval = wilson_interval(value, self.num_videos) if has_interval and self.num_videos else None
+        return f"{value:.2f} {self.words.unit if self.words else '%'}", _in_brackets(interval)
 
     @classmethod
     def from_dict(cls, content: Any) -> "MultiViewTest":
         """Of what test_results.json holds; ValueError for anything else."""
         try:
             results = {str(c): {str(k): float(v) for k, v in values.items()} for c, values in content["results"].items()}
-            return cls(str(content["split"]), str(content["views"]), int(content["crop"]), results, content.get("num_videos"))
+            metric, sample = str(content.get("metric", "")), str(content.get("sample", "video"))
+            words = metric_words(content, metric) if metric else None
+            return cls(
+                str(content["split"]), str(content["views"]), int(content["crop"]), results, content.get("num_videos"), metric, words, sample
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"these are no results of a multi-view test: {error}") from None
 
@@ -66,7 +96,8 @@ class Findings:
         predictions, per_class: of rows of the Pareto front, cheapest first, one or the other.
         examples: videos with frames, of the most accurate row.
         class_names: by label.
-        left_out: what the videos are called that could not be read. has_boxes: the network classifies boxes.
+        left_out: what the videos are called that could not be read. has_boxes: the network classifies boxes. takes_images:
+            it takes images instead of clips.
     """
 
     command: str = ""
@@ -78,6 +109,7 @@ class Findings:
     class_names: Sequence[str] = ()
     left_out: Sequence[str] = ()
     has_boxes: bool = False
+    takes_images: bool = False
 
 
 class _Cell(NamedTuple):
@@ -93,7 +125,7 @@ class _Column(NamedTuple):
 
 
 def write_report(
-    table: QueryTable,
+    table: QueryTable | None,
     path: str | Path,
     *,
     history: Sequence[Mapping[str, Any]] | None = None,
@@ -102,6 +134,7 @@ def write_report(
 ) -> None:
     """Write a self-contained page about a QueryTable: Pareto front, plots, classes, examples, what to do next, every row.
 
+    Without a table it tells what else was found: the test, the training, the command and the config.
     history: what `history_figure` takes, one dictionary an epoch; None or empty leaves the training curve out.
     title: empty for the network and the data set that the provenance names.
     The page loads nothing from anywhere, and its commands name the files beside it.
@@ -113,7 +146,7 @@ def write_report(
 
 
 def report_html(
-    table: QueryTable,
+    table: QueryTable | None,
     directory: str | Path,
     *,
     history: Sequence[Mapping[str, Any]] | None = None,
@@ -123,35 +156,44 @@ def report_html(
     """The page as text; `directory` is where its commands look for query_table.json and adaptive.pyth."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files("mutual3d.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
-    front, names, directory = table.pareto_front(), findings.class_names, Path(directory)
+    directory, test = Path(directory), findings.test
+    return template.render(
+        title=title or (_title(table) if table else "A run"),
+        summary=_summary(table) if table else _summary_without_table(test),
+        table=_of_table(table, findings) if table else None,
+        cards=[*(_cards(table) if table else []), *_test_card(test)],
+        curves=_curves(history or ()),
+        test=_test(table, test),
+        commands=_commands(table, directory, findings),
+        snippet="" if findings.has_boxes else _snippet(table, directory / "adaptive.pyth", _takes_images(table, findings)),
+        command=findings.command,
+        config=findings.config,
+        facts=[(name.replace("_", " "), _plain(value)) for name, value in table.provenance.items()] if table else [],
+    ).lstrip()
+
+
+def _of_table(table: QueryTable, findings: Findings) -> dict[str, Any]:
+    """What the page tells of the table, and of the classes and videos that its accuracies were counted on."""
+    names = findings.class_names
     best = findings.predictions[-1] if findings.predictions else None
     best_per_class = findings.per_class[-1] if findings.per_class else None
     columns = _columns(table, max(len(names), best.num_classes if best else 0) or None)
-    return template.render(
-        title=title or _title(table),
-        summary=_summary(table),
-        cards=_cards(table, findings.test),
-        certainty=interval_in_words(table),
-        left_out=_left_out(findings.left_out, table),
-        legend=table.legend,
-        words=_words(table),
-        columns=columns,
-        front=[(str(row.configuration), _cells(row, columns), False) for row in front],
-        rows=[(str(row.configuration), _cells(row, columns), row in front) for row in table.rows],
-        plots=_plots(table),
-        curves=_curves(history or ()),
-        classes=[_classes(predictions, names) for predictions in _ends(findings.predictions)],
-        precisions=_precisions(_ends(findings.per_class)),
-        examples=_examples(findings.examples, names),
-        shown_configuration=best.configuration if best else "",
-        test=_test(table, findings.test),
-        suggestions=suggestions(table, best, best_per_class, names),
-        commands=_commands(table, directory, findings.has_boxes),
-        snippet="" if findings.has_boxes else _snippet(table, directory / "adaptive.pyth"),
-        command=findings.command,
-        config=findings.config,
-        facts=[(name.replace("_", " "), _plain(value)) for name, value in table.provenance.items()],
-    ).lstrip()
+    lead = _lead_front(table)
+    return {
+        "noun": noun(table),
+        "certainty": interval_in_words(table),
+        "left_out": _left_out(findings.left_out, table),
+        "legend": table.legend,
+        "words": _words(table),
+        "columns": columns,
+        "fronts": _fronts(table, columns),
+        "rows": [(str(row.configuration), _cells(row, columns), row in lead) for row in table.rows],
+        "classes": [_classes(predictions, names, noun(table)) for predictions in _ends(findings.predictions)],
+        "precisions": _precisions(_ends(findings.per_class)),
+        "examples": _examples(findings.examples, names),
+        "shown_configuration": best.configuration if best else "",
+        "suggestions": suggestions(table, best, best_per_class, names),
+    }
 
 
 _Found = TypeVar("_Found")
@@ -173,7 +215,7 @@ def _title(table: QueryTable) -> str:
 
 
 def _summary(table: QueryTable) -> str:
-    measured = f"{metric_label(table.metric)}, {table.conditions}"
+    measured = f"{table.words_of_metric().label}, {table.conditions}"
     if len(table) == 1:
         return f"One network, measured at one configuration ({measured})."
     row_gflops = [row.gflops for row in table.rows]
@@ -183,30 +225,49 @@ def _summary(table: QueryTable) -> str:
     )
 
 
-def _cards(table: QueryTable, test: MultiViewTest | None) -> list[tuple[str, str, str, str]]:
-    """(label, number, its interval, what it belongs to): the most accurate row, the best at half its cost, the cheapest, and the best test."""
-    front = table.pareto_front()
-    within_half = [row for row in front if row.gflops <= front[-1].gflops / 2]
-    found = {"Most accurate": front[-1]}
+def _summary_without_table(test: MultiViewTest | None) -> str:
+    tested = f", tested at {', '.join(test.results)}" if test else ""
+    return f"One network{tested}. No query table of its configurations was measured (GRID.ENABLE False)."
+
+
+def _lead(table: QueryTable) -> tuple[str, str | None]:
+    """(cost, device key) that the page speaks of first: what was measured on a device, which is what a user waits for."""
+    words, key = table.drawn_columns[0]
+    return words.name, key or None
+
+
+def _lead_front(table: QueryTable) -> list[Row]:
+    return table.pareto_front(*_lead(table))
+
+
+def _cards(table: QueryTable) -> list[tuple[str, str, str, str]]:
+    """(label, number, its interval, what it belongs to): the most accurate row, the best at half its cost, the cheapest."""
+    front, lead = _lead_front(table), _lead(table)
+    half = table.cost(front[-1], *lead) / 2
+    within_half = [row for row in front if table.cost(row, *lead) <= half]
+    found = {"Most accurate" if len(table) > 1 else "Accuracy": front[-1]}
     if within_half and within_half[-1] is not front[0]:
         found["Best at half of that cost"] = within_half[-1]
     if len(front) > 1:
         found["Cheapest"] = front[0]
-    cards = [
-        (label, f"{table.accuracy(row):.2f} %", _in_brackets(accuracy_interval(table, row)), _cost_in_words(table, row))
+    return [
+        (label, f"{table.accuracy(row):.2f} {table.words_of_metric().unit}", _in_brackets(accuracy_interval(table, row)), _cost_in_words(table, row))
         for label, row in found.items()
     ]
-    tested = {c: values[table.metric] for c, values in test.results.items() if table.metric in values} if test else {}
-    if test and tested:
-        best = max(tested, key=lambda configuration: tested[configuration])
-        interval = _in_brackets(test.interval(table, tested[best]))
-        cards.append((f"Test, {_views_in_words(test.num_views)}", f"{tested[best]:.2f} %", interval, f"{best}, {test.split} split"))
-    return cards
+
+
+def _test_card(test: MultiViewTest | None) -> list[tuple[str, str, str, str]]:
+    """The best result of the test."""
+    if test is None or (best := test.best) is None:
+        return []
+    return [(f"Test, {_views_in_words(test.num_views, test.sample)}", *test.told(best), f"{best}, {test.split} split")]
 
 
 def _cost_in_words(table: QueryTable, row: Row) -> str:
-    latencies = (f"{row.latency_ms[key]:.3g} ms" for key in table.devices[:1] if key in row.latency_ms)
-    return ", ".join([str(row.configuration), f"{row.gflops:.4g} GFLOPs", *latencies])
+    """A configuration with one number of each cost that is drawn."""
+    first = {words.name: (words, key) for words, key in reversed(table.drawn_columns) if key in row.values(words.name)}
+    costs = [words.amount(f"{row.values(words.name)[key]:.4g}") for words, key in reversed(first.values())]
+    return ", ".join([str(row.configuration), *costs])
 
 
 def _left_out(videos: Sequence[str], table: QueryTable) -> str:
@@ -246,12 +307,16 @@ def _words(table: QueryTable) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _views_in_words(count: int) -> str:
-    return f"{count} view{'' if count == 1 else 's'} a video"
+def _a(word: str) -> str:
+    return f"a{'n' if word[:1] in 'aeiou' else ''} {word}"
+
+
+def _views_in_words(count: int, sample: str) -> str:
+    return f"{count} view{'' if count == 1 else 's'} {_a(sample)}"
 
 
 def _with_interval(table: QueryTable, row: Row) -> str:
-    return f"{table.accuracy(row):.2f} %{_in_brackets(accuracy_interval(table, row))}"
+    return f"{table.accuracy(row):.2f} {table.words_of_metric().unit}{_in_brackets(accuracy_interval(table, row))}"
 
 
 def _in_brackets(interval: tuple[float, float] | None) -> str:
@@ -269,13 +334,25 @@ def _plain(value: Any) -> str:
 # ---- Pictures --------------------------------------------------------------------------------------------------------
 
 
-def _plots(table: QueryTable) -> list[tuple[str, str]]:
-    """(data URI, description) of accuracy against each cost."""
-    return [
-        (_png(accuracy_figure(table, cost=words.name, device=key or None)), f"accuracy against {words.label(key)}")
-        for words, key in table.cost_columns
-        if words.is_drawn
-    ]
+def _fronts(table: QueryTable, columns: Sequence[_Column]) -> list[dict[str, Any]]:
+    """The Pareto front over each cost that is drawn, with its plot: first over what was measured on a device.
+
+    A table of one row has a front and no plot, and rows that are as another front's are not shown again.
+    """
+    found: list[dict[str, Any]] = []
+    for words, key in table.drawn_columns[:1] if len(table) == 1 else table.drawn_columns:
+        device = key or None
+        front = table.pareto_front(words.name, device)
+        wrong = wrong_choices_in_words(table, words.name, device) if words.by_device else ""
+        rows = [(str(row.configuration), _cells(row, columns), False) for row in front]
+        same = next((other["label"] for other in found if other["rows"] == rows), "")
+        picture = _png(accuracy_figure(table, cost=words.name, device=device)) if len(table) > 1 else ""
+        found.append({"label": _front_label(words, key), "wrong": wrong, "picture": picture, "rows": rows, "same": same})
+    return found
+
+
+def _front_label(words: CostWords, key: str) -> str:
+    return f"{words.title} on {key}" if key else words.full_unit
 
 
 def _png(figure: Figure) -> str:
@@ -315,7 +392,7 @@ def _columns(table: QueryTable, num_classes: int | None = None) -> list[_Column]
     """What a reader compares first, accuracy and costs, then what a configuration is made of."""
     return [
         _metric_column(table, table.metric),
-        *(_cost_column(words, key) for words, key in table.cost_columns if words.is_drawn),
+        *(_cost_column(words, key) for words, key in table.drawn_columns),
         _Column("width", lambda row: _Cell(_width_in_words(row), repr(row.configuration.widths[0]))),
         _number_column("pixels", lambda row: row.configuration.spatial, "d"),
         _number_column("frames", lambda row: row.configuration.temporal, "d"),
@@ -350,7 +427,8 @@ def _metric_column(table: QueryTable, name: str) -> _Column:
         return _Cell(text + _in_brackets(accuracy_interval(table, row, name)), repr(row.accuracy[name]))
 
     has_interval = accuracy_interval(table, table.rows[0], name) is not None
-    return _Column(f"{metric_label(name)} (%{', 95 % interval' if has_interval else ''})", cell)
+    words = table.words_of_metric(name)
+    return _Column(f"{words.label} ({words.unit}{', 95 % interval' if has_interval else ''})", cell)
 
 
 def _width_in_words(row: Row) -> str:
@@ -361,7 +439,7 @@ def _cells(row: Row, columns: Sequence[_Column]) -> list[_Cell]:
     return [column.cell(row) for column in columns]
 
 
-def _classes(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
+def _classes(predictions: Predictions, names: Sequence[str], sample: str) -> dict[str, Any]:
     """Accuracy of each class and, where it can be read, the confusion matrix."""
     num_classes = max(predictions.num_classes, len(names))
     confusion = predictions.confusion(num_classes)
@@ -370,7 +448,7 @@ def _classes(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
     low, high = wilson_interval(predictions.accuracy, len(predictions.labels))
     return {
         "configuration": predictions.configuration,
-        "accuracy": f"{predictions.accuracy:.1f} % right of {len(predictions.labels)} videos ({low:.0f} to {high:.0f} %)",
+        "accuracy": f"{predictions.accuracy:.1f} % right of {len(predictions.labels)} {sample}s ({low:.0f} to {high:.0f} %)",
         "names": [class_name(k, names) for k in present],
         "matrix": _matrix(confusion[np.ix_(present, present)], [class_name(k, names) for k in present]),
         "worst": [
@@ -405,25 +483,24 @@ def _precisions(found: Sequence[ClassPrecision]) -> dict[str, Any] | None:
     return {"configurations": [one.configuration for one in found], "rows": rows}
 
 
-def _test(table: QueryTable, test: MultiViewTest | None) -> dict[str, Any] | None:
-    """The table's row and the test's result of each configuration that was tested, and what differs."""
+def _test(table: QueryTable | None, test: MultiViewTest | None) -> dict[str, Any] | None:
+    """The table's row, where there is a table, and the test's result of each configuration that was tested, and what differs."""
     if test is None:
         return None
-    rows = {str(row.configuration): row for row in table.rows}
+    rows = {str(row.configuration): row for row in table.rows} if table else {}
     lines = []
-    for configuration, values in test.results.items():
-        row, tested = rows.get(configuration), values.get(table.metric)
-        lines.append((
-            configuration, "not in the table" if row is None else _with_interval(table, row),
-            "–" if tested is None else f"{tested:.2f} %{_in_brackets(test.interval(table, tested))}",
-        ))  # fmt: skip
-    videos = f", {test.num_videos} {noun(table)}s" if test.num_videos else ""
+    for configuration in test.results:
+        row = rows.get(configuration)
+        in_table = "not in the table" if row is None or table is None else _with_interval(table, row)
+        lines.append((configuration, [*([in_table] if table else []), "".join(test.told(configuration))]))
+    videos = f", {test.num_videos} {test.sample}s" if test.num_videos else ""
     views = f"{test.views} views (in time x in space)" if test.num_views > 1 else "1 view"
     return {
         "heading": "The test of several views" if test.num_views > 1 else "The test",
-        "table": table.conditions, "lines": lines,
-        "test": f"{test.split} split, {views}, crop {test.crop}{videos}",
-        "reasons": _reasons(table, test),
+        "columns": [*([("the table", table.conditions)] if table else []), ("the test", f"{test.split} split, {views}, crop {test.crop}{videos}")],
+        "metric": test.words.axis if test.words else test.metric, "sample": test.sample,
+        "lines": lines,
+        "reasons": _reasons(table, test) if table else [],
     }  # fmt: skip
 
 
@@ -434,13 +511,17 @@ def _reasons(table: QueryTable, test: MultiViewTest) -> list[str]:
     if test.num_views != views:
         plural = "view" if views == 1 else "views"
         found.append(
-            f"The table looks at {views:g} {plural} of a video and the test at {test.num_views}, whose scores are joined: usually some "
+            f"The table looks at {views:g} {plural} of {_a(noun(table))} and the test at {test.num_views}, whose scores are joined: usually some "
             f"points better, for {test.num_views / views:.3g} times the cost. GFLOPs, here and in budgets, are those of one view."
         )
     if split != test.split:
         found.append(
-            f"The table's {noun(table)}s are the {split} split, the test's the {test.split} split. The best of many configurations on the "
-            f"{split} split was lucky there too, so the {test.split} split is usually a little lower, and the number to report."
+            f"The table's {noun(table)}s are the {split} split, the test's the {test.split} split."
+            + (
+                f" The best of many configurations on the {split} split was lucky there too, so the {test.split} split is usually a "
+                "little lower, and the number to report."
+                if len(table) > 1 else ""
+            )
         )
     if table.provenance["crop"] != test.crop:
         found.append(f"The table's crop is {table.provenance['crop']} pixels and the test's {test.crop}.")
@@ -455,35 +536,49 @@ def _middle(rows: Sequence[Row]) -> Row:
     return rows[len(rows) // 2]
 
 
-def _commands(table: QueryTable, directory: Path, has_boxes: bool) -> list[tuple[str, str]]:
+def _commands(table: QueryTable | None, directory: Path, findings: Findings) -> list[tuple[str, str]]:
     """(what it is for, the command line)."""
     model, query_table = (shlex.quote(str(directory / name)) for name in ("adaptive.pyth", "query_table.json"))
-    row, is_image = _middle(table.pareto_front()), noun(table) == "image"
-    gflops = f"{round_up(row.gflops):g}"
-    source = "image.png" if is_image else "clip.mp4 --boxes boxes.csv" if has_boxes else "clip.mp4"
-    commands = [(f"See what it makes of {'an image' if is_image else 'a video'}, within a budget", f"mutual3d predict {model} {source} --gflops {gflops}")]
+    is_image = _takes_images(table, findings)
+    what = "an image" if is_image else "a video"
+    source = "image.png" if is_image else "clip.mp4 --boxes boxes.csv" if findings.has_boxes else "clip.mp4"
+    if table is None:
+        return [(f"See what it makes of {what}", f"mutual3d predict {model} {source}")]
+    commands = [(f"See what it makes of {what}, within a budget", f"mutual3d predict {model} {source} {_budget(table, *_counted(table))}")]
     if len(table) > 1:
-        commands.append(("The best configuration within a budget of GFLOPs", f"mutual3d select {model} --gflops {gflops}"))
-        for words in table.costs.values():
-            if words.name not in ALWAYS_COUNTED:
-                key = table.keys(words.name)[0]
-                budget = round_up(table.cost(_middle(table.pareto_front(words.name, key)), words.name, key))
-                command = f"mutual3d select {model} {words.option} {budget:g}" + (f" --device {shlex.quote(key)}" if key else "")
-                commands.append((f"The best configuration within a budget of {words.title}", command))
+        first_keys = {words.name: (words, key) for words, key in reversed(table.drawn_columns)}
+        for words, key in reversed(first_keys.values()):
+            title = words.title if words.by_device else words.full_unit
+            commands.append((f"The best configuration within a budget of {title}", f"mutual3d select {model} {_budget(table, words, key)}"))
+    row = _middle(_lead_front(table))
     purpose = "One configuration as a file for other runtimes, and how long it takes there"
     commands.append((purpose, f"mutual3d export {model} --config {row.configuration} --format onnx"))
     return [*commands, ("This run beside another one, in one figure", f"mutual3d compare this={query_table} other=other/query_table.json --output comparison")]
 
 
-def _snippet(table: QueryTable, model: Path) -> str:
-    row = _middle(table.pareto_front())
-    return "\n".join(
-        [
-            "import mutual3d",
-            "",
-            f"model = mutual3d.load({str(model)!r})",
-            f'model.set_budget(gflops={round_up(row.gflops):g})  # or model.activate("{row.configuration}")',
-            f'print(model.predict("{"image.png" if noun(table) == "image" else "clip.mp4"}").top(5))',
-            "scores = model(clip)  # uint8 pixels of full size: the model shrinks them to the active configuration",
-        ]
-    )
+def _takes_images(table: QueryTable | None, findings: Findings) -> bool:
+    return findings.takes_images or (table is not None and noun(table) == "image")
+
+
+def _counted(table: QueryTable) -> tuple[CostWords, str]:
+    """A cost that is the same on every machine, and so the safest to ask for: the first one that was counted."""
+    return next(column for column in table.drawn_columns if not column[0].by_device)
+
+
+def _budget(table: QueryTable, words: CostWords, key: str) -> str:
+    """The options for a budget that this very table can meet."""
+    device = key or None
+    amount = round_up(table.cost(_middle(table.pareto_front(words.name, device)), words.name, device))
+    return f"{words.option} {amount:g}" + (f" --device {shlex.quote(key)}" if key else "")
+
+
+def _snippet(table: QueryTable | None, model: Path, takes_images: bool) -> str:
+    lines = ["import mutual3d", "", f"model = mutual3d.load({str(model)!r})"]
+    if table is not None:
+        (words, _), row = _counted(table), _middle(table.pareto_front())
+        lines.append(f'model.set_budget({words.name}={round_up(table.cost(row, words.name)):g})  # or model.activate("{row.configuration}")')
+    return "\n".join([
+        *lines,
+        f'print(model.predict("{"image.png" if takes_images else "clip.mp4"}").top(5))',
+        "scores = model(clip)  # uint8 pixels of full size: the model shrinks them to the active configuration",
+    ])  # fmt: skip

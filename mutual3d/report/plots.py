@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from mutual3d.table.interval import accuracy_interval
-from mutual3d.table.query_table import QueryTable, Row, metric_label, paid_dimension
+from mutual3d.table.query_table import QueryTable, Row, paid_dimension
 from mutual3d.utils.files import atomic_write
 
 # Okabe and Ito's colours, which people who see fewer colours can tell apart too.
@@ -48,6 +48,21 @@ def plot_accuracy(
         temporary.write_bytes(png_bytes(figure))
 
 
+def plot_costs(table: QueryTable, directory: str | Path) -> None:
+    """Write accuracy_vs_COST.png for each cost that is drawn: of one measured on several devices, the Pareto front on each."""
+    for name in dict.fromkeys(words.name for words, _ in table.drawn_columns):
+        keys = table.keys(name)
+        figure = accuracy_figure(table, cost=name) if len(keys) == 1 else _devices_figure(table, name, keys)
+        with atomic_write(Path(directory) / f"accuracy_vs_{name}.png") as temporary:
+            temporary.write_bytes(png_bytes(figure))
+
+
+def _devices_figure(table: QueryTable, cost: str, keys: Sequence[str]) -> Figure:
+    fronts = {key: _points(table, table.pareto_front(cost, key), cost, key) for key in keys}
+    label = f"{table.words_of_metric().axis}\n{table.conditions}"
+    return comparison_figure(fronts, cost_label=table.words_of_cost(cost).label(), accuracy_label=label)
+
+
 def accuracy_figure(
     table: QueryTable, *, title: str | None = None, cost: str = "gflops", device: str | None = None, references: Any = ()
 ) -> Figure:
@@ -63,8 +78,7 @@ def accuracy_figure(
     _draw_front(axes, table, cost, device)
     _scale_cost_axis(axes)
     axes.set_xlabel(table.cost_label(cost, device))
-    words = table.words_of_metric()
-    axes.set_ylabel(f"{words.label} ({words.unit})\n{table.conditions}")
+    axes.set_ylabel(f"{table.words_of_metric().axis}\n{table.conditions}")
     if title:
         axes.set_title(title, loc="left", fontsize=11, color=TEXT_COLOR)
     figure.legend(handles=_legend(axes, table.pareto_front(cost, device)), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
@@ -76,12 +90,12 @@ def comparison_figure(
     *,
     points: Sequence[tuple[str, float, float]] = (),
     cost_label: str = "GFLOPs",
-    metric: str | None = "top1_acc",
+    accuracy_label: str = "top-1 accuracy (%)",
 ) -> Figure:
     """A matplotlib figure of several Pareto fronts, {label: [(cost, accuracy), ...]}, on a log axis of cost.
 
     points: (label, cost, accuracy) of networks that have no other configuration, which are named beside their point.
-    Accuracies are in per cent; metric: None where that differs, and the labels say it.
+    accuracy_label: of the other axis.
     """
     figure, axes = _figure(_WIDE_SIZE)
     for index, (label, front) in enumerate(fronts.items()):
@@ -97,7 +111,7 @@ def comparison_figure(
     axes.margins(x=0.1, y=0.1)
     _scale_cost_axis(axes)
     axes.set_xlabel(cost_label)
-    axes.set_ylabel(f"{metric_label(metric) if metric else 'accuracy, of the kind in the legend'} (%)")
+    axes.set_ylabel(accuracy_label)
     figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=9)
     return figure
 

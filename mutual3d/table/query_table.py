@@ -220,6 +220,12 @@ class QueryTable:
         """Of `cost_columns`, those that a text has room for: of what depends on the device, what is drawn too."""
         return [(words, key) for words, key in self.cost_columns if words.is_drawn or not words.by_device]
 
+    @property
+    def drawn_columns(self) -> list[tuple[CostWords, str]]:
+        """Of `cost_columns` those that are drawn: first what was measured on a device, which is what a user waits for."""
+        drawn = [column for column in self.cost_columns if column[0].is_drawn]
+        return sorted(drawn, key=lambda column: not column[0].by_device)
+
     def words_of_cost(self, cost: str) -> CostWords:
         """What a cost of this table is called. ValueError, with those that it has, for another one."""
         if cost in self.costs:
@@ -383,16 +389,29 @@ class QueryTable:
         ]
         return ", ".join(parts)
 
-    def format(self, rows: Iterable[Row] | None = None) -> str:
-        """A text table of `rows` (default: all) for a terminal, headed by the conditions and units."""
-        rows = self.rows if rows is None else rows
+    def format(self, rows: Iterable[Row] | None = None, chosen: Row | None = None) -> str:
+        """A text table of `rows` (default: all) for a terminal, headed by the conditions and units. chosen: a row to mark."""
+        return "\n".join([self.legend, *self._lines(self.rows if rows is None else rows, chosen)])
+
+    def format_fronts(self) -> str:
+        """The Pareto front over each cost that is drawn, as text: first over what was measured on a device."""
+        parts = [self.legend]
+        for words, key in self.drawn_columns:
+            parts += [f"best within a budget of {words.label(key)}:", *self._lines(self.pareto_front(words.name, key or None))]
+        return "\n".join(parts)
+
+    def _lines(self, rows: Iterable[Row], chosen: Row | None = None) -> list[str]:
         first, rest = _split_columns(self.shown_columns)
         headings = [[words.heading(key) for words, key in columns] for columns in (first, rest)]
+        rows = list(rows)
         header = ["configuration", *headings[0], *self.metrics, *headings[1]]
         lines = [header, *(self._cells(row) for row in rows)]
         widths = [max(map(len, column)) for column in zip(*lines)]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
-        return "\n".join([self.legend, *text])
+        if chosen is None:
+            return text
+        marks = [" ", *(">" if row == chosen else " " for row in rows)]
+        return [f"{mark} {line}" for mark, line in zip(marks, text)]
 
     @property
     def legend(self) -> str:

@@ -16,6 +16,11 @@ class MetricWords:
     higher_is_better: bool = True
     is_share: bool = False
 
+    @property
+    def axis(self) -> str:
+        """Of an axis of a plot: `top-1 accuracy (%)`."""
+        return f"{self.label} ({self.unit})"
+
     def __post_init__(self) -> None:
         for field in fields(self):
             kind = bool if isinstance(field.default, bool) else str

@@ -42,6 +42,7 @@ SOUND = {
     "convert": "convert --from bundle.pyth --output out.pyth --to pyslowfast", "complexity": "complexity --cfg Demo/MUTUAL_X3D",
     "check-data": "check-data --csv text.txt", "demo": "demo", "stream": "stream bundle.pyth --source text.txt",
     "cache": "cache --model bundle.pyth",
+    "report": "report empty",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from tiny import tiny_network
 
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample
 from mutual3d.deploy import AdaptiveModel
-from mutual3d.pipeline.page import write_page, write_page_without_data
+from mutual3d.pipeline.page import RunFacts, write_page, write_page_without_data
 from mutual3d.pipeline.predictions import COLUMNS
 from mutual3d.sampling import Preprocessing
 from mutual3d.table.query_table import QueryTable, Row
@@ -53,8 +53,8 @@ def output(tmp_path):
 
 def written(output, dataset):
     table = QueryTable.load(output / "query_table.json")
-    words = {"command": "mutual3d run --cfg a.yaml", "settings": "A: 1", "class_names": ["walk", "run"]}
-    write_page(output, table, dataset, **words, has_boxes=False, with_test=False)
+    facts = RunFacts(tiny_network(), "mutual3d run --cfg a.yaml", "A: 1", ["walk", "run"])
+    write_page(output, table, facts, dataset)
     return (output / "report.html").read_text()
 
 
@@ -68,7 +68,6 @@ def test_examples_are_read_once_for_a_table(output):
 
 def test_a_page_is_written_again_without_the_data(output):
     first = written(output, Videos())
-    (output / "config.yaml").write_text("A: 1")
     (output / "report.html").unlink()
     assert write_page_without_data(output).read_text() == first and "mutual3d run --cfg a.yaml" in first
 

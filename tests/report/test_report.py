@@ -58,8 +58,8 @@ def page_of(table, path, **keywords):
 
 def test_page_nests_and_holds_every_row(table, tmp_path):
     page = Page(page_of(table, tmp_path / "report.html"))
-    frontier, provenance, headings = len(table.pareto_front()), len(table.provenance), 2
-    assert page.rows == len(table) + frontier + provenance + headings
+    fronts, headings = len(table.pareto_front()) + len(table.pareto_front("latency_ms")), 3
+    assert page.rows == len(table) + fronts + len(table.provenance) + headings
     text = " ".join(page.text)
     assert "val split, 3 views, crop 64" in text and "torch 9" in text
 
@@ -244,10 +244,10 @@ def test_widths_of_several_groups_are_told(tmp_path):
 
 
 def test_the_first_numbers_are_the_best_half_of_its_cost_and_the_cheapest(tmp_path):
-    table = rows([40.0, 60.0, 80.0], [1, 4, 8], [1, 2, 3], 100)
+    table = rows([40.0, 60.0, 80.0], [1, 7, 8], [1, 1.4, 3], 100)
     test = MultiViewTest("test", "2x3", 32, {"0.3-32-4": {"top1_acc": 83.0}, "0.1-32-4": {"top1_acc": 45.0}}, 100)
     text = words_of(page_of(table, tmp_path / "report.html", findings=Findings(test=test)))
-    assert "Most accurate 80.00 % (71 to 87) 0.3-32-4, 8 GFLOPs, 3 ms Best at half of that cost 60.00 %" in text
+    assert "Most accurate 80.00 % (71 to 87) 0.3-32-4, 3 ms, 8 GFLOPs Best at half of that cost 60.00 %" in text
     assert "Cheapest 40.00 %" in text and "Test, 6 views a video 83.00 % (74 to 89) 0.3-32-4, test split" in text
 
 

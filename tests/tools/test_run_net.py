@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,13 @@ import torch
 from tiny import ROOT, overrides, write_set
 
 import mutual3d
+from mutual3d import cli
 from mutual3d.cli import predict
 from mutual3d.cli import run as run_net
 from mutual3d.evaluation import PartialResult
 from mutual3d.pipeline import calibration, grid, load_config
 from mutual3d.table.query_table import QueryTable
-from mutual3d.utils.files import load_tensors, save_tensors
+from mutual3d.utils.files import load_tensors, read_json, save_tensors, write_json
 from mutual3d.utils.logging import read_json_stats
 from mutual3d.utils.processes import this_process
 from mutual3d.utils.run_lock import DirectoryInUseError, run_lock
@@ -140,10 +142,86 @@ def test_fine_tuning_starts_at_epoch_0(finished, data, config, tmp_path):
     assert epochs == ["1/2", "2/2"]
 
 
-def test_a_static_network_trains_and_tests(data, config, tmp_path):
-    words = overrides(data, tmp_path, **{"MUTUAL.ENABLE": False, "SOLVER.MAX_EPOCH": 1, "TEST.NUM_SPATIAL_CROPS": 1})
+@pytest.fixture(scope="module")
+def static(data, config, tmp_path_factory):
+    """What a run of a static network leaves, which is the independently trained baseline."""
+    output = tmp_path_factory.mktemp("static")
+    words = overrides(data, output, **{"MUTUAL.ENABLE": False, "SOLVER.MAX_EPOCH": 1, "TEST.NUM_SPATIAL_CROPS": 1})
     run_net.main(["--cfg", str(config), *words])
-    assert (tmp_path / "test_results.json").is_file() and mutual3d.load(tmp_path / "adaptive.pyth").table is None
+    return output
+
+
+def test_a_static_network_has_a_table_of_its_one_configuration(static, finished):
+    table = QueryTable.load(static / "query_table.json")
+    (row,) = table.rows
+    assert str(row.configuration) == "1-24-4" and table.devices and set(row.accuracy) == {"top1_acc", "top5_acc"}
+    largest = QueryTable.load(finished / "query_table.json").row("1-24-4")
+    assert (row.gflops, row.parameters) == (largest.gflops, largest.parameters)
+    for name in ("query_table.csv", "predictions.csv", "accuracy_vs_gflops.png"):
+        assert (static / name).is_file()
+
+
+def test_a_static_network_is_loaded_selected_predicted_and_compared(static, finished, data, capsys):
+    model = mutual3d.load(static / "adaptive.pyth")
+    assert model.table == QueryTable.load(static / "query_table.json")
+    assert str(model.set_budget(gflops=1).configuration) == "1-24-4" and model.predict(data / "0.mp4").top(1)
+    for words in (["select", static / "adaptive.pyth", "--list"], ["predict", static / "adaptive.pyth", data / "0.mp4", "--gflops", 1]):
+        assert not cli.main([str(word) for word in words])
+        assert "1-24-4" in capsys.readouterr().out
+    cli.main(["compare", f"ours={finished}/query_table.json", f"alone={static}/adaptive.pyth", "--output", str(static / "both")])
+    assert "alone (val split, 1 view, crop 24, 12 videos)" in capsys.readouterr().out and (static / "both.png").is_file()
+
+
+def test_the_page_of_a_static_network_has_its_row_its_test_and_no_choice(static):
+    text = (static / "report.html").read_text()
+    for words in ("One network, measured at one configuration", "Accuracy and cost", "Test, 2 views a video", "loss over epochs"):
+        assert words in text
+    assert "Every configuration" not in text and "mutual3d select" not in text
+
+
+def test_a_run_without_a_grid_has_a_page_of_its_test(data, config, tmp_path):
+    words = overrides(data, tmp_path, **{"MUTUAL.ENABLE": False, "SOLVER.MAX_EPOCH": 1, "TEST.NUM_SPATIAL_CROPS": 1, "GRID.ENABLE": False})
+    run_net.main(["--cfg", str(config), *words])
+    text = (tmp_path / "report.html").read_text()
+    for words in ("No query table of its configurations was measured", "Test, 2 views a video", "loss over epochs", "SOLVER:", "x3d: report"):
+        assert words in text, words
+    assert "Pareto front" not in text and "Every configuration" not in text and not (tmp_path / "query_table.json").exists()
+    assert mutual3d.load(tmp_path / "adaptive.pyth").table is None
+    tested = read_json(tmp_path / "test_results.json")
+    assert tested["metric"] == "top1_acc" and tested["sample"] == "video"
+
+
+def test_a_finished_run_has_its_page_csv_and_plots_written_again_without_the_videos(finished, static, capsys, monkeypatch):
+    monkeypatch.setattr("mutual3d.pipeline.page.read_examples", lambda *arguments: pytest.fail("a video was read"))
+    names = ("report.html", "query_table.csv", "accuracy_vs_gflops.png", "accuracy_vs_latency_ms.png")
+    for output in (finished, static):
+        before = [(output / name).read_bytes() for name in names]
+        for name in names:
+            (output / name).unlink()
+        cli.main(["report", str(output)])
+        assert [(output / name).read_bytes() for name in names] == before and str(output / "report.html") in capsys.readouterr().out
+        assert b"data:image/jpeg" in before[0] and b"Test, " in before[0]
+
+
+def test_a_test_of_another_network_is_not_shown(static, tmp_path):
+    output = shutil.copytree(static, tmp_path / "copy")
+    tested = read_json(output / "test_results.json")
+    write_json(output / "test_results.json", {**tested, "network": "another"})
+    cli.main(["report", str(output)])
+    assert "Test, " not in (output / "report.html").read_text()
+    (output / "test_results.json").write_text("{")
+    cli.main(["report", str(output)])
+    with pytest.raises(FileNotFoundError, match="give the OUTPUT_DIR of a run that has ended"):
+        cli.main(["report", str(tmp_path / "nowhere")])
+
+
+def test_a_missing_list_names_the_switch_of_its_stage(data, config, tmp_path):
+    shutil.copytree(data, tmp_path / "set")
+    for split, stage in (("test", "TEST"), ("val", "GRID")):
+        (tmp_path / "set" / f"{split}.csv").unlink()
+        words = overrides(tmp_path / "set", tmp_path / "out", **{"TRAIN.ENABLE": False, "TEST.ENABLE": split == "test"})
+        with pytest.raises(FileNotFoundError, match=f"there is no video list .*{split}.csv.*; or leave this stage out: {stage}.ENABLE False"):
+            run_net.main(["--cfg", str(config), *words])
 
 
 def test_saved_scores_cover_every_video_once(finished, data, config, tmp_path):

@@ -51,6 +51,13 @@ def test_a_budget_too_small_prints_the_nearest_row_and_fails(path, capsys):
 
 def test_list_prints_the_pareto_front(path, capsys):
     assert main(["--table", path, "--list"]) == 0
+    parts = capsys.readouterr().out.split("best within a budget of ")[1:]
+    assert [(part.splitlines()[0], [line.split()[0] for line in part.splitlines()[2:]]) for part in parts] == [
+        ("median latency on cpu (ms):", ["0.6-48-4", "1-64-4"]),
+        ("median latency on gpu (ms):", ["0.6-64-4", "1-64-4"]),
+        ("1e9 multiply-adds (GFLOPs per view):", ["0.6-48-4", "0.6-64-4", "1-64-4"]),
+    ]
+    assert main(["--table", path, "--list", "--cost", "gflops"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["0.6-48-4", "0.6-64-4", "1-64-4"]
     assert main(["--table", path, "--list", "--device", "cpu", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

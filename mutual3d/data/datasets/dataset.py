@@ -48,6 +48,8 @@ class ClipDataset(torch.utils.data.Dataset):
     # Clips of a sample: `num_views` in time, each cut at `num_crops` places.
     num_views: int = 1
     num_crops: int = 1
+    # What one sample is called where samples are counted.
+    noun: str = "video"
 
     def __len__(self) -> int:
         raise NotImplementedError

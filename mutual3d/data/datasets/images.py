@@ -269,6 +269,8 @@ class ImageDataset(ClipDataset):
         augmentation: arguments of `training_transform`, for training.
     """
 
+    noun = "image"
+
     def __init__(
         self,
         images: Any,

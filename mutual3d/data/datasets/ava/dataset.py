@@ -34,6 +34,8 @@ class AvaDataset(ClipDataset):
         reference: what evaluation compares with, a `Reference`; `ground_truth`, `excluded` and `classes` are its parts.
     """
 
+    noun = "keyframe"
+
     def __init__(
         self,
         frames: AvaFrames,
