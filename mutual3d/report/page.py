@@ -347,7 +347,7 @@ def _fronts(table: QueryTable, columns: Sequence[_Column]) -> list[dict[str, Any
         rows = [(str(row.configuration), _cells(row, columns), False) for row in front]
         same = next((other["label"] for other in found if other["rows"] == rows), "")
         picture = _png(accuracy_figure(table, cost=words.name, device=device)) if len(table) > 1 else ""
-        found.append({"label": _front_label(words, key), "wrong": wrong, "picture": picture, "rows": rows, "same": same})
+        found.append({"label": _front_label(words, key), "wrong": wrong, "picture": picture, "description": f"accuracy against {words.label(key)}", "rows": rows, "same": same})
     return found
 
 
