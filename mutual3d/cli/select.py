@@ -97,16 +97,17 @@ def print_row(table: QueryTable, row: Row, options: argparse.Namespace, fits: bo
     The front is that over the cost of the budget; of several budgets, over the first that depends on the device.
     """
     cost = min(budgets_of(options), key=lambda name: not table.words_of_cost(name).by_device)
-    cheaper, dearer = neighbours(table, row, cost, options.device)
+    device = options.device or table.own_device(cost) or None
+    cheaper, dearer = neighbours(table, row, cost, device)
     if options.json:
         beside = {"cheaper": [other.to_dict() for other in cheaper], "dearer": [other.to_dict() for other in dearer]}
         print(simplejson.dumps({**row.to_dict(), "fits": fits, **beside, "provenance": table.provenance}))
         return
     print(table.describe(row))
     if cheaper or dearer:
-        print(f"\nBeside it, of the best within a budget of {table.cost_label(cost, options.device)}:")
+        print(f"\nBeside it, of the best within a budget of {table.cost_label(cost, device)}:")
         print(table.format([*cheaper, row, *dearer], chosen=row))
-    if table.words_of_cost(cost).by_device and (sentence := wrong_choices_in_words(table, cost, options.device)):
+    if table.words_of_cost(cost).by_device and (sentence := wrong_choices_in_words(table, cost, device)):
         print(f"\n{sentence}")
 
 

@@ -298,7 +298,7 @@ def _words(table: QueryTable) -> dict[str, str]:
             f"{configuration.spatial} pixels."
         ),
         "latency": (
-            f"{table.devices[0]} names what was timed: the device, the type of number, b: clips at a time, t: threads." if table.devices else ""
+            f"{_lead(table)[1]} names what was timed: the device, the runtime, the type of number, b: clips at a time, t: threads." if _lead(table)[1] else ""
         ),
         "plot": (
             ("Each grey point is a configuration; the line is the Pareto front, and its colour says what grows at that step." if several else "")
@@ -396,7 +396,7 @@ def _columns(table: QueryTable, num_classes: int | None = None) -> list[_Column]
         _Column("width", lambda row: _Cell(_width_in_words(row), repr(row.configuration.widths[0]))),
         _number_column("pixels", lambda row: row.configuration.spatial, "d"),
         _number_column("frames", lambda row: row.configuration.temporal, "d"),
-        *(_cost_column(words, key) for words, key in table.cost_columns if not words.is_drawn),
+        *(_cost_column(words, key) for words, key in table.shown_columns if not words.is_drawn),
         *(_metric_column(table, name) for name in table.metrics[1:] if _says_something(name, num_classes)),
     ]
 

@@ -222,9 +222,17 @@ class QueryTable:
 
     @property
     def drawn_columns(self) -> list[tuple[CostWords, str]]:
-        """Of `cost_columns` those that are drawn: first what was measured on a device, which is what a user waits for."""
-        drawn = [column for column in self.cost_columns if column[0].is_drawn]
-        return sorted(drawn, key=lambda column: not column[0].by_device)
+        """Of `cost_columns` those that are drawn: first what was measured on a device, which is what a user waits for.
+
+        Of the device keys of one cost the fastest is first: the one that is low where it is highest.
+        """
+        order = list(self.costs)
+
+        def measured_then_fastest(column: tuple[CostWords, str]) -> tuple[bool, int, float]:
+            words, key = column
+            return not words.by_device, order.index(words.name), max(row.values(words.name).get(key, 0.0) for row in self.rows)
+
+        return sorted((column for column in self.cost_columns if column[0].is_drawn), key=measured_then_fastest)
 
     def words_of_cost(self, cost: str) -> CostWords:
         """What a cost of this table is called. ValueError, with those that it has, for another one."""

@@ -102,7 +102,7 @@ def test_a_budget_asks_a_bundle_or_its_table(bundle, tmp_path, capsys):
     assert select.main([bundle, "--gflops", "0.7"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("0.5-16-2: top-1 accuracy 50.00 %")
-    assert select.main(["--table", bundle, "--latency-ms", "12"]) == 0
+    assert select.main(["--table", bundle, "--latency-ms", "12", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == told.splitlines()[0]
     with pytest.raises(SystemExit):
         select.main(["--gflops", "1"])
