@@ -1,5 +1,7 @@
-"""What tests of streams share: a small model with a table, and live frames made of nothing."""
+"""What tests of streams share: a small model with a table, live frames made of nothing, and a server."""
 
+import contextlib
+import http.server
 import threading
 
 import numpy as np
@@ -46,3 +48,25 @@ class Frames(FrameSource):
 
     def close(self):
         self.is_closed.set()
+
+
+@contextlib.contextmanager
+def serving(pages):
+    """The address of a server on this machine. pages: {path: function of a request's handler}."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            with contextlib.suppress(OSError):  # whoever asked has gone
+                pages[self.path](self)
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

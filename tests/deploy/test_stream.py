@@ -1,7 +1,6 @@
 """Answers to long videos and live feeds: the right frames, in bounded memory, within a deadline, whatever breaks."""
 
 import gc
-import http.server
 import threading
 import weakref
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from networks import IMAGE_NETWORKS, NETWORKS, Case, calibrate_at_random
-from streams import Frames, make_stream_model
+from streams import Frames, make_stream_model, serving
 from videos import moving_frames, write_phone_video, write_size_change, write_video
 
 from mutual3d.data.clips.transforms import UniformCrops, stack_clips
@@ -209,42 +208,26 @@ def test_a_gap_and_a_break_begin_windows_anew():
 # ---- Feeds ---------------------------------------------------------------------------------------------------------------
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `content` without a length, as a feed; after `times` it refuses."""
-
-    daemon_threads = True
-
-    def __init__(self, content, times):
-        self.content, self.left = content, times
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.address = f"http://me:secret@127.0.0.1:{self.server_port}/feed.ts"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.left -= 1
-        if self.server.left < 0:
-            self.send_error(503)
-            return
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.server.content)
-
-    def log_message(self, *words):
-        pass
-
-
 @pytest.fixture
-def server(tmp_path):
-    content = write_video(tmp_path / "feed.ts", moving_frames(30)).read_bytes()
-    with Server(content, times=3) as server:
-        yield server
-        server.shutdown()
+def address(tmp_path):
+    """Gives a second of video three times, and then refuses."""
+    content, left = write_video(tmp_path / "feed.ts", moving_frames(30)).read_bytes(), [3]
+
+    def feed(handler):
+        left[0] -= 1
+        if left[0] < 0:
+            handler.send_error(503)
+            return
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    with serving({"/feed.ts": feed}) as address:
+        yield f"{address}/feed.ts"
 
 
-def test_a_feed_that_breaks_is_connected_again_and_given_up_in_the_end(model, server, caplog):
-    feed = Feed("the feed", lambda: open_address(server.address, 5.0), retries=(0.01, 0.02))
+def test_a_feed_that_breaks_is_connected_again_and_given_up_in_the_end(model, address, caplog):
+    feed = Feed("the feed", lambda: open_address(address, 5.0), retries=(0.01, 0.02))
     assert feed.is_live
     answers = []
     with model.stream(feed, fps=10, when_late="wait") as stream:

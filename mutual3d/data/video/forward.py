@@ -35,6 +35,8 @@ _PROTOCOLS = {
 }  # fmt: skip
 # Formats that are met in feeds alone: RTSP's own, and pictures that a camera sends one after the other over HTTP.
 _FEED_FORMATS = (*FORMATS, "rtsp", "rtp", "mpjpeg", "live_flv")
+# Feeds in these formats tell no times; those that FFmpeg makes up are of another rate than the camera's.
+_UNTIMED_FORMATS = ("mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo")
 # Steps of which the usual one is the median; a step longer than the other, in seconds, is a jump in a broadcast.
 _STEPS, _LONGEST_STEP = 64, 10.0
 _BROADCAST_FORMATS = ("mpegts", "mpeg")
@@ -94,12 +96,12 @@ class RunningClock:
 class ForwardReader:
     """Decodes an open container to its end. `num_bad`: packets and frames so far that do not decode; they are left out.
 
-    name: for messages. The container is closed with it; it may be handed to another thread as a whole. Raises VideoError for
-    a container without a video stream.
+    name: for messages. by_arrival: frames are shown when they arrive, whatever times the container tells. The container is
+    closed with it; it may be handed to another thread as a whole. Raises VideoError for a container without a video stream.
     """
 
-    def __init__(self, container: av.container.InputContainer, name: str) -> None:
-        self.name, self.num_bad = name, 0
+    def __init__(self, container: av.container.InputContainer, name: str, by_arrival: bool = False) -> None:
+        self.name, self.num_bad, self._by_arrival = name, 0, by_arrival
         self._container = container
         self._reformatter = av.video.reformatter.VideoReformatter()
         try:
@@ -117,14 +119,19 @@ class ForwardReader:
         """Every frame that decodes, of its own size. Raises VideoError where the data end otherwise than by their end."""
         clock = self._clock()
         packets = self._container.demux(self._stream)
+        first_arrival = None
         while True:
             with told(self.name, "it breaks off"):
-                packet = next(packets, None)
+                try:
+                    packet = next(packets, None)
+                except av.error.ExitError as error:
+                    raise VideoError(self.name, "no data came for too long") from error
             if packet is None:
                 return
             arrival = time.perf_counter()
+            first_arrival = arrival if first_arrival is None else first_arrival
             for frame in self._decode(packet):
-                second = clock.second_of(frame.pts)
+                second = arrival - first_arrival if self._by_arrival else clock.second_of(frame.pts)
                 if frame.is_corrupt:
                     self.num_bad += 1
                     continue
@@ -177,7 +184,9 @@ def open_address(address: str, timeout: float) -> ForwardReader:
         except (av.error.ArgumentError, av.error.InvalidDataError) as error:
             cause = "it gives no video that is read; a playlist (m3u8, mpd) names other addresses: give the stream's own"
             raise VideoError(name, cause) from error
-    return ForwardReader(container, name)
+        except av.error.ExitError as error:
+            raise VideoError(name, f"nothing answers within {timeout:g} s") from error
+    return ForwardReader(container, name, by_arrival=container.format.name in _UNTIMED_FORMATS)
 
 
 def open_camera(number: int, timeout: float) -> ForwardReader:

@@ -1,10 +1,13 @@
 """Frames from first to last, on the reader's clock, without knowing what follows; addresses and cameras."""
 
-import shutil
+import io
+import time
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
+from streams import serving
 from videos import (
     moving_frames,
     number_of,
@@ -94,6 +97,73 @@ def test_addresses_and_cameras_that_are_not_there():
 
 def test_an_address_leads_to_no_file(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered_frames(3))
-    shutil.copy(path, tmp_path / "b.mp4")
     with pytest.raises(ValueError, match="of the protocol 'file'"):
         open_address(f"file://{path}", 1.0)
+
+
+# ---- Addresses -----------------------------------------------------------------------------------------------------------
+
+
+def whole(content):
+    def page(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return page
+
+
+def camera(handler):
+    """Numbered pictures one after the other, as cameras serve them: no times, ten a second."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+    handler.end_headers()
+    for frame in numbered_frames(8):
+        picture = io.BytesIO()
+        Image.fromarray(frame).save(picture, "JPEG")
+        handler.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture.getvalue()))
+        handler.wfile.write(picture.getvalue() + b"\r\n")
+        time.sleep(0.1)
+
+
+def silence(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.flush()
+    time.sleep(2)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    path = write_video(tmp_path_factory.mktemp("served") / "a.mkv", numbered_frames(20))
+    pages = {
+        "/a.mkv": whole(path.read_bytes()), "/a.m3u8": whole(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"),
+        "/camera": camera, "/silence": silence,
+    }  # fmt: skip
+    with serving(pages) as address:
+        yield address
+
+
+def test_a_file_on_a_server_has_an_end_and_its_own_clock(address):
+    reader = open_address(f"{address}/a.mkv", 5.0)
+    assert not reader.is_endless
+    frames = list(reader.frames())
+    assert [number_of(frame.image_HWC) for frame in frames] == list(range(20)) and frames[6].second == pytest.approx(0.2, abs=1e-3)
+
+
+def test_pictures_without_times_are_shown_when_they_come(address):
+    reader = open_address(f"{address}/camera", 5.0)
+    assert reader.is_endless
+    frames = []
+    with pytest.raises(VideoError, match="it breaks off"):
+        frames.extend(reader.frames())
+    assert [number_of(frame.image_HWC) for frame in frames] == list(range(8))
+    assert [frame.second for frame in frames] == pytest.approx([frame.arrival - frames[0].arrival for frame in frames])
+
+
+def test_what_gives_no_video_or_nothing_is_a_sentence(address):
+    with pytest.raises(VideoError, match=r"a.m3u8': it gives no video that is read; a playlist \(m3u8, mpd\) names other addresses"):
+        open_address(f"{address}/a.m3u8", 5.0)
+    with pytest.raises(VideoError, match="silence': nothing answers within 0.2 s"):
+        open_address(f"{address}/silence", 0.2)
