@@ -25,7 +25,7 @@ from mutual3d.data.prepare.class_folders import (
 )  # fmt: skip
 from mutual3d.data.video.stills import has_image_name
 from mutual3d.pipeline import load_config
-from mutual3d.pipeline.recipe import CHOICES, describe_recipe, fit_recipe, network_of_checkpoint
+from mutual3d.pipeline.recipe import CHOICES, VideoCounts, describe_recipe, fit_recipe, network_of_checkpoint
 from mutual3d.pipeline.survey import Survey, survey_videos
 from mutual3d.utils import distributed
 from mutual3d.utils.command_line import command_parser, path_argument, positive_argument
@@ -67,14 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     splits = split_videos(videos.labels, groups_of(videos, options.group), options.seed)
     survey = survey_videos(videos.paths, options.seed)
     device = distributed.choose_device(0 if options.cpu else 1)
-    num_train, num_classes = len(splits["train"]), len(videos.classes)
+    counts = VideoCounts(len(splits["train"]), len(splits["val"]), len(splits["test"]), classes=len(videos.classes))
     recipe = fit_recipe(
-        survey, num_train=num_train, num_val=len(splits["val"]), num_test=len(splits["test"]), num_classes=num_classes,
-        minutes=options.minutes, device=device, num_workers=_workers(device.type), choices=choices,
-    )  # fmt: skip
+        survey, videos=counts, minutes=options.minutes, device=device, num_workers=_workers(device.type), choices=choices
+    )
     text = describe_recipe(
-        recipe, survey, data=str(output.absolute()), output=str(output.absolute() / "out"), num_classes=num_classes,
-        num_train=num_train, weights=options.weights and str(Path(options.weights).expanduser().absolute()),
+        recipe, survey, data=str(output.absolute()), output=str(output.absolute() / "out"), num_classes=counts.classes,
+        num_train=counts.train, weights=options.weights and str(Path(options.weights).expanduser().absolute()),
     )  # fmt: skip
     write_split_lists(output, videos, splits)
     with atomic_write(config) as temporary:

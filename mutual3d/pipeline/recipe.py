@@ -117,6 +117,16 @@ def network_of_checkpoint(path: str | Path) -> NetworkChoice:
 
 
 @dataclass(frozen=True)
+class VideoCounts:
+    """How many videos each list of a run has, and of how many classes they are."""
+
+    train: int
+    val: int
+    test: int
+    classes: int
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The settings of a run. seconds: what all of it is estimated to take, step_seconds: what one step took.
 
@@ -139,10 +149,7 @@ class Recipe:
 def fit_recipe(
     survey: Survey,
     *,
-    num_train: int,
-    num_val: int,
-    num_test: int,
-    num_classes: int,
+    videos: VideoCounts,
     minutes: float,
     device: torch.device,
     num_workers: int,
@@ -155,18 +162,18 @@ def fit_recipe(
     ValueError when not even the smallest network gets through the fewest epochs, with the minutes that it needs.
     """
     measure = measure or time_step
-    batch_size = _batch_size(num_train, device)
-    steps = max(1, num_train // batch_size)
+    batch_size = _batch_size(videos.train, device)
+    steps = max(1, videos.train // batch_size)
     read = survey.read_seconds * steps * batch_size / max(1, num_workers)
     best = None
     for choice in choices:
         if best is not None and choice.crop > survey.short_side:
             break
-        times = measure(choice, num_classes, batch_size, device)
+        times = measure(choice, videos.classes, batch_size, device)
         step = times.step
         # Workers read while the network computes; in one process one waits for the other.
         epoch = max(steps * step, read) if num_workers else steps * step + read
-        after = _seconds_after_training(times, survey.read_seconds / max(1, num_workers), num_train, num_val, num_test)
+        after = _seconds_after_training(times, survey.read_seconds / max(1, num_workers), videos)
         if best is not None and (60 * minutes - after) / epoch < _WANTED_EPOCHS:
             break
         best = choice, step, epoch, after
@@ -176,7 +183,7 @@ def fit_recipe(
     if epochs < _FEWEST_EPOCHS:
         needed = math.ceil((_FEWEST_EPOCHS * epoch + after) / 60)
         raise ValueError(
-            f"{minutes:g} minutes are {epochs} epochs of {num_train} videos on {device}, and under {_FEWEST_EPOCHS} a network "
+            f"{minutes:g} minutes are {epochs} epochs of {videos.train} videos on {device}, and under {_FEWEST_EPOCHS} a network "
             f"learns nothing: give --minutes {needed} or more, fewer videos, smaller copies of them, or a GPU"
         )
     epochs = min(epochs, _MOST_EPOCHS)
@@ -188,23 +195,21 @@ def fit_recipe(
     )  # fmt: skip
 
 
-def _seconds_after_training(
-    times: StepTime, read: float, num_train: int, num_val: int, num_test: int
-) -> float:
+def _seconds_after_training(times: StepTime, read: float, videos: VideoCounts) -> float:
     """Seconds of validation, calibration, grid with its latencies, and test: whatever the number of epochs is.
 
     read: seconds of one video.
     """
     clip, configurations = times.clip, times.configurations
     small = _SHARE_OF_LARGEST * clip
-    calibrated = min(num_train, _CALIBRATION_CLIPS)
+    calibrated = min(videos.train, _CALIBRATION_CLIPS)
     views = _TEST_VIEWS * _TEST_CROPS
     return (
         _OVERHEAD_SECONDS
-        + _VALIDATIONS * num_val * (clip + read)
+        + _VALIDATIONS * videos.val * (clip + read)
         + calibrated * (configurations * small + read)
-        + configurations * (num_val + _LATENCY_REPEATS) * small + num_val * read
-        + num_test * (views * clip + _TEST_VIEWS * read)
+        + configurations * (videos.val + _LATENCY_REPEATS) * small + videos.val * read
+        + videos.test * (views * clip + _TEST_VIEWS * read)
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from tiny import tiny_network
 
 from mutual3d.models import create_model
 from mutual3d.pipeline import load_config
-from mutual3d.pipeline.recipe import CHOICES, StepTime, describe_recipe, fit_recipe, network_of_checkpoint
+from mutual3d.pipeline.recipe import CHOICES, StepTime, VideoCounts, describe_recipe, fit_recipe, network_of_checkpoint
 from mutual3d.pipeline.survey import Survey
 from mutual3d.utils.files import save_tensors
 
@@ -20,8 +20,8 @@ def plan(minutes, survey=SURVEY, choices=CHOICES, step=0.1, num_train=70):
         return StepTime(step * size, step * size / 30, 30)
 
     return fit_recipe(
-        survey, num_train=num_train, num_val=10, num_test=10, num_classes=10, minutes=minutes, device=torch.device("cpu"),
-        num_workers=0, measure=measure, choices=choices,
+        survey, videos=VideoCounts(num_train, 10, 10, classes=10), minutes=minutes, device=torch.device("cpu"), num_workers=0,
+        measure=measure, choices=choices,
     )  # fmt: skip
 
 
