@@ -135,7 +135,7 @@ def choose(model: AdaptiveModel, options: argparse.Namespace) -> None:
     """Activate what the options ask for: a configuration, a budget, or the largest."""
     budgets = budgets_of(options)
     if budgets:
-        model.set_budget(device=options.device_key, **budgets)
+        model.set_budget(device=options.device_key, source="clip", **budgets)
     elif options.config:
         model.activate(options.config)
 

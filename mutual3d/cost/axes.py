@@ -19,7 +19,7 @@ from mutual3d.cost.latency_key import LatencyKey
 from mutual3d.sampling import Configuration
 
 # Names that calls have another meaning for.
-_TAKEN = ("accuracy", "configuration", "device", "self")
+_TAKEN = ("accuracy", "configuration", "device", "self", "source")
 
 
 @dataclass(frozen=True, kw_only=True)

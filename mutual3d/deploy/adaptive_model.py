@@ -19,6 +19,8 @@ from mutual3d.deploy.prediction import Predictions
 from mutual3d.deploy.runtimes import NetworkCache, Runtime, find_runtime
 from mutual3d.deploy.sources import Source, list_sources
 from mutual3d.deploy.stream import DeadlineStream, StreamSettings
+from mutual3d.deploy.timing import LATENCIES, key_here
+from mutual3d.deploy.video_timing import FROM_FILE, key_from_file
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.models import AdaptiveNetwork, load_network
 from mutual3d.models.adaptive import ConfigurationView, Inputs
@@ -178,17 +180,40 @@ class AdaptiveModel(nn.Module):
         return ConfigurationView(self, self.network.space.check(configuration))
 
     def set_budget(
-        self, *, gflops: float | None = None, latency_ms: float | None = None, device: str | None = None, **budgets: float | None
+        self,
+        *,
+        gflops: float | None = None,
+        latency_ms: float | None = None,
+        device: str | None = None,
+        source: str = "clip",
+        **budgets: float | None,
     ) -> Row:
         """Activate the most accurate measured configuration within the budget; returns its row of the query table.
 
-        gflops: of one view. latency_ms: median of one clip on `device`, a key of the table. budgets: of whatever else the
-        table has in its `costs`, such as `parameters=500_000`. Raises BudgetTooSmall, which carries the nearest row, when
-        nothing fits.
+        A budget in time is held by what was measured on this machine, in this model's runtime, on as many threads as PyTorch
+        uses now; where the table has none of it, its Pareto front is measured first, which takes seconds and is told.
+
+        Args:
+            gflops: of one view.
+            latency_ms: median of one call with one clip.
+            device: take another key's times, such as those of an earlier version's table; they may be another machine's.
+            source: what the time begins with: a `clip` in memory, or a `file`, which is opened, decoded and cut too
+                (`mutual3d bench MODEL --video CLIP` measures that).
+            budgets: of whatever else the table has in its `costs`, such as `parameters=500_000` or `latency_p99_ms=20`.
+
+        Raises BudgetTooSmall, which carries the nearest row, when nothing fits, and ValueError for a budget, device or source
+        that the table does not know.
         """
         if self.table is None:
             raise ValueError("this model has no query table: run with GRID.ENABLE True, or activate a configuration")
-        row = self.table.select(gflops, latency_ms, device, **budgets)
+        if source not in ("clip", "file"):
+            raise ValueError(f"source is {source!r:.80}: give 'clip', or 'file' for the time from a file on")
+        given: dict[str, float | None] = {"latency_ms": latency_ms, **budgets}
+        if device is None and any(given.get(name) is not None for name in LATENCIES):
+            device = key_here(self) if source == "clip" else key_from_file(self)
+        if source == "file":
+            given[FROM_FILE.name] = given.pop("latency_ms")
+        row = self.table.select(gflops, device=device, **given)
         self.activate(row.configuration)
         return row
 

@@ -26,6 +26,7 @@ from mutual3d.data.workers.process import show_life
 from mutual3d.deploy.decoding import Decoding, read_apart
 from mutual3d.deploy.prediction import Clips, Prediction, Predictions
 from mutual3d.deploy.sources import Array, ArrayReader, frames_of, is_array
+from mutual3d.deploy.used_frames import fill_in, used_frames
 from mutual3d.sampling import Configuration, Preprocessing
 from mutual3d.utils.logging import logger, progress_bar
 
@@ -38,9 +39,16 @@ _SECONDS_AT_ONCE = 4
 
 
 def read_clips(
-    path: str | Path, preprocessing: Preprocessing, *, num_views: int = 1, backend: str = "pyav"
+    path: str | Path,
+    preprocessing: Preprocessing,
+    *,
+    num_views: int = 1,
+    backend: str = "pyav",
+    used: Sequence[int] | None = None,
 ) -> Clips:
     """Clips of a video, `num_views` spread over time, centre crops. Raises VideoError if unreadable.
+
+    used: the positions in a clip that will be looked at (`used_frames`); the others are not read, and hold the frame before.
 
     A still, which is a file of one image, gives one clip of equal frames. An image network (`preprocessing.resize`) is
     shown each frame of a video as it is shown an image: short side to `resize`, centre crop.
@@ -49,34 +57,38 @@ def read_clips(
         image = _image_transform(preprocessing)(read_image(path))
         return Clips(image[None, :, None].expand(-1, -1, preprocessing.num_frames, -1, -1))
     with open_video(path, backend) as reader:
-        return _read_views(reader, preprocessing, num_views)
+        return _read_views(reader, preprocessing, num_views, used)
 
 
-def _read_views(reader: VideoReader, preprocessing: Preprocessing, num_views: int) -> Clips:
+def _read_views(reader: VideoReader, preprocessing: Preprocessing, num_views: int, used: Sequence[int] | None = None) -> Clips:
     """`num_views` clips spread over an open video."""
+    return _read_frames(reader, preprocessing, [frames_of_views(reader, preprocessing, num_views)], used)[0]
+
+
+def frames_of_views(reader: VideoReader, preprocessing: Preprocessing, num_views: int) -> list[list[int]]:
+    """The frames of each of `num_views` clips spread over an open video, by index."""
     sampling, views = _sampling(preprocessing), Views(num_views)
-    indices = [
-        reader.evenly(view_clip(reader.num_frames, reader.fps, sampling, view, views))
-        for view in range(num_views)
-    ]
-    return _read_frames(reader, preprocessing, [indices])[0]
+    return [reader.evenly(view_clip(reader.num_frames, reader.fps, sampling, view, views)) for view in range(num_views)]
 
 
 def _sampling(preprocessing: Preprocessing) -> ClipSampling:
     return ClipSampling(preprocessing.num_frames, preprocessing.sampling_rate, preprocessing.target_fps)
 
 
-def _read_frames(reader: VideoReader, preprocessing: Preprocessing, groups: Sequence[Sequence[Sequence[int]]]) -> list[Clips]:
+def _read_frames(
+    reader: VideoReader, preprocessing: Preprocessing, groups: Sequence[Sequence[Sequence[int]]], used: Sequence[int] | None
+) -> list[Clips]:
     """The clips of each group, whose frames are given by index; each frame is decoded once, for all groups in one pass."""
     transform = frame_transform(preprocessing)
-    frames = {i: transform(frame) for i, frame in reader.frames(i for group in groups for view in group for i in view)}
+    read = [[fill_in(view, used) for view in group] for group in groups]
+    frames = {i: transform(frame) for i, frame in reader.frames(i for group in read for view in group for i in view)}
     padded = _sampling(preprocessing).is_padded(reader.num_frames, reader.fps)
     return [
         Clips(
-            stack_clips([frames[i] for i in view] for view in group),
+            stack_clips([frames[i] for i in view] for view in filled),
             tuple((reader.time_of(view[0]), reader.time_of(view[-1])) for view in group), reader.duration, padded,
         )
-        for group in groups
+        for group, filled in zip(groups, read)
     ]  # fmt: skip
 
 
@@ -98,7 +110,8 @@ def predict_video(
 ) -> Prediction:
     """Run an AdaptiveModel, at its active configuration, on a video or image file. Raises VideoError if unreadable."""
     start = time.perf_counter()
-    clips = read_clips(path, model.preprocessing, num_views=num_views, backend=backend)
+    used = used_frames(model.network, model.active)
+    clips = read_clips(path, model.preprocessing, num_views=num_views, backend=backend, used=used)
     return score_clips(model, clips, 1000 * (time.perf_counter() - start))
 
 
@@ -125,7 +138,8 @@ def predict_boxes(
     """
     scores, seconds = {}, list(boxes_by_second)
     parts = [seconds[i : i + _SECONDS_AT_ONCE] for i in range(0, len(seconds), _SECONDS_AT_ONCE)]
-    clips = read_apart(clips_around, path, [(part, model.preprocessing, decoding.backend) for part in parts], decoding)
+    used = used_frames(model.network, model.active)
+    clips = read_apart(clips_around, path, [(part, model.preprocessing, decoding.backend, used) for part in parts], decoding)
     pairs = zip(seconds, (clip for part in clips for clip in part))
     for second, clip in progress_bar(pairs, "boxes", len(seconds), unit="second") if decoding.progress else pairs:
         numbered = F.pad(torch.as_tensor(boxes_by_second[second], dtype=torch.float32), (1, 0))
@@ -133,14 +147,21 @@ def predict_boxes(
     return scores
 
 
-def clips_around(path: str | Path, seconds: Sequence[float], preprocessing: Preprocessing, backend: str) -> list[torch.Tensor]:
-    """Of each second of a video the clip around it, of whole frames: uint8 1, 3, T, H, W. Raises as `predict_boxes` does."""
+def clips_around(
+    path: str | Path, seconds: Sequence[float], preprocessing: Preprocessing, backend: str, used: Sequence[int] | None = None
+) -> list[torch.Tensor]:
+    """Of each second of a video the clip around it, of whole frames: uint8 1, 3, T, H, W. Raises as `predict_boxes` does.
+
+    used: as of `read_clips`.
+    """
     with open_video(path, backend) as reader:
-        return [_clip_around(reader, second, preprocessing) for second in seconds]
+        return [_clip_around(reader, second, preprocessing, used) for second in seconds]
 
 
-def _clip_around(reader: VideoReader, second: float, preprocessing: Preprocessing) -> torch.Tensor:
-    indices = frames_around(reader, second, preprocessing)
+def _clip_around(
+    reader: VideoReader, second: float, preprocessing: Preprocessing, used: Sequence[int] | None
+) -> torch.Tensor:
+    indices = fill_in(frames_around(reader, second, preprocessing), used)
     view = WholeFrame(preprocessing.crop)
     frames = {}
     for i, frame in reader.frames(indices):
@@ -185,7 +206,7 @@ def window_seconds(window: str | float) -> float:
 
 class Reading(NamedTuple):
     """How files become clips. num_views: of a video, or of each window. window, step: seconds of a window, and between the
-    starts of two; None looks at the video as a whole. chunk: windows that are read at a time.
+    starts of two; None looks at the video as a whole. chunk: windows that are read at a time. used: as of `read_clips`.
     """
 
     num_views: int = 1
@@ -193,6 +214,7 @@ class Reading(NamedTuple):
     step: float | None = None
     chunk: int = 32
     decoding: Decoding = Decoding()
+    used: tuple[int, ...] | None = None
 
 
 class _Part(NamedTuple):
@@ -234,7 +256,10 @@ class _Job:
     def _parts(self, path: Path, first: int) -> tuple[list[_Part], int]:
         how = self._how
         if how.window is None or is_still(path):
-            return [_Part(read_clips(path, self._preprocessing, num_views=how.num_views, backend=how.decoding.backend))], 1
+            clips = read_clips(
+                path, self._preprocessing, num_views=how.num_views, backend=how.decoding.backend, used=how.used
+            )
+            return [_Part(clips)], 1
         with open_video(path, how.decoding.backend) as reader:
             return read_windows(reader, self._preprocessing, how, first)
 
@@ -265,7 +290,7 @@ def read_windows(
         (begin + step * k, min(begin + step * k + how.window, end)) for k in range(first, min(first + how.chunk, count))
     ]
     groups = [_views_between(reader, preprocessing, *window, how.num_views) for window in bounds]
-    clips = _read_frames(reader, preprocessing, groups)
+    clips = _read_frames(reader, preprocessing, groups, how.used)
     return [_Part(found, *window) for found, window in zip(clips, bounds)], count
 
 
@@ -287,11 +312,15 @@ def predict_each(
     """For each file and array of `sources`, in their order, its prediction (with windows: its predictions), or what is
     wrong with it.
 
-    batch: clips of several files that the network computes together. configuration: None runs at the active one. Videos are
-    read in a process of their own while the network computes. Raises ValueError for an array that the network cannot take.
+    batch: clips of several files that the network computes together. configuration: None runs at the one that is active when
+    it begins. Videos are read in a process of their own while the network computes; of their frames, those that the
+    configuration sees. Raises ValueError for an array that the network cannot take.
     """
     if model.network.takes_boxes:
         raise ValueError("this model classifies boxes in a video: use mutual3d.deploy.predict_boxes, or mutual3d predict --boxes")
+    if configuration is None and not model.training:
+        configuration = model.active
+    how = how._replace(used=tuple(used_frames(model.network, configuration or model.active)))
     waiting: list[tuple[str, _Part, float]] = []
     for name, found in _read_all(model, sources, how):
         if isinstance(found, VideoError):

@@ -1,63 +1,256 @@
-"""The Pareto front over time, as this machine runs it."""
+"""What the configurations of a model take on this machine, in the runtimes that serve it; and the columns of its table made of it."""
 
-import statistics
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from mutual3d.cost.latency import measure_latency
+from mutual3d.cost.axes import CostWords
+from mutual3d.cost.flops import whole_picture
+from mutual3d.cost.latency import Repeating, Timing, time_in_turns
+from mutual3d.cost.latency_key import EAGER, LatencyKey
+from mutual3d.cost.machine import describe_device
+from mutual3d.deploy.compiled import CompilationError, RuntimeMismatchError
 from mutual3d.deploy.controller import TimedConfiguration
+from mutual3d.deploy.runtimes import RUNTIMES
 from mutual3d.sampling import Configuration
-from mutual3d.utils.logging import progress_bar
+from mutual3d.table.query_table import QueryTable
+from mutual3d.utils.logging import logger, progress_bar
 
-if TYPE_CHECKING:  # whose method `stream` uses this
+if TYPE_CHECKING:  # whose method `set_budget` measures with this
     from mutual3d.deploy.adaptive_model import AdaptiveModel
 
-# Seconds that measuring may take, and the rounds that it takes at least and at most.
-_SECONDS, _ROUNDS = 10.0, (3, 20)
+# What a table says of a latency beside its median: budgets of their own.
+P90 = CostWords(name="latency_p90_ms", title="90th percentile of the latency", unit="ms", by_device=True, is_drawn=False)
+P99 = CostWords(name="latency_p99_ms", title="99th percentile of the latency", unit="ms", by_device=True, is_drawn=False)
+LATENCIES = ("latency_ms", P90.name, P99.name)
+# When a budget is asked for and nothing is known of this machine: seconds, not minutes.
+QUICK = Repeating(repeats=20, warmup=1, seconds=5.0, attempts=2)
+_MOST_TOLD = 4
+
+
+@dataclass(frozen=True)
+class Column:
+    """What was measured under one key. timings: of each configuration. failed: {configuration: why it has none}.
+
+    about: the machine, versions, date, repeats and spread, for a table's provenance.
+    """
+
+    key: LatencyKey
+    timings: Mapping[Configuration, Timing]
+    failed: Mapping[Configuration, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def noisy(self) -> list[Configuration]:
+        """Those whose calls differed by more than is usual, after all attempts."""
+        return [c for c, timing in self.timings.items() if timing.is_noisy]
+
+
+class _Place(NamedTuple):
+    """A model in one runtime on one number of threads."""
+
+    model: "AdaptiveModel"
+    runtime: str | None
+    threads: int
+
+
+def latency_key(model: "AdaptiveModel", runtime: str | None, batch: int = 1, threads: int | None = None) -> LatencyKey:
+    """The key of what `model` takes on this machine in `runtime`, None for PyTorch on the model's own weights."""
+    weights = next(model.parameters())
+    device, dtype = (weights.device, weights.dtype) if runtime is None else RUNTIMES[runtime].placement(weights)
+    return LatencyKey.here(device, runtime or EAGER, dtype, batch, threads)
+
+
+def front_configurations(table: QueryTable) -> list[Configuration]:
+    """Those of the Pareto front over GFLOPs: what is measured where not all of them are, as measuring is what tells their times."""
+    return [row.configuration for row in table.pareto_front()]
+
+
+def measure_columns(
+    model: "AdaptiveModel",
+    configurations: Sequence[Configuration],
+    *,
+    runtimes: Sequence[str | None] = (None,),
+    batches: Sequence[int] = (1,),
+    threads: Sequence[int] = (),
+    repeating: Repeating = Repeating(),
+    progress: bool = True,
+) -> list[Column]:
+    """A Column for each runtime, batch and number of threads, of calls with a uint8 clip at full size, warm and in turns.
+
+    runtimes: names of registered ones that are installed; None is PyTorch on the model's own weights. threads: of PyTorch and
+    of what is compiled; none take those in use. What a runtime cannot compile is in `failed`, told, and costs nothing else.
+    """
+    before = torch.get_num_threads()
+    failed: dict[tuple[_Place, Configuration], str] = {}
+    try:
+        places = [
+            _Place(_serving(model, name, count == before), name, count) for count in threads or [before] for name in runtimes
+        ]
+        every = [(place, c) for place in places for c in configurations]
+        for place, c in progress_bar(every, "preparing", unit="configuration") if progress else every:
+            cause = _prepare(place, c)
+            if cause:
+                failed[place, c] = cause
+        groups = [
+            {(place, batch, c): _call(place, batch, c) for c in configurations if (place, c) not in failed}
+            for place in places for batch in batches
+        ]  # fmt: skip
+        timed = time_in_turns(groups, next(model.parameters()).device, repeating)
+    finally:
+        torch.set_num_threads(before)
+    columns = [
+        _column(
+            latency_key(model, place.runtime, batch, place.threads), place.runtime,
+            {c: timing for (where, size, c), timing in timed.items() if where is place and size == batch},
+            {c: cause for (where, c), cause in failed.items() if where is place},
+        )
+        for place in places for batch in batches
+    ]  # fmt: skip
+    for column in columns:
+        _tell(column)
+    return columns
+
+
+def _serving(model: "AdaptiveModel", runtime: str | None, with_these_threads: bool) -> "AdaptiveModel":
+    """The model in a runtime, its weights shared; itself where it runs in that already, so that what is compiled is of use."""
+    if runtime == model.runtime and with_these_threads:
+        return model
+    was_training = model.training
+    other = type(model)(model.network, preprocessing=model.preprocessing, class_names=model.class_names).run_in(runtime)
+    model.train(was_training)
+    return other
+
+
+def _prepare(place: _Place, configuration: Configuration) -> str:
+    """Compile, and say why that fails; "" where it does not."""
+    torch.set_num_threads(place.threads)
+    try:
+        _call(place, 1, configuration)()()
+    except (CompilationError, RuntimeMismatchError) as error:
+        return str(error)
+    return ""
+
+
+def _call(place: _Place, batch: int, configuration: Configuration) -> Callable[[], Callable[[], object]]:
+    """A function that gives what is timed: a call of the model as its users make it."""
+    model, cut = place.model, place.model.preprocessing
+    clip = torch.randint(0, 256, (batch, 3, cut.num_frames, cut.crop, cut.crop), dtype=torch.uint8)
+    places = torch.tensor([[i, 0.0, 0.0, 0.0, 0.0] for i in range(batch)])
+    boxes = [box + places for box in whole_picture(model.network, "cpu")]
+
+    def prepare() -> Callable[[], object]:
+        if torch.get_num_threads() != place.threads:
+            torch.set_num_threads(place.threads)
+        return lambda: model(clip, *boxes, configuration=configuration)
+
+    return prepare
+
+
+def _column(
+    key: LatencyKey, runtime: str | None, timings: Mapping[Configuration, Timing], failed: Mapping[Configuration, str]
+) -> Column:
+    device = torch.device("cuda" if key.device == "cuda" else "cpu")
+    noisy = [str(c) for c, timing in timings.items() if timing.is_noisy]
+    about = {
+        **describe_device(device),
+        "runtime": f"PyTorch {torch.__version__}" if runtime is None else RUNTIMES[runtime].version(),
+        "date": datetime.date.today().isoformat(),
+        "repeats": min((timing.repeats for timing in timings.values()), default=0),
+        "spread": round(max((timing.spread for timing in timings.values()), default=0.0), 4),
+        **({"noisy": noisy} if noisy else {}),
+        **({"failed": {str(c): cause for c, cause in failed.items()}} if failed else {}),
+    }
+    return Column(key, timings, failed, about)
+
+
+def _tell(column: Column) -> None:
+    if column.failed:
+        first = next(iter(column.failed.values()))
+        logger.warning("%s has no times of %s: %s", column.key, _some(list(column.failed)), first)
+    if column.noisy:
+        worst = max(column.timings[c].spread for c in column.noisy)
+        logger.warning(
+            "noisy: on %s the middle half of the calls of %s is spread over up to %.0f %% of the median, after several attempts; "
+            "measure again when this machine has nothing else to do", column.key, _some(column.noisy), 100 * worst,
+        )  # fmt: skip
+
+
+def _some(configurations: Sequence[Configuration]) -> str:
+    more = f" and {len(configurations) - _MOST_TOLD} more" if len(configurations) > _MOST_TOLD else ""
+    return ", ".join(map(str, configurations[:_MOST_TOLD])) + more
+
+
+# ---- The table -------------------------------------------------------------------------------------------------------
+
+
+def with_columns(table: QueryTable, columns: Sequence[Column]) -> QueryTable:
+    """The table with these columns beside its others: medians, 90th and 99th percentiles, and what is known of each.
+
+    Configurations that are no rows are left out, and so are columns without times.
+    """
+    costs: dict[str, dict[str, dict[Configuration, float]]] = {name: {} for name in LATENCIES}
+    rows = {row.configuration for row in table.rows}
+    about = {}
+    for column in columns:
+        timings = {c: timing for c, timing in column.timings.items() if c in rows}
+        if timings:
+            about[str(column.key)] = dict(column.about)
+            for name, number in zip(LATENCIES, ("p50", "p90", "p99")):
+                costs[name][str(column.key)] = {c: getattr(timing, number) for c, timing in timings.items()}
+    if not about:
+        return table
+    return table.with_costs(costs, {"latency": about, "costs": {words.name: words.to_dict() for words in (P90, P99)}})
+
+
+def key_here(model: "AdaptiveModel") -> str:
+    """The device key of the model's own calls on this machine, its front measured now where the table has nothing under it.
+
+    What is measured is put into the model's table, in memory. Raises ValueError where the runtime can run none of it.
+    """
+    assert model.table is not None, "a model with a table"
+    key = latency_key(model, model.runtime)
+    if str(key) not in model.table.devices:
+        front = front_configurations(model.table)
+        there = f"; the table has {', '.join(model.table.devices)}" if model.table.devices else ""
+        logger.warning("no latency was measured on this machine as %s%s: measuring %d configurations now", key, there, len(front))
+        (column,) = measure_columns(model, front, runtimes=[model.runtime], repeating=QUICK)
+        if not column.timings:
+            raise ValueError(f"no configuration runs in {model.runtime}: {next(iter(column.failed.values()))}")
+        model.table = with_columns(model.table, [column])
+    return str(key)
 
 
 def timed_front(model: "AdaptiveModel", configurations: Sequence[Configuration] | None = None) -> list[TimedConfiguration]:
     """The configurations whose accuracy nothing faster has, ascending in time, each made ready in the model's runtime.
 
-    They are chosen among the rows of the table's Pareto front, and measured now, which takes seconds: a table's column may be of
-    another machine or runtime. configurations: take these, whatever their accuracy. Raises ValueError for a model without a
-    table, where none are given.
+    Their times are those of this machine and runtime in the table, measured now where it has none. configurations: take
+    these, whatever their accuracy. Raises ValueError for a model without a table, where none are given.
     """
-    merits: dict[Configuration, float] = {}
-    if configurations is None:
-        if model.table is None:
-            raise ValueError(
-                "this model has no query table, which says how accurate each configuration is, so that none can be chosen by "
-                "time: run with GRID.ENABLE True, or name a configuration (--config, configuration=...)"
-            )
-        merits = {row.configuration: model.table.merit(row) for row in model.table.pareto_front()}
-    chosen = list(merits) if configurations is None else list(configurations)
-    times = _measure(model, chosen)
-    ascending = sorted(chosen, key=lambda c: (times[c], c))
-    front: list[Configuration] = []
-    for configuration in ascending:
-        if not merits or not front or merits[configuration] > merits[front[-1]]:
-            front.append(configuration)
-    return [TimedConfiguration(c, times[c]) for c in front]
+    if configurations is not None:
+        (column,) = measure_columns(model, configurations, runtimes=[model.runtime], repeating=QUICK)
+        _refuse_failed(column)
+        return _ascending({c: timing.p50 for c, timing in column.timings.items()})
+    if model.table is None:
+        raise ValueError(
+            "this model has no query table, which says how accurate each configuration is, so that none can be chosen by "
+            "time: run with GRID.ENABLE True, or name a configuration (--config, configuration=...)"
+        )
+    key = key_here(model)
+    rows = model.table.pareto_front("latency_ms", key)
+    place = _Place(model, model.runtime, torch.get_num_threads())
+    for row in progress_bar(rows, "preparing", unit="configuration"):
+        _call(place, 1, row.configuration)()()
+    return _ascending({row.configuration: row.latency_ms[key] for row in rows})
 
 
-def _measure(model: "AdaptiveModel", configurations: Sequence[Configuration]) -> dict[Configuration, float]:
-    """{configuration: median milliseconds of one clip}, in turns."""
-    cut, device = model.preprocessing, next(model.parameters()).device
-    clip = torch.randint(0, 256, (1, 3, cut.num_frames, cut.crop, cut.crop), dtype=torch.uint8)
-    is_quiet = len(configurations) == 1
-    for configuration in configurations if is_quiet else progress_bar(configurations, "preparing", unit="configuration"):
-        model(clip, configuration=configuration)
-    start = time.perf_counter()
-    for configuration in configurations:
-        model(clip, configuration=configuration)
-    rounds = range(min(max(int(_SECONDS / (time.perf_counter() - start)), _ROUNDS[0]), _ROUNDS[1]))
-    runs = {c: lambda c=c: lambda: model(clip, configuration=c).cpu() for c in configurations}
-    times = [
-        measure_latency(runs, device, repeats=1, warmup=0)
-        for _ in (rounds if is_quiet else progress_bar(rounds, f"timing {len(configurations)} configurations", unit="round"))
-    ]
-    return {c: statistics.median(each[c] for each in times) for c in configurations}
+def _refuse_failed(column: Column) -> None:
+    if column.failed:
+        raise ValueError(next(iter(column.failed.values())))
+
+
+def _ascending(times: Mapping[Configuration, float]) -> list[TimedConfiguration]:
+    return [TimedConfiguration(c, times[c]) for c in sorted(times, key=lambda c: (times[c], c))]

@@ -1,5 +1,8 @@
 """Which frames of a clip a configuration looks at: the others need not be read."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import torch
 
 from mutual3d.models import AdaptiveNetwork
@@ -26,13 +29,12 @@ def used_frames(network: AdaptiveNetwork, configuration: Configuration | str) ->
     return sorted(set(numbers.int().tolist()))
 
 
-def fill_in(frames: list[int], used: list[int]) -> list[int]:
-    """Of a clip's `frames`, by index, what is read for a network that sees positions `used`: at each position the used one before it.
+def fill_in(frames: Sequence[int], used: Sequence[int] | None) -> list[int]:
+    """Of a clip's `frames`, by index, those to read for a network that sees the positions `used`, None for all.
 
-    What stands at a position that is not used changes no score; the clip keeps its shape.
+    A position that is not used holds the used one before it (the first, the one after): the clip keeps its shape, no score
+    changes.
     """
-    filled, last = list(frames), frames[used[0]]
-    for position in range(len(frames)):
-        last = frames[position] if position in used else last
-        filled[position] = last
-    return filled
+    if used is None:
+        return list(frames)
+    return [frames[used[max(bisect_right(used, position) - 1, 0)]] for position in range(len(frames))]
