@@ -113,17 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model.network.place(torch.device(options.device))
     configurations, runtimes = chosen_configurations(model, options), chosen_runtimes(options.runtime)
     repeating = Repeating(repeats=options.repeats, seconds=options.seconds)
+    counts = options.threads or [torch.get_num_threads()]
+    # First, since a clip that cannot be read shows at once.
+    files = [
+        time_file(model, options.video, configurations, threads=count, backend=options.backend, repeating=repeating)
+        for count in (counts if options.video else [])
+    ]  # fmt: skip
     columns = measure_columns(
         model, configurations, runtimes=runtimes, batches=options.batch, threads=options.threads, repeating=repeating
     )
     columns = [column for column in columns if column.timings]
     if not columns:
         raise ValueError("no configuration runs in any of these runtimes: the lines above say why")
-    counts = sorted({c.key.threads for c in columns if c.key.threads} | set(options.threads) or {torch.get_num_threads()})
-    files = [
-        time_file(model, options.video, configurations, threads=count, backend=options.backend, repeating=repeating)
-        for count in (counts if options.video else [])
-    ]  # fmt: skip
     written = write(model, columns, files, options)
     if options.json:
         print(simplejson.dumps({"columns": [to_dict(c) for c in columns], "files": [file_dict(f) for f in files], "written": written}))

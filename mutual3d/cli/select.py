@@ -1,28 +1,39 @@
 """Which configuration to run at a budget: asks a query table.
 
     mutual3d select out/adaptive.pyth --gflops 2.0
-    mutual3d select out/query_table.json --latency-ms 40 --device cpu-fp32-b1-t2 --json
+    mutual3d select out/adaptive.pyth --latency-ms 5 --runtime openvino
+    mutual3d select out/query_table.json --latency-ms 40 --device cpu.epyc_7b13-openvino-fp32-b1-t2 --json
     mutual3d select out/adaptive.pyth --parameters 500000
     mutual3d select out/adaptive.pyth --list
 
-Prints the row, and the next two of the Pareto front on either side of it. A cost of one's own that the table has is a budget like the others, such as --peak-memory-mb 10.
+Prints the row, and the next two of the Pareto front on either side of it.
+A budget in time means this machine, one clip at a time: the column of --runtime, or that of the fastest runtime that was measured
+here. Where an adaptive.pyth has none, its front is measured first; another machine's column is taken only by --device.
+A cost of one's own that the table has is a budget like the others, such as --peak-memory-mb 10.
 
 Exit status: 0 when a configuration fits, 2 when the budget is too small (the nearest row is printed all the same) or
 the command line is wrong, 1 when the table cannot answer.
 """
 
 import argparse
+import math
 import sys
 import zipfile
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import simplejson
+import torch
 
 from mutual3d.cli.budgets import add_budgets, budgets_of
 from mutual3d.cost.axes import COSTS
+from mutual3d.cost.latency_key import EAGER, LATENCIES, LatencyKey, is_here
 from mutual3d.table.choice import neighbours, wrong_choices_in_words
 from mutual3d.table.query_table import BudgetTooSmall, QueryTable, Row
 from mutual3d.utils.command_line import command_parser, path_argument, print_error
+
+if TYPE_CHECKING:  # which a table alone does not need
+    from mutual3d.deploy.adaptive_model import AdaptiveModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,12 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, others = parser.parse_known_args(arguments)
     check_options(parser, options, others)
     try:
-        table = read_table(options.table)
+        table, model = read_table(options.table)
         if others:
             # What the parser does not know may be a cost that the table has and nobody registered here.
             add_budgets(parser, float, table.costs.values())
             options = parser.parse_args(arguments)
             check_options(parser, options, [])
+        if options.device is None and asks_for_time(options):
+            table, options.device = this_machines(table, model, options.runtime)
         if options.list:
             print_front(table, options)
             return 0
@@ -46,22 +59,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         print_row(table, error.nearest, options, fits=False)
         return 2
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print_error(error)
         return 1
 
 
-def read_table(path: str) -> QueryTable:
-    """The table of a run's adaptive.pyth, or a query_table.json. Raises ValueError and OSError, which name the file."""
+def read_table(path: str) -> "tuple[QueryTable, AdaptiveModel | None]":
+    """The table of a run's adaptive.pyth, and that model, or a query_table.json. Raises ValueError and OSError, which name the file."""
     if not zipfile.is_zipfile(path):
-        return QueryTable.load(path)
-    # Imported where it is needed: a table alone is read without torch.
+        return QueryTable.load(path), None
+    # Imported where it is needed: a table alone needs no network.
     from mutual3d.deploy.adaptive_model import load
 
-    table = load(path).table
-    if table is None:
+    model = load(path)
+    if model.table is None:
         raise ValueError(f"'{path}' has no query table: run with GRID.ENABLE True")
-    return table
+    return model.table, model
+
+
+def asks_for_time(options: argparse.Namespace) -> bool:
+    """Whether the options are about what this machine's time is needed for."""
+    asked = {options.cost} if options.list else budgets_of(options).keys()
+    return not asked.isdisjoint(LATENCIES)
+
+
+def this_machines(table: QueryTable, model: "AdaptiveModel | None", runtime: str | None) -> tuple[QueryTable, str]:
+    """(table, device key) of the latencies of one clip on this machine: of `runtime`, or the fastest that is there.
+
+    Where there are none, a model's front is measured now. Raises ValueError, which names what there is, without a model.
+    """
+    threads = torch.get_num_threads()
+    own = {text: LatencyKey.parse(text) for text in table.devices if is_here(text)}
+    found = [
+        text for text, key in own.items()
+        if key.batch == 1 and key.threads in (None, threads) and runtime in (None, key.runtime)
+    ]  # fmt: skip
+    if found:
+        # By what all of them have, as a runtime may lack some.
+        rows = [row for row in table.rows if all(text in row.latency_ms for text in found)] or table.rows
+        return table, min(found, key=lambda text: sum(row.latency_ms.get(text, math.inf) for row in rows))
+    if model is None:
+        there = f"; it has {', '.join(table.devices)}, to be named by --device" if table.devices else ""
+        raise ValueError(
+            f"the table has no latency of this machine{f' in {runtime}' if runtime else ''} (PyTorch's threads: {threads}){there}. Give the run's "
+            "adaptive.pyth, which can be measured, or write it into that by `mutual3d bench`"
+        )
+    from mutual3d.deploy.timing import key_here
+
+    key = key_here(model if runtime is None else model.run_in(None if runtime == EAGER else runtime))
+    assert model.table is not None, "which measuring put its column into"
+    return model.table, key
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -70,7 +117,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="a run's adaptive.pyth or query_table.json")
     parser.add_argument("--table", type=path_argument, help="another way to name MODEL")
     add_budgets(parser, float)
-    parser.add_argument("--device", help="whose latency: a key of the table, such as cpu-fp32-b1-t2; needed when the table has several")
+    parser.add_argument("--runtime", help="whose latency on this machine, such as openvino (default: the fastest that was measured)")
+    parser.add_argument("--device", help="another latency: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
     parser.add_argument("--list", action="store_true", help="print the best row for each budget, of each cost (or of latency: --device)")
     parser.add_argument("--cost", help="what the budgets of --list are of: a cost of the table, such as parameters (with --json: default gflops)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -87,6 +135,8 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace, 
         parser.error(f"give {', '.join(words.option for words in COSTS.values())}, or several of them; or --list")
     if options.list and budgets:
         parser.error(f"--list prints every budget: leave {', '.join(COSTS[name].option for name in budgets if name in COSTS)} out")
+    if options.runtime and options.device:
+        parser.error("--runtime says whose latency on this machine, --device names a key: give one of them")
     if options.cost and not options.list:
         parser.error("--cost says what --list lists: give that too")
 

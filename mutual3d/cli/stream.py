@@ -101,7 +101,7 @@ def fixed_configuration(model: AdaptiveModel, options: argparse.Namespace) -> st
     """The configuration that --config or a budget holds; None where the deadline chooses."""
     budgets = budgets_of(options)
     if budgets:
-        return str(model.set_budget(device=options.device_key, **budgets).configuration)
+        return str(model.set_budget(device=options.device_key, source="clip", **budgets).configuration)
     return options.config
 
 

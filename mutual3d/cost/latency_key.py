@@ -9,6 +9,8 @@ from mutual3d.cost.machine import device_word
 
 # PyTorch on the network's own weights, which all configurations share; runtimes run one configuration each.
 EAGER = "eager"
+# The costs that are latencies of one call: the median, the 90th and the 99th percentile.
+LATENCIES = ("latency_ms", "latency_p90_ms", "latency_p99_ms")
 _DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 _KEY = re.compile(
     r"(?P<device>[a-z]+(:\d{1,3})?)(\.(?P<model>[a-z0-9_]+))?(-(?P<runtime>[A-Za-z0-9_]+))?-(?P<dtype>[a-z0-9_]+)"

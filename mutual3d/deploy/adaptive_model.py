@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+from mutual3d.cost.latency_key import LATENCIES
 from mutual3d.deploy.compiled import CompiledConfigurations, Prepared
 from mutual3d.deploy.decoding import Decoding
 from mutual3d.deploy.fastest import RuntimeChoice, choose_fastest, measured_configurations
@@ -19,7 +20,7 @@ from mutual3d.deploy.prediction import Predictions
 from mutual3d.deploy.runtimes import NetworkCache, Runtime, find_runtime
 from mutual3d.deploy.sources import Source, list_sources
 from mutual3d.deploy.stream import DeadlineStream, StreamSettings
-from mutual3d.deploy.timing import LATENCIES, key_here
+from mutual3d.deploy.timing import key_here
 from mutual3d.deploy.video_timing import FROM_FILE, key_from_file
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.models import AdaptiveNetwork, load_network

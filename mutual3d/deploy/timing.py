@@ -10,7 +10,7 @@ import torch
 from mutual3d.cost.axes import CostWords
 from mutual3d.cost.flops import whole_picture
 from mutual3d.cost.latency import Repeating, Timing, time_in_turns
-from mutual3d.cost.latency_key import EAGER, LatencyKey
+from mutual3d.cost.latency_key import EAGER, LATENCIES, LatencyKey
 from mutual3d.cost.machine import describe_device
 from mutual3d.deploy.compiled import CompilationError, RuntimeMismatchError
 from mutual3d.deploy.controller import TimedConfiguration
@@ -23,9 +23,8 @@ if TYPE_CHECKING:  # whose method `set_budget` measures with this
     from mutual3d.deploy.adaptive_model import AdaptiveModel
 
 # What a table says of a latency beside its median: budgets of their own.
-P90 = CostWords(name="latency_p90_ms", title="90th percentile of the latency", unit="ms", by_device=True, is_drawn=False)
-P99 = CostWords(name="latency_p99_ms", title="99th percentile of the latency", unit="ms", by_device=True, is_drawn=False)
-LATENCIES = ("latency_ms", P90.name, P99.name)
+P90 = CostWords(name=LATENCIES[1], title="90th percentile of the latency", unit="ms", by_device=True, is_drawn=False)
+P99 = CostWords(name=LATENCIES[2], title="99th percentile of the latency", unit="ms", by_device=True, is_drawn=False)
 # When a budget is asked for and nothing is known of this machine: seconds, not minutes.
 QUICK = Repeating(repeats=20, warmup=1, seconds=5.0, attempts=2)
 _MOST_TOLD = 4

@@ -43,6 +43,7 @@ SOUND = {
     "check-data": "check-data --csv text.txt", "demo": "demo", "stream": "stream bundle.pyth --source text.txt",
     "cache": "cache --model bundle.pyth",
     "report": "report empty",
+    "bench": "bench bundle.pyth",
 }  # fmt: skip
 
 
@@ -58,6 +59,18 @@ def test_an_option_that_there_is_not_names_the_nearest(name, folder, monkeypatch
 
 
 WRONG = [
+    ("bench", 2, "required: MODEL"),
+    ("bench text.txt", 1, "text.txt' is not a readable checkpoint"),
+    ("bench bundle.pyth --all --config 0.5-16-2", 2, "--config: not allowed with argument --all"),
+    ("bench bundle.pyth --config 0.5-17-2", 1, "size 17 is not one of 16, 24"),
+    ("bench bundle.pyth --runtime openvno", 2, "did you mean 'openvino'?"),
+    ("bench bundle.pyth --repeats 0", 2, "'0' is not a whole number, 1 or more"),
+    ("bench bundle.pyth --output table.txt", 2, "--output is 'table.txt': let it end in .pyth, .json, .csv"),
+    ("bench bundle.pyth --video text.txt --runtime eager --repeats 1", 1, "cannot read video 'text.txt'"),
+    ("bench bundle.pyth --video nowhere.mp4 --runtime eager --repeats 1", 1, "cannot read video 'nowhere.mp4'"),
+    ("select bundle.pyth --latency-ms 5 --runtime openvno", 1, "did you mean 'openvino'?"),
+    ("select table.json --latency-ms 5", 1, "the table has no latency of this machine"),
+    ("select bundle.pyth --latency-ms 5 --device cpu --runtime torch", 2, "give one of them"),
     ("init", 2, "required: videos, --out"),
     ("init empty --out out --minutes x", 2, "'x' is not a number above 0"),
     ("init empty --out", 2, "argument --out: expected one argument"),

@@ -67,7 +67,7 @@ def test_list_prints_the_pareto_front(path, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--latency-ms", "25"], "name one of cpu, gpu"),
+        (["--latency-ms", "25"], "it has cpu, gpu, to be named by --device"),
         (["--gflops", "-1"], "above 0"),
         (["--gflops", "1", "--device", "cpu"], "give latency_ms"),
     ],
