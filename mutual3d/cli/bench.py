@@ -28,8 +28,10 @@ from mutual3d.cost.latency_key import EAGER
 from mutual3d.data.video.decode import BACKENDS
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
+from mutual3d.deploy.fastest import measured_configurations
+from mutual3d.deploy.predict import read_clips
 from mutual3d.deploy.runtimes import RUNTIMES
-from mutual3d.deploy.timing import Column, front_configurations, measure_columns, with_columns
+from mutual3d.deploy.timing import Column, measure_columns, with_columns
 from mutual3d.deploy.video_timing import FileTimes, time_file, with_file_times
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
@@ -45,6 +47,8 @@ from mutual3d.utils.logging import logger
 from mutual3d.utils.words import unknown_word
 
 _SUFFIXES = (".pyth", ".json", ".csv")
+# Of a video, for a runtime that chooses its ranges by clips.
+_CLIPS = 8
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,7 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     which.add_argument("--config", nargs="+", metavar="C", help="these configurations, for example 0.8-160-9")
     parser.add_argument(
         "--runtime", nargs="+", metavar="NAME", type=_runtime_argument,
-        help=f"of {', '.join([EAGER, *RUNTIMES])}; {EAGER} is PyTorch on the weights that all configurations share (default: all installed)",
+        help=f"of {', '.join([EAGER, *RUNTIMES])}; {EAGER} is PyTorch on the weights that all configurations share (default: those of them that are installed and compile in seconds)",
     )  # fmt: skip
     parser.add_argument("--batch", nargs="+", type=count_argument, default=[1], metavar="N", help="clips at a time (default 1)")
     parser.add_argument("--threads", nargs="+", type=count_argument, default=[], metavar="N", help="default: those PyTorch uses here")
@@ -82,9 +86,20 @@ def _runtime_argument(text: str) -> str:
     return text
 
 
-def chosen_runtimes(names: Sequence[str] | None) -> list[str | None]:
-    """The runtimes to measure, those that are not installed left out and told; ImportError where none of the named is there."""
-    asked = list(dict.fromkeys(names or [EAGER, *RUNTIMES]))
+def chosen_runtimes(names: Sequence[str] | None, model: AdaptiveModel) -> list[str | None]:
+    """The runtimes to measure; of those that are named, what is not installed is left out and told.
+
+    By default all that are installed, compute where the model's weights are, and need neither minutes to compile nor clips.
+    Raises ImportError where none of the named ones is there.
+    """
+    weights = next(model.parameters())
+    if not names:
+        usual = [
+            name for name, runtime in RUNTIMES.items()
+            if (runtime.is_automatic or name == "torch") and runtime.is_installed and runtime.placement(weights)[0].type == weights.device.type
+        ]  # fmt: skip
+        return [None, *usual]
+    asked = list(dict.fromkeys(names))
     there = [name for name in asked if name == EAGER or RUNTIMES[name].is_installed]
     for name in asked:
         if name not in there:
@@ -101,7 +116,7 @@ def chosen_configurations(model: AdaptiveModel, options: argparse.Namespace) -> 
         return list(dict.fromkeys(model.network.space.check(text) for text in options.config))
     if model.table is None:
         raise ValueError("this model has no query table: name what to measure with --config")
-    return [row.configuration for row in model.table.rows] if options.all else front_configurations(model.table)
+    return [row.configuration for row in model.table.rows] if options.all else measured_configurations(model)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device is cuda, and torch sees no GPU here: leave --device out to run on the CPU")
     model.network.place(torch.device(options.device))
-    configurations, runtimes = chosen_configurations(model, options), chosen_runtimes(options.runtime)
+    configurations, runtimes = chosen_configurations(model, options), chosen_runtimes(options.runtime, model)
     repeating = Repeating(repeats=options.repeats, seconds=options.seconds)
     counts = options.threads or [torch.get_num_threads()]
     # First, since a clip that cannot be read shows at once.
@@ -119,8 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         time_file(model, options.video, configurations, threads=count, backend=options.backend, repeating=repeating)
         for count in (counts if options.video else [])
     ]  # fmt: skip
+    clips = clips_of(model, options.video) if any(name and RUNTIMES[name].needs_clips for name in runtimes) else ()
     columns = measure_columns(
-        model, configurations, runtimes=runtimes, batches=options.batch, threads=options.threads, repeating=repeating
+        model, configurations, runtimes=runtimes, batches=options.batch, threads=options.threads, repeating=repeating, clips=clips
     )
     columns = [column for column in columns if column.timings]
     if not columns:
@@ -135,6 +151,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(describe_file(times, columns))
     print("written: " + ", ".join(written) if written else "nothing is written: the model has no table of these configurations")
     return 0
+
+
+def clips_of(model: AdaptiveModel, video: str | None) -> Sequence[torch.Tensor]:
+    """Clips of a video for a runtime that needs such; ValueError without a video."""
+    if video is None:
+        raise ValueError("a runtime of --runtime chooses its ranges by clips: give --video a video that the model is for")
+    return list(read_clips(video, model.preprocessing, num_views=_CLIPS).clips_VCTHW.split(1))
 
 
 # ---- Writing ---------------------------------------------------------------------------------------------------------

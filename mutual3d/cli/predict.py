@@ -61,7 +61,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="another way to name SOURCE")
     parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9")
     add_budgets(parser, positive_argument)
-    parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
+    parser.add_argument("--runtime", help="what computes: auto (the fastest), torch, openvino, ... (default: PyTorch on the model's own weights)")
+    parser.add_argument("--device-key", help="another latency than this machine's: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
     parser.add_argument("--window", type=_window_argument, metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
@@ -122,13 +123,13 @@ def decoding_of(options: argparse.Namespace) -> Decoding:
     return Decoding(options.backend, options.timeout, timeout_option="--timeout")
 
 
-def load_onto(device: str, path: str) -> AdaptiveModel:
-    """The model, on a device `cpu` or `cuda`; ValueError where torch sees no GPU."""
+def load_onto(device: str, path: str, runtime: str | None = None) -> AdaptiveModel:
+    """The model, on a device `cpu` or `cuda`, in a runtime; ValueError where torch sees no GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device is cuda, and torch sees no GPU here: leave --device out to run on the CPU")
     model = load(path)
     model.network.place(torch.device(device))
-    return model
+    return model.run_in(runtime)
 
 
 def choose(model: AdaptiveModel, options: argparse.Namespace) -> None:
@@ -231,7 +232,7 @@ def show_boxes(model: AdaptiveModel, path: Path, options: argparse.Namespace) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
-    model = load_onto(options.device, options.model)
+    model = load_onto(options.device, options.model, options.runtime)
     choose(model, options)
     takes_boxes = model.network.takes_boxes
     if not takes_boxes and (options.boxes or options.detector):

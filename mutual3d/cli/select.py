@@ -92,7 +92,7 @@ def this_machines(table: QueryTable, model: "AdaptiveModel | None", runtime: str
     own = {text: LatencyKey.parse(text) for text in table.devices if is_here(text)}
     found = [
         text for text, key in own.items()
-        if key.batch == 1 and key.threads in (None, threads) and runtime in (None, key.runtime)
+        if key.batch == 1 and key.threads in (None, threads) and runtime in (None, "auto", key.runtime)
     ]  # fmt: skip
     if found:
         # By what all of them have, as a runtime may lack some.

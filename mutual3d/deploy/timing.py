@@ -14,6 +14,7 @@ from mutual3d.cost.latency_key import EAGER, LATENCIES, LatencyKey
 from mutual3d.cost.machine import describe_device
 from mutual3d.deploy.compiled import CompilationError, RuntimeMismatchError
 from mutual3d.deploy.controller import TimedConfiguration
+from mutual3d.deploy.fastest import measured_configurations
 from mutual3d.deploy.runtimes import RUNTIMES
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
@@ -63,11 +64,6 @@ def latency_key(model: "AdaptiveModel", runtime: str | None, batch: int = 1, thr
     return LatencyKey.here(device, runtime or EAGER, dtype, batch, threads)
 
 
-def front_configurations(table: QueryTable) -> list[Configuration]:
-    """Those of the Pareto front over GFLOPs: what is measured where not all of them are, as measuring is what tells their times."""
-    return [row.configuration for row in table.pareto_front()]
-
-
 def measure_columns(
     model: "AdaptiveModel",
     configurations: Sequence[Configuration],
@@ -76,18 +72,20 @@ def measure_columns(
     batches: Sequence[int] = (1,),
     threads: Sequence[int] = (),
     repeating: Repeating = Repeating(),
+    clips: Sequence[torch.Tensor] = (),
     progress: bool = True,
 ) -> list[Column]:
     """A Column for each runtime, batch and number of threads, of calls with a uint8 clip at full size, warm and in turns.
 
     runtimes: names of registered ones that are installed; None is PyTorch on the model's own weights. threads: of PyTorch and
-    of what is compiled; none take those in use. What a runtime cannot compile is in `failed`, told, and costs nothing else.
+    of what is compiled; none take those in use. clips: as of `run_in`. What a runtime cannot compile is in `failed`, told, and
+    costs nothing else.
     """
     before = torch.get_num_threads()
     failed: dict[tuple[_Place, Configuration], str] = {}
     try:
         places = [
-            _Place(_serving(model, name, count == before), name, count) for count in threads or [before] for name in runtimes
+            _Place(_serving(model, name, count == before, clips), name, count) for count in threads or [before] for name in runtimes
         ]
         every = [(place, c) for place in places for c in configurations]
         for place, c in progress_bar(every, "preparing", unit="configuration") if progress else every:
@@ -114,12 +112,15 @@ def measure_columns(
     return columns
 
 
-def _serving(model: "AdaptiveModel", runtime: str | None, with_these_threads: bool) -> "AdaptiveModel":
+def _serving(
+    model: "AdaptiveModel", runtime: str | None, with_these_threads: bool, clips: Sequence[torch.Tensor]
+) -> "AdaptiveModel":
     """The model in a runtime, its weights shared; itself where it runs in that already, so that what is compiled is of use."""
     if runtime == model.runtime and with_these_threads:
         return model
     was_training = model.training
-    other = type(model)(model.network, preprocessing=model.preprocessing, class_names=model.class_names).run_in(runtime)
+    other = type(model)(model.network, preprocessing=model.preprocessing, class_names=model.class_names)
+    other.run_in(runtime, clips=clips)
     model.train(was_training)
     return other
 
@@ -213,7 +214,7 @@ def key_here(model: "AdaptiveModel") -> str:
     assert model.table is not None, "a model with a table"
     key = latency_key(model, model.runtime)
     if str(key) not in model.table.devices:
-        front = front_configurations(model.table)
+        front = measured_configurations(model)
         there = f"; the table has {', '.join(model.table.devices)}" if model.table.devices else ""
         logger.warning("no latency was measured on this machine as %s%s: measuring %d configurations now", key, there, len(front))
         (column,) = measure_columns(model, front, runtimes=[model.runtime], repeating=QUICK)
@@ -240,9 +241,7 @@ def timed_front(model: "AdaptiveModel", configurations: Sequence[Configuration] 
         )
     key = key_here(model)
     rows = model.table.pareto_front("latency_ms", key)
-    place = _Place(model, model.runtime, torch.get_num_threads())
-    for row in progress_bar(rows, "preparing", unit="configuration"):
-        _call(place, 1, row.configuration)()()
+    model.prepare(rows)
     return _ascending({row.configuration: row.latency_ms[key] for row in rows})
 
 

@@ -103,10 +103,16 @@ def test_outputs_of_ones_own_leave_the_model_as_it_is(run, capsys):
     assert "nothing is written" in capsys.readouterr().out and bundle.read_bytes() == before
 
 
-def test_a_runtime_that_is_not_installed_is_told_and_left_out(monkeypatch, caplog):
+def test_a_runtime_that_is_not_installed_is_told_and_left_out(run, monkeypatch, caplog):
+    model = mutual3d.load(run / "adaptive.pyth")
     monkeypatch.setattr(RUNTIMES["openvino"], "packages", ("no_such_package",))
     with caplog.at_level(logging.WARNING, "mutual3d"):
-        assert bench.chosen_runtimes(["eager", "openvino"]) == [None]
+        assert bench.chosen_runtimes(["eager", "openvino"], model) == [None]
     assert "the runtime openvino is not installed, and not measured: pip install -e .[export]" in caplog.text
     with pytest.raises(ImportError, match="openvino needs the package 'no_such_package'"):
-        bench.chosen_runtimes(["openvino"])
+        bench.chosen_runtimes(["openvino"], model)
+    usual = bench.chosen_runtimes(None, model)
+    assert {None, "torch"} <= set(usual)
+    assert not {"openvino", "torch_compile", "openvino_int8"} & set(usual)
+    with pytest.raises(ValueError, match="chooses its ranges by clips: give --video"):
+        bench.clips_of(model, None)
