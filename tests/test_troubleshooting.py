@@ -3,17 +3,23 @@
 import ast
 import errno
 import re
+from pathlib import Path
 
+import av
 import pytest
 import torch
 from tiny import ROOT, SPACE, tiny_network, write_set
+from videos import moving_frames, write_video
 
 from mutual3d import cli
 from mutual3d.config import find_config
 from mutual3d.data.datasets.kinetics import read_video_list
 from mutual3d.data.prepare.class_folders import read_labelled_videos
 from mutual3d.data.video.decode import open_video
+from mutual3d.data.video.forward import ForwardReader, open_camera
+from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.adaptive_model import load
+from mutual3d.deploy.live import Feed
 from mutual3d.evaluation.unreadable import UnreadableVideos
 from mutual3d.pipeline import load_config
 from mutual3d.table.query_table import QueryTable, Row
@@ -79,6 +85,17 @@ def not_a_bundle():
     load("checkpoint.pyth")
 
 
+def broken_feed():
+    def connect():
+        raise VideoError("rtsp://camera/live", "the address cannot be opened (Connection refused)")
+
+    write_video(Path("feed.ts"), moving_frames(30))
+    readers = [ForwardReader(av.open("feed.ts"), "feed")]
+    feed = Feed("rtsp://camera/live", lambda: readers.pop() if readers else connect(), retries=[0.0] * 8)
+    feed.is_live = True
+    list(feed.frames())
+
+
 def listed(text, **options):
     with open("train.csv", "w") as file:
         file.write(text)
@@ -113,6 +130,8 @@ RAISED = {
     "Out of memory": out_of_memory,
     "A damaged checkpoint": damaged_checkpoint,
     "A checkpoint where a bundle is needed": not_a_bundle,
+    "A camera that is not there": lambda: open_camera(7, 1.0),
+    "A feed that broke": broken_feed,
 }  # fmt: skip
 
 

@@ -168,8 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = open_source(options.source)
         drops = options.when_late == "drop-oldest" or (options.when_late is None and source.is_live)
         video = stack.enter_context(AnnotatedVideo(options.video, waits=not drops)) if options.video else None
-        table = stack.enter_context(StreamCsv(options.output)) if options.output else None
         stream = stack.enter_context(DeadlineStream(model, source, settings, video.add if video else None))
+        # What an earlier stream wrote is replaced when this one is sure to begin.
+        table = stack.enter_context(StreamCsv(options.output)) if options.output else None
         print(f"{printable(source.name)}: {stream.describe()}", flush=True)
         start = time.perf_counter()
         try:

@@ -2,6 +2,7 @@
 
 import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -138,6 +139,8 @@ class DeadlineStream:
                 cheapest.quiet_ms, settings.deadline,
             )  # fmt: skip
         self._reader.start()
+        # A stream that nobody iterates over any more ends its thread.
+        weakref.finalize(self, self._reader.close).atexit = False
 
     def _pace(self) -> Pace:
         settings, is_live = self._settings, self._source.is_live

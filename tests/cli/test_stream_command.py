@@ -108,6 +108,14 @@ def test_sources_that_are_not_there_are_sentences(folder):
         command.main([str(folder / "adaptive.pyth"), "--source", "http://127.0.0.1:9/a"])
 
 
+def test_rows_of_an_earlier_stream_are_there_when_a_later_one_cannot_begin(folder, tmp_path):
+    make_stream_model(table=False).save(tmp_path / "bare.pyth")
+    (tmp_path / "out.csv").write_text("earlier")
+    with pytest.raises(ValueError, match="no query table"):
+        command.main([str(tmp_path / "bare.pyth"), "--source", str(folder / "a.mp4"), "--output", str(tmp_path / "out.csv")])
+    assert (tmp_path / "out.csv").read_text() == "earlier"
+
+
 def test_a_disk_that_takes_no_row_is_named():
     with pytest.raises(OSError, match=r"cannot write '/dev/full' \(No space left on device\): free space there"):
         StreamCsv("/dev/full")

@@ -191,6 +191,16 @@ def test_closing_ends_the_thread_that_decodes(model, path):
     assert not stream._reader._thread.is_alive()
 
 
+def test_a_stream_that_is_dropped_ends_its_thread(model):
+    source = Frames(10**9)
+    for _ in (stream := model.stream(source, fps=30)):
+        break
+    thread = stream._reader._thread
+    del stream, _
+    gc.collect()
+    assert source.is_closed.is_set() and not thread.is_alive()
+
+
 def test_a_gap_and_a_break_begin_windows_anew():
     seconds = [*np.arange(10) / 10, *(50 + np.arange(10) / 10)]
 
