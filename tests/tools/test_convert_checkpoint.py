@@ -94,7 +94,8 @@ def test_a_zoo_checkpoint_becomes_one_that_a_run_loads(tmp_path, config, convert
 def test_a_format_is_recognised_and_three_lines_say_what_became_of_it(tmp_path, config, convert, capsys, form):
     source = fill_by_rule(network_of(config("slow")))
     path = convert(write_zoo(tmp_path / "zoo.file", source, form), "--cfg", config("slow"))
-    assert all(torch.equal(read_weights(path)[key], tensor) for key, tensor in source.state_dict().items())
+    back = read_weights(path)
+    assert all(torch.equal(back[key], tensor) for key, tensor in source.state_dict().items())
     lines = capsys.readouterr().out.splitlines()
     title = "slow under its own names" if form == "pyslowfast" else f"{form} -> slow"
     assert lines[0] == f"{tmp_path}/zoo.file, {title}" and lines[2] == f"written to '{path}'" and len(lines) == 3
