@@ -1,0 +1,162 @@
+"""Cascades by recorded scores: what a threshold gives, found thresholds, promised costs kept."""
+
+import itertools
+
+import pytest
+import torch
+
+from mutual3d.evaluation.cascade import CascadeScores, RunningQuantile, fit_temperature, least_sure, share_within
+from mutual3d.sampling import Configuration
+from mutual3d.sampling.cascade import Cascade, confidence
+
+CHEAP, MIDDLE, DEAR = Configuration(0.25, 24, 4), Configuration(0.5, 32, 8), Configuration(1.0, 48, 8)
+COSTS = {CHEAP: 1.0, MIDDLE: 3.0, DEAR: 10.0}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def made_up_scores(num_clips=400, num_classes=5):
+    """Scores that are the better the dearer, and the surer the likelier right."""
+    draw = generator()
+    labels = torch.randint(num_classes, (num_clips,), generator=draw)
+    target = torch.nn.functional.one_hot(labels, num_classes).float()
+    hardness = torch.rand(num_clips, 1, generator=draw)
+    scores = {}
+    for configuration, strength in ((CHEAP, 2.0), (MIDDLE, 3.0), (DEAR, 5.0)):
+        logits = strength * (1 - hardness) * target * 2 + torch.randn(num_clips, num_classes, generator=draw)
+        scores[configuration] = logits.softmax(1)
+    return scores, labels
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return CascadeScores(*made_up_scores(), COSTS)
+
+
+# ---- The text --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["0.25-24-4@0.83T1.7+1-48-8", "0.25-24-4@0.5T1+0.5-32-8@0.75T2.25+1-48-8", "0.5-64@0T1+1-128"])
+def test_text_round_trip(text):
+    assert str(Cascade.parse(text)) == text
+    assert Cascade.parse(Cascade.parse(text)) == Cascade.parse(text)
+
+
+def test_a_temperature_of_one_may_be_left_out():
+    assert Cascade.parse("0.25-24-4@0.83+1.0-48-8") == Cascade((CHEAP, DEAR), (0.83,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0.25-24-4", "not a cascade: .*0.25-24-4@0.83"),
+        ("0.25-24-4+1.0-48-8", "not a cascade"),
+        ("0.25-24-4@high+1.0-48-8", "not a cascade"),
+        ("0.25-24@0.5+1.0-48-8-3", "not a configuration"),
+        ("0.25-24-4@1.5+1.0-48-8", "a probability is from 0 to 1"),
+        ("0.25-24-4@0.5T0+1.0-48-8", "each must be from 0.05"),
+        ("1.0-48-8@0.5+1.0-48-8", "two or more different"),
+    ],
+)
+def test_what_is_no_cascade_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        Cascade.parse(text)
+
+
+# ---- Confidence ------------------------------------------------------------------------------------------------------
+
+
+def test_confidence_is_the_softmax_of_the_divided_logits():
+    logits = torch.randn(20, 6, generator=generator(), dtype=torch.float64)
+    for temperature in (0.5, 1.0, 3.0):
+        expected = (logits / temperature).softmax(1).amax(1)
+        assert torch.allclose(confidence(logits.softmax(1), temperature), expected)
+
+
+def test_the_temperature_of_logits_that_were_multiplied_is_the_factor():
+    draw = generator(1)
+    logits = 2 * torch.randn(20000, 4, generator=draw, dtype=torch.float64)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=draw)[:, 0]
+    assert fit_temperature(logits.softmax(1), labels) == pytest.approx(1, abs=0.05)
+    assert fit_temperature((3 * logits).softmax(1), labels) == pytest.approx(3, abs=0.15)
+
+
+# ---- Results ---------------------------------------------------------------------------------------------------------
+
+
+def test_thresholds_at_the_ends_are_the_single_networks(measured):
+    always = measured.result(Cascade((CHEAP, DEAR), (0.0,), (1.0,)))
+    never = measured.result(Cascade((CHEAP, DEAR), (1.0,), (1.0,)))
+    for result, configuration, cost in ((always, CHEAP, 1.0), (never, DEAR, 11.0)):
+        assert result.accuracy == pytest.approx(100 * measured.is_right[configuration].double().mean())
+        assert result.mean_cost == result.p99_cost == cost
+
+
+def test_a_result_is_that_of_running_clip_by_clip(measured):
+    cascade = Cascade((CHEAP, MIDDLE, DEAR), (0.8, 0.7), (measured.temperatures[CHEAP], measured.temperatures[MIDDLE]))
+    result = measured.result(cascade)
+    right, costs, answered = 0, [], [0, 0, 0]
+    for i in range(400):
+        cost = 0.0
+        for stage, configuration in enumerate(cascade.configurations):
+            cost += COSTS[configuration]
+            if stage == 2 or measured.confidences[configuration][i] >= cascade.thresholds[stage]:
+                break
+        answered[stage] += 1
+        right += bool(measured.is_right[configuration][i])
+        costs.append(cost)
+    assert result.accuracy == pytest.approx(right / 4)
+    assert result.mean_cost == pytest.approx(sum(costs) / 400)
+    assert result.p99_cost == sorted(costs)[395]
+    assert result.shares == tuple(count / 400 for count in answered)
+
+
+def test_found_cascades_are_a_front_that_nothing_tried_beats(measured):
+    front = measured.search()
+    assert all(a.mean_cost < b.mean_cost and a.accuracy < b.accuracy for a, b in itertools.pairwise(front))
+    best_static = 100 * measured.is_right[DEAR].double().mean()
+    cheaper = [result for result in front if result.mean_cost < 0.7 * COSTS[DEAR]]
+    assert cheaper[-1].accuracy > best_static - 1
+    three = measured.search(num_stages=3, shares=(0.2, 0.4, 0.6))
+    assert {len(result.cascade.configurations) for result in three} == {3}
+
+
+def test_the_threshold_of_a_share_sends_that_share_on(measured):
+    for share in (0.0, 0.25, 0.5, 0.9):
+        threshold = measured.threshold(CHEAP, share)
+        assert float((measured.confidences[CHEAP] < threshold).double().mean()) == pytest.approx(share)
+
+
+def test_scores_that_do_not_belong_together_are_refused():
+    scores, labels = made_up_scores()
+    with pytest.raises(ValueError, match="one row a label"):
+        CascadeScores(scores, labels[:-1], COSTS)
+    with pytest.raises(ValueError, match="no cost above 0 is known of 1-48-8"):
+        CascadeScores(scores, labels, {CHEAP: 1.0, MIDDLE: 3.0})
+
+
+# ---- A promised mean cost --------------------------------------------------------------------------------------------
+
+
+def test_a_promise_is_kept_over_a_batch():
+    share = share_within(4.0, cheap=1.0, dear=11.0)
+    confidences = torch.rand(50, generator=generator())
+    mask = least_sure(confidences, share)
+    assert share == pytest.approx(0.3) and mask.sum() == 15
+    assert confidences[mask].max() <= confidences[~mask].min()
+    assert 1.0 + mask.double().mean() * 10 <= 4.0
+    assert share_within(50.0, 1.0, 11.0) == 1.0
+    with pytest.raises(ValueError, match="a mean cost of 0.5 is less than the cheapest configuration's 1"):
+        share_within(0.5, 1.0, 11.0)
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.3, -0.3])
+def test_a_promise_is_kept_on_a_stream_whose_clips_change(drift):
+    policy = RunningQuantile(0.3, threshold=0.5)
+    draw = generator()
+    values = [float(torch.rand(1, generator=draw)) + drift * i / 3000 for i in range(3000)]
+    sent = [value for value in values if policy.sends_on(value)]
+    assert len(sent) == policy.num_sent <= 0.3 * policy.num_seen
+    assert len(sent) >= 0.27 * len(values)
