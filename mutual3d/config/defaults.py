@@ -99,6 +99,9 @@ _C.GRID.NUM_VIEWS = Key(1, Integer(1, 1000), TAKES_EFFECT)
 _C.GRID.LATENCY_DEVICES = Key(["cpu"], Each(DEVICE, 0, 64, distinct=True), TAKES_EFFECT)
 # What a configuration costs: names of mutual3d.cost.axes.COSTS. gflops and parameters are counted in any case.
 _C.GRID.COSTS = Key(["gflops", "parameters", "latency_ms"], Each(Registered("cost"), 0, 64, distinct=True), TAKES_EFFECT)
+# Configurations of a cascade (a dearer one runs only where the cheaper ones are not sure), at most: 0, 2 or 3. Rows of cascades
+# are computed from the scores that the grid sees, for sets whose videos have one label; 0 computes none.
+_C.GRID.CASCADES = Key(2, Only(0, 2, 3), TAKES_EFFECT)
 # Spatial sizes measured beside the trained ones; private_size only, whose norms are interpolated (RS-Net, 4.3). Their
 # statistics are interpolated too with CALIBRATION.ENABLE False, and else calibrated.
 _C.GRID.INTERPOLATED_SIZES = Key([], SIZES, TAKES_EFFECT)

@@ -20,6 +20,8 @@ from mutual3d.sampling import Configuration
 
 # Names that calls have another meaning for.
 _TAKEN = ("accuracy", "configuration", "device", "self", "source")
+# What the name of a budget begins with that is one on the mean over clips.
+MEAN = "mean_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,8 @@ class CostWords:
 
     name: a Python name, lower case. title: what it is, in words. unit: of a number. per: what a number is of, said behind the
     unit, such as `per view`. by_device: a configuration has a number for each device key, such as `cpu.epyc_7b13-openvino-fp32-b1-t2`, and not
-    one for all. is_whole: numbers are whole ones. is_drawn: the report draws accuracy against it. Raises ValueError for a name that cannot be a keyword of a call.
+    one for all. is_whole: numbers are whole ones. is_drawn: the report draws accuracy against it. adds: a clip that runs at several
+    configurations, one after the other, costs their sum, as of time; False: the max of them, as of memory. Raises ValueError for a name that cannot be a keyword of a call.
     """
 
     name: str
@@ -38,19 +41,25 @@ class CostWords:
     by_device: bool = False
     is_whole: bool = False
     is_drawn: bool = True
+    adds: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(CostWords):
             value, kind = getattr(self, field.name), type(field.default) if isinstance(field.default, bool) else str
             if not isinstance(value, kind):
                 raise ValueError(f"{field.name} of a cost is {value!r:.80}: {'True or False' if kind is bool else 'text'} is needed")
-        if not self.name.isidentifier() or self.name != self.name.lower() or keyword.iskeyword(self.name) or self.name in _TAKEN:
-            raise ValueError(f"a cost cannot be called {self.name!r:.80}: give a Python name in lower case, none of {', '.join(_TAKEN)}")
+        if not self.name.isidentifier() or self.name != self.name.lower() or keyword.iskeyword(self.name) or self.name in _TAKEN or self.name.startswith(MEAN):
+            raise ValueError(f"a cost cannot be called {self.name!r:.80}: give a Python name in lower case, none of {', '.join(_TAKEN)}, that does not begin with {MEAN}")
 
     @property
     def option(self) -> str:
         """The budget's option of a command line: `--latency-ms`."""
         return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def mean_name(self) -> str:
+        """The keyword of a budget on the mean over clips: `mean_latency_ms`."""
+        return f"{MEAN}{self.name}"
 
     @property
     def full_unit(self) -> str:
@@ -164,7 +173,7 @@ def _latency(model: Any, configurations: Sequence[Configuration], conditions: Co
 
 
 register_cost(CostAxis(name="gflops", title="1e9 multiply-adds", unit="GFLOPs", per="per view", measure=_gflops))
-register_cost(CostAxis(name="parameters", title="parameters", unit="parameters", is_whole=True, is_drawn=False, measure=_parameters))
+register_cost(CostAxis(name="parameters", title="parameters", unit="parameters", is_whole=True, is_drawn=False, adds=False, measure=_parameters))
 register_cost(CostAxis(name="latency_ms", title="median latency", unit="ms", by_device=True, measure=_latency))
 # Every row has these, whatever GRID.COSTS names.
 ALWAYS_COUNTED = ("gflops", "parameters")

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+from mutual3d.cost.axes import COSTS, MEAN
 from mutual3d.cost.latency_key import LATENCIES
+from mutual3d.deploy.cascade import check_cascade, promise, run_cascade, thresholds_of
 from mutual3d.deploy.compiled import CompiledConfigurations, Prepared
 from mutual3d.deploy.decoding import Decoding
 from mutual3d.deploy.fastest import RuntimeChoice, choose_fastest, measured_configurations
@@ -19,6 +21,7 @@ from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_
 from mutual3d.deploy.prediction import Predictions
 from mutual3d.deploy.runtimes import NetworkCache, Runtime, find_runtime
 from mutual3d.deploy.sources import Source, list_sources
+from mutual3d.deploy.spending import Spending
 from mutual3d.deploy.stream import DeadlineStream, StreamSettings
 from mutual3d.deploy.timing import key_here
 from mutual3d.deploy.video_timing import FROM_FILE, key_from_file
@@ -26,12 +29,14 @@ from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_
 from mutual3d.models import AdaptiveNetwork, load_network
 from mutual3d.models.adaptive import ConfigurationView, Inputs
 from mutual3d.models.adaptive.statistics import not_calibrated
-from mutual3d.sampling import ACTIVATIONS, Configuration, Preprocessing, prepare_clip
-from mutual3d.table.query_table import QueryTable, Row
+from mutual3d.sampling import ACTIVATIONS, Cascade, Configuration, Preprocessing, prepare_clip
+from mutual3d.table.cascade_row import CascadeRow
+from mutual3d.table.query_table import AnyRow, QueryTable, Row
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.logging import logger
 
 FORMAT = "mutual3d-adaptive-1"
+_CLIP_FORM = "uint8 pixels, or floats that are normalised already"
 ENTRIES = ("format", "model_arguments", "model_state", "statistics", "query_table", "preprocessing", "class_names")
 
 
@@ -48,6 +53,9 @@ class AdaptiveModel(nn.Module):
     Threads: a call may come from any, and each is computed whole at one configuration. `model(clip, configuration=c)` and
     `model.at(c)(clip)` name it; `model(clip)` takes the active one. `activate` and `set_budget`, which change it for
     everybody, belong to the first thread that calls one of them, until that thread has ended or `release` was called.
+
+    A cascade, which is activated as a configuration is, runs each clip at its cheap configuration, and at a dearer one where that
+    is not sure; `spending` says what it promised and spent.
     Raises ValueError where class names or preprocessing are not of this network.
     """
 
@@ -68,12 +76,28 @@ class AdaptiveModel(nn.Module):
         # What `runtime="auto"` found.
         self.choice: RuntimeChoice | None = None
         self._compiled: CompiledConfigurations | None = None
+        self._spending: Spending | None = None
         self.eval()
 
     @property
     def active(self) -> Configuration:
-        """The configuration that a call runs at when it names none."""
+        """The configuration that a call runs at when it names none; of a cascade the last one, see `stages`."""
         return self.network.active
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """The cascade that a call runs when it names no configuration; None where one configuration is active."""
+        return None if self._spending is None else self._spending.cascade
+
+    @property
+    def spending(self) -> Spending | None:
+        """What the active cascade promised and spent so far; None where one configuration is active."""
+        return self._spending
+
+    @property
+    def stages(self) -> tuple[Configuration, ...]:
+        """Every configuration that a call which names none may run at: the active one, or all of the cascade."""
+        return (self.active,) if self._spending is None else self._spending.cascade.configurations
 
     @property
     def runtime(self) -> str | None:
@@ -132,7 +156,7 @@ class AdaptiveModel(nn.Module):
 
     def prepare(
         self,
-        configurations: "Iterable[Configuration | str | Row] | None" = None,
+        configurations: "Iterable[Configuration | Cascade | str | AnyRow] | None" = None,
         *,
         frame: tuple[int, int] | None = None,
         progress: bool = True,
@@ -140,7 +164,7 @@ class AdaptiveModel(nn.Module):
         """Compile configurations ahead of their first call, so that switching between them costs microseconds.
 
         Args:
-            configurations: these, their texts, or rows of the table; None takes the Pareto front over GFLOPs (without a table
+            configurations: these, their texts, or rows of the table; of a cascade all that it runs at. None takes the Pareto front over GFLOPs (without a table
                 all that are calibrated).
             frame: height and width in pixels of the whole frames that a model of boxes sees; a square by default.
             progress: show a bar; what it took is in the log.
@@ -150,8 +174,9 @@ class AdaptiveModel(nn.Module):
         """
         if configurations is None:
             configurations = measured_configurations(self)
-        given = [each.configuration if isinstance(each, Row) else each for each in configurations]
-        chosen = list(dict.fromkeys(self.network.space.check(each) for each in given))
+        given = [_parsed(each.configuration if isinstance(each, (Row, CascadeRow)) else each) for each in configurations]
+        single = [c for each in given for c in (each.configurations if isinstance(each, Cascade) else [each])]
+        chosen = list(dict.fromkeys(self.network.space.check(each) for each in single))
         if self._compiled is None:
             missing = [c for c in chosen if not self.network.can_evaluate(c)]
             if missing:
@@ -161,13 +186,24 @@ class AdaptiveModel(nn.Module):
         logger.info("%s", prepared)
         return prepared
 
-    def activate(self, configuration: Configuration | str) -> "AdaptiveModel":
+    def activate(self, configuration: Configuration | Cascade | str) -> "AdaptiveModel":
         """Run at `configuration` from now on; takes microseconds. ValueError outside the space; see `load`.
 
-        Raises OtherThreadError, a RuntimeError, when another thread activates this model: see the class.
+        Of a cascade, such as `0.25-24-4@0.83T1.6+1.0-48-8`, the thresholds decide which clips go on; ValueError where clips have
+        several labels or boxes. Raises OtherThreadError, a RuntimeError, when another thread activates this model: see the class.
         """
-        self.network.activate(configuration)
+        given = _parsed(configuration)
+        if isinstance(given, Cascade):
+            self._activate_cascade(thresholds_of(self, check_cascade(self, given)))
+        else:
+            self.network.activate(given)
+            if self._spending is not None:
+                self._spending = None
         return self
+
+    def _activate_cascade(self, spending: Spending) -> None:
+        self.network.activate(spending.cascade.configurations[-1])
+        self._spending = spending
 
     def release(self) -> None:
         """Let another thread call `activate` from now on: for a model that is handed over as a whole."""
@@ -188,11 +224,15 @@ class AdaptiveModel(nn.Module):
         device: str | None = None,
         source: str = "clip",
         **budgets: float | None,
-    ) -> Row:
+    ) -> AnyRow:
         """Activate the most accurate measured configuration within the budget; returns its row of the query table.
 
         A budget in time is held by what was measured on this machine, in this model's runtime, on as many threads as PyTorch
         uses now; where the table has none of it, its Pareto front is measured first, which takes seconds and is told.
+
+        A budget on the mean over clips, `mean_gflops` or `mean_latency_ms`, may activate a cascade: it is kept by sending the
+        least sure clips on, as many as it pays for, over a batch and from call to call. All others bound every clip, and beside
+        one on the mean the cascade's worst case.
 
         Args:
             gflops: of one view.
@@ -200,7 +240,8 @@ class AdaptiveModel(nn.Module):
             device: take another key's times, such as those of an earlier version's table; they may be another machine's.
             source: what the time begins with: a `clip` in memory, or a `file`, which is opened, decoded and cut too
                 (`mutual3d bench MODEL --video CLIP` measures that).
-            budgets: of whatever else the table has in its `costs`, such as `parameters=500_000` or `latency_p99_ms=20`.
+            budgets: of whatever else the table has in its `costs`, such as `parameters=500_000` or `latency_p99_ms=20`, and on
+                means.
 
         Raises BudgetTooSmall, which carries the nearest row, when nothing fits, and ValueError for a budget, device or source
         that the table does not know.
@@ -210,12 +251,22 @@ class AdaptiveModel(nn.Module):
         if source not in ("clip", "file"):
             raise ValueError(f"source is {source!r:.80}: give 'clip', or 'file' for the time from a file on")
         given: dict[str, float | None] = {"latency_ms": latency_ms, **budgets}
-        if device is None and any(given.get(name) is not None for name in LATENCIES):
+        if device is None and any(value is not None and name.removeprefix(MEAN) in LATENCIES for name, value in given.items()):
             device = key_here(self) if source == "clip" else key_from_file(self)
         if source == "file":
             given[FROM_FILE.name] = given.pop("latency_ms")
-        row = self.table.select(gflops, device=device, **given)
-        self.activate(row.configuration)
+            given[FROM_FILE.mean_name] = given.pop(COSTS["latency_ms"].mean_name, None)
+        means = {name: limit for name, limit in given.items() if name.startswith(MEAN) and limit is not None}
+        if not means:
+            row: AnyRow = self.table.select(gflops, device=device, **{n: limit for n, limit in given.items() if not n.startswith(MEAN)})
+        else:
+            row = self.table.select_mean(device, gflops=gflops, **given)
+        if isinstance(row, Row):
+            self.activate(row.configuration)
+        else:
+            check_cascade(self, row.configuration)
+            self._activate_cascade(promise(self.table, row, means, device))
+            logger.info("%s: %s", row.configuration, self._spending)
         return row
 
     def predict(
@@ -227,7 +278,7 @@ class AdaptiveModel(nn.Module):
         window: str | float | None = None,
         step: str | float | None = None,
         views: int = 1,
-        configuration: Configuration | str | None = None,
+        configuration: Configuration | Cascade | str | None = None,
         decoding: Decoding = Decoding(),
     ) -> Predictions | PredictionStream:
         """What the network sees in videos and images: a list of `Prediction`, or with `stream` an iterator over them.
@@ -256,7 +307,12 @@ class AdaptiveModel(nn.Module):
         how = Reading(views, length, between, batch, decoding)
         sources = list_sources(source)
         found = predict_each(self, sources, how, batch=batch, configuration=configuration)
-        return PredictionStream(found) if stream else collect(found, len(sources), progress=decoding.progress)
+        if stream:
+            return PredictionStream(found)
+        predictions = collect(found, len(sources), progress=decoding.progress)
+        if configuration is None and self._spending is not None:
+            logger.info("%s: %s", self._spending.cascade, self._spending)
+        return predictions
 
     def stream(
         self,
@@ -294,9 +350,10 @@ class AdaptiveModel(nn.Module):
         name = (self.network.arguments or {}).get("name", type(self.network).__name__)
         space = self.network.space
         classes = "" if self.class_names is None else f", {len(self.class_names)} classes"
+        active = self.cascade or self.active
         table = "no table" if self.table is None else f"a table of {len(self.table)} configurations"
         runtime = "" if self.runtime is None else f", in {self.runtime}"
-        return f"AdaptiveModel({name}, {space.smallest} to {space.largest}, at {self.active}{classes}, {table}{runtime})"
+        return f"AdaptiveModel({name}, {space.smallest} to {space.largest}, at {active}{classes}, {table}{runtime})"
 
     def extract(self, configuration: Configuration | str, fold_bn: bool = False) -> nn.Module:
         """A plain module: takes what `self.network.fit_clip` makes of a normalised clip, returns logits."""
@@ -306,9 +363,9 @@ class AdaptiveModel(nn.Module):
         self,
         clip_BCTHW: torch.Tensor | np.ndarray,
         boxes_N5: torch.Tensor | np.ndarray | None = None,
-        configuration: Configuration | str | None = None,
+        configuration: Configuration | Cascade | str | None = None,
     ) -> torch.Tensor:
-        """Scores B, K, or N, K of the boxes, at `configuration` (a Configuration or its text), or at the active one.
+        """Scores B, K, or N, K of the boxes, at `configuration` (a Configuration, a Cascade, or the text of one), or at the active one.
 
         Raises ValueError for a clip, boxes or a configuration that are not this model's, and NotCalibratedError.
         """
@@ -316,7 +373,13 @@ class AdaptiveModel(nn.Module):
         if self.training and configuration is None:
             return self._scores(self.network(*self._inputs(clip, boxes, None)))
         # Read once: another thread may activate another configuration meanwhile.
-        configuration = self.active if configuration is None else configuration
+        spending = self._spending if configuration is None else None
+        given = self.active if configuration is None else _parsed(configuration)
+        if spending is not None:
+            given = spending.cascade
+        if isinstance(given, Cascade):
+            return run_cascade(self, clip, check_cascade(self, given), spending)
+        configuration = given
         with torch.no_grad():
             if self._compiled is None or (boxes is not None and not len(boxes)):  # no runtime takes none
                 return self.compute(clip, boxes, configuration)
@@ -457,6 +520,11 @@ def load(path: str | os.PathLike, runtime: str | None = None, *, cache: str | os
     for one that is not installed.
     """
     return AdaptiveModel.load(path, runtime, cache=cache)
+
+
+def _parsed(configuration: Configuration | Cascade | str) -> Configuration | Cascade | str:
+    """A text that is a cascade's as that; a configuration's stays, which is looked up as it is."""
+    return Cascade.parse(configuration) if isinstance(configuration, str) and "@" in configuration else configuration
 
 
 def _as_tensor(value: object, title: str, form: str) -> torch.Tensor:

@@ -23,11 +23,12 @@ from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.data.video.stills import is_still, read_image
 from mutual3d.data.workers.pool import WorkerPool
 from mutual3d.data.workers.process import show_life
+from mutual3d.deploy.cascade import at_present
 from mutual3d.deploy.decoding import Decoding, read_apart
 from mutual3d.deploy.prediction import Clips, Prediction, Predictions
 from mutual3d.deploy.sources import Array, ArrayReader, frames_of, is_array
-from mutual3d.deploy.used_frames import fill_in, used_frames
-from mutual3d.sampling import Configuration, Preprocessing
+from mutual3d.deploy.used_frames import fill_in, used_by_all, used_frames
+from mutual3d.sampling import Cascade, Configuration, Preprocessing
 from mutual3d.utils.logging import logger, progress_bar
 
 if TYPE_CHECKING:  # whose method `predict` is what is here
@@ -110,7 +111,7 @@ def predict_video(
 ) -> Prediction:
     """Run an AdaptiveModel, at its active configuration, on a video or image file. Raises VideoError if unreadable."""
     start = time.perf_counter()
-    used = used_frames(model.network, model.active)
+    used = used_by_all(model.network, model.stages)
     clips = read_clips(path, model.preprocessing, num_views=num_views, backend=backend, used=used)
     return score_clips(model, clips, 1000 * (time.perf_counter() - start))
 
@@ -307,7 +308,7 @@ def _views_between(
 
 def predict_each(
     model: "AdaptiveModel", sources: Sequence[Path | Array], how: Reading, *, batch: int = 32,
-    configuration: Configuration | str | None = None,
+    configuration: Configuration | Cascade | str | None = None,
 ) -> Iterator[Prediction | VideoError]:
     """For each file and array of `sources`, in their order, its prediction (with windows: its predictions), or what is
     wrong with it.
@@ -318,31 +319,30 @@ def predict_each(
     """
     if model.network.takes_boxes:
         raise ValueError("this model classifies boxes in a video: use mutual3d.deploy.predict_boxes, or mutual3d predict --boxes")
-    if configuration is None and not model.training:
-        configuration = model.active
-    how = how._replace(used=tuple(used_frames(model.network, configuration or model.active)))
+    run, stages = at_present(model, configuration)
+    how = how._replace(used=tuple(used_by_all(model.network, stages)))
     waiting: list[tuple[str, _Part, float]] = []
     for name, found in _read_all(model, sources, how):
         if isinstance(found, VideoError):
-            yield from _score(model, waiting, batch, configuration)
+            yield from _score(model, waiting, batch, run)
             waiting.clear()
             yield found
             continue
         waiting += [(name, part, found.milliseconds / len(found.parts)) for part in found.parts]
         if sum(len(part.clips.clips_VCTHW) for _, part, _ in waiting) >= batch:
-            yield from _score(model, waiting, batch, configuration)
+            yield from _score(model, waiting, batch, run)
             waiting.clear()
-    yield from _score(model, waiting, batch, configuration)
+    yield from _score(model, waiting, batch, run)
 
 
 def _score(
-    model: "AdaptiveModel", waiting: Sequence[tuple[str, _Part, float]], batch: int, configuration: Configuration | str | None
+    model: "AdaptiveModel", waiting: Sequence[tuple[str, _Part, float]], batch: int, run: Callable[[torch.Tensor], torch.Tensor]
 ) -> list[Prediction]:
     if not waiting:
         return []
     start = time.perf_counter()
     clips = torch.cat([part.clips.clips_VCTHW for _, part, _ in waiting])
-    by_clip = torch.cat([model(part.to(_device(model)), configuration=configuration) for part in clips.split(batch)])
+    by_clip = torch.cat([run(part.to(_device(model))) for part in clips.split(batch)])
     milliseconds = 1000 * (time.perf_counter() - start) / len(waiting)
     by_part = by_clip.split([len(part.clips.clips_VCTHW) for _, part, _ in waiting])
     return [

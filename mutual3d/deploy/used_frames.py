@@ -1,7 +1,7 @@
 """Which frames of a clip a configuration looks at: the others need not be read."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -27,6 +27,11 @@ def used_frames(network: AdaptiveNetwork, configuration: Configuration | str) ->
     if not torch.allclose(seen, numbers, atol=1e-2, rtol=0):
         return list(range(network.clip_frames))
     return sorted(set(numbers.int().tolist()))
+
+
+def used_by_all(network: AdaptiveNetwork, configurations: Iterable[Configuration | str]) -> list[int]:
+    """The positions that `network` sees at any of the configurations, such as those of a cascade."""
+    return sorted({position for configuration in configurations for position in used_frames(network, configuration)})
 
 
 def fill_in(frames: Sequence[int], used: Sequence[int] | None) -> list[int]:

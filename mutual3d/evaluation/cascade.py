@@ -3,31 +3,63 @@
 A clip's cost in a cascade is the sum over the configurations that it ran at; the frames are decoded once.
 """
 
-import collections
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import minimize_scalar
 
+from mutual3d.metrics.recording import ConfidenceRecord
 from mutual3d.sampling import Configuration
-from mutual3d.sampling.cascade import TEMPERATURES, Cascade, confidence
+from mutual3d.sampling.cascade import TEMPERATURES, Cascade, confidence, log_scores, mean_cost, p99_cost
 
-# Shares of the clips that go on which are tried between two configurations.
+# Shares of the clips that go on which are tried between two configurations, and, fewer, before and behind a third.
 SHARES = tuple(i / 20 for i in range(1, 20))
+_FEW_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
+# Of more configurations there are too many combinations: those are tried that are spread evenly over the front.
+_MOST_CONFIGURATIONS = {2: 24, 3: 8}
+# Digits of a threshold, which is part of a cascade's name.
+_DIGITS = 6
 
 
-def fit_temperature(probabilities_BK: torch.Tensor, labels_B: torch.Tensor) -> float:
-    """The temperature at which the labels are likeliest (Guo et al., ICML 2017), within `TEMPERATURES`."""
-    logits = probabilities_BK.double().clamp_min(torch.finfo(torch.float32).tiny).log()
+def fit_temperature(log_sums_NT: torch.Tensor, label_logs_N: torch.Tensor) -> int:
+    """The position in `TEMPERATURES` of the one at which the labels are likeliest (Guo et al., ICML 2017); see `ConfidenceRecord`."""
+    losses = log_sums_NT.double().mean(0) - label_logs_N.double().mean() / torch.tensor(TEMPERATURES, dtype=torch.float64)
+    return int(losses.argmin())
 
-    def negative_log_likelihood(log_temperature: float) -> float:
-        return float(torch.nn.functional.cross_entropy(logits / math.exp(log_temperature), labels_B))
 
-    low, high = (math.log(value) for value in TEMPERATURES)
-    return math.exp(minimize_scalar(negative_log_likelihood, bounds=(low, high), method="bounded").x)
+@dataclass(frozen=True)
+class ClipConfidences:
+    """How sure one configuration was of each of N clips at its fitted `temperature` (float64 N), and whether it was right (bool N)."""
+
+    confidences_N: torch.Tensor
+    is_right_N: torch.Tensor
+    temperature: float
+
+    @classmethod
+    def of_record(cls, record: ConfidenceRecord) -> "ClipConfidences":
+        """Of what was kept while measuring, clips in the order of their list; the temperature is fitted to their labels."""
+        rows = record.rows()
+        position = fit_temperature(rows["log_sums"], rows["label_logs"])
+        logs = rows["top_logs"].double() / TEMPERATURES[position] - rows["log_sums"][:, position].double()
+        return cls(logs.exp(), rows["predicted"] == rows["labels"], TEMPERATURES[position])
+
+    @classmethod
+    def of_scores(cls, probabilities_NK: torch.Tensor, labels_N: torch.Tensor, temperature: float | None = None) -> "ClipConfidences":
+        """Of all scores. temperature: None fits it to the labels, one of `TEMPERATURES`."""
+        if temperature is None:
+            logs = log_scores(probabilities_NK)
+            log_sums_NT = torch.stack([(logs / each).logsumexp(1) for each in TEMPERATURES], 1)
+            temperature = TEMPERATURES[fit_temperature(log_sums_NT, logs.gather(1, labels_N.long()[:, None]))]
+        return cls(confidence(probabilities_NK, temperature), probabilities_NK.argmax(1) == labels_N, temperature)
+
+    def __len__(self) -> int:
+        return len(self.is_right_N)
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1, in per cent."""
+        return 100 * float(self.is_right_N.double().mean())
 
 
 @dataclass(frozen=True)
@@ -43,131 +75,93 @@ class CascadeResult:
 
 
 class CascadeScores:
-    """The scores of some configurations on the same labelled clips, and what each configuration costs.
+    """What some configurations said of the same labelled clips, and what each configuration costs.
 
     Args:
-        scores: probabilities B, K of each configuration, one row a clip, in the same order.
-        labels_B: int64.
+        clips: of each configuration, all in the same order of the clips.
         costs: of one clip at each configuration, above 0: GFLOPs or milliseconds.
-        temperatures: of each configuration; None fits them to these labels.
 
-    Raises ValueError where the three do not belong together.
+    Raises ValueError where the two do not belong together.
     """
 
-    def __init__(
-        self,
-        scores: Mapping[Configuration, torch.Tensor],
-        labels_B: torch.Tensor,
-        costs: Mapping[Configuration, float],
-        temperatures: Mapping[Configuration, float] | None = None,
-    ) -> None:
-        if {len(rows) for rows in scores.values()} != {len(labels_B)} or not len(labels_B):
-            counts = {str(c): len(rows) for c, rows in scores.items()}
-            raise ValueError(f"the scores are of {counts} clips and there are {len(labels_B)} labels: give one row a label")
-        if missing := [str(c) for c in scores if not costs.get(c, 0) > 0]:
+    def __init__(self, clips: Mapping[Configuration, ClipConfidences], costs: Mapping[Configuration, float]) -> None:
+        counts = {str(c): len(each) for c, each in clips.items()}
+        if len({*counts.values()}) != 1 or not min(counts.values()):
+            raise ValueError(f"scores of the same clips are needed, one or more, and these are of {counts}")
+        if missing := [str(c) for c in clips if not costs.get(c, 0) > 0]:
             raise ValueError(f"no cost above 0 is known of {', '.join(missing)}")
-        self.costs = {c: float(costs[c]) for c in scores}
-        self.temperatures = {
-            c: temperatures[c] if temperatures is not None else fit_temperature(rows, labels_B) for c, rows in scores.items()
-        }
-        self.confidences = {c: confidence(rows, self.temperatures[c]) for c, rows in scores.items()}
-        self.is_right = {c: rows.argmax(1) == labels_B for c, rows in scores.items()}
+        self.clips, self.costs = dict(clips), {c: float(costs[c]) for c in clips}
 
     def result(self, cascade: Cascade) -> CascadeResult:
         """What `cascade` gives; its own temperatures must be the ones that these confidences are of."""
-        remaining = torch.ones_like(next(iter(self.is_right.values())))
-        cost_B = torch.zeros(len(remaining), dtype=torch.float64)
+        remaining = torch.ones_like(next(iter(self.clips.values())).is_right_N)
         num_right, answered = 0, []
         for i, configuration in enumerate(cascade.configurations):
-            cost_B += self.costs[configuration] * remaining
-            is_last = i == len(cascade.configurations) - 1
-            is_sure = remaining if is_last else remaining & (self.confidences[configuration] >= cascade.thresholds[i])
-            num_right += int((self.is_right[configuration] & is_sure).sum())
+            clips, is_last = self.clips[configuration], i == len(cascade.configurations) - 1
+            is_sure = remaining if is_last else remaining & (clips.confidences_N >= cascade.thresholds[i])
+            num_right += int((clips.is_right_N & is_sure).sum())
             answered.append(int(is_sure.sum()))
             remaining = remaining & ~is_sure
+        shares = tuple(count / len(remaining) for count in answered)
+        costs = [self.costs[c] for c in cascade.configurations]
         return CascadeResult(
-            cascade,
-            accuracy=100 * num_right / len(cost_B),
-            mean_cost=float(cost_B.mean()),
-            p99_cost=float(torch.quantile(cost_B, 0.99, interpolation="higher")),
-            shares=tuple(count / len(cost_B) for count in answered),
+            cascade, 100 * num_right / len(remaining), mean_cost(shares, costs), p99_cost(shares, costs), shares
         )
 
-    def search(self, *, num_stages: int = 2, shares: Sequence[float] = SHARES) -> list[CascadeResult]:
-        """The Pareto front of all cascades of `num_stages` configurations, ascending in mean cost and accuracy."""
-        ascending = sorted(self.costs, key=lambda c: self.costs[c])
+    def static_front(self) -> list[tuple[float, float]]:
+        """(cost, accuracy) of the single configurations that no other one beats, ascending."""
+        points = [(cost, self.clips[c].accuracy) for c, cost in self.costs.items()]
+        return _front(points)
+
+    def search(self, *, num_stages: int = 2, shares: Sequence[float] | None = None) -> list[CascadeResult]:
+        """The Pareto front of cascades of 2 to `num_stages` configurations, ascending in mean cost and accuracy.
+
+        shares: of all clips, which each stage but the last may send on; None tries 19 from 0.05 to 0.95 between two
+        configurations, and 6 where there are three. Only what beats every single configuration of equal cost is on it.
+        """
         found = [
             self.result(cascade)
-            for configurations in itertools.combinations(ascending, num_stages)
-            for cascade in self._cascades(configurations, shares)
+            for count in range(2, num_stages + 1)
+            for configurations in itertools.combinations(self._candidates(count), count)
+            for cascade in self._cascades(configurations, shares or (SHARES if count == 2 else _FEW_SHARES))
         ]
-        front: list[CascadeResult] = []
-        for result in sorted(found, key=lambda result: (result.mean_cost, -result.accuracy)):
-            if not front or result.accuracy > front[-1].accuracy:
+        static, best, front = self.static_front(), float("-inf"), list[CascadeResult]()
+        for result in sorted(found, key=lambda result: (result.mean_cost, -result.accuracy, result.cascade)):
+            single = max((accuracy for cost, accuracy in static if cost <= result.mean_cost), default=float("-inf"))
+            if result.accuracy > max(single, best):
+                best = result.accuracy
                 front.append(result)
         return front
 
+    def _candidates(self, num_stages: int) -> list[Configuration]:
+        """The single configurations that cascades are made of, ascending in cost, the cheapest and the dearest among them."""
+        ascending = sorted(self.costs, key=lambda c: self.costs[c])
+        return spread(ascending, _MOST_CONFIGURATIONS.get(num_stages, num_stages))
+
     def _cascades(self, configurations: Sequence[Configuration], shares: Sequence[float]) -> list[Cascade]:
-        """Those whose first stages send each of `shares` of all clips on, as far as their confidences differ."""
-        thresholds = [
-            sorted({self.threshold(configuration, share) for share in shares}) for configuration in configurations[:-1]
-        ]
-        temperatures = tuple(self.temperatures[c] for c in configurations[:-1])
+        """Those whose first stages would send each of `shares` of all clips on, as far as their confidences differ."""
+        thresholds = [sorted({self.threshold(c, share) for share in shares}) for c in configurations[:-1]]
+        temperatures = tuple(self.clips[c].temperature for c in configurations[:-1])
         return [Cascade(tuple(configurations), chosen, temperatures) for chosen in itertools.product(*thresholds)]
 
     def threshold(self, configuration: Configuration, share: float) -> float:
-        """The confidence under which `share` of the clips are, half way to the next clip's."""
-        ordered = self.confidences[configuration].sort().values
+        """The confidence under which `share` of the clips are, half way to the next clip's, rounded to what is printed of it."""
+        ordered = self.clips[configuration].confidences_N.sort().values
         count = min(max(round(share * len(ordered)), 0), len(ordered) - 1)
         below = ordered[count - 1] if count else ordered[0] * 0
-        return float((below + ordered[count]) / 2)
+        return min(round(float((below + ordered[count]) / 2), _DIGITS), 1.0)
 
 
-# ---- A promised mean cost --------------------------------------------------------------------------------------------
+def spread(found: Sequence, most: int) -> list:
+    """At most `most` of a sequence, evenly spread, both ends among them."""
+    if len(found) <= most:
+        return list(found)
+    return [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)]
 
 
-def share_within(mean_cost: float, cheap: float, dear: float) -> float:
-    """The share of clips that may run at a second configuration too so that their mean cost is `mean_cost`.
-
-    cheap, dear: cost of a clip that stops at the first, and of one that goes on (of both configurations together). Raises
-    ValueError for a mean cost under the cheap one's, which no share keeps.
-    """
-    if mean_cost < cheap:
-        raise ValueError(f"a mean cost of {mean_cost:g} is less than the cheapest configuration's {cheap:g}")
-    return min((mean_cost - cheap) / (dear - cheap), 1.0)
-
-
-def least_sure(confidences_B: torch.Tensor, share: float) -> torch.Tensor:
-    """A mask B of the `share` of a batch that is least sure, rounded down: the promised mean cost is kept exactly."""
-    count = int(share * len(confidences_B) + 1e-9)
-    mask = torch.zeros(len(confidences_B), dtype=torch.bool)
-    mask[confidences_B.argsort(stable=True)[:count]] = True
-    return mask
-
-
-class RunningQuantile:
-    """Sends on a share of a stream: what is less sure than that share of the last clips were, while the promise lasts.
-
-    Args:
-        share: of the clips that may go on.
-        threshold: used until `memory` confidences were seen.
-        memory: how many of the last confidences count.
-    """
-
-    def __init__(self, share: float, threshold: float, memory: int = 200) -> None:
-        self.share, self.memory = share, memory
-        self.num_seen = self.num_sent = 0
-        self._first_threshold = threshold
-        self._last: collections.deque[float] = collections.deque(maxlen=memory)
-
-    def sends_on(self, confidence: float) -> bool:
-        """Whether the clip of this confidence goes on; never more than `share` of all that were seen."""
-        threshold = self._first_threshold
-        if len(self._last) == self.memory:
-            ordered = sorted(self._last)
-            threshold = ordered[min(int(self.share * self.memory), self.memory - 1)]
-        self._last.append(confidence)
-        self.num_seen += 1
-        is_sent = confidence < threshold and self.num_sent + 1 <= self.share * self.num_seen + 1e-9
-        self.num_sent += is_sent
-        return is_sent
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    front: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return front

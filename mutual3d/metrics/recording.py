@@ -7,6 +7,7 @@ import torch
 
 from mutual3d.metrics.average_precision import CollectedRows
 from mutual3d.metrics.metrics import Metric, check_finite
+from mutual3d.sampling.cascade import TEMPERATURES, log_scores
 
 
 class VideoRecord(CollectedRows):
@@ -83,14 +84,39 @@ class TopPredictionRecord(VideoRecord):
     Columns: indices int32 N, labels and predicted int32 N, scores float32 N, 1, the score of the predicted class.
     """
 
+    columns: tuple[str, ...] = ("indices", "labels", "predicted", "scores")
+
     def update(self, scores: torch.Tensor, batch: Any) -> None:
         """scores: B, K, on the CPU; batch: what the loader gave, with indices and labels B. NotFiniteError as in a metric."""
+        self.append(**self.row(scores, batch))
+
+    def row(self, scores: torch.Tensor, batch: Any) -> dict[str, torch.Tensor]:
+        """The columns of a batch; see `update`."""
         check_finite(scores)
         best, predicted = scores.float().max(1, keepdim=True)
         columns = {"indices": batch.indices, "labels": batch.labels, "predicted": predicted[:, 0]}
-        self.append(**{name: column.to(torch.int32, copy=True) for name, column in columns.items()}, scores=best)
+        return {**{name: column.to(torch.int32, copy=True) for name, column in columns.items()}, "scores": best}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        if state and set(state) != {"indices", "labels", "predicted", "scores"}:
+        if state and set(state) != set(self.columns):
             raise ValueError(f"columns of top predictions are needed, not {', '.join(map(str, state))}")
         super().load_state(state)
+
+
+class ConfidenceRecord(TopPredictionRecord):
+    """Of each video also what its confidence and its label's likelihood at each of `TEMPERATURES` need: 56 bytes a video.
+
+    So cascades are computed of a grid without another pass over the videos, in memory that does not grow with the classes:
+    all scores of 20 000 videos of Kinetics at 144 configurations would take 4.6 GB, and these take 160 MB.
+
+    Further columns, float32, of logarithms of scores: top_logs N, of the predicted class; label_logs N, of the label;
+    log_sums N, one a temperature: log of the sum over classes of the scores to the power 1 / temperature.
+    """
+
+    columns = (*TopPredictionRecord.columns, "top_logs", "label_logs", "log_sums")
+
+    def row(self, scores: torch.Tensor, batch: Any) -> dict[str, torch.Tensor]:
+        found, logs = super().row(scores, batch), log_scores(scores)
+        label_logs = logs.gather(1, batch.labels.long()[:, None])[:, 0]
+        log_sums = torch.stack([(logs / temperature).logsumexp(1) for temperature in TEMPERATURES], 1)
+        return {**found, "top_logs": logs.amax(1).float(), "label_logs": label_logs.float(), "log_sums": log_sums.float()}

@@ -249,6 +249,7 @@ def _grid(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> GridPlan:
         latency_repeats=cfg.GRID.LATENCY_REPEATS,
         costs=tuple(dict.fromkeys([*ALWAYS_COUNTED, *cfg.GRID.COSTS])),
         about={"dataset": cfg.DATA.PATH_TO_DATA_DIR, "model": cfg.MODEL.MODEL_NAME},
+        cascades=cfg.GRID.CASCADES,
     )
 
 

@@ -11,9 +11,10 @@ from mutual3d.cost.machine import device_name
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.evaluation.grid import build_table
 from mutual3d.metrics.metrics import Metric
-from mutual3d.metrics.recording import TopPredictionRecord
+from mutual3d.metrics.recording import ConfidenceRecord, TopPredictionRecord
+from mutual3d.pipeline.cascades import add_cascades
 from mutual3d.pipeline.page import RunFacts, write_page, write_table_files
-from mutual3d.pipeline.plans import GridPlan
+from mutual3d.pipeline.plans import DEFAULT_CASCADES, GridPlan
 from mutual3d.pipeline.predictions import save_predictions
 from mutual3d.pipeline.workspace import Workspace
 from mutual3d.sampling import Configuration
@@ -30,6 +31,8 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
     loader = plan.loader()
     # The costs that every grid has were not part of it: tables that are there stay those of their run.
     of_its_own = sorted({*plan.costs} ^ {*ROW_COSTS})
+    if plan.cascades != DEFAULT_CASCADES:
+        of_its_own.append(f"cascades of {plan.cascades}")
     measured_under = run.fingerprint(
         loader, run.grid_configurations(), plan.latency_devices, plan.latency_repeats, *of_its_own
     )  # fmt: skip
@@ -44,7 +47,7 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
         partial.remove()
         return found
     has_one_label = run.plan.measuring.metric(loader.dataset)().facts.has_one_label
-    record = TopPredictionRecord if has_one_label else None
+    record = (ConfidenceRecord if plan.cascades else TopPredictionRecord) if has_one_label else None
     metrics = run.measure(loader, run.grid_configurations(), "measure the grid", partial, record)
     table = None
     if distributed.is_main():
@@ -79,7 +82,8 @@ def _build_table(
     conditions = CostConditions(cut.crop, run.device, cut.mean, cut.std, plan.latency_repeats)
     costs = measure_costs(plan.costs, run.model, list(metrics), conditions, devices)
     provenance = _provenance(run, plan, next(iter(metrics.values())), devices, dataset)
-    return build_table(run.model, metrics, costs, {**provenance, "fingerprint": measured_under})
+    table = build_table(run.model, metrics, costs, {**provenance, "fingerprint": measured_under})
+    return add_cascades(table, metrics, num_stages=plan.cascades)
 
 
 def _latency_devices(names: Sequence[str]) -> list[torch.device]:

@@ -77,12 +77,17 @@ class CalibrationPlan:
     max_unreadable: float = 0.0
 
 
+# Tables that are there, of before cascades were, stay those of a run that asks for this many.
+DEFAULT_CASCADES = 2
+
+
 @dataclass(frozen=True)
 class GridPlan:
     """Accuracy and costs of every configuration: the query table.
 
     split: the loader's, for the table's provenance. latency_devices: such as cpu, cuda:1, for the costs that depend on one.
-    costs: names of `mutual3d.cost.axes.COSTS`. about: further provenance.
+    costs: names of `mutual3d.cost.axes.COSTS`. about: further provenance. cascades: configurations in a cascade, at most; 0
+    looks for none.
     """
 
     loader: MakeLoader
@@ -91,6 +96,7 @@ class GridPlan:
     latency_repeats: int = 10
     costs: tuple[str, ...] = (*ALWAYS_COUNTED, "latency_ms")
     about: Mapping[str, str] = field(default_factory=dict)
+    cascades: int = DEFAULT_CASCADES
 
 
 @dataclass(frozen=True)

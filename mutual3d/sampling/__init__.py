@@ -1,5 +1,6 @@
 """Which sub-network runs: configurations, the space they come from, sampling rules, shrinking a clip to one."""
 
+from .cascade import Cascade
 from .clip import (
     fit_clip,
     fit_clips,
@@ -16,6 +17,7 @@ from .rules import RULES, expected_step_cost, first_contains_others, sample_subn
 
 __all__ = [
     "ACTIVATIONS",
+    "Cascade",
     "Configuration",
     "Preprocessing",
     "RULES",

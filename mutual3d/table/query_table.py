@@ -9,16 +9,17 @@ import decimal
 import math
 import numbers
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import simplejson
 
-from mutual3d.cost.axes import CostWords
+from mutual3d.cost.axes import MEAN, CostWords
 from mutual3d.cost.latency_key import is_here
-from mutual3d.sampling import Configuration
+from mutual3d.sampling import Cascade, Configuration
+from mutual3d.table.cascade_row import CascadeFacts, CascadeRow
 from mutual3d.table.words import MetricWords, cost_words, metric_words
 from mutual3d.utils.files import DamagedFileError, atomic_write, read_json, write_json
 from mutual3d.utils.fingerprint import fingerprint
@@ -119,22 +120,76 @@ class Row:
         return cls(**{name: entry[name] for name in ROW_FIELDS}, costs=entry.get("costs", {}))
 
 
+AnyRow = Row | CascadeRow
+
+
+class _Budget(NamedTuple):
+    """A budget of `select_mean`: on the mean over clips, or on each."""
+
+    name: str
+    words: CostWords
+    key: str
+    limit: float
+    is_mean: bool
+
+    def amount(self, row: AnyRow) -> float | None:
+        """What a row costs of it; None where that was not measured."""
+        if isinstance(row, CascadeRow) and not self.is_mean:
+            return row.worst.get(self.words.name, {}).get(self.key)
+        return row.values(self.words.name).get(self.key)
+
+    def told(self, value: float) -> str:
+        """A number in a sentence."""
+        return ("a mean of " if self.is_mean else "") + self.words.amount(f"{value:g}", self.key)
+
+
+def _amounts(row: AnyRow, budgets: Sequence[_Budget]) -> list[float] | None:
+    """What a row costs of each budget; None where something was not measured."""
+    found = [amount for budget in budgets if (amount := budget.amount(row)) is not None]
+    return found if len(found) == len(budgets) else None
+
+
 class QueryTable:
     """Measured rows, ascending by configuration, with the conditions they were measured under.
+
+    `rows` are single configurations, each of which was measured. `cascades` are rows too, ascending in mean GFLOPs: their
+    accuracy was counted on the scores of the same videos, and their costs are means over clips. What every clip keeps within
+    (`select`, `pareto_front`) is a single configuration; a budget on the mean (`select_mean`) may have either.
 
     provenance: plain data with at least metric (the name in `Row.accuracy` that decides), split, num_views and crop
     (pixels, of the largest configuration); further num_videos, checkpoint, dataset, date, versions and the like. `metrics`
     and `costs`, where it has them, say of each {name: its words} (`mutual3d.table.words`); `latency` says of each device key
     how, when and on what machine it was measured.
-    Raises ValueError for no rows, a configuration given twice, a row without the metric, or missing provenance.
+    Raises ValueError for no rows, a configuration given twice, a row without the metric, a cascade of a configuration that is
+    no row, or missing provenance.
     """
 
-    def __init__(self, rows: Iterable[Row], provenance: Mapping[str, Any]) -> None:
+    def __init__(self, rows: Iterable[Row], provenance: Mapping[str, Any], cascades: Iterable[CascadeFacts] = ()) -> None:
         self.rows = tuple(sorted(rows, key=lambda row: row.configuration))
         self.provenance = _checked_provenance(provenance)
         self._by_name = {str(row.configuration): row for row in self.rows}
         self._check_rows()
         self.costs = self._find_costs()
+        self.cascades = tuple(sorted(map(self._row_of_cascade, cascades), key=lambda row: (row.gflops, row.configuration)))
+        self._check_cascades()
+
+    def _row_of_cascade(self, facts: CascadeFacts) -> CascadeRow:
+        stages = [self.row(configuration) for configuration in facts.configuration.configurations]
+        costs = {
+            (words, key): [row.values(words.name)[key] for row in stages]
+            for words, key in self.cost_columns
+            if all(key in row.values(words.name) for row in stages)
+        }
+        return CascadeRow.of_stages(facts, tuple(count for row in stages for count in row.signature), costs)
+
+    def _check_cascades(self) -> None:
+        for row in self.cascades:
+            if self.metric not in row.accuracy:
+                raise ValueError(f"{row.configuration} has no accuracy under '{self.metric}'; it has: {', '.join(row.accuracy) or 'none'}")
+            for name, value in row.accuracy.items():
+                if self.words_of_metric(name).unit == "%":
+                    _percent(value, f"{row.configuration}: accuracy['{name}']")
+            _number(self.accuracy(row), f"{row.configuration}: accuracy['{self.metric}']")
 
     def _check_rows(self) -> None:
         if not self.rows:
@@ -164,6 +219,11 @@ class QueryTable:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, QueryTable) and self.to_dict() == other.to_dict()
+
+    @property
+    def all_rows(self) -> list[AnyRow]:
+        """The single configurations, then the cascades."""
+        return [*self.rows, *self.cascades]
 
     @property
     def metric(self) -> str:
@@ -208,7 +268,8 @@ class QueryTable:
                     else:
                         entry[name] = value
         joined = {name: {**self.provenance.get(name, {}), **entries} for name, entries in provenance.items()}
-        return QueryTable(map(Row.from_dict, rows.values()), {**self.provenance, **joined})
+        facts = [CascadeFacts(row.configuration, row.accuracy, row.shares) for row in self.cascades]
+        return QueryTable(map(Row.from_dict, rows.values()), {**self.provenance, **joined}, facts)
 
     @property
     def cost_columns(self) -> list[tuple[CostWords, str]]:
@@ -262,11 +323,16 @@ class QueryTable:
             )
         return self._by_name[name]
 
-    def accuracy(self, row: Row) -> float:
+    def cascade(self, cascade: Cascade | str) -> CascadeRow | None:
+        """The row of a cascade (or its text); None for one that this table does not have."""
+        wanted = Cascade.parse(cascade)
+        return next((row for row in self.cascades if row.configuration == wanted), None)
+
+    def accuracy(self, row: AnyRow) -> float:
         """The deciding metric of a row, in per cent."""
         return row.accuracy[self.metric]
 
-    def merit(self, row: Row) -> float:
+    def merit(self, row: AnyRow) -> float:
         """The deciding metric of a row, so that more is better."""
         value = self.accuracy(row)
         return value if self.words_of_metric().higher_is_better else -value
@@ -302,8 +368,8 @@ class QueryTable:
             f"`mutual3d bench MODEL`, or name one of {', '.join(keys)}"
         )
 
-    def cost(self, row: Row, cost: str = "gflops", device: str | None = None) -> float:
-        """What a row costs: a number of `costs`, such as GFLOPs of one view or median milliseconds on `device`.
+    def cost(self, row: AnyRow, cost: str = "gflops", device: str | None = None) -> float:
+        """What a row costs: a number of `costs`, such as GFLOPs of one view or median milliseconds on `device`; of a cascade the mean.
 
         Raises ValueError when it was not measured of this row.
         """
@@ -336,6 +402,54 @@ class QueryTable:
             if not best or self.merit(row) > self.merit(best[-1]):
                 best.append(row)
         return best
+
+    def cascade_front(self, cost: str = "gflops", device: str | None = None) -> list[CascadeRow]:
+        """The cascades that no single configuration and no other cascade of equal mean cost beats, ascending in cost and accuracy."""
+        key, front = self.device(device, cost), self.pareto_front(cost, device)
+        best: list[CascadeRow] = []
+        measured = [row for row in self.cascades if key in row.values(cost)]
+        for row in sorted(measured, key=lambda row: (row.values(cost)[key], -self.merit(row), row.configuration)):
+            others: list[AnyRow] = [*front, *best]
+            cheaper = [self.merit(other) for other in others if other.values(cost)[key] <= row.values(cost)[key]]
+            if not cheaper or self.merit(row) > max(cheaper):
+                best.append(row)
+        return best
+
+    def select_mean(self, device: str | None = None, **budgets: float | None) -> AnyRow:
+        """The most accurate row, of single configurations and cascades, within every budget given; of equals the cheapest.
+
+        budgets: `mean_COST`, such as `mean_latency_ms`, bounds the mean over clips; `COST`, as in `select`, bounds every single
+        clip, and a cascade counts with its worst case there. Raises as `select` does, and ValueError for the mean of a cost that
+        does not add up, such as parameters.
+        """
+        asked = [self._budget(name, value, device) for name, value in budgets.items() if value is not None]
+        if not any(budget.is_mean for budget in asked):
+            raise ValueError(f"give a budget on a mean: {', '.join(words.mean_name for words in self.costs.values() if words.adds)}")
+        found = [(row, values) for row in self.all_rows if (values := _amounts(row, asked)) is not None]
+        if not found:
+            raise ValueError(f"no configuration has all of {', '.join(budget.words.name for budget in asked)}; {MEASURE_AGAIN}")
+        limits = [budget.limit for budget in asked]
+        fitting = [(row, values) for row, values in found if all(map(operator.le, values, limits))]
+        if fitting:
+            return min(fitting, key=lambda pair: (-self.merit(pair[0]), *pair[1], str(pair[0].configuration)))[0]
+
+        def overshoot(pair: tuple[Row, list[float]]) -> tuple[float, float]:
+            return max(map(operator.truediv, pair[1], limits)), -self.merit(pair[0])
+
+        # A cascade costs more than its first configuration in every way: the nearest is a single one.
+        nearest, values = min([(row, values) for row, values in found if isinstance(row, Row)], key=overshoot)
+        needs = " and ".join(budget.told(round_up(value)) for budget, value in zip(asked, values))
+        message = f"no configuration fits {' and '.join(budget.told(budget.limit) for budget in asked)}"
+        needed = {budget.name: value for budget, value in zip(asked, values)}
+        raise BudgetTooSmall(f"{message}; the nearest, {nearest.configuration}, needs {needs}", nearest, needed)
+
+    def _budget(self, name: str, limit: float, device: str | None) -> "_Budget":
+        cost = name.removeprefix(MEAN)
+        words, is_mean = self.words_of_cost(cost), name.startswith(MEAN)
+        if is_mean and not words.adds:
+            raise ValueError(f"{name} would bound the mean of {words.title}, which all clips have alike: give {cost}")
+        key = self.own_device(cost) if device is None else self.device(device, cost)
+        return _Budget(name, words, key, _cost(limit, f"the budget {name}"), is_mean)
 
     def select(
         self, gflops: float | None = None, latency_ms: float | None = None, device: str | None = None, **budgets: float | None
@@ -388,27 +502,35 @@ class QueryTable:
             f"no configuration fits {told(limits)}; the nearest, {nearest.configuration}, needs {needs}", nearest, needed
         )
 
-    def describe(self, row: Row) -> str:
+    def describe(self, row: AnyRow) -> str:
         """One row in words, each number with its unit and conditions."""
         words = self.words_of_metric()
         parts = [
             f"{row.configuration}: {words.label} {self.accuracy(row):.2f} {words.unit} ({self.conditions})",
-            *(_told(cost, row.values(cost.name)[key], key) for cost, key in self.shown_columns if key in row.values(cost.name)),
+            *(_told_of(row, cost, key) for cost, key in self.shown_columns if key in row.values(cost.name)),
         ]
         return ", ".join(parts)
 
-    def format(self, rows: Iterable[Row] | None = None, chosen: Row | None = None) -> str:
+    def format(self, rows: Iterable[AnyRow] | None = None, chosen: AnyRow | None = None) -> str:
         """A text table of `rows` (default: all) for a terminal, headed by the conditions and units. chosen: a row to mark."""
-        return "\n".join([self.legend, *self._lines(self.rows if rows is None else rows, chosen)])
+        return "\n".join([self.legend, *self._lines(self.all_rows if rows is None else rows, chosen)])
 
     def format_fronts(self) -> str:
-        """The Pareto front over each cost that is drawn, as text: first over what was measured on a device."""
+        """The Pareto front over each cost that is drawn, as text: first over what was measured on a device.
+
+        Cascades stand among the single configurations, at their mean costs.
+        """
         parts = [self.legend]
         for words, key in self.drawn_columns:
-            parts += [f"best within a budget of {words.label(key)}:", *self._lines(self.pareto_front(words.name, key or None))]
+            parts += [f"best within a budget of {words.label(key)}:", *self._lines(self._fronts(words.name, key))]
         return "\n".join(parts)
 
-    def _lines(self, rows: Iterable[Row], chosen: Row | None = None) -> list[str]:
+    def _fronts(self, cost: str, key: str) -> list[AnyRow]:
+        """The Pareto front, and the cascades that are better at equal mean cost, ascending in cost."""
+        rows: list[AnyRow] = [*self.pareto_front(cost, key or None), *self.cascade_front(cost, key or None)]
+        return sorted(rows, key=lambda row: row.values(cost)[key])
+
+    def _lines(self, rows: Iterable[AnyRow], chosen: AnyRow | None = None) -> list[str]:
         first, rest = _split_columns(self.shown_columns)
         headings = [[words.heading(key) for words, key in columns] for columns in (first, rest)]
         rows = list(rows)
@@ -429,9 +551,10 @@ class QueryTable:
             for words in dict.fromkeys(words for words, _ in self.shown_columns)
             if words.title != words.unit
         ]
-        return "; ".join([f"Accuracy in {self.words_of_metric().unit} ({self.conditions})", *costs])
+        means = ["of a cascade (cheap@CONFIDENCE+dear) the mean over clips"] if self.cascades else []
+        return "; ".join([f"Accuracy in {self.words_of_metric().unit} ({self.conditions})", *costs, *means])
 
-    def _cells(self, row: Row) -> list[str]:
+    def _cells(self, row: AnyRow) -> list[str]:
         accuracies = [f"{row.accuracy[name]:.2f}" if name in row.accuracy else "-" for name in self.metrics]
         first, rest = ([_cell(row, *column) for column in columns] for columns in _split_columns(self.shown_columns))
         return [str(row.configuration), *first, *accuracies, *rest]
@@ -439,7 +562,8 @@ class QueryTable:
     def to_dict(self) -> dict[str, Any]:
         """Plain data that JSON or a checkpoint can hold."""
         rows = [row.to_dict() for row in self.rows]
-        return {"format": FORMAT, "version": VERSION, "provenance": dict(self.provenance), "rows": rows}
+        cascades = {"cascades": [row.to_dict() for row in self.cascades]} if self.cascades else {}
+        return {"format": FORMAT, "version": VERSION, "provenance": dict(self.provenance), "rows": rows, **cascades}
 
     @classmethod
     def from_dict(cls, data: Any) -> "QueryTable":
@@ -450,7 +574,10 @@ class QueryTable:
             raise ValueError(f"its version is {data.get('version')}, this mutual3d reads {VERSION}; {MEASURE_AGAIN}")
         if not isinstance(data.get("rows"), list) or not isinstance(data.get("provenance"), dict):
             raise ValueError(f"it needs 'rows' (a list) and 'provenance' (a dictionary); {MEASURE_AGAIN}")
-        return cls([Row.from_dict(entry) for entry in data["rows"]], data["provenance"])
+        cascades = data.get("cascades", [])
+        if not isinstance(cascades, list):
+            raise ValueError(f"its 'cascades' are {cascades!r:.80}: a list is needed")
+        return cls([Row.from_dict(entry) for entry in data["rows"]], data["provenance"], map(CascadeFacts.from_dict, cascades))
 
     def save_json(self, path: str | Path) -> None:
         """Write the table with a fingerprint of itself, by which `load` knows that nothing in it has changed."""
@@ -481,28 +608,44 @@ class QueryTable:
     def save_csv(self, path: str | Path) -> None:
         """One line a row; a column for every metric, every cost (of each device its own, `latency_ms:KEY`) and condition."""
         with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            lines = [self._csv_line(row) for row in self.rows]
+            lines = [self._csv_line(row) for row in self.all_rows]
             writer = csv.DictWriter(file, fieldnames=list(lines[0]))
             writer.writeheader()
             writer.writerows(lines)
 
-    def _csv_line(self, row: Row) -> dict[str, Any]:
+    def _csv_line(self, row: AnyRow) -> dict[str, Any]:
         first, rest = (
             {f"{words.name}:{key}" if key else words.name: row.values(words.name).get(key) for words, key in columns}
             for columns in _split_columns(self.cost_columns)
         )
         conditions = {name: self.provenance[name] for name in ("split", "num_views", "crop")}
+        single = row.configuration if isinstance(row.configuration, Configuration) else None
         return {
             "configuration": str(row.configuration),
-            "width": row.configuration.width,
-            "spatial": row.configuration.spatial,
-            "temporal": row.configuration.temporal,
+            "width": single and single.width,
+            "spatial": single and single.spatial,
+            "temporal": single and single.temporal,
             **first,
             **{name: row.accuracy.get(name) for name in self.metrics},
             **rest,
             **conditions,
             "signature": " ".join(map(str, row.signature)),
+            **self._csv_of_cascade(row),
         }
+
+    def _csv_of_cascade(self, row: AnyRow) -> dict[str, Any]:
+        """Columns that a table with cascades has beside: shares of clips, and of what adds up the p99 and the worst case."""
+        if not self.cascades:
+            return {}
+        adding = [(words.name, key) for words, key in self.cost_columns if words.adds]
+        told: dict[str, Any] = {"shares": None}
+        if isinstance(row, CascadeRow):
+            told["shares"] = " ".join(f"{share:g}" for share in row.shares)
+        for kind in ("p99", "worst"):
+            of_kind = {} if not isinstance(row, CascadeRow) else row.p99 if kind == "p99" else row.worst
+            for name, key in adding:
+                told[f"{kind}_{name}:{key}" if key else f"{kind}_{name}"] = of_kind.get(name, {}).get(key)
+        return told
 
 
 def _split_columns(columns: list[tuple[CostWords, str]]) -> tuple[list[tuple[CostWords, str]], list[tuple[CostWords, str]]]:
@@ -530,13 +673,21 @@ def metric_label(name: str) -> str:
     return metric_words({}, name).label
 
 
+def _told_of(row: AnyRow, words: CostWords, key: str) -> str:
+    value = row.values(words.name)[key]
+    if not isinstance(row, CascadeRow) or not words.adds:
+        return _told(words, value, key)
+    p99, worst = (costs[words.name][key] for costs in (row.p99, row.worst))
+    return f"mean {_told(words, value, key)} (99 of 100 clips at most {words.number(p99)}, every clip {words.number(worst)})"
+
+
 def _told(words: CostWords, value: float, key: str) -> str:
     """A cost in a sentence about its row: number, unit, what it is per, device."""
     where = f" on {key}" if key else ""
     return f"{words.number(value)} {words.full_unit}{where}"
 
 
-def _cell(row: Row, words: CostWords, key: str) -> str:
+def _cell(row: AnyRow, words: CostWords, key: str) -> str:
     values = row.values(words.name)
     return words.number(values[key]) if key in values else "-"
 
