@@ -2,12 +2,16 @@
 
     mutual3d predict out/adaptive.pyth clip.mp4 --latency-ms 5
     mutual3d predict out/adaptive.pyth a.mp4 b.mp4 folder --config 0.8-160-9 --views 10 --output found.csv
+    mutual3d predict out/adaptive.pyth folder --mean-latency-ms 3
     mutual3d predict out/adaptive.pyth long.mp4 --window 2s
     mutual3d predict ava/adaptive.pyth clip.mp4 --boxes boxes.csv --output drawn.mp4
 
 A clip is a second or two: of a longer video one look is at its middle; --views looks at more of it, and --window says what is
 seen when, a line for each stretch. --output keeps all of it, and what could not be read, as .csv or .json. A file of one image
 is shown as it is; one of several (an animated GIF, PNG or WebP, a TIFF stack) is a video, as in lists of videos.
+
+A budget on the mean over clips, --mean-gflops or --mean-latency-ms, may run a cascade: a dearer configuration where a cheap one is not
+sure, as often as the budget pays for. --config takes one too, as `mutual3d select` prints it. Other budgets bound every clip.
 
 A model that classifies boxes (AVA) takes them from a csv, `second,x1,y1,x2,y2[,score]` with sides in [0, 1], or from a
 detector of people, --detector WEIGHTS (torchvision's fasterrcnn_resnet50_fpn), and draws them into --output.
@@ -24,8 +28,7 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.cli.budgets import add_budgets, budgets_of
-from mutual3d.cost.axes import COSTS
+from mutual3d.cli.budgets import add_budgets, budgets_of, is_on_device
 from mutual3d.cost.flops import count_costs
 from mutual3d.data.video.decode import BACKENDS
 from mutual3d.data.video.reader import VideoError
@@ -59,8 +62,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="the adaptive.pyth of a run; then videos, images, folders of them, and patterns such as 'videos/*.mp4'")  # fmt: skip
     parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
     parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="another way to name SOURCE")
-    parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9")
-    add_budgets(parser, positive_argument)
+    parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9, or a cascade, 0.25-64-4@0.83+0.8-160-9")
+    add_budgets(parser, positive_argument, with_means=True)
     parser.add_argument("--runtime", help="what computes: auto (the fastest), torch, openvino, ... (default: PyTorch on the model's own weights)")
     parser.add_argument("--device-key", help="another latency than this machine's: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
@@ -90,7 +93,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     budgets = budgets_of(parsed)
     if parsed.config and budgets:
         parser.error("give --config or a budget, not both")
-    if parsed.device_key and not any(COSTS[name].by_device for name in budgets):
+    if parsed.device_key and not is_on_device(budgets):
         parser.error("--device-key says whose latency --latency-ms means: give that too")
     if parsed.boxes and parsed.detector:
         parser.error("give --boxes or --detector, not both")
@@ -142,7 +145,9 @@ def choose(model: AdaptiveModel, options: argparse.Namespace) -> None:
 
 
 def describe_active(model: AdaptiveModel) -> str:
-    """The active configuration and its cost, in words."""
+    """The active configuration, or cascade, and its cost, in words."""
+    if model.spending is not None:
+        return f"cascade {model.cascade}, {model.spending.told_promise}"
     cost = count_costs(model.network, [model.active], model.preprocessing.crop)[model.active]
     return f"configuration {model.active}, {cost.gflops:.4g} GFLOPs a view, {cost.parameters:,} parameters"
 
@@ -166,6 +171,8 @@ def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.N
     if options.output:
         predictions.save(options.output, options.top)
         print(f"written: {printable(options.output)}")
+    if model.spending is not None:
+        print(f"cascade: {model.spending}")
     return predictions.bad
 
 

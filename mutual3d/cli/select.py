@@ -4,12 +4,15 @@
     mutual3d select out/adaptive.pyth --latency-ms 5 --runtime openvino
     mutual3d select out/query_table.json --latency-ms 40 --device cpu.epyc_7b13-openvino-fp32-b1-t2 --json
     mutual3d select out/adaptive.pyth --parameters 500000
+    mutual3d select out/adaptive.pyth --mean-latency-ms 3
     mutual3d select out/adaptive.pyth --list
 
 Prints the row, and the next two of the Pareto front on either side of it.
 A budget in time means this machine, one clip at a time: the column of --runtime, or that of the fastest runtime that was measured
 here. Where an adaptive.pyth has none, its front is measured first; another machine's column is taken only by --device.
-A cost of one's own that the table has is a budget like the others, such as --peak-memory-mb 10.
+A budget on the mean over clips, --mean-gflops or --mean-latency-ms, may have a cascade: a dearer configuration runs where a cheap one
+is not sure. All other budgets bound every clip. A cost of one's own that the table has is a budget like the others, such as
+--peak-memory-mb 10.
 
 Exit status: 0 when a configuration fits, 2 when the budget is too small (the nearest row is printed all the same) or
 the command line is wrong, 1 when the table cannot answer.
@@ -26,10 +29,10 @@ import simplejson
 import torch
 
 from mutual3d.cli.budgets import add_budgets, budgets_of
-from mutual3d.cost.axes import COSTS
+from mutual3d.cost.axes import COSTS, MEAN
 from mutual3d.cost.latency_key import EAGER, LATENCIES, LatencyKey, is_here
 from mutual3d.table.choice import neighbours, wrong_choices_in_words
-from mutual3d.table.query_table import BudgetTooSmall, QueryTable, Row
+from mutual3d.table.query_table import AnyRow, BudgetTooSmall, QueryTable
 from mutual3d.utils.command_line import command_parser, path_argument, print_error
 
 if TYPE_CHECKING:  # which a table alone does not need
@@ -45,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table, model = read_table(options.table)
         if others:
             # What the parser does not know may be a cost that the table has and nobody registered here.
-            add_budgets(parser, float, table.costs.values())
+            add_budgets(parser, float, table.costs.values(), with_means=True)
             options = parser.parse_args(arguments)
             check_options(parser, options, [])
         if options.device is None and asks_for_time(options):
@@ -53,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.list:
             print_front(table, options)
             return 0
-        print_row(table, table.select(device=options.device, **budgets_of(options)), options, fits=True)
+        budgets = budgets_of(options)
+        select = table.select_mean if any(name.startswith(MEAN) for name in budgets) else table.select
+        print_row(table, select(device=options.device, **budgets), options, fits=True)
         return 0
     except BudgetTooSmall as error:
         print(error, file=sys.stderr)
@@ -79,7 +84,7 @@ def read_table(path: str) -> "tuple[QueryTable, AdaptiveModel | None]":
 
 def asks_for_time(options: argparse.Namespace) -> bool:
     """Whether the options are about what this machine's time is needed for."""
-    asked = {options.cost} if options.list else budgets_of(options).keys()
+    asked = {options.cost} if options.list else {name.removeprefix(MEAN) for name in budgets_of(options)}
     return not asked.isdisjoint(LATENCIES)
 
 
@@ -116,7 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = command_parser("select", __doc__)
     parser.add_argument("source", nargs="?", metavar="MODEL", type=path_argument, help="a run's adaptive.pyth or query_table.json")
     parser.add_argument("--table", type=path_argument, help="another way to name MODEL")
-    add_budgets(parser, float)
+    add_budgets(parser, float, with_means=True)
     parser.add_argument("--runtime", help="whose latency on this machine, such as openvino (default: the fastest that was measured)")
     parser.add_argument("--device", help="another latency: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
     parser.add_argument("--list", action="store_true", help="print the best row for each budget, of each cost (or of latency: --device)")
@@ -134,21 +139,23 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace, 
     if not options.list and not budgets and not others:
         parser.error(f"give {', '.join(words.option for words in COSTS.values())}, or several of them; or --list")
     if options.list and budgets:
-        parser.error(f"--list prints every budget: leave {', '.join(COSTS[name].option for name in budgets if name in COSTS)} out")
+        given = ", ".join("--" + name.replace("_", "-") for name in budgets)
+        parser.error(f"--list prints every budget: leave {given} out")
     if options.runtime and options.device:
         parser.error("--runtime says whose latency on this machine, --device names a key: give one of them")
     if options.cost and not options.list:
         parser.error("--cost says what --list lists: give that too")
 
 
-def print_row(table: QueryTable, row: Row, options: argparse.Namespace, fits: bool) -> None:
+def print_row(table: QueryTable, row: AnyRow, options: argparse.Namespace, fits: bool) -> None:
     """Print a row and those beside it on the Pareto front, in words or as json. fits: whether it is within the budget.
 
     The front is that over the cost of the budget; of several budgets, over the first that depends on the device.
     """
-    cost = min(budgets_of(options), key=lambda name: not table.words_of_cost(name).by_device)
+    budgets = {name.removeprefix(MEAN): name.startswith(MEAN) for name in budgets_of(options)}
+    cost = min(budgets, key=lambda name: not table.words_of_cost(name).by_device)
     device = options.device or table.own_device(cost) or None
-    cheaper, dearer = neighbours(table, row, cost, device)
+    cheaper, dearer = neighbours(table, row, cost, device, with_cascades=any(budgets.values()))
     if options.json:
         beside = {"cheaper": [other.to_dict() for other in cheaper], "dearer": [other.to_dict() for other in dearer]}
         print(simplejson.dumps({**row.to_dict(), "fits": fits, **beside, "provenance": table.provenance}))
@@ -166,7 +173,7 @@ def print_front(table: QueryTable, options: argparse.Namespace) -> None:
     if not options.json and options.cost is None and options.device is None:
         print(table.format_fronts())
         return
-    rows = table.pareto_front(options.cost or ("gflops" if options.device is None else "latency_ms"), options.device)
+    rows = table.mean_front(options.cost or ("gflops" if options.device is None else "latency_ms"), options.device)
     if options.json:
         print(simplejson.dumps({"provenance": table.provenance, "rows": [row.to_dict() for row in rows]}))
     else:

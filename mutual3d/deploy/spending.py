@@ -124,15 +124,22 @@ class Spending:
             return None
         return sum(count * cost for count, cost in zip(self.counts, self.stage_costs)) / self.counts[0]
 
+    @property
+    def told_promise(self) -> str:
+        """What is promised, in words."""
+        if self.promised is None:
+            return "nothing promised"
+        return f"promised a mean of {self.words.amount(f'{self.promised:.4g}', self.key)}"
+
     def __str__(self) -> str:
         """What was promised and what was spent, in words."""
-        promised = "" if self.promised is None else f"promised a mean of {self.words.amount(f'{self.promised:.4g}', self.key)}, "
         if self.spent is None:
-            return f"{promised}nothing spent so far"
+            return f"{self.told_promise}, nothing spent so far"
         shares = ", ".join(
             f"{100 * count / self.counts[0]:.1f} % at {c}" for c, count in zip(self.cascade.configurations[1:], self.counts[1:])
         )
-        return f"{promised}spent {self.words.amount(f'{self.spent:.4g}', self.key)} a clip over {self.counts[0]} clips ({shares} too)"
+        spent = self.words.amount(f"{self.spent:.4g}", self.key)
+        return f"{self.told_promise}, spent {spent} a clip over {self.counts[0]} clips ({shares} too)"
 
 
 def shares_of_stages(promised: float, costs: Sequence[float], answered: Sequence[float] | None) -> list[float]:

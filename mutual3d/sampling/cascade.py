@@ -47,7 +47,7 @@ class Cascade:
     def __str__(self) -> str:
         # A float's shortest text that is the same float: who activates a cascade by its text runs the very same one.
         stages = [
-            f"{configuration}@{_text(threshold)}T{_text(temperature)}"
+            f"{configuration}@{_text(threshold)}{'' if temperature == 1 else f'T{_text(temperature)}'}"
             for configuration, threshold, temperature in zip(self.configurations, self.thresholds, self.temperatures)
         ]
         return "+".join([*stages, str(self.configurations[-1])])

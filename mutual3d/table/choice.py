@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mutual3d.table.query_table import QueryTable, Row
+from mutual3d.table.query_table import AnyRow, QueryTable
 
 
 class WrongChoices(NamedTuple):
@@ -52,10 +52,14 @@ def wrong_choices_in_words(table: QueryTable, cost: str, device: str | None = No
 
 
 def neighbours(
-    table: QueryTable, row: Row, cost: str = "gflops", device: str | None = None, count: int = 2
-) -> tuple[Sequence[Row], Sequence[Row]]:
-    """(cheaper, dearer): the next `count` rows of the Pareto front over `cost` on either side of a row, both ascending in cost."""
-    front, value = table.pareto_front(cost, device), table.cost(row, cost, device)
+    table: QueryTable, row: AnyRow, cost: str = "gflops", device: str | None = None, count: int = 2, *, with_cascades: bool = False
+) -> tuple[Sequence[AnyRow], Sequence[AnyRow]]:
+    """(cheaper, dearer): the next `count` rows of the Pareto front over `cost` on either side of a row, both ascending in cost.
+
+    with_cascades: of the front over the mean cost, on which cascades are too.
+    """
+    front: Sequence[AnyRow] = table.mean_front(cost, device) if with_cascades else table.pareto_front(cost, device)
+    value = table.cost(row, cost, device)
     cheaper = [other for other in front if table.cost(other, cost, device) < value]
     dearer = [other for other in front if table.cost(other, cost, device) > value]
     return cheaper[-count:], dearer[:count]

@@ -415,6 +415,16 @@ class QueryTable:
                 best.append(row)
         return best
 
+    def mean_front(self, cost: str = "gflops", device: str | None = None) -> list[AnyRow]:
+        """The Pareto front, without what a cascade beats at equal mean cost, and with these; ascending in cost and accuracy."""
+        key = self.device(device, cost)
+        rows: list[AnyRow] = [*self.pareto_front(cost, device), *self.cascade_front(cost, device)]
+        best: list[AnyRow] = []
+        for row in sorted(rows, key=lambda row: (row.values(cost)[key], -self.merit(row))):
+            if not best or self.merit(row) > self.merit(best[-1]):
+                best.append(row)
+        return best
+
     def select_mean(self, device: str | None = None, **budgets: float | None) -> AnyRow:
         """The most accurate row, of single configurations and cascades, within every budget given; of equals the cheapest.
 
@@ -522,13 +532,8 @@ class QueryTable:
         """
         parts = [self.legend]
         for words, key in self.drawn_columns:
-            parts += [f"best within a budget of {words.label(key)}:", *self._lines(self._fronts(words.name, key))]
+            parts += [f"best within a budget of {words.label(key)}:", *self._lines(self.mean_front(words.name, key or None))]
         return "\n".join(parts)
-
-    def _fronts(self, cost: str, key: str) -> list[AnyRow]:
-        """The Pareto front, and the cascades that are better at equal mean cost, ascending in cost."""
-        rows: list[AnyRow] = [*self.pareto_front(cost, key or None), *self.cascade_front(cost, key or None)]
-        return sorted(rows, key=lambda row: row.values(cost)[key])
 
     def _lines(self, rows: Iterable[AnyRow], chosen: AnyRow | None = None) -> list[str]:
         first, rest = _split_columns(self.shown_columns)

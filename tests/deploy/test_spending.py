@@ -75,7 +75,7 @@ def test_three_configurations_share_a_promise():
 
 def test_without_a_promise_the_thresholds_decide():
     found = spending()
-    assert found.spent is None and str(found) == "nothing spent so far"
+    assert found.spent is None and str(found) == "nothing promised, nothing spent so far"
     found.start(3)
     assert found.choose(0, torch.tensor([0.79, 0.8, 0.81])).tolist() == [True, False, False]
     assert copy.deepcopy(found).counts == found.counts == [3, 1]

@@ -41,14 +41,14 @@ def measured():
 # ---- The text --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["0.25-24-4@0.83T1.7+1-48-8", "0.25-24-4@0.5T1+0.5-32-8@0.75T2.25+1-48-8", "0.5-64@0T1+1-128"])
+@pytest.mark.parametrize("text", ["0.25-24-4@0.83T1.7+1-48-8", "0.25-24-4@0.5+0.5-32-8@0.75T2.25+1-48-8", "0.5-64@0+1-128", "0.5-64@1e-05+1-128"])
 def test_text_round_trip(text):
     assert str(Cascade.parse(text)) == text
     assert Cascade.parse(Cascade.parse(text)) == Cascade.parse(text)
 
 
 def test_a_temperature_of_one_may_be_left_out():
-    assert Cascade.parse("0.25-24-4@0.83+1.0-48-8") == Cascade((CHEAP, DEAR), (0.83,), (1.0,))
+    assert Cascade.parse("0.25-24-4@0.83+1.0-48-8") == Cascade.parse("0.25-24-4@0.83T1+1.0-48-8") == Cascade((CHEAP, DEAR), (0.83,), (1.0,))
 
 
 @pytest.mark.parametrize(
