@@ -59,7 +59,7 @@ class ClipConfidences:
     @property
     def accuracy(self) -> float:
         """Top-1, in per cent."""
-        return 100 * float(self.is_right_N.double().mean())
+        return 100 * int(self.is_right_N.sum()) / len(self)
 
 
 @dataclass(frozen=True)

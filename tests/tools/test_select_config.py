@@ -3,6 +3,8 @@ import json
 import pytest
 
 from mutual3d.cli.select import main
+from mutual3d.sampling import Cascade
+from mutual3d.table.cascade_row import CascadeFacts
 from mutual3d.table.query_table import QueryTable, Row
 
 
@@ -97,3 +99,17 @@ def test_a_table_of_nonsense_is_one_line_that_names_it(tmp_path, capsys, content
     assert main(["--table", str(path), "--gflops", "1"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and "t\\x1b[2Jable.json" in error
+
+
+def test_a_budget_on_the_mean_may_choose_a_cascade(path, capsys):
+    table = QueryTable.load(path)
+    facts = CascadeFacts(Cascade.parse("0.6-48-4@0.75T1.6+1-64-4"), {"top1_acc": 66.0}, (0.5, 0.5))
+    QueryTable(table.rows, table.provenance, [facts]).save_json(path)
+    assert main(["--table", path, "--mean-gflops", "1.7"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("0.6-48-4@0.75T1.6+1-64-4: top-1 accuracy 66.00 %")
+    assert "mean 1.5 GFLOPs per view (99 of 100 clips at most 2.5, every clip 2.5)" in out
+    assert main(["--table", path, "--mean-latency-ms", "21", "--device", "cpu", "--latency-ms", "25", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["configuration"] == "1-64-4"
+    assert main(["--table", path, "--mean-gflops", "0.1"]) == 2
+    assert "no configuration fits a mean of 0.1 GFLOPs" in capsys.readouterr().err
