@@ -37,10 +37,13 @@ class ClipConfidences:
     temperature: float
 
     @classmethod
-    def of_record(cls, record: ConfidenceRecord) -> "ClipConfidences":
-        """Of what was kept while measuring, clips in the order of their list; the temperature is fitted to their labels."""
+    def of_record(cls, record: ConfidenceRecord, temperature: float | None = None) -> "ClipConfidences":
+        """Of what was kept while measuring, clips in the order of their list.
+
+        temperature: one of `TEMPERATURES`; None takes the one that fits the labels best.
+        """
         rows = record.rows()
-        position = fit_temperature(rows["log_sums"], rows["label_logs"])
+        position = fit_temperature(rows["log_sums"], rows["label_logs"]) if temperature is None else TEMPERATURES.index(temperature)
         logs = rows["top_logs"].double() / TEMPERATURES[position] - rows["log_sums"][:, position].double()
         return cls(logs.exp(), rows["predicted"] == rows["labels"], TEMPERATURES[position])
 

@@ -89,7 +89,7 @@ def test_the_table_says_under_which_conditions_it_was_measured(finished):
     assert table.provenance["split"] == "val" and table.provenance["crop"] == 24 and table.provenance["num_views"] == 1
     assert table.provenance["num_videos"] == 12 and table.provenance["checkpoint"] == "checkpoint_epoch_00002.pyth"
     with open(finished / "query_table.csv", newline="") as file:
-        assert len(list(csv.reader(file))) == len(table.rows) + 1
+        assert len(list(csv.reader(file))) == len(table.all_rows) + 1
     assert json.loads((finished / "test_results.json").read_text())["views"] == "2x3"
 
 
