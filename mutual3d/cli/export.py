@@ -100,8 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     model = load(options.model)
     budgets = budgets_of(options)
-    configuration = options.config and model.network.space.check(options.config)
-    configuration = configuration or model.set_budget(device=options.device_key, source="clip", **budgets).configuration
+    if budgets:
+        model.set_budget(device=options.device_key, source="clip", **budgets)
+    configuration = model.active if budgets else model.network.space.check(options.config)
     word = f"{options.format}_int8" if options.int8 else options.format
     output = Path(options.output or Path(options.model).parent / f"{configuration}{formats()[word].suffixes[0]}")
     formats()[word].require()
