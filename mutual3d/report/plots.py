@@ -51,13 +51,14 @@ def plot_accuracy(
 def plot_costs(table: QueryTable, directory: str | Path) -> None:
     """Write accuracy_vs_COST.png for each cost that is drawn: of one measured on several devices, the Pareto front on each."""
     for name in dict.fromkeys(words.name for words, _ in table.drawn_columns):
-        keys = table.keys(name)
-        figure = accuracy_figure(table, cost=name) if len(keys) == 1 else _devices_figure(table, name, keys)
+        figure = accuracy_figure(table, cost=name) if len(table.keys(name)) == 1 else devices_figure(table, name)
         with atomic_write(Path(directory) / f"accuracy_vs_{name}.png") as temporary:
             temporary.write_bytes(png_bytes(figure))
 
 
-def _devices_figure(table: QueryTable, cost: str, keys: Sequence[str]) -> Figure:
+def devices_figure(table: QueryTable, cost: str) -> Figure:
+    """A matplotlib figure of the Pareto fronts over a cost on each of the device keys that it was measured on."""
+    keys = table.keys(cost)
     fronts = {key: _points(table, table.pareto_front(cost, key), cost, key) for key in keys}
     label = f"{table.words_of_metric().axis}\n{table.conditions}"
     return comparison_figure(fronts, cost_label=table.words_of_cost(cost).label(), accuracy_label=label)

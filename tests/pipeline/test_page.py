@@ -1,15 +1,22 @@
 """The page of a run is written again from what the run left, and its examples are read once."""
 
 import csv
+import io
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import tiny_network
+from videos import moving_frames, write_video
 
+from mutual3d.data.clips.frames import ClipSampling
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample
+from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.pipeline.page import RunFacts, write_page, write_page_without_data
-from mutual3d.pipeline.predictions import COLUMNS
+from mutual3d.pipeline.predictions import COLUMNS, read_examples
+from mutual3d.report.classes import Predictions
 from mutual3d.sampling import Preprocessing
 from mutual3d.table.query_table import QueryTable, Row
 
@@ -78,3 +85,28 @@ def test_what_was_kept_is_made_anew_where_it_is_damaged_or_of_another_table(outp
     (output / "report.json").write_text(content)
     videos = Videos()
     assert written(output, videos) == first and len(videos.reads) == 5
+
+
+def test_a_video_that_is_rotated_in_its_metadata_is_upright_in_the_examples(tmp_path):
+    """As phones record: the frames lie on their side, and the file says by how much."""
+    frames_THWC = moving_frames(8, 64, 64)
+    frames_THWC[:, :32] = 255
+    sampling, numbers = ClipSampling(4, 2), (np.array([0]), np.array([0]), np.array([0]), np.array([0.9]))
+    bright = {}
+    for rotation in (0, 90, 180):
+        lying = np.rot90(frames_THWC, -rotation // 90, axes=(1, 2))
+        path = write_video(tmp_path / f"{rotation}.mp4", np.ascontiguousarray(lying), rotation=rotation)
+        (example,) = read_examples(VideoDataset([(str(path), 0)], sampling, 64), Predictions("1-64-4", (str(path),), *numbers))
+        strip_HWC = np.asarray(Image.open(io.BytesIO(example.strip_JPEG)), np.float64)
+        height = len(strip_HWC)
+        bright[rotation] = strip_HWC[: height // 3].mean(), strip_HWC[-height // 3 :].mean()
+    assert all(top > 240 and bottom < 150 for top, bottom in bright.values()), bright
+
+
+def test_keyframes_are_called_keyframes(output):
+    """And the examples of AVA's samples with them."""
+    table = QueryTable.load(output / "query_table.json")
+    counted = QueryTable(table.rows, {**table.provenance, "num_videos": 16, "sample": "keyframe"})
+    write_page(output, counted, RunFacts(tiny_network()))
+    text = (output / "report.html").read_text()
+    assert "16 keyframes: an accuracy is known" in text and "16 keyframes are few" in text and "16 videos" not in text

@@ -8,6 +8,7 @@ import pytest
 from mutual3d.report.advice import suggestions
 from mutual3d.report.classes import ClassPrecision, Example, Predictions, frame_strip
 from mutual3d.report.page import Findings, MultiViewTest, write_report
+from mutual3d.report.plots import devices_figure, plot_costs
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable, Row
 
@@ -253,3 +254,77 @@ def test_the_first_numbers_are_the_best_half_of_its_cost_and_the_cheapest(tmp_pa
 
 def words_of(page):
     return " ".join(" ".join(Page(page).text).split())
+
+
+# ---- Measured time first ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def timed():
+    """Two device keys, of which the second name is the faster one; on it the third row is the fastest of all."""
+    times = {"cpu.a-eager-fp32-b1-t2": (8, 9, 10), "cpu.a-openvino-fp32-b1-t2": (2, 3, 1)}
+    made = [
+        Row(f"{(i + 1) / 10:g}-32-4", (i + 8,), cost, 9, {"top1_acc": accuracy}, {key: ms[i] for key, ms in times.items()})
+        for i, (accuracy, cost) in enumerate([(50.0, 1), (60.0, 2), (55.0, 3)])
+    ]
+    return QueryTable(made, {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 32})
+
+
+def test_fronts_and_plots_over_time_come_first_one_for_each_device_and_gflops_last(timed, tmp_path):
+    text = page_of(timed, tmp_path / "report.html")
+    assert re.findall(r"<h3>(?:By|And by) (.*)</h3>", text) == [
+        "median latency on cpu.a-openvino-fp32-b1-t2", "median latency on cpu.a-eager-fp32-b1-t2", "GFLOPs per view",
+    ]  # fmt: skip
+    drawn = [attributes["alt"] for tag, attributes in Page(text).tags if tag == "img"]
+    assert drawn == [f"accuracy against median latency on cpu.a-{runtime}-fp32-b1-t2 (ms)" for runtime in ("openvino", "eager")] + [
+        "accuracy against 1e9 multiply-adds (GFLOPs per view)"
+    ]
+    words = words_of(text)
+    assert "At 1 of the 2 budgets of median latency on cpu.a-openvino-fp32-b1-t2 on this front, a choice by GFLOPs would" in words
+    assert "A choice by GFLOPs would have been right at every budget of median latency on cpu.a-eager-fp32-b1-t2" in words
+    assert "Its front has the same rows as that by median latency on cpu.a-eager-fp32-b1-t2." in words
+
+
+def test_the_first_numbers_are_of_the_front_over_time(timed, tmp_path):
+    text = words_of(page_of(timed, tmp_path / "report.html"))
+    assert "Most accurate 60.00 % 0.2-32-4, 3 ms, 2 GFLOPs Cheapest 55.00 % 0.3-32-4, 1 ms, 3 GFLOPs" in text
+
+
+def test_commands_ask_for_time_first_and_can_be_met(timed, tmp_path):
+    text = page_of(timed, tmp_path / "report.html")
+    asked = re.findall(r"mutual3d select \S+ --(\S+) ([\d.]+)(?: --device ([^\s<]+))?", text)
+    assert [name for name, _, _ in asked] == ["latency-ms", "gflops"] and asked[0][2] == "cpu.a-openvino-fp32-b1-t2"
+    for name, amount, device in asked:
+        timed.select(device=device or None, **{name.replace("-", "_"): float(amount)})
+
+
+def test_plots_of_a_table_are_a_file_for_each_cost_with_a_front_for_each_device(timed, tmp_path):
+    plot_costs(timed, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"accuracy_vs_gflops.png", "accuracy_vs_latency_ms.png"}
+    (axes,) = devices_figure(timed, "latency_ms").axes
+    assert [(line.get_label(), list(line.get_xdata())) for line in axes.lines] == [
+        ("cpu.a-eager-fp32-b1-t2", [8, 9]), ("cpu.a-openvino-fp32-b1-t2", [1, 3]),
+    ]  # fmt: skip
+    assert axes.get_xlabel() == "median latency (ms)" and axes.get_ylabel().startswith("top-1 accuracy (%)")
+
+
+# ---- Without a table --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "test, words",
+    [
+        (None, ["One network. No query table", "mutual3d predict", "A: 1"]),
+        (MultiViewTest("test", "10x3", 64, {"1-64-8": {"top1_acc": 50.0}}, 24), ["Test, 30 views a video 50.00 % (31 to 69) 1-64-8, test split", "24 videos"]),
+        (MultiViewTest("val", "1x1", 64, {"1-64-8": {"map": 20.0}}, 24, sample="keyframe"), ["1 view a keyframe 20.00 % 1-64-8", "mean average precision (%)", "24 keyframes"]),
+    ],
+)  # fmt: skip
+def test_a_page_without_a_table_tells_what_else_was_found(tmp_path, test, words):
+    history = [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}]
+    text = page_of(None, tmp_path / "report.html", history=history, title="x3d", findings=Findings(command="mutual3d run", config="A: 1", test=test))
+    page = Page(text)
+    told = words_of(text)
+    assert ("img", {"class": "plot"}) not in page.tags and "x3d: report" in told and 'alt="loss over epochs"' in text
+    for word in words:
+        assert word in told, word
+    assert "Pareto front" not in told and "--gflops" not in told and "set_budget" not in told
