@@ -106,9 +106,10 @@ def comparison_figure(
             *zip(*front), marker=SERIES_MARKERS[index % len(SERIES_MARKERS)], linestyle=style, color=SERIES_COLORS[color],
             linewidth=1.6, markersize=5, label=label,
         )  # fmt: skip
-    for label, cost, accuracy in points:
+    for index, (label, cost, accuracy) in enumerate(sorted(points, key=lambda point: point[1])):
         axes.plot([cost], [accuracy], "*", color=TEXT_COLOR, markersize=9, label="_point")
-        axes.annotate(label, (cost, accuracy), xytext=(0, -14), textcoords="offset points", ha="center", fontsize=9, color=TEXT_COLOR)
+        # Names below and above in turns: published networks of one size lie close together.
+        axes.annotate(label, (cost, accuracy), xytext=(0, 7 if index % 2 else -14), textcoords="offset points", ha="center", fontsize=9, color=TEXT_COLOR)
     axes.margins(x=0.1, y=0.1)
     _scale_cost_axis(axes)
     axes.set_xlabel(cost_label)

@@ -197,8 +197,8 @@ def test_the_accuracy_comes_with_its_interval(tmp_path):
     "table, predicted, word",
     [
         (rows([60.0, 65.0], [1, 2], [1, 2], 24), None, "24 videos are few"),
-        (rows([20.0, 80.0], [1, 2], [1, 2], 5000), None, "The cheapest configuration, 0.1-32-4, is 60 points behind"),
-        (rows([78.0, 80.0], [1, 9], [1, 1.2], 5000), None, "takes about the same time (1 to 1.2 ms, of 9 times different GFLOPs)"),
+        (rows([20.0, 80.0], [1, 2], [1, 2], 5000), None, "The configuration of the fewest GFLOPs, 0.1-32-4, is 60 points behind"),
+        (rows([78.0, 80.0], [1, 9], [1, 1.2], 5000), None, "has about the same median latency (1 to 1.2 ms, of 9 times different GFLOPs)"),
         (rows([50.0, 60.0], [1, 2], [1, 2], 5000), ([0, 0, 0, 1, 1], [0, 0, 0, 0, 0]), None),
         (rows([50.0, 60.0], [1, 2], [1, 2], 5000), ([0, 0, 1, 1, 1], [0, 0, 0, 0, 0]), "No video was recognised of sit:"),
         (rows([49.0, 50.0], [1, 2], [1, 2], 5000), ([0, 1], [0, 0]), "cannot be told from guessing (50.0 % with 2 classes)"),
@@ -283,6 +283,12 @@ def test_fronts_and_plots_over_time_come_first_one_for_each_device_and_gflops_la
     assert "At 1 of the 2 budgets of median latency on cpu.a-openvino-fp32-b1-t2 on this front, a choice by GFLOPs would" in words
     assert "A choice by GFLOPs would have been right at every budget of median latency on cpu.a-eager-fp32-b1-t2" in words
     assert "Its front has the same rows as that by median latency on cpu.a-eager-fp32-b1-t2." in words
+
+
+def test_a_runtime_that_is_all_overhead_is_named_beside_one_that_is_not(timed):
+    (told,) = [sentence for sentence in suggestions(timed) if "about the same" in sentence]
+    assert told.startswith("On cpu.a-eager-fp32-b1-t2 every configuration has about the same median latency (8 to 10 ms, of 3 times different GFLOPs)")
+    assert told.endswith("On cpu.a-openvino-fp32-b1-t2 they take 1 to 3 ms: choose and serve by that.")
 
 
 def test_the_first_numbers_are_of_the_front_over_time(timed, tmp_path):
