@@ -6,6 +6,7 @@ import io
 import os
 import queue
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -60,7 +61,7 @@ class StreamCsv:
                 raise OSError("the disk took less than it was given")
 
     @contextlib.contextmanager
-    def _told(self):
+    def _told(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
