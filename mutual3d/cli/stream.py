@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", help="hold this configuration: width-pixels-frames, for example 0.8-160-9")
     add_budgets(parser, positive_argument)
     parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
-    parser.add_argument("--runtime", help="what computes: torch, onnxruntime, openvino (default: PyTorch on the model's own weights)")
+    parser.add_argument("--runtime", help="what computes: auto (the fastest), torch, openvino, ... (default: PyTorch on the model's own weights)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
     parsed = parser.parse_args(arguments)
     _check(parser, parsed)
