@@ -1,5 +1,6 @@
 """The configurations of a model in a runtime: each is compiled on first use, compared with PyTorch, and kept."""
 
+import operator
 import tempfile
 import threading
 import time
@@ -266,13 +267,18 @@ def _difference(scores: torch.Tensor, expected: torch.Tensor, tolerance: float) 
     )
 
 
+_version_of = operator.attrgetter("_version")
+
+
 class _Kept:
     """The compiled networks of one state of the weights, which version counters and the statistics tell from others."""
 
     def __init__(self, network: AdaptiveNetwork) -> None:
         self._network = network
         self._statistics = network.statistics
-        self._tensors = [x for x in (*network.parameters(), *network.buffers()) if not x.is_inference()]
+        # Every call asks this. Norms count their batches together, so that one counter stands for all.
+        counters = [x for name, x in network.named_buffers() if name.endswith("num_batches_tracked")][:1]
+        self._tensors = [x for x in (*network.parameters(), *counters) if not x.is_inference()]
         self._version = self._sum()
         self._guard = threading.Lock()
         self._fingerprint: str | None | bool = False
@@ -287,7 +293,7 @@ class _Kept:
         return network.statistics is self._statistics and self._sum() == self._version
 
     def _sum(self) -> int:
-        return sum([x._version for x in self._tensors])
+        return sum(map(_version_of, self._tensors))
 
     @property
     def fingerprint(self) -> str | None:

@@ -71,6 +71,8 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
     # See `batch_over`.
     group: "dist.ProcessGroup | None" = None
     num_parts = 1
+    # (what the views are of and for, scale, shift)
+    _kept: tuple[tuple[int, ...], torch.Tensor, torch.Tensor] | None = None
 
     def __init__(self, num_features: Channels | int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
         rule = as_channels(num_features)
@@ -99,12 +101,21 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         if self.is_full and (self.training or self.active_statistics is None):
             return super().forward(x)
         channels = x.shape[1]
-        weight, bias = self.weight[:channels], self.bias[:channels]
+        weight, bias = self._active_slice(channels)
         if self.training:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
         if self.active_statistics is None:
             raise RuntimeError(f"this norm was not calibrated for {channels} of its {self.num_features} channels")
         return F.batch_norm(x, *self.active_statistics, weight, bias, training=False, eps=self.eps)
+
+    def _active_slice(self, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and shift of the first channels: views, which evaluation without gradients keeps from call to call."""
+        if torch.is_grad_enabled() or torch.jit.is_tracing():
+            return self.weight[:channels], self.bias[:channels]
+        key, kept = (channels, self.weight.data_ptr(), self.bias.data_ptr()), self._kept
+        if kept is None or kept[0] != key:
+            kept = self._kept = key, self.weight[:channels], self.bias[:channels]
+        return kept[1:]
 
     def _observed(self, x: torch.Tensor, observer: Observer) -> torch.Tensor:
         """Normalise by the batch and tell the observer what it was: values a channel, mean, (biased) variance."""
@@ -153,7 +164,7 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, which may go to another process, has no processes beside it."""
-        return {**vars(self), "group": None}
+        return {**vars(self), "group": None, "_kept": None}
 
     def narrowed(self, width: Width) -> "SlimmableNorm":
         """A new norm of the width's channels alone, with the first ones of this norm's parameters and statistics."""

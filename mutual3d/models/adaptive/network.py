@@ -247,7 +247,8 @@ class AdaptiveNetwork(NormPairs):
         twins: dict[int, nn.Module] = {}
         twin = share(self, twins)
         for module in twins.values():
-            module.__dict__["training"] = False
+            # Slices of the weights that each of many twins kept would be as much memory as the networks taken out.
+            module.__dict__.update(training=False, keeps_slice=False, _kept=None)
         for part, values in plan.settings:
             twins[id(part)].__dict__.update(values)
         norms = {name: twins[id(norm)] for name, norm in self._norms.items()}
