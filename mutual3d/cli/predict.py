@@ -49,6 +49,8 @@ from mutual3d.utils.command_line import (
 )  # fmt: skip
 from mutual3d.utils.text import printable
 
+# From so many videos on it pays to measure which runtime is the fastest, and to compile in it.
+_MANY_VIDEOS = 32
 # Seconds that reading one video may take.
 _TIMEOUT = 600.0
 # Below this share of a video that was looked at, the way to look at more is told.
@@ -67,6 +69,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runtime", help="what computes: auto (the fastest), torch, openvino, ... (default: PyTorch on the model's own weights)")
     parser.add_argument("--device-key", help="another latency than this machine's: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
+    parser.add_argument("--runtime", help="what computes: torch, onnxruntime, openvino, ..., auto (the fastest one here), or none for PyTorch "
+                        f"on the model's own weights (default: auto for {_MANY_VIDEOS} videos and more, else none)")  # fmt: skip
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
     parser.add_argument("--window", type=_window_argument, metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
     parser.add_argument("--batch", type=count_argument, default=1, help="clips that are computed together (default 1)")
@@ -249,6 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ending = "an mp4 to draw boxes into" if takes_boxes else "a name that ends in .csv or .json; boxes are drawn into videos"
         raise ValueError(f"--output is '{printable(options.output)}': this model needs {ending}")
     paths = list_inputs(options.video)
+    many = len(paths) >= _MANY_VIDEOS and not takes_boxes
+    runtime = options.runtime or ("auto" if many else "none")
+    if runtime != "none":
+        model.run_in(runtime)
+        print(model.choice or f"runtime {model.runtime}")
     show = show_all_boxes if takes_boxes else show_videos
     bad = show(model, paths, options)
     if bad:

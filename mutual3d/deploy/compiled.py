@@ -101,6 +101,14 @@ class CompiledConfigurations:
 
         Raises CompilationError and RuntimeMismatchError, and ValueError and NotCalibratedError for the configuration.
         """
+        kept, compiled = self.find(configuration, clip)
+        if boxes is None:
+            return compiled.run((clip.to(compiled.inputs[0].dtype),)).to(kept.device)
+        row = [x.to(spec.dtype) for x, spec in zip((clip, boxes), compiled.inputs, strict=True)]
+        return compiled.run(row).to(kept.device)
+
+    def find(self, configuration: Configuration | str, clip: torch.Tensor) -> "tuple[_Kept, CompiledNetwork]":
+        """What runs a configuration on clips such as this one, compiled if it is not yet, in microseconds if it is."""
         kept = self._current()
         # Text too: to read it takes longer than to run a small network.
         by_frame = kept.networks.get(configuration)
@@ -109,10 +117,7 @@ class CompiledConfigurations:
         if compiled is None:
             compiled = self._find(kept, configuration, clip)
             kept.keep(configuration, key, compiled)
-        if boxes is None:
-            return compiled.run((clip.to(compiled.inputs[0].dtype),)).to(kept.device)
-        row = [x.to(spec.dtype) for x, spec in zip((clip, boxes), compiled.inputs, strict=True)]
-        return compiled.run(row).to(kept.device)
+        return kept, compiled
 
     def prepare(
         self, configurations: Sequence[Configuration], frame: tuple[int, int] | None = None, *, progress: bool = True

@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 
@@ -18,6 +19,7 @@ class TorchCompileRuntime(Runtime):
 
     name, title = "torch_compile", "torch.compile"
     is_automatic = False
+    backend: ClassVar[str] = "inductor"
 
     def placement(self, weights: torch.Tensor) -> tuple[torch.device, torch.dtype]:
         return weights.device, weights.dtype
@@ -37,7 +39,7 @@ class TorchCompileRuntime(Runtime):
         self.require()
         module = network.module.eval().requires_grad_(False)
         device = next(iter(network.examples.values())).device
-        compiled = torch.compile(module, dynamic=False)
+        compiled = torch.compile(module, dynamic=False, backend=self.backend)
         known, lock = set[tuple[int, ...]](), threading.Lock()
 
         def run(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
