@@ -66,7 +66,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="another way to name SOURCE")
     parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9, or a cascade, 0.25-64-4@0.83+0.8-160-9")
     add_budgets(parser, positive_argument, with_means=True)
-    parser.add_argument("--runtime", help="what computes: auto (the fastest), torch, openvino, ... (default: PyTorch on the model's own weights)")
     parser.add_argument("--device-key", help="another latency than this machine's: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
     parser.add_argument("--runtime", help="what computes: torch, onnxruntime, openvino, ..., auto (the fastest one here), or none for PyTorch "
@@ -243,7 +242,9 @@ def show_boxes(model: AdaptiveModel, path: Path, options: argparse.Namespace) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
-    model = load_onto(options.device, options.model, options.runtime)
+    paths = list_inputs(options.video)
+    runtime = options.runtime or ("auto" if len(paths) >= _MANY_VIDEOS else "none")
+    model = load_onto(options.device, options.model, None if runtime == "none" else runtime)
     choose(model, options)
     takes_boxes = model.network.takes_boxes
     if not takes_boxes and (options.boxes or options.detector):
@@ -252,12 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output and takes_boxes == is_table:
         ending = "an mp4 to draw boxes into" if takes_boxes else "a name that ends in .csv or .json; boxes are drawn into videos"
         raise ValueError(f"--output is '{printable(options.output)}': this model needs {ending}")
-    paths = list_inputs(options.video)
-    many = len(paths) >= _MANY_VIDEOS and not takes_boxes
-    runtime = options.runtime or ("auto" if many else "none")
-    if runtime != "none":
-        model.run_in(runtime)
-        print(model.choice or f"runtime {model.runtime}")
+    if model.choice is not None:
+        print(model.choice)
     show = show_all_boxes if takes_boxes else show_videos
     bad = show(model, paths, options)
     if bad:
