@@ -98,6 +98,7 @@ def test_a_cost(data, tmp_path, capsys):
     front = table.pareto_front("peak_memory_mb")
     assert [table.cost(row, "peak_memory_mb") for row in front] == sorted(table.cost(row, "peak_memory_mb") for row in front)
     assert "peak_memory_mb" in (tmp_path / "out" / "query_table.csv").read_text().splitlines()[0].split(",")
+    assert (tmp_path / "out" / "accuracy_vs_peak_memory_mb.png").is_file()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "accuracy against peak memory (MB per clip)" in page and "--peak-memory-mb" in page
 

@@ -42,6 +42,38 @@ def test_json_is_one_object_with_its_conditions(path, capsys, budget, expected):
     assert (answer["provenance"]["split"], answer["provenance"]["crop"]) == ("val", 64)
 
 
+@pytest.fixture
+def longer(tmp_path):
+    """Eight rows, of which the third is beaten by the second but for its time: it is on the front over time alone."""
+    costs = [(1, 50, 1), (2, 62, 4), (2.5, 60, 2), (3, 64, 5), (4, 66, 6), (5, 68, 7), (6, 70, 8), (7, 10, 9)]
+    rows = [
+        Row(f"{(i + 1) / 10:g}-64-4", (i,), gflops, 100, {"top1_acc": accuracy}, {"cpu": ms, "gpu": 1}) for i, (gflops, accuracy, ms) in enumerate(costs)
+    ]
+    QueryTable(rows, {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 64}).save_json(tmp_path / "longer.json")
+    return str(tmp_path / "longer.json")
+
+
+def test_the_next_two_rows_on_either_side_stand_beside_the_chosen_one(longer, capsys):
+    assert main([longer, "--latency-ms", "5.5", "--device", "cpu"]) == 0
+    first, _, heading, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("0.4-64-4: ") and heading == "Beside it, of the best within a budget of median latency on cpu (ms):"
+    marked = [line.split()[:2] for line in lines[2:7]]
+    assert [words[0] for words in marked[:2] + marked[3:]] == ["0.3-64-4", "0.2-64-4", "0.5-64-4", "0.6-64-4"] and marked[2] == [">", "0.4-64-4"]
+    assert lines[8].startswith("At 1 of the 7 budgets of median latency on cpu on this front, a choice by GFLOPs would have been the wrong one, by up to 10 points")
+    assert main([longer, "--gflops", "2.2"]) == 0
+    told = capsys.readouterr().out
+    assert "> 0.2-64-4" in " ".join(told.split()) and "wrong one" not in told
+    assert main([longer, "--latency-ms", "5.5", "--device", "cpu", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [[row["configuration"] for row in answer[side]] for side in ("cheaper", "dearer")] == [["0.3-64-4", "0.2-64-4"], ["0.5-64-4", "0.6-64-4"]]
+
+
+def test_of_several_budgets_the_rows_beside_are_of_the_time(longer, capsys):
+    assert main([longer, "--latency-ms", "5.5", "--gflops", "2.2", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("0.2-64-4: ") and "best within a budget of median latency on cpu (ms)" in told
+
+
 def test_a_budget_too_small_prints_the_nearest_row_and_fails(path, capsys):
     assert main(["--table", path, "--gflops", "0.1"]) == 2
     out, err = capsys.readouterr()

@@ -93,6 +93,14 @@ def test_boxes_train_to_a_table_and_a_file_of_results(ava):
     assert len(rows) % len(boxes) == 0 and {row[0] for row in rows} == {"val_00", "val_01"}
 
 
+def test_the_page_of_boxes_counts_keyframes_and_a_box_command(ava):
+    output, _ = ava
+    table, text = mutual3d.load(output / "adaptive.pyth").table, (output / "report.html").read_text()
+    count = table.provenance["num_videos"]
+    assert f"Measured on {count} keyframes" in text and f"{count} videos" not in text and "view a keyframe" in text
+    assert read_json(output / "test_results.json")["sample"] == "keyframe" and "--boxes boxes.csv" in text
+
+
 def test_boxes_of_a_csv_are_classified_and_drawn(ava, tmp_path, capsys):
     output, data = ava
     video = sorted((data / "videos").glob("val*.mp4"))[0]
