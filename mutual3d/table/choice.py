@@ -36,11 +36,16 @@ def wrong_choices(table: QueryTable, cost: str, device: str | None = None, choos
 
 
 def wrong_choices_in_words(table: QueryTable, cost: str, device: str | None = None, chooser: str = "gflops") -> str:
-    """A sentence of `wrong_choices`; empty where nothing can be known."""
+    """A sentence of `wrong_choices`; of a table that leaves nothing to choose, empty."""
     found, words, other = wrong_choices(table, cost, device, chooser), table.words_of_cost(cost), table.words_of_cost(chooser).unit
-    if found is None:
-        return ""
     where = " ".join(filter(None, [words.title, f"on {key}" if (key := table.device(device, cost)) else ""]))
+    if found is None:
+        if len(table.pareto_front(chooser)) == len(table):
+            return ""
+        return (
+            f"Of {where} only rows of the front over {other} were measured, so that it is not known how often a choice by {other} would "
+            "have been the wrong one: `mutual3d bench MODEL --all` measures every configuration."
+        )
     if not found.wrong:
         return f"A choice by {other} would have been right at every budget of {where} on this front ({found.budgets})."
     unit = "points" if table.words_of_metric().unit == "%" else table.words_of_metric().unit

@@ -43,7 +43,9 @@ def test_what_is_counted_is_told_in_a_sentence():
     assert told.startswith("At 1 of the 3 budgets of median latency on cpu on this front, a choice by GFLOPs would have been the wrong one, by up to 10 points")
     right = wrong_choices_in_words(table((1, 50, 1.0), (2, 60, 2.0), (3, 55, 3.0)), "latency_ms")
     assert right == "A choice by GFLOPs would have been right at every budget of median latency on cpu on this front (2)."
-    assert wrong_choices_in_words(table((1, 50, 1.0)), "latency_ms") == ""
+    unknown = wrong_choices_in_words(table((1, 50, 1.0), (2, 60, 2.0), (3, 55, None)), "latency_ms")
+    assert unknown.startswith("Of median latency on cpu only rows of the front over GFLOPs were measured") and "bench MODEL --all" in unknown
+    assert wrong_choices_in_words(table((1, 50, 1.0), (2, 60, 2.0)), "latency_ms") == ""
 
 
 def test_of_a_metric_whose_lower_values_are_better_less_accurate_is_higher():
