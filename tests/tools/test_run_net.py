@@ -215,6 +215,16 @@ def test_a_test_of_another_network_is_not_shown(static, tmp_path):
         cli.main(["report", str(tmp_path / "nowhere")])
 
 
+def test_a_run_that_only_tests_keeps_the_table_on_the_page_and_another_network_leaves_it_alone(finished, data, config, tmp_path):
+    output = shutil.copytree(finished, tmp_path / "copy")
+    words = overrides(data, output, **{"TRAIN.ENABLE": False, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.NUM_ENSEMBLE_VIEWS": 1})
+    run_net.main(["--cfg", str(config), *words])
+    text = (output / "report.html").read_text()
+    assert "Every configuration" in text and "data:image/jpeg" in text and "Test, 3 views a video" in text
+    run_net.main(["--cfg", str(config), *words, "TEST.CHECKPOINT_FILE_PATH", str(output / "checkpoints" / "checkpoint_epoch_00001.pyth")])
+    assert (output / "report.html").read_text() == text
+
+
 def test_a_missing_list_names_the_switch_of_its_stage(data, config, tmp_path):
     shutil.copytree(data, tmp_path / "set")
     for split, stage in (("test", "TEST"), ("val", "GRID")):
