@@ -45,12 +45,12 @@ LONG_COMMANDS = sorted({
 SNIPPETS = [
     pytest.param(text, id=f"{page.name}-{i}") for i, (page, language, text) in enumerate(BLOCKS) if language == "python"
 ]
-FAST = ("SOLVER.MAX_EPOCH", "1", "CALIBRATION.NUM_CLIPS", "8", "GRID.WIDTH_STEP", "0.25", "GRID.LATENCY_REPEATS", "1",
+FAST = ("SOLVER.MAX_EPOCH", "1", "CALIBRATION.NUM_CLIPS", "8", "GRID.WIDTH_STEP", "0.25", "GRID.LATENCY_REPEATS", "1", "GRID.RUNTIMES", "['torch']",
         "TEST.NUM_ENSEMBLE_VIEWS", "1", "MUTUAL.SPATIAL_SIZES", "[40,48]", "MUTUAL.TEMPORAL_SIZES", "[4,8]",
         "MUTUAL.WIDTH_RANGE", "[0.5,1.0]", "TRAIN.BATCH_SIZE", "8")  # fmt: skip
 # What is added to a run of a config that a page has made.
 QUICK = ("SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0", "CALIBRATION.NUM_CLIPS", "8", "GRID.WIDTH_STEP", "0.5",
-         "GRID.LATENCY_REPEATS", "1", "TEST.NUM_ENSEMBLE_VIEWS", "1", "TEST.NUM_SPATIAL_CROPS", "1")  # fmt: skip
+         "GRID.LATENCY_REPEATS", "1", "GRID.RUNTIMES", "[]", "TEST.NUM_ENSEMBLE_VIEWS", "1", "TEST.NUM_SPATIAL_CROPS", "1")  # fmt: skip
 INIT = Path(init.__file__).read_text()
 
 

@@ -47,7 +47,7 @@ def overrides(data, output, **changes):
         "MUTUAL.SPATIAL_SIZES": [16, 24], "MUTUAL.TEMPORAL_SIZES": [2, 4], "TRAIN.BATCH_SIZE": 4,
         "TRAIN.CHECKPOINT_PERIOD": 1, "TEST.BATCH_SIZE": 4, "TEST.NUM_ENSEMBLE_VIEWS": 2, "TEST.NUM_SPATIAL_CROPS": 3,
         "SOLVER.MAX_EPOCH": 2, "SOLVER.BASE_LR": 0.05, "CALIBRATION.NUM_CLIPS": 8, "CALIBRATION.BATCH_SIZE": 4,
-        "GRID.WIDTH_STEP": 0.25, "GRID.LATENCY_REPEATS": 1,
+        "GRID.WIDTH_STEP": 0.25, "GRID.LATENCY_REPEATS": 1, "GRID.RUNTIMES": ["torch"],
     }  # fmt: skip
     values.update(changes)
     return [str(word) for pair in values.items() for word in pair]

@@ -97,6 +97,9 @@ _C.GRID.SPLIT = Key("val", NAME, TAKES_EFFECT)
 _C.GRID.NUM_VIEWS = Key(1, Integer(1, 1000), TAKES_EFFECT)
 # Devices that latency, and whatever else depends on the device, is measured on: cpu, cuda. An empty list measures none.
 _C.GRID.LATENCY_DEVICES = Key(["cpu"], Each(DEVICE, 0, 64, distinct=True), TAKES_EFFECT)
+# Runtimes whose latency is measured beside that of PyTorch on the model's own weights, which all configurations have: the Pareto
+# front over GFLOPs in each, since compiling takes seconds. What is not installed is left out, which a line says.
+_C.GRID.RUNTIMES = Key(["torch", "openvino"], Each(Registered("runtime"), 0, 64, distinct=True), TAKES_EFFECT)
 # What a configuration costs: names of mutual3d.cost.axes.COSTS. gflops and parameters are counted in any case.
 _C.GRID.COSTS = Key(["gflops", "parameters", "latency_ms"], Each(Registered("cost"), 0, 64, distinct=True), TAKES_EFFECT)
 # Configurations of a cascade (a dearer one runs only where the cheaper ones are not sure), at most: 0, 2 or 3. Rows of cascades

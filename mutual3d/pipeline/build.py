@@ -24,6 +24,7 @@ from mutual3d.data.build import (
     unused_classes,
 )  # fmt: skip
 from mutual3d.data.loader import ClipLoader
+from mutual3d.deploy.runtimes import RUNTIMES
 from mutual3d.metrics.build import build_metric
 from mutual3d.models import AdaptiveNetwork, build_model
 from mutual3d.models.build import check_network, network_takes_images
@@ -67,7 +68,8 @@ def _check_between_rooms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _check_costs(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
-    yield from ((("GRID.COSTS",), text) for name in cfg.GRID.COSTS if (text := unknown_word("GRID.COSTS", name, COSTS)))
+    for key, words, legal in (("GRID.COSTS", cfg.GRID.COSTS, COSTS), ("GRID.RUNTIMES", cfg.GRID.RUNTIMES, RUNTIMES)):
+        yield from (((key,), text) for name in words if (text := unknown_word(key, name, legal)))
 
 
 # What a run writes, and what it reads again: names, and the beginnings of names.
@@ -247,6 +249,7 @@ def _grid(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> GridPlan:
         split=cfg.GRID.SPLIT,
         latency_devices=tuple(cfg.GRID.LATENCY_DEVICES),
         latency_repeats=cfg.GRID.LATENCY_REPEATS,
+        runtimes=tuple(cfg.GRID.RUNTIMES),
         costs=tuple(dict.fromkeys([*ALWAYS_COUNTED, *cfg.GRID.COSTS])),
         about={"dataset": cfg.DATA.PATH_TO_DATA_DIR, "model": cfg.MODEL.MODEL_NAME},
         cascades=cfg.GRID.CASCADES,

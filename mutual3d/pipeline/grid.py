@@ -1,5 +1,6 @@
 """The grid and its query table, with what shows it: csv, plot and page."""
 
+import copy
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,8 +8,14 @@ from pathlib import Path
 import torch
 
 from mutual3d.cost.axes import CostConditions, measure_costs
+from mutual3d.cost.latency import Repeating
+from mutual3d.cost.latency_key import EAGER
 from mutual3d.cost.machine import device_name
 from mutual3d.data.datasets.dataset import ClipDataset
+from mutual3d.deploy import AdaptiveModel
+from mutual3d.deploy.fastest import measured_configurations
+from mutual3d.deploy.runtimes import RUNTIMES
+from mutual3d.deploy.timing import latency_key, measure_columns, with_columns
 from mutual3d.evaluation.grid import build_table
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import ConfidenceRecord, TopPredictionRecord
@@ -21,6 +28,8 @@ from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import ROW_COSTS, QueryTable
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
+
+_LATENCY = "latency_ms"
 
 
 def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
@@ -43,6 +52,11 @@ def measure_grid(run: Workspace, plan: GridPlan) -> QueryTable | None:
         assert found is not None, "all processes agree on it"
         logger.info("the grid was measured before: '%s'", path)
         if distributed.is_main():
+            # Its latencies may be another machine's, or lack a runtime of this plan.
+            timed = _with_latencies(run, plan, found)
+            if timed is not found:
+                found = timed
+                found.save_json(path)
             _write_what_shows(run, found, loader.dataset)
         partial.remove()
         return found
@@ -80,10 +94,46 @@ def _build_table(
     devices = _latency_devices(plan.latency_devices)
     cut = run.preprocessing
     conditions = CostConditions(cut.crop, run.device, cut.mean, cut.std, plan.latency_repeats)
-    costs = measure_costs(plan.costs, run.model, list(metrics), conditions, devices)
+    # Latencies are put in by `_with_latencies`.
+    costs = measure_costs([name for name in plan.costs if name != _LATENCY], run.model, list(metrics), conditions, devices)
     provenance = _provenance(run, plan, next(iter(metrics.values())), devices, dataset)
     table = build_table(run.model, metrics, costs, {**provenance, "fingerprint": measured_under})
-    return add_cascades(table, metrics, num_stages=plan.cascades)
+    return add_cascades(_with_latencies(run, plan, table), metrics, num_stages=plan.cascades)
+
+
+def _with_latencies(run: Workspace, plan: GridPlan, table: QueryTable) -> QueryTable:
+    """The table with what it lacks of this machine's latencies; itself where it lacks none.
+
+    All rows in PyTorch on the model's own weights, and the Pareto front over GFLOPs in each runtime of the plan.
+    """
+    if _LATENCY not in plan.costs:
+        return table
+    repeating = Repeating(plan.latency_repeats, warmup=1)
+    for device in _latency_devices(plan.latency_devices):
+        network = copy.deepcopy(run.model).place(device)
+        model = AdaptiveModel(network, preprocessing=run.preprocessing, table=table)
+        every, front = [row.configuration for row in table.rows], measured_configurations(model)
+        names = _runtimes_on(plan.runtimes, next(network.parameters()))
+        for runtimes, configurations in (([None], every), (names, front)):
+            missing = [name for name in runtimes if str(latency_key(model, name)) not in table.devices]
+            if missing:
+                logger.info("measuring the latency of %d configurations in %s", len(configurations), ", ".join(n or EAGER for n in missing))
+                table = with_columns(table, measure_columns(model, configurations, runtimes=missing, repeating=repeating))
+    return table
+
+
+def _runtimes_on(names: Sequence[str], weights: torch.Tensor) -> list[str]:
+    """Of the named runtimes, those that are installed and compute where the weights are."""
+    there = []
+    for runtime in (RUNTIMES[name] for name in names):
+        if not runtime.is_installed:
+            extra = f": pip install -e .[{runtime.extra}]" if runtime.extra else ""
+            logger.info("GRID.RUNTIMES names %s, which is not installed: not measured%s", runtime.name, extra)
+        elif runtime.needs_clips:
+            logger.warning("GRID.RUNTIMES names %s, which needs clips: measure it with `mutual3d bench MODEL --video CLIP`", runtime.name)
+        elif runtime.placement(weights)[0].type == weights.device.type:
+            there.append(runtime.name)
+    return there
 
 
 def _latency_devices(names: Sequence[str]) -> list[torch.device]:

@@ -86,6 +86,7 @@ class GridPlan:
     """Accuracy and costs of every configuration: the query table.
 
     split: the loader's, for the table's provenance. latency_devices: such as cpu, cuda:1, for the costs that depend on one.
+    runtimes: names of `mutual3d.deploy.runtimes.RUNTIMES` that the front is timed in, beside PyTorch on the model's own weights.
     costs: names of `mutual3d.cost.axes.COSTS`. about: further provenance. cascades: configurations in a cascade, at most; 0
     looks for none.
     """
@@ -94,6 +95,7 @@ class GridPlan:
     split: str
     latency_devices: tuple[str, ...] = ("cpu",)
     latency_repeats: int = 10
+    runtimes: tuple[str, ...] = ()
     costs: tuple[str, ...] = (*ALWAYS_COUNTED, "latency_ms")
     about: Mapping[str, str] = field(default_factory=dict)
     cascades: int = DEFAULT_CASCADES

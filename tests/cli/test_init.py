@@ -57,7 +57,7 @@ def test_folders_become_lists_and_a_config_that_a_run_needs_nothing_beside(folde
     assert f"now: mutual3d run --cfg '{out}/config.yaml'" in told
     with pytest.raises(ValueError, match="config.yaml' is there: choose another --out, or delete"):
         init.main([str(folders), "--out", str(out)])
-    run.main(["--cfg", str(out / "config.yaml"), "SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0", "GRID.WIDTH_STEP", "0.5", "GRID.LATENCY_REPEATS", "1"])
+    run.main(["--cfg", str(out / "config.yaml"), "SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0", "GRID.WIDTH_STEP", "0.5", "GRID.LATENCY_REPEATS", "1", "GRID.RUNTIMES", "[]"])
     assert predict.main([str(out / "out" / "adaptive.pyth"), str(folders)]) == 0
 
 

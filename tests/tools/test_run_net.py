@@ -17,6 +17,8 @@ import mutual3d
 from mutual3d import cli
 from mutual3d.cli import predict
 from mutual3d.cli import run as run_net
+from mutual3d.cost.latency_key import LatencyKey
+from mutual3d.deploy.runtimes import RUNTIMES
 from mutual3d.evaluation import PartialResult
 from mutual3d.pipeline import calibration, grid, load_config
 from mutual3d.table.query_table import QueryTable
@@ -403,3 +405,35 @@ def test_two_processes_train_calibrate_and_measure(data, config, tmp_path):
     table = QueryTable.load(tmp_path / "query_table.json")
     assert table.provenance["num_videos"] == 12
     assert mutual3d.load(tmp_path / "adaptive.pyth").set_budget(gflops=100).gflops > 0
+
+
+def test_a_run_times_the_front_in_its_runtimes_and_adds_what_a_table_lacks(finished, data, config):
+    path = finished / "query_table.json"
+    table, kept = QueryTable.load(path), path.read_bytes()
+    eager, plain = (next(key for key in table.devices if LatencyKey.parse(key).runtime == name) for name in ("eager", "torch"))
+    assert all(LatencyKey.parse(key).is_here for key in table.devices) and len(table.devices) == 2
+    assert len(table.measured("latency_ms", eager)) == len(table)
+    assert {row.configuration for row in table.measured("latency_ms", plain)} == {row.configuration for row in table.pareto_front()}
+    assert table.provenance["latency"][eager]["repeats"] == 1 and table.provenance["latency"][plain]["features"]
+    # A table of another machine gets this one's columns; its accuracies stay.
+    entries = table.to_dict()
+    for row in entries["rows"]:
+        row["latency_ms"] = {"cpu.elsewhere_1-torch-fp32-b1-t1": 1.0}
+    QueryTable.from_dict(entries).save_json(path)
+    log = (finished / "stdout.log").read_text()
+    run_net.main(["--cfg", str(config), *overrides(data, finished, **{"TEST.ENABLE": False})])
+    added, again = (finished / "stdout.log").read_text()[len(log) :], QueryTable.load(path)
+    assert "the grid was measured before" in added and f"measuring the latency of {len(table)} configurations in eager" in added
+    assert again.devices == sorted([eager, plain, "cpu.elsewhere_1-torch-fp32-b1-t1"])
+    assert [row.accuracy for row in again.rows] == [row.accuracy for row in table.rows]
+    assert mutual3d.load(finished / "adaptive.pyth").table == again
+    path.write_bytes(kept)
+
+
+def test_runtimes_of_the_grid_are_those_that_are_there(caplog, monkeypatch, config):
+    monkeypatch.setattr(RUNTIMES["openvino"], "packages", ("no_such_package",))
+    with caplog.at_level("INFO", "mutual3d"):
+        assert grid._runtimes_on(["torch", "openvino", "openvino_int8"], torch.zeros(1)) == ["torch"]
+    assert "GRID.RUNTIMES names openvino, which is not installed: not measured: pip install" in caplog.text
+    with pytest.raises(ValueError, match="GRID.RUNTIMES is 'openvno': .* did you mean 'openvino'"):
+        load_config(config, ["GRID.RUNTIMES", "['openvno']"])
