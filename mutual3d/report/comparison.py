@@ -63,6 +63,7 @@ class Comparison:
         if not any_conditions:
             self._check_conditions()
         self._fronts = {name: table.pareto_front(cost, device) for name, table in self.tables.items()}
+        self._cascades = {name: table.cascade_front(cost, device) for name, table in self.tables.items()}
 
     def _check_conditions(self) -> None:
         (first, reference), *others = self.tables.items()
@@ -127,7 +128,10 @@ class Comparison:
         return [f"{line.budget:.4g}", *cells, *published]
 
     def save_csv(self, path: str | Path) -> None:
-        """Every row of every table, and the points: name, configuration, cost, accuracy, whether it is on the front."""
+        """Every row of every table, and the points: name, configuration, cost, accuracy, whether it is on the front.
+
+        Cascades that single configurations do not beat are there too, at their mean costs, which are no budgets of every clip.
+        """
         with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["name", "configuration", self.cost, "accuracy", "pareto", *CONDITIONS, "crop"])
@@ -137,6 +141,9 @@ class Comparison:
                     is_best = row in self._fronts[name]
                     values = (row.configuration, self._cost_of(name, row), table.accuracy(row), is_best)
                     writer.writerow([name, *values, *conditions])
+                for cascade in self._cascades[name]:
+                    mean = table.cost(cascade, self.cost, self.device)
+                    writer.writerow([name, cascade.configuration, mean, table.accuracy(cascade), False, *conditions])
             no_conditions = [""] * (2 + len(CONDITIONS))
             writer.writerows([point.name, "", point.cost, point.accuracy, *no_conditions] for point in self.points)
 
@@ -146,6 +153,11 @@ class Comparison:
             self.legend(name): [(self._cost_of(name, row), self.tables[name].accuracy(row)) for row in front]
             for name, front in self._fronts.items()
         }
+        for name, cascades in self._cascades.items():
+            table = self.tables[name]
+            if cascades:
+                found = [(table.cost(row, self.cost, self.device), table.accuracy(row)) for row in cascades]
+                fronts[f"{name}, cascades at their mean costs"] = found
         points = [(point.name, point.cost, point.accuracy) for point in self.points]
         words = next(iter(self.tables.values())).words_of_metric()
         accuracy = words.axis if self._metric else "accuracy, of the kind in the legend (%)"

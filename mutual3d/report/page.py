@@ -1,6 +1,7 @@
 """report.html: one file that shows a run to somebody who was not there, its query table first, and says what to do next."""
 
 import base64
+import itertools
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from mutual3d.cost.axes import CostWords
 from mutual3d.report.advice import class_name, interval_in_words, noun, suggestions
 from mutual3d.report.classes import ClassPrecision, Example, Predictions, class_accuracies
 from mutual3d.report.plots import HISTORY_LABELS, accuracy_figure, history_figure, history_names, png_bytes
+from mutual3d.table.cascade_row import CascadeRow
 from mutual3d.table.choice import wrong_choices_in_words
 from mutual3d.table.interval import accuracy_interval, num_videos, wilson_interval
 from mutual3d.table.query_table import QueryTable, Row, round_up
@@ -303,6 +305,7 @@ def _words(table: QueryTable) -> dict[str, str]:
         "plot": (
             ("Each grey point is a configuration; the line is the Pareto front, and its colour says what grows at that step." if several else "")
             + (" A vertical bar is a 95 % interval." if has_intervals else "")
+            + (" A diamond is a cascade, at its mean cost." if table.cascades else "")
         ).strip(),
     }  # fmt: skip
 
@@ -347,8 +350,23 @@ def _fronts(table: QueryTable, columns: Sequence[_Column]) -> list[dict[str, Any
         rows = [(str(row.configuration), _cells(row, columns), False) for row in front]
         same = next((other["label"] for other in found if other["rows"] == rows), "")
         picture = _png(accuracy_figure(table, cost=words.name, device=device)) if len(table) > 1 else ""
-        found.append({"label": _front_label(words, key), "wrong": wrong, "picture": picture, "description": f"accuracy against {words.label(key)}", "rows": rows, "same": same})
+        shown = _cascade_columns(table, words, key)
+        cascades = [(str(row.configuration), [cell(row) for _, cell in shown]) for row in table.cascade_front(words.name, device)]
+        found.append({"label": _front_label(words, key), "wrong": wrong, "picture": picture, "description": f"accuracy against {words.label(key)}", "rows": rows, "same": same,
+                      "cascade_columns": [heading for heading, _ in shown], "cascades": cascades})  # fmt: skip
     return found
+
+
+def _cascade_columns(table: QueryTable, words: CostWords, key: str) -> list[tuple[str, Callable[[CascadeRow], str]]]:
+    """(heading, cell) of what a cascade is judged by where its mean of one cost counts."""
+    unit = table.words_of_metric().unit
+    return [
+        (f"{table.words_of_metric().label} ({unit})", lambda row: f"{table.accuracy(row):.2f}"),
+        (f"mean {words.heading(key)}", lambda row: words.number(row.mean[words.name][key])),
+        ("99 of 100 clips at most", lambda row: words.number(row.p99[words.name][key])),
+        ("every clip at most", lambda row: words.number(row.worst[words.name][key])),
+        ("clips that go on (%)", lambda row: ", then ".join(f"{100 * (1 - answered):.0f}" for answered in itertools.accumulate(row.shares[:-1]))),
+    ]
 
 
 def _front_label(words: CostWords, key: str) -> str:

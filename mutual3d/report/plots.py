@@ -27,6 +27,7 @@ _SIZE, _WIDE_SIZE = (5.6, 4.4), (7.6, 5.4)
 SERIES_MARKERS, SERIES_STYLES = "osD^vPX", ("-", "--", ":")
 REFERENCE_MARKERS = "s^Dv"
 ROW_COLOR = "#9aa2ac"
+CASCADE_COLOR, CASCADE_MARKER = "#cc79a7", "D"
 # matplotlib leaves lines whose label begins so out of its own legends.
 _INTERVAL = "_interval"
 TEXT_COLOR = "#333333"
@@ -69,6 +70,8 @@ def accuracy_figure(
 ) -> Figure:
     """A matplotlib figure of every row of a QueryTable as a faint point and its Pareto front as a coloured line.
 
+    Cascades that the front does not beat at equal mean cost have a marker of their own.
+
     cost: a name of the table's `costs`, such as "gflops", or "latency_ms" measured on `device`. references: (name, [(cost, accuracy), ...]) for each series
     to compare with, such as independently trained networks, in the units of the axes.
     Raises ValueError for a cost that was not measured, and when the device is unknown or ambiguous.
@@ -77,6 +80,7 @@ def accuracy_figure(
     _draw_rows(axes, table, cost, device)
     _draw_references(axes, references)
     _draw_front(axes, table, cost, device)
+    _draw_cascades(axes, table, cost, device)
     _scale_cost_axis(axes)
     axes.set_xlabel(table.cost_label(cost, device))
     axes.set_ylabel(f"{table.words_of_metric().axis}\n{table.conditions}")
@@ -197,6 +201,15 @@ def _draw_front(axes, table, cost, device):
     axes.margins(x=0.19, y=0.09)  # room for the text left of the cheapest row
     for end in sorted({0, len(rows) - 1}):
         _annotate(axes, rows[end], points[end])
+
+
+def _draw_cascades(axes, table, cost, device):
+    points = _points(table, table.cascade_front(cost, device), cost, device)
+    if points:
+        axes.scatter(
+            *zip(*points), s=20, marker=CASCADE_MARKER, facecolors="none", edgecolors=CASCADE_COLOR, linewidths=1.2, zorder=4,
+            label=f"cascades, mean cost ({len(points)})",
+        )  # fmt: skip
 
 
 def _draw_intervals(axes, table, rows, points):

@@ -7,7 +7,8 @@ from mutual3d.cli import compare
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.report.comparison import Comparison, ReferencePoint
 from mutual3d.report.plots import comparison_figure
-from mutual3d.sampling import Preprocessing
+from mutual3d.sampling import Cascade, Preprocessing
+from mutual3d.table.cascade_row import CascadeFacts
 from mutual3d.table.query_table import QueryTable, Row
 
 
@@ -117,3 +118,15 @@ def test_methods_are_told_apart_by_more_than_colour_and_points_by_their_name():
     axes = comparison_figure(fronts, points=[("X3D $M$", 1.5, 55.0)]).axes[0]
     looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines if line.get_label() in fronts}
     assert len(looks) == 9 and [text.get_text() for text in axes.texts] == ["X3D $M$"]
+
+
+def test_cascades_are_in_the_csv_and_no_budget_of_every_clip(tmp_path):
+    alone = table([50.0, 40.0, 70.0])
+    ours = QueryTable(alone.rows, alone.provenance, [CascadeFacts(Cascade.parse("0.1-32-4@0.5+0.3-32-4"), {"top1_acc": 66.0}, (0.7, 0.3))])
+    comparison = Comparison({"ours": ours, "alone": alone})
+    assert comparison.format() == Comparison({"ours": alone, "alone": alone}).format()
+    comparison.save_csv(tmp_path / "c.csv")
+    comparison.save_plot(tmp_path / "c.png")
+    with open(tmp_path / "c.csv", newline="") as file:
+        (line,) = [line for line in csv.DictReader(file) if "@" in line["configuration"]]
+    assert (line["name"], float(line["gflops"]), float(line["accuracy"]), line["pareto"]) == ("ours", pytest.approx(2.2), 66.0, "False")

@@ -2,7 +2,8 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from mutual3d.report.plots import accuracy_figure, history_figure, plot_accuracy, png_bytes
-from mutual3d.sampling import Configuration
+from mutual3d.sampling import Cascade, Configuration
+from mutual3d.table.cascade_row import CascadeFacts
 from mutual3d.table.query_table import QueryTable, Row
 
 PROVENANCE = {"metric": "top1_acc", "split": "val", "num_views": 10, "crop": 256}
@@ -128,3 +129,12 @@ def test_the_front_has_its_intervals_where_the_number_of_videos_is_known(table, 
     bars = [line for line in accuracy_figure(counted).axes[0].lines if line.get_label() == "_interval"]
     assert len(bars) == expected
     assert not bars or bars[0].get_ydata()[0] < 50.0 < bars[0].get_ydata()[1]
+
+
+def test_cascades_have_a_marker_of_their_own_where_the_front_does_not_beat_them(table):
+    stages = (Configuration.parse(PARETO_FRONT[0]), Configuration.parse(PARETO_FRONT[-1]))
+    found = [CascadeFacts(Cascade(stages, (level,), (1.0,)), {"top1_acc": accuracy}, (0.5, 0.5)) for level, accuracy in ((0.5, 53.5), (0.6, 50.5))]
+    axes = accuracy_figure(QueryTable(table.rows, PROVENANCE, found)).axes[0]
+    (drawn,) = [artist for artist in axes.collections if artist.get_label() == "cascades, mean cost (1)"]
+    assert drawn.get_offsets().tolist() == [[0.5 + 0.5 * 8.0, 53.5]]
+    assert not [artist for artist in accuracy_figure(table).axes[0].collections if "cascades" in str(artist.get_label())]

@@ -9,7 +9,8 @@ from mutual3d.report.advice import suggestions
 from mutual3d.report.classes import ClassPrecision, Example, Predictions, frame_strip
 from mutual3d.report.page import Findings, MultiViewTest, write_report
 from mutual3d.report.plots import devices_figure, plot_costs
-from mutual3d.sampling import Configuration
+from mutual3d.sampling import Cascade, Configuration
+from mutual3d.table.cascade_row import CascadeFacts
 from mutual3d.table.query_table import QueryTable, Row
 
 HOSTILE = '<script>alert("1")</script>'
@@ -334,3 +335,14 @@ def test_a_page_without_a_table_tells_what_else_was_found(tmp_path, test, words)
     for word in words:
         assert word in told, word
     assert "Pareto front" not in told and "--gflops" not in told and "set_budget" not in told
+
+
+def test_cascades_are_told_with_what_they_cost_at_most(table, tmp_path):
+    facts = CascadeFacts(Cascade.parse("0.6-48-8@0.75T1.6+1-64-8"), {"top1_acc": 31.0}, (0.75, 0.25))
+    text = page_of(QueryTable(table.rows, table.provenance, [facts]), tmp_path / "report.html")
+    rows = Page(text).rows
+    without = page_of(table, tmp_path / "without.html")
+    assert rows == Page(without).rows + 2 and "Cascades" not in without
+    assert "0.6-48-8@0.75T1.6+1-64-8" in text and "mean GFLOPs" in text and "at its mean cost" in text
+    for cell in ("<td>31.00</td>", "<td>0.896</td>", "<td>1.856</td>", "<td>25</td>"):
+        assert cell in text
