@@ -68,8 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_budgets(parser, positive_argument, with_means=True)
     parser.add_argument("--device-key", help="another latency than this machine's: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
-    parser.add_argument("--runtime", help="what computes: torch, onnxruntime, openvino, ..., auto (the fastest one here), or none for PyTorch "
-                        f"on the model's own weights (default: auto for {_MANY_VIDEOS} videos and more, else none)")  # fmt: skip
+    parser.add_argument("--runtime", help=f"torch, openvino, ..., auto (the fastest), none (default: auto from {_MANY_VIDEOS} videos on)")
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
     parser.add_argument("--window", type=_window_argument, metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
     parser.add_argument("--batch", type=count_argument, default=1, help="clips that are computed together (default 1)")
