@@ -14,7 +14,7 @@ CLASSES = ["jump", "run", "skip", "wave", "bend", "dive", "sit"]
 SHALLOW = {"depth": 14}
 SLOW = {**NETWORKS["slow_small"].arguments, **SHALLOW}
 CASES = {
-    "x3d": Case({**NETWORKS["x3d_small"].arguments, "depth_factor": 0.5}),
+    "x3d": Case({**NETWORKS["x3d_small"].arguments, "depth_factor": 0.1}),
     "slow": Case(SLOW),
     "slowfast": Case({**NETWORKS["slowfast_small"].arguments, **SHALLOW}),
     "images": IMAGE_NETWORKS["resnet18_small"],
