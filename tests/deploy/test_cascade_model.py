@@ -5,7 +5,9 @@ import logging
 import pytest
 import torch
 from networks import NETWORKS, Case, calibrate_at_random
+from videos import moving_frames, write_video
 
+from mutual3d.cli import predict, select
 from mutual3d.deploy import AdaptiveModel, Preprocessing
 from mutual3d.sampling import Cascade
 from mutual3d.sampling.cascade import confidence
@@ -116,3 +118,52 @@ def test_a_bundle_keeps_its_cascades(tmp_path):
     assert AdaptiveModel.load(tmp_path / "adaptive.pyth").table == model.table
     with pytest.raises(ValueError, match="outside the range"):
         model.activate("0.01-32-4@0.5+1-48-8")
+
+
+# ---- The commands ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cascade")
+    make_model().save(folder / "adaptive.pyth")
+    for name in "abcd":
+        write_video(folder / f"{name}.mp4", moving_frames(12))
+    return str(folder / "adaptive.pyth"), [str(folder / f"{name}.mp4") for name in "abcd"]
+
+
+def test_a_budget_on_the_mean_is_kept_over_many_files_and_told(files, capsys):
+    model, videos = files
+    assert predict.main([model, *videos, "--mean-gflops", "6", "--batch", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "a.mp4: cascade 0.5-" in out and "promised a mean of 6 GFLOPs" in out
+    assert "cascade: promised a mean of 6 GFLOPs, spent 6 GFLOPs a clip over 4 clips (50.0 % at 1-" in out
+
+
+def test_of_a_file_every_frame_that_a_stage_sees_is_read(files):
+    model = AdaptiveModel.load(files[0])
+    small, large = model.network.space.smallest, model.network.space.largest
+    for threshold, last in ((0.0, small), (1.0, large)):
+        expected = model.predict(files[1][0], configuration=last)[0].scores
+        cascade = Cascade((small, large), (threshold,), (1.0,))
+        assert torch.equal(model.predict(files[1][0], configuration=str(cascade))[0].scores, expected)
+        model.activate(cascade)
+        assert torch.equal(model.predict(files[1][0])[0].scores, expected)
+
+
+def test_a_cascade_is_a_configuration_as_select_prints_it(files, capsys):
+    model, videos = files
+    assert select.main([model, "--mean-gflops", "6"]) == 0
+    text = capsys.readouterr().out.split(": ")[0]
+    assert predict.main([model, videos[0], "--config", text]) == 0
+    out = capsys.readouterr().out
+    assert f"a.mp4: cascade {text}, nothing promised" in out and "a clip over 1 clips" in out
+
+
+def test_a_single_configuration_is_told_as_ever(files, capsys):
+    model, videos = files
+    assert predict.main([model, videos[0], "--mean-gflops", "2"]) == 0
+    assert "a.mp4: configuration 0.5-" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        predict.parse([model, videos[0], "--mean-gflops", "2", "--config", "1-48-8"])
+    assert "not both" in capsys.readouterr().err
