@@ -33,7 +33,7 @@ from fuzzing.mutations import Mutation, write_mutation, write_videos
 from mutual3d.data.clips.frames import ClipSampling, Views
 from mutual3d.data.clips.transforms import TrainingCrop
 from mutual3d.data.datasets.kinetics import BadVideo, Video, VideoDataset
-from mutual3d.data.video.decode import BACKENDS, Decoding, VideoReader, check_backend, open_video
+from mutual3d.data.video.decode import BACKENDS, VideoOpening, VideoReader, check_backend, open_video
 
 ACCESSES = ("training", "test")
 SIZE = 32
@@ -79,10 +79,10 @@ def _second_of(reader: VideoReader, index: int) -> float | None:
 def dataset_of(task: Task) -> VideoDataset:
     """The mutation as a list of one video."""
     videos = [RecordedVideo(str(task.mutation.path), 0)]
-    sampling, decoding = ClipSampling(num_frames=8, sampling_rate=4), Decoding(task.backend)
+    sampling, opening = ClipSampling(num_frames=8, sampling_rate=4), VideoOpening(task.backend)
     if task.access == "training":
-        return VideoDataset(videos, sampling, SIZE, training=True, crop=TrainingCrop((SIZE, SIZE + 8)), decoding=decoding)
-    return VideoDataset(videos, sampling, SIZE, views=Views(10), decoding=decoding)
+        return VideoDataset(videos, sampling, SIZE, training=True, crop=TrainingCrop((SIZE, SIZE + 8)), opening=opening)
+    return VideoDataset(videos, sampling, SIZE, views=Views(10), opening=opening)
 
 
 def read(task: Task) -> Verdict | Reading:

@@ -21,7 +21,7 @@ from mutual3d.data.clips.frames import ClipSampling
 from mutual3d.data.clips.transforms import TrainingCrop
 from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.video import pyav_reader
-from mutual3d.data.video.decode import Decoding
+from mutual3d.data.video.decode import VideoOpening
 
 FPS = 30
 
@@ -46,7 +46,7 @@ def clip_times(path, backend, repeats):
     """(wall, CPU) seconds of the first clip, and the medians of later ones."""
     clips = VideoDataset(
         [(str(path), 0)], ClipSampling(num_frames=16, sampling_rate=5), 48, training=True, crop=TrainingCrop((48, 56)),
-        decoding=Decoding(backend),
+        opening=VideoOpening(backend),
     )  # fmt: skip
     pyav_reader.forget_tables()
     seconds, cpu_seconds = [], []

@@ -5,7 +5,7 @@ from mutual3d.data.clips.transforms import TrainingCrop
 from mutual3d.data.datasets.ava.dataset import AvaDataset
 from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.loader import ClipLoader, Reading, Share
-from mutual3d.data.video.decode import Decoding
+from mutual3d.data.video.decode import VideoOpening
 
 
 def taken(settings, kind, names):
@@ -22,11 +22,11 @@ def crop_of(settings):
 
 
 def video_dataset(videos, kind=VideoDataset, **settings):
-    """training, seed, crop_size, and the fields of ClipSampling, TrainingCrop, Views and Decoding."""
+    """training, seed, crop_size, and the fields of ClipSampling, TrainingCrop, Views and VideoOpening."""
     sampling, crop = sampling_of(settings), crop_of(settings)
     views = taken(settings, Views, "num_views num_crops offset_sampling")
-    decoding = taken(settings, Decoding, "backend tolerate_short")
-    return kind(videos, sampling, crop=crop, views=views, decoding=decoding, **settings)
+    opening = taken(settings, VideoOpening, "backend tolerate_short")
+    return kind(videos, sampling, crop=crop, views=views, opening=opening, **settings)
 
 
 def ava_dataset(frames, keyframes, **settings):

@@ -1,4 +1,4 @@
-"""Budgets on a command line: an option for each registered cost, and for each that a table has beside."""
+"""What chooses a configuration on a command line: an option for each registered cost, and for each that a table has beside."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -39,6 +39,15 @@ def is_on_device(budgets: Iterable[str]) -> bool:
     """Whether one of the budgets, by name, is of a registered cost that depends on the device."""
     costs = (COSTS.get(name.removeprefix(MEAN)) for name in budgets)
     return any(words is not None and words.by_device for words in costs)
+
+
+def check_choice(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program, status 2, where both --config and a budget are given, or --device-key without a budget in time."""
+    budgets = budgets_of(options)
+    if options.config and budgets:
+        parser.error("give --config or a budget, not both")
+    if options.device_key and not is_on_device(budgets):
+        parser.error("--device-key says whose latency --latency-ms means: give that too")
 
 
 def _destination(name: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.cli.budgets import add_budgets, budgets_of
+from mutual3d.cli.budgets import add_budgets, budgets_of, check_choice
 from mutual3d.cost.axes import COSTS
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel
@@ -58,8 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if bool(parsed.config) == bool(budgets):
         options = ", ".join(words.option for words in COSTS.values())
         parser.error(f"give --config or a budget ({options}), {'not both' if budgets else 'one of them is required'}")
-    if parsed.device_key and not any(COSTS[name].by_device for name in budgets):
-        parser.error("--device-key says whose latency --latency-ms means: give that too")
+    check_choice(parser, parsed)
     if parsed.int8 and (parsed.format != "openvino" or not parsed.clips):
         parser.error("--int8 is for --format openvino, and needs --clips: some of the videos that the model is for")
     if parsed.clips and not parsed.int8:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.cli.budgets import add_budgets, budgets_of, is_on_device
+from mutual3d.cli.budgets import add_budgets, budgets_of, check_choice
 from mutual3d.cost.flops import count_costs
 from mutual3d.data.video.decode import BACKENDS
 from mutual3d.data.video.reader import VideoError
@@ -43,6 +43,7 @@ from mutual3d.utils.command_line import (
     check_output_argument,
     command_parser,
     count_argument,
+    explained,
     fraction_argument,
     path_argument,
     positive_argument,
@@ -70,7 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
     parser.add_argument("--runtime", help=f"torch, openvino, ..., auto (the fastest), none (default: auto from {_MANY_VIDEOS} videos on)")
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
-    parser.add_argument("--window", type=_window_argument, metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
+    parser.add_argument("--window", type=explained(window_seconds), metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
     parser.add_argument("--batch", type=count_argument, default=1, help="clips that are computed together (default 1)")
     parser.add_argument("--top", type=count_argument, default=5, help="classes to print (default 5)")
     parser.add_argument("--backend", default="pyav", choices=BACKENDS, help="decoder (default pyav)")
@@ -92,24 +93,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parsed.video = [*parsed.files, *parsed.video]
     if parsed.model is None or not parsed.video:
         parser.error("name a model and what it is to look at: mutual3d predict out/adaptive.pyth clip.mp4")
-    budgets = budgets_of(parsed)
-    if parsed.config and budgets:
-        parser.error("give --config or a budget, not both")
-    if parsed.device_key and not is_on_device(budgets):
-        parser.error("--device-key says whose latency --latency-ms means: give that too")
+    check_choice(parser, parsed)
     if parsed.boxes and parsed.detector:
         parser.error("give --boxes or --detector, not both")
     if parsed.output:
         _check_output(parser, parsed)
     return parsed
-
-
-def _window_argument(text: str) -> float:
-    """The type of an argument that is a length of time."""
-    try:
-        return window_seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _check_output(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:

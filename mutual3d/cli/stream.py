@@ -4,9 +4,10 @@
     mutual3d stream out/adaptive.pyth --source 0 --deadline-ms 40 --output seen.csv
     mutual3d stream out/adaptive.pyth --source rtsp://camera/live --deadline-ms 40 --video seen.mp4
 
---source 0 is the first camera. Each answer looks at the seconds before it, as many as the network was trained on. Of the configurations of its table the most
-accurate one runs that the deadline leaves time for: less when the machine is busy, more when it is free again. All are made
-ready and timed before the stream begins. --config or a budget such as --gflops 2 holds one configuration instead.
+--source 0 is the first camera. Each answer looks at the seconds before it, as many as the network was trained on. Of the
+configurations of its table the most accurate one runs that the deadline leaves time for: less when the machine is busy, more
+when it is free again. All are made ready and timed before the stream begins. --config or a budget such as --gflops 2 holds
+one configuration instead.
 
 In a live source the deadline counts from the arrival of a window's last frame, and a window that nobody is ready for makes room for
 the next (--when-late wait keeps all). A file is read as fast as it is answered, and its deadline counts from taking a window
@@ -27,8 +28,7 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.cli.budgets import add_budgets, budgets_of
-from mutual3d.cost.axes import COSTS
+from mutual3d.cli.budgets import add_budgets, budgets_of, check_choice
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
@@ -40,6 +40,7 @@ from mutual3d.utils.command_line import (
     CommandParser,
     check_output_argument,
     command_parser,
+    explained,
     path_argument,
     positive_argument,
     print_error,
@@ -58,7 +59,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="a video file, the number of a camera, or an address (http, https, rtsp, rtmp, srt, tcp, udp)")  # fmt: skip
     parser.add_argument("--deadline-ms", type=positive_argument, metavar="MS", help="for an answer (default: until the next is due)")
     parser.add_argument("--fps", type=positive_argument, default=5.0, help="answers a second of the source's time (default 5)")
-    parser.add_argument("--window", type=_window_argument, metavar="TIME",
+    parser.add_argument("--window", type=explained(window_seconds), metavar="TIME",
                         help="spread a clip's frames over this time: 2s, 500ms (default: as the network was trained)")  # fmt: skip
     parser.add_argument("--when-late", choices=WHEN_LATE, help="default: wait for a file, drop-oldest for a live source")
     parser.add_argument("--seconds", type=positive_argument, help="of the source, after which to end (default: at its end)")
@@ -74,21 +75,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parsed
 
 
-def _window_argument(text: str) -> float:
-    """The type of an argument that is a length of time."""
-    try:
-        return window_seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _check(parser: CommandParser, parsed: argparse.Namespace) -> None:
     """End the program, status 2, where options do not go together or a file that is read would be replaced."""
-    budgets = budgets_of(parsed)
-    if parsed.config and budgets:
-        parser.error("give --config or a budget, not both")
-    if parsed.device_key and not any(COSTS[name].by_device for name in budgets):
-        parser.error("--device-key says whose latency --latency-ms means: give that too")
+    check_choice(parser, parsed)
     for option, path, suffix in (("--output", parsed.output, ".csv"), ("--video", parsed.video, ".mp4")):
         check_output_argument(parser, option, path, [parsed.source, parsed.model])
         if path is not None and Path(path).suffix.lower() != suffix:

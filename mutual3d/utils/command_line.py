@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from mutual3d.utils.streams import forgiving_streams
 from mutual3d.utils.text import printable
+
+T = TypeVar("T")
 
 
 def run_command(main: Callable[..., int | None]) -> None:
@@ -44,10 +46,24 @@ def print_error(error: object) -> None:
 class CommandParser(argparse.ArgumentParser):
     """A parser whose mistakes are one sentence, status 2, and that names the nearest option for one that there is not."""
 
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]  # argparse's has overloads
+        """As argparse's; a required option that was mistyped is told as that."""
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def _is_option(self, word: str) -> bool:
+        """Whether argparse takes the word for one of its options, which may be cut short."""
+        name = word.partition("=")[0]
+        return any(option.startswith(name) for action in self._actions for option in action.option_strings)
+
     def error(self, message: str) -> NoReturn:
         start, is_unknown, word = message.partition("unrecognized arguments: ")
         if is_unknown and not start:
             self.refuse_options(word.split()[:1])
+        if message.startswith("the following arguments are required"):
+            self.refuse_options([word for word in self._words if not self._is_option(word)])
         print_error(f"{message} ({self.prog} --help tells every option)")
         sys.exit(2)
 
@@ -79,6 +95,18 @@ def parse_with_settings(
     parsed, bare = parser.parse_known_args(arguments)
     parser.refuse_options(bare)
     return parsed, [*bare, *parsed.opts]
+
+
+def explained(read: Callable[[str], T]) -> Callable[[str], T]:
+    """The type of an argument that `read` turns into a value, and whose ValueError is told as it is."""
+
+    def typed(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return typed
 
 
 def path_argument(text: str) -> str:

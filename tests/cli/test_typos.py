@@ -51,6 +51,13 @@ def test_every_command_is_tried():
     assert SOUND.keys() == cli.SUBCOMMANDS.keys()
 
 
+@pytest.mark.parametrize("words, nearest", [("run --cgf Demo/MUTUAL_X3D", "--cfg"), ("init empty --uot=out", "--out"), ("stream bundle.pyth --sorce 0", "--source")])
+def test_a_required_option_that_is_mistyped_is_named_as_that(words, nearest, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    status, error = told(words, capsys)
+    assert status == 2 and f"did you mean {nearest}?" in error
+
+
 @pytest.mark.parametrize("name", SOUND)
 def test_an_option_that_there_is_not_names_the_nearest(name, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)

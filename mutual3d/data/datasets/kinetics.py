@@ -15,7 +15,7 @@ from mutual3d.data.clips.transforms import TrainingCrop, UniformCrops, random_cr
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, describe_failure, stat_files
 from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_row
 from mutual3d.data.datasets.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
-from mutual3d.data.video.decode import Decoding, VideoError, VideoReader, open_video
+from mutual3d.data.video.decode import VideoError, VideoOpening, VideoReader, open_video
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.fingerprint import fingerprint
 
@@ -183,7 +183,7 @@ class VideoDataset(ClipDataset):
         videos: list of `Video`s or of (path, label); or of other `ListedVideo`s (Charades).
         crop_size: side of the square crops.
         crop: how they are drawn in training.
-        views: the clips of a sample. decoding: how videos are opened.
+        views: the clips of a sample. opening: how videos are opened.
     """
 
     def __init__(
@@ -195,12 +195,12 @@ class VideoDataset(ClipDataset):
         training: bool = False,
         crop: TrainingCrop = TrainingCrop(),
         views: Views = Views(),
-        decoding: Decoding = Decoding(),
+        opening: VideoOpening = VideoOpening(),
         seed: int = 0,
     ) -> None:
         self.videos = as_videos(videos)
         self.training = training
-        self.sampling, self.crop_size, self.crop, self.views, self.decoding = sampling, crop_size, crop, views, decoding
+        self.sampling, self.crop_size, self.crop, self.views, self.opening = sampling, crop_size, crop, views, opening
         self.num_views, self.num_crops = views.num_views, views.num_crops
         self.seed = seed
         check_cut(crop_size, crop if training else None, seed)
@@ -214,7 +214,7 @@ class VideoDataset(ClipDataset):
     def fingerprint(self) -> str:
         """Changes with each path, label, file (size, time of modification) and argument. Looks at every file."""
         files = stat_files([path for video in self.videos for path in video.files()])
-        opened = self.decoding.backend, self.decoding.tolerate_short
+        opened = self.opening.backend, self.opening.tolerate_short
         arguments = (self.training, self.num_views, self.num_crops, *opened, self.seed, self.views.offset_sampling)
         content = [video.content() for video in self.videos]
         clip, crop = dataclasses.asdict(self.sampling), self.crop.fingerprinted(self.crop_size)
@@ -224,7 +224,7 @@ class VideoDataset(ClipDataset):
         epoch, index = key
         video = self.videos[index]
         try:
-            with video.open(self.decoding.backend, self.decoding.tolerate_short) as reader:
+            with video.open(self.opening.backend, self.opening.tolerate_short) as reader:
                 if not self.training:
                     return Sample(self._all_views(reader), video.label_of(None, reader.time_of), index, is_padded=self._is_padded(reader))
                 clips_VCTHW, clips = self._random_clips(reader, epoch, index)

@@ -15,7 +15,7 @@ from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.datasets.kinetics import ListedVideo, VideoDataset
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.datasets.lists import user_path
-from mutual3d.data.video.decode import Decoding
+from mutual3d.data.video.decode import VideoOpening
 from mutual3d.data.video.file_cache import FileCache, file_fingerprint
 
 T = TypeVar("T")
@@ -170,5 +170,5 @@ def video_dataset(
         views = Views(cfg.TEST.NUM_ENSEMBLE_VIEWS, cfg.TEST.NUM_SPATIAL_CROPS, cfg.DATA.USE_OFFSET_SAMPLING)
     return kind(
         videos, clip_sampling(cfg), crop_size(cfg, mode), training=is_training(mode), crop=training_crop(cfg), views=views,
-        decoding=Decoding(cfg.DATA.DECODING_BACKEND, cfg.DATA.TOLERATE_SHORT), seed=cfg.RNG_SEED,
+        opening=VideoOpening(cfg.DATA.DECODING_BACKEND, cfg.DATA.TOLERATE_SHORT), seed=cfg.RNG_SEED,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from mutual3d.data.video.picture_reader import PictureReader
 from mutual3d.data.video.reader import VideoError, VideoReader, check_file
 from mutual3d.data.video.stills import has_image_name
 
-__all__ = ["BACKENDS", "Decoding", "VideoError", "VideoReader", "check_backend", "open_video"]
+__all__ = ["BACKENDS", "VideoError", "VideoOpening", "VideoReader", "check_backend", "open_video"]
 
 BACKENDS = ("pyav", "decord")
 
@@ -35,7 +35,7 @@ def check_backend(backend: str) -> str:
 
 
 @dataclass(frozen=True)
-class Decoding:
+class VideoOpening:
     """How videos are opened: `backend` and `tolerate_short` of `open_video`. Raises as `check_backend` does."""
 
     backend: str = "pyav"
