@@ -142,6 +142,7 @@ class Recipe:
     warmup_epochs: float
     max_epoch: int
     num_workers: int
+    num_gpus: int
     step_seconds: float
     seconds: float
 
@@ -191,7 +192,7 @@ def fit_recipe(
         network=choice, target_fps=_target_fps(survey.fps), sampling_rate=_sampling_rate(survey, choice.num_frames),
         jitter=(choice.crop, round(choice.crop * 1.25)), batch_size=batch_size, base_lr=_base_lr(batch_size),
         warmup_epochs=float(max(1, round(epochs / 15))), max_epoch=epochs, num_workers=num_workers,
-        step_seconds=step, seconds=epochs * epoch + after,
+        num_gpus=int(device.type == "cuda"), step_seconds=step, seconds=epochs * epoch + after,
     )  # fmt: skip
 
 
@@ -285,6 +286,8 @@ def describe_recipe(
 # The run was estimated at {recipe.seconds / 60:.1f} minutes: {recipe.max_epoch} epochs of steps of {recipe.step_seconds:.2f} s on the machine that made
 # this file, then calibration, the grid of configurations, and the test.
 OUTPUT_DIR: {_quoted(output)}
+# What the minutes were planned for; 0 is the CPU, also where there is a GPU.
+NUM_GPUS: {recipe.num_gpus}
 MODEL:
   MODEL_NAME: X3D
   NUM_CLASSES: {num_classes}

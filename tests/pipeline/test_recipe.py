@@ -53,6 +53,7 @@ def test_the_written_config_loads_and_starts_from_a_checkpoint_of_other_classes(
     (tmp_path / "config.yaml").write_text(text)
     cfg = load_config(tmp_path / "config.yaml")
     assert cfg.TRAIN.CHECKPOINT_RESET_HEAD and list(cfg.MUTUAL.SPATIAL_SIZES) == [16, 24] and cfg.MODEL.NUM_CLASSES == 3
+    assert cfg.NUM_GPUS == 0  # as the minutes were planned: a run of it computes on the CPU, also where there is a GPU
 
 
 def test_checkpoints_that_cannot_be_planned_for_are_refused_in_words(tmp_path):
