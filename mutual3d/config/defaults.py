@@ -87,7 +87,7 @@ _C.CALIBRATION.TRANSFORM = Key("test", Only("test", "train"), TAKES_EFFECT)
 _C.CALIBRATION.AVERAGE = Key("exact", Only("exact", "moving"), TAKES_EFFECT)
 
 _C.GRID = Group()
-# Measure every configuration and write the query table.
+# Measure every configuration and write the query table; of a static network its one, where it is trained.
 _C.GRID.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 # Distance between the widths that are measured.
 _C.GRID.WIDTH_STEP = Key(0.05, Number(0.001, 16, note="a multiple of the channels"), TAKES_EFFECT)

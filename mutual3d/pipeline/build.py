@@ -133,6 +133,14 @@ def tell_of_devices(cfg: CfgNode) -> None:
 # ---- The plan --------------------------------------------------------------------------------------------------------
 
 
+def _measures_grid(cfg: CfgNode) -> bool:
+    """Whether a run measures the grid: a static network's one row only where it is trained.
+
+    A file that tests a checkpoint of PySlowFast's names no validation set, and asks for none.
+    """
+    return cfg.GRID.ENABLE and (cfg.MUTUAL.ENABLE or cfg.TRAIN.ENABLE)
+
+
 def from_config(cfg: CfgNode) -> RunPlan:
     """The plan of the run that a config describes, for this process's share of the data.
 
@@ -153,7 +161,7 @@ def from_config(cfg: CfgNode) -> RunPlan:
         measuring=_measuring(cfg),
         training=_training(cfg, loader) if cfg.TRAIN.ENABLE else None,
         calibration=_calibration(cfg, calibration_loader) if cfg.CALIBRATION.ENABLE and has_statistics else None,
-        grid=_grid(cfg, loader) if cfg.GRID.ENABLE else None,
+        grid=_grid(cfg, loader) if _measures_grid(cfg) else None,
         test=_test(cfg, loader) if cfg.TEST.ENABLE else None,
         weights=_path(cfg.TEST.CHECKPOINT_FILE_PATH),
         weights_kind=_kind(cfg.TEST.CHECKPOINT_TYPE),

@@ -181,6 +181,16 @@ def test_the_page_of_a_static_network_has_its_row_its_test_and_no_choice(static)
     assert "Every configuration" not in text and "mutual3d select" not in text
 
 
+def test_a_static_network_that_is_only_tested_asks_for_no_validation_set(static, data, config, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    rows = [line.rsplit(" ", 1) for line in (data / "test.csv").read_text().splitlines()]
+    (lists / "test.csv").write_text("".join(f"{data / name} {label}\n" for name, label in rows))
+    changes = {"MUTUAL.ENABLE": False, "TRAIN.ENABLE": False, "TEST.CHECKPOINT_FILE_PATH": static / "adaptive.pyth", "TEST.NUM_SPATIAL_CROPS": 1}
+    run_net.main(["--cfg", str(config), *overrides(lists, tmp_path / "out", **changes)])
+    assert (tmp_path / "out" / "test_results.json").is_file() and not (tmp_path / "out" / "query_table.json").exists()
+
+
 def test_a_run_without_a_grid_has_a_page_of_its_test(data, config, tmp_path):
     words = overrides(data, tmp_path, **{"MUTUAL.ENABLE": False, "SOLVER.MAX_EPOCH": 1, "TEST.NUM_SPATIAL_CROPS": 1, "GRID.ENABLE": False})
     run_net.main(["--cfg", str(config), *words])
