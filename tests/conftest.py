@@ -15,3 +15,27 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MUTUAL3D_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """{what a network is: its ONNX program}, which takes seconds to make."""
+    return {}
+
+
+@pytest.fixture
+def share_programs(programs, monkeypatch):
+    """ONNX Runtime, OpenVINO and exported files run one program of a network."""
+    from mutual3d.deploy.runtimes import onnx_program
+    from mutual3d.utils.fingerprint import fingerprint
+
+    make = onnx_program.onnx_program
+
+    def make_once(network):
+        shapes = {name: (str(x.dtype), tuple(x.shape)) for name, x in network.examples.items()}
+        key = fingerprint(dict(network.module.state_dict()), dict(network.metadata), shapes)
+        if key not in programs:
+            programs[key] = make(network)
+        return programs[key]
+
+    monkeypatch.setattr(onnx_program, "onnx_program", make_once)

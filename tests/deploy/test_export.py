@@ -21,6 +21,7 @@ from mutual3d.deploy.runtimes.onnxruntime import OnnxRuntime
 from mutual3d.models.adaptive import NotCalibratedError
 from mutual3d.sampling import shrink_clip
 
+pytestmark = pytest.mark.usefixtures("share_programs")
 model = functools.cache(make_model)
 QUIET = Decoding(progress=False)
 

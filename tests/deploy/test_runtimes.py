@@ -15,24 +15,9 @@ from served import CASES, FRAME, make_model, random_call
 
 import mutual3d
 from mutual3d.deploy.compiled import CompilationError, RuntimeMismatchError
-from mutual3d.deploy.runtimes import RUNTIMES, CompiledNetwork, Runtime, TensorSpec, find_runtime, onnx_program, register_runtime
+from mutual3d.deploy.runtimes import RUNTIMES, CompiledNetwork, Runtime, TensorSpec, find_runtime, register_runtime
 from mutual3d.models.adaptive import NotCalibratedError
 from mutual3d.sampling import normalize_clip
-
-
-@pytest.fixture
-def share_programs(monkeypatch):
-    """ONNX Runtime and OpenVINO run one program: to make it takes most of the time."""
-    programs = {}
-    make = onnx_program.onnx_program
-
-    def make_once(network):
-        key = network.metadata["configuration"], network.metadata["frame"], tuple(network.examples)
-        if key not in programs:
-            programs[key] = make(network)
-        return programs[key]
-
-    monkeypatch.setattr(onnx_program, "onnx_program", make_once)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -48,8 +33,8 @@ def test_every_runtime_gives_pytorchs_scores_at_the_corners(name, share_programs
         for scores, own in zip(found, expected):
             assert scores.shape == own.shape and (scores - own).abs().max() < 1e-5, runtime
         with ThreadPoolExecutor(8) as pool:
-            futures = [pool.submit(model, *call, configuration=configuration) for call, configuration in calls * 4]
-            assert all(torch.allclose(future.result(), scores, atol=1e-6) for future, scores in zip(futures, found * 4))
+            futures = [pool.submit(model, *call, configuration=configuration) for call, configuration in calls * 2]
+            assert all(torch.allclose(future.result(), scores, atol=1e-6) for future, scores in zip(futures, found * 2))
         assert model.runtime == runtime and f"in {runtime}" in repr(model)
     if name == "boxes":
         assert model(calls[0][0][0], calls[0][0][1][:0]).shape == (0, 7)
