@@ -92,7 +92,7 @@ def measure_all(names, seeds, output, overrides):
 
 
 def pareto_front(rows):
-    """[(MFLOPs, mean, least, greatest top-1 over the seeds)] of the configurations that beat all cheaper ones on average."""
+    """[(MFLOPs, mean, min, max top-1 over the seeds)] of the configurations that beat all cheaper ones on average."""
     values = {}
     for row in rows:
         values.setdefault((float(row["gflops"]), row["configuration"]), []).append(float(row["top1"]))
@@ -109,9 +109,9 @@ def plot(rows, title, path):
     figure = Figure(figsize=(8, 5.6), layout="constrained")
     axes = figure.subplots()
     for i, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        costs, mean, least, greatest = zip(*pareto_front([row for row in rows if row["method"] == name]))
+        costs, mean, low, high = zip(*pareto_front([row for row in rows if row["method"] == name]))
         (line,) = axes.plot(costs, mean, marker="os^Dv"[i % 5], markersize=4, linewidth=1.4, label=name)
-        axes.fill_between(costs, least, greatest, color=line.get_color(), alpha=0.12, linewidth=0)
+        axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     axes.set_xlabel("MFLOPs (1e6 multiply-adds)")
     axes.set_ylabel("top-1 (%)")
     axes.set_title(title, loc="left", fontsize=11)

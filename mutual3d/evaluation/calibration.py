@@ -37,6 +37,7 @@ class Population:
         self.moments[name] = (count, mean, squares)
 
     def merge(self, other: "Population") -> None:
+        """Add the sums of another one."""
         for name, moments in other.moments.items():
             self.add(name, *moments)
 
@@ -55,6 +56,7 @@ class MovingPopulation(Population):
     momentum = 0.1
 
     def add(self, name: str, count: int, mean: torch.Tensor, squares: torch.Tensor) -> None:
+        """count: how many values each channel had."""
         _, m, v = self.moments.get(name, (1, torch.zeros_like(mean), torch.ones_like(mean)))
         self.moments[name] = (1, torch.lerp(m, mean, self.momentum), torch.lerp(v, squares / count, self.momentum))
 
@@ -77,7 +79,8 @@ def calibrate(
     process is given its own share. prepare: clips on the device as float B, C, T, H, W. In the pass every norm
     normalises by the batch, as in training, and the moments of what it saw are joined over the whole population; the
     processes' moments are joined at the end, so that any number of them gives the same statistics. average: `exact` or,
-    for comparison, `moving`. Raises UnreadableVideosError when more videos cannot be read than `videos` tolerates.
+    for comparison, `moving`. Raises UnreadableVideosError when more videos cannot be read than `videos` tolerates. model:
+    the adaptive network, which is left in the mode that it was in.
     """
     partial = videos.partial or PartialResult()
 
@@ -185,6 +188,7 @@ def statistics_from_dict(state: Mapping[str, Mapping], model: Any = None) -> dic
     """The reverse of `statistics_to_dict`.
 
     model: the network that they are for; ValueError when they cannot be its own (`AdaptiveNetwork.check_statistics`).
+    state: what `statistics_to_dict` gave.
     """
     statistics = {Configuration.parse(text): BNStatistics.from_dict(s) for text, s in state.items()}
     if model is not None:

@@ -27,7 +27,8 @@ def build_table(
 ) -> QueryTable:
     """A QueryTable of the measured configurations, ascending. costs: of `mutual3d.cost.axes.measure_costs`.
 
-    The provenance gets the words of metrics and costs, with which the table is read where nobody registered them.
+    The provenance gets the words of metrics and costs, with which the table is read where nobody registered them. model:
+    the adaptive network, for its signatures.
     """
     rows = [
         Row.of_costs(

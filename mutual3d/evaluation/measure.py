@@ -32,7 +32,8 @@ def measure(
     batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W; labels;
     indices B; bad; boxes); each process is given its own share, no video twice. prepare: clips on the device as float B, C,
     T, H, W. `metric()` makes an empty metric. Raises UnreadableVideosError when more videos cannot be read than `videos`
-    tolerates, and NotFiniteError, which names the configuration, when a score is NaN or infinite.
+    tolerates, and NotFiniteError, which names the configuration, when a score is NaN or infinite. model: the adaptive
+    network. description: the words of the progress bar.
     """
     partial = videos.partial or PartialResult()
 
@@ -69,7 +70,10 @@ def score_batch(
     prepare: Callable[[torch.Tensor], torch.Tensor],
     scoring: Scoring = Scoring(),
 ) -> Iterator[tuple[Configuration, torch.Tensor]]:
-    """Yield (configuration, scores B, K on the CPU) for a batch of videos of V views each; with boxes, N, K."""
+    """Yield (configuration, scores B, K on the CPU) for a batch of videos of V views each; with boxes, N, K.
+
+    model: the adaptive network.
+    """
     videos, views = batch.clips_BVCTHW.shape[:2]
     scores = {c: [] for c in configurations}
     # Boxes point into the batch, which is then run whole: their clips come one view each and few at a time.

@@ -55,7 +55,7 @@ class PartialResult:
     def save(self, done: int, state: Callable[[], dict], force: bool = False) -> None:
         """Write `state()` if the interval has passed, and never so often that saving takes a tenth of the time.
 
-        With interval 0 every call writes.
+        With interval 0 every call writes. done: batches that are done. force: write whatever the time since the last one.
         """
         start = time.monotonic()
         pause = max(self.interval, 10 * self.seconds_of_a_save) if self.interval else 0.0
@@ -83,13 +83,13 @@ def describe(error: Exception, path: str | Path) -> str:
     return f"it {line.removeprefix(named)}" if line.startswith(named) else line
 
 
-def _checked_count(done, num_batches):
+def _checked_count(done: object, num_batches: int | None) -> int:
     if type(done) is not int or done < 0 or num_batches is not None and done > num_batches:
         raise ValueError(f"it says that {done!r} of {num_batches} batches are done")
     return done
 
 
-def _checked_state(state):
+def _checked_state(state: object) -> dict:
     if not isinstance(state, dict) or not state:
         raise ValueError(f"its state is {state!r:.60}")
     return state

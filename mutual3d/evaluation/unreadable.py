@@ -1,6 +1,6 @@
 """Videos that cannot be read: listed, counted, and an error when there are more than the run tolerates."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mutual3d.utils import distributed
@@ -12,7 +12,10 @@ class UnreadableVideosError(RuntimeError):
 
 
 class UnreadableVideos:
-    """Counts the bad videos of a pass over `num_videos` (all processes'); `key` is the config key of `tolerated`."""
+    """Counts the bad videos of a pass over `num_videos` (all processes'); `key` is the config key of `tolerated`.
+
+    known: {path: cause} of what was found before.
+    """
 
     def __init__(
         self,
@@ -42,13 +45,13 @@ class UnreadableVideos:
         if causes:
             logger.warning("%s\nthey are left out", self._describe(causes))
 
-    def _check(self, causes):
+    def _check(self, causes: Mapping[str, str]) -> None:
         if causes and len(causes) > self.tolerated * (self.num_videos or 0):
             raise UnreadableVideosError(
                 f"{self._describe(causes)}\nmend or remove them (`mutual3d check-data --csv ...` lists all), or "
                 f"tolerate a share with {self.key} (now {self.tolerated:g})"
             )
 
-    def _describe(self, causes):
+    def _describe(self, causes: Mapping[str, str]) -> str:
         listed = "\n".join(f"  {path}: {cause}" for path, cause in list(causes.items())[:10])
         return f"{len(causes)} of {self.num_videos or 'the'} videos cannot be read:\n{listed}"

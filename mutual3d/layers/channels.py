@@ -19,14 +19,19 @@ class Channels:
     """A channel count as a function of the width. `at(width)` gives it; `full` is what the layer's tensors hold."""
 
     def at(self, width: Width) -> int:
+        """The number of active channels at `width`. Raises TypeError for a class that does not say."""
         raise TypeError(f"{type(self).__name__} must say how many channels it has at width {width}")
 
     @property
     def full(self) -> int:
+        """The number of channels at the max width, which is what the layer's tensors hold."""
         raise TypeError(f"{type(self).__name__} must say how many channels it has at most")
 
     def select(self, tensor: torch.Tensor, count: int, dimension: int) -> torch.Tensor:
-        """The part of a tensor that a layer with `count` active channels uses: the first ones."""
+        """The part of a tensor that a layer with `count` active channels uses: the first ones.
+
+        dimension: the one of the tensor that counts channels.
+        """
         return tensor.narrow(dimension, 0, count)
 
     @property

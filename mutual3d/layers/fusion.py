@@ -29,6 +29,8 @@ class AdaptiveFusion(NormPairs, ShrinksFeatures):
     fast -> conv (kernel, 1, 1) with stride alpha in time -> norm -> ReLU: B, 2 F, T, S, S -> `shrink` to the Slow
     tensor's actual t, s, s -> behind the Slow channels. `shrink(features, size, temporal)` must choose the frames that
     the Slow input was given. Raises ValueError for an even kernel, which would shift the Fast features in time.
+    fast_channels: F, channels of the Fast features. ratio: channels that the convolution makes of one, 2 in the papers.
+    kernel_size: frames that it sees.
     """
 
     norm_pairs = (("conv_f2s", "bn"),)

@@ -63,7 +63,7 @@ def _is_statistic(value: object) -> bool:
 class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
     """What the slimmable norms share; before nn.BatchNorm2d or nn.BatchNorm3d among the bases of a class.
 
-    rule: the count of its channels. observer: see above.
+    rule: the count of its channels. observer: see above. eps, momentum: as of `nn.BatchNorm2d`.
     """
 
     _plain_type: type[nn.BatchNorm2d] | type[nn.BatchNorm3d]

@@ -22,7 +22,7 @@ class NormPairs(nn.Module):
 
 
 class PairedSequential(NormPairs, nn.Sequential):
-    """`nn.Sequential` with declared pairs. parts: modules, or one OrderedDict of them, as there."""
+    """`nn.Sequential` with declared pairs. parts: modules, or one OrderedDict of them, as there. norm_pairs: see `NormPairs`."""
 
     def __init__(self, *parts: nn.Module | OrderedDict, norm_pairs: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(*parts)  # type: ignore[arg-type]  # nn.Sequential's two forms are overloads

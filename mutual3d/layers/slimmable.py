@@ -146,7 +146,7 @@ class SlimmableConv3d(_SlimmableConv, nn.Conv3d):
 
 
 class SlimmableLinear(SlimmableLayer, nn.Linear):
-    """`nn.Linear` whose feature counts may be `Channels`; x is ..., C."""
+    """`nn.Linear` whose feature counts may be `Channels`; x is ..., C. bias: whether it has one."""
 
     def __init__(self, in_features: Channels | int, out_features: Channels | int, bias: bool = True) -> None:
         in_rule, out_rule = as_channels(in_features), as_channels(out_features)
@@ -158,7 +158,11 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         return F.linear(x, *self.slice(x.shape[-1], self.active_out_channels))
 
     def slice(self, in_features: int, out_features: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight and bias for the first features."""
+        """Weight and bias for the first features.
+
+        Weight and bias for the first `in_features` and `out_features`. Raises ValueError for more inputs than the layer
+        has.
+        """
         if in_features > self.in_features:
             raise ValueError(f"the input has {in_features} features; this layer has {self.in_features}")
         if (in_features, out_features) == (self.in_features, self.out_features):

@@ -35,6 +35,7 @@ class CollectedRows:
         return {name: column[order] for name, column in rows.items()}
 
     def merge(self, other: "CollectedRows") -> None:
+        """Add the rows of another one, behind the own ones."""
         own, new = self.state(), other.state()
         if own and new:
             is_new = ~torch.isin(new["indices"], own["indices"])

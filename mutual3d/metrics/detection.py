@@ -6,7 +6,7 @@ the area under the curve of recall and the highest precision from there on. Excl
 """
 
 import csv
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +24,7 @@ MIN_IOU = 0.5
 DECIMALS = 6
 
 
-# {(video, second): (boxes N, 4 as shares of the sides of the image; actions N)}
+# {(video, second): (boxes N, 4, normalised xyxy; actions N)}
 Annotations = Mapping[tuple[str, int], tuple[Any, Any]]
 
 
@@ -43,10 +43,10 @@ def detection_average_precision(
         classes: (action, name) pairs.
     """
     truth = GroundTruth(ground_truth, excluded)
-    boxes, actions, scores = ([found[i] for found in detections.values()] for i in range(3))
+    boxes, found_actions, found_scores = ([found[i] for found in detections.values()] for i in range(3))
     keyframes = [keyframe for keyframe, own in zip(detections, boxes) for _ in own]
     matches = truth.match(keyframes, _join_boxes(boxes))
-    actions, scores = _join(actions, np.int64), _join(scores, np.float64)
+    actions, scores = _join(found_actions, np.int64), _join(found_scores, np.float64)
     rows = {action: np.flatnonzero(actions == action) for action in truth.annotated(classes)}
     return {action: matches.average_precision(action, scores[own], own) for action, own in rows.items()}
 
@@ -103,7 +103,7 @@ class Matches(NamedTuple):
         ranking = np.argsort(-scores[counted], kind="stable")
         return _area(_first_on_target(targets[counted][ranking]), int((self.actions == action).sum()))
 
-    def _targets(self, action):
+    def _targets(self, action: int) -> np.ndarray:
         """For each box the ground truth box of `action` that it overlaps most, -1 where there is none."""
         of_action = self.actions[self.truth] == action
         detected, first = np.unique(self.detected[of_action], return_index=True)
@@ -112,7 +112,7 @@ class Matches(NamedTuple):
         return targets
 
 
-def _first_on_target(targets):
+def _first_on_target(targets: np.ndarray) -> np.ndarray:
     """Of ranked boxes, which are right: the first on each target."""
     is_right = np.zeros(len(targets), bool)
     found, first = np.unique(targets, return_index=True)
@@ -120,14 +120,14 @@ def _first_on_target(targets):
     return is_right
 
 
-def _area(is_right, num_positives):
+def _area(is_right: np.ndarray, num_positives: int) -> float:
     """Area under recall and the highest precision from there on, of ranked boxes."""
     precision = np.cumsum(is_right) / np.arange(1, len(is_right) + 1)
     highest_from_here = np.maximum.accumulate(precision[::-1])[::-1]
     return float(highest_from_here[is_right].sum()) / num_positives
 
 
-def _paired_iou(boxes_P4, others_P4):
+def _paired_iou(boxes_P4: np.ndarray, others_P4: np.ndarray) -> np.ndarray:
     """IoU of each box with its partner: P."""
     if not len(boxes_P4):
         return np.zeros(0)
@@ -135,12 +135,12 @@ def _paired_iou(boxes_P4, others_P4):
     return torch.vmap(box_iou)(*pairs).flatten().numpy()
 
 
-def _join_boxes(parts):
+def _join_boxes(parts: Iterable[Any]) -> np.ndarray:
     boxes = np.concatenate([np.zeros((0, 4)), *(np.asarray(part, np.float64).reshape(-1, 4) for part in parts)])
     return boxes.round(DECIMALS)
 
 
-def _join(parts, dtype):
+def _join(parts: Iterable[Any], dtype: type) -> np.ndarray:
     return np.concatenate([np.zeros(0, dtype), *(np.asarray(part, dtype) for part in parts)])
 
 
@@ -148,13 +148,20 @@ class AnnotatedKeyframes(Protocol):
     """What the metric needs of a data set: the arguments of `DetectionAveragePrecision`."""
 
     @property
-    def keyframes(self) -> Sequence[tuple[str, int]]: ...
+    def keyframes(self) -> Sequence[tuple[str, int]]:
+        """(video, second) of each sample, by its index."""
+
     @property
-    def ground_truth(self) -> Annotations: ...
+    def ground_truth(self) -> Annotations:
+        """{(video, second): (boxes N, 4, normalised xyxy; actions N)}."""
+
     @property
-    def excluded(self) -> Collection[tuple[str, int]]: ...
+    def excluded(self) -> Collection[tuple[str, int]]:
+        """(video, second) pairs that do not count."""
+
     @property
-    def classes(self) -> Sequence[tuple[int, str]]: ...
+    def classes(self) -> Sequence[tuple[int, str]]:
+        """(action, name) of each class."""
 
 
 class DetectionAveragePrecision(CollectingMetric):
@@ -207,7 +214,7 @@ class DetectionAveragePrecision(CollectingMetric):
             raise ValueError("the ground truth has no box of any class of the label map outside the excluded timestamps")
         return {names[action]: 100.0 * matches.average_precision(action, scores[action]) for action in present}
 
-    def _keyframes_of(self, rows):
+    def _keyframes_of(self, rows: Mapping[str, torch.Tensor]) -> list[tuple[str, int]]:
         return [self.keyframes[index] for index in rows.get("indices", torch.empty(0)).tolist()]
 
     def write_details(self, output: Path, configuration: str) -> None:

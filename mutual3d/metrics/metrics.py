@@ -35,7 +35,10 @@ def naming(configuration: object) -> Iterator[None]:
 
 
 def topk_correct(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int]) -> list[torch.Tensor]:
-    """For each k a bool tensor B: is the label among the k highest scores? k above the number of classes counts all."""
+    """For each k a bool tensor B: is the label among the k highest scores? k above the number of classes counts all.
+
+    ks: the numbers k.
+    """
     order = scores.topk(min(max(ks), scores.shape[1]), dim=1).indices
     hits = order == labels[:, None]
     return [hits[:, :k].any(1) for k in ks]
@@ -74,7 +77,10 @@ class Metric(ABC):
 
     @classmethod
     def of_dataset(cls, dataset: Any) -> "Metric":
-        """An empty metric for the samples of a `ClipDataset`. A metric that needs nothing of the data set leaves this as it is."""
+        """An empty metric for the samples of a `ClipDataset`. A metric that needs nothing of the data set leaves this as it is.
+
+        dataset: the evaluated one.
+        """
         return cls()
 
     @property
@@ -93,7 +99,7 @@ class Metric(ABC):
 
     @abstractmethod
     def merge(self, other: Any) -> None:
-        """Take what another metric of the same kind has seen."""
+        """Take what another metric of the same kind has seen. other: a metric of the same kind."""
 
     @abstractmethod
     def values(self) -> dict[str, float]:

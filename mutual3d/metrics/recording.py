@@ -69,7 +69,7 @@ class ScoreRecord(VideoRecord):
         self.append(indices=indices, scores=scores.float())
 
     def by_video(self, has_boxes: bool = False) -> dict[int, torch.Tensor]:
-        """{position in the list: scores K; of boxes n, K}."""
+        """{position in the list: scores K; of boxes n, K}. has_boxes: whether the scores are of boxes."""
         rows = self.rows()
         if not rows:
             return {}

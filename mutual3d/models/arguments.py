@@ -12,13 +12,13 @@ from mutual3d.sampling import SearchSpace
 
 
 class Limit(NamedTuple):
-    """Legal values of a number, both ends included but for `above`; of each number of a list of at most `most_entries`."""
+    """Legal values of a number, both ends included but for `above`; of each number of a list of at most `max_entries`."""
 
     kind: type
-    least: float
-    most: float
+    min: float
+    max: float
     above: bool = False
-    most_entries: int | None = None
+    max_entries: int | None = None
 
 
 # What a network's shapes cannot show, such as strides, is bounded by what is known to be useful, generously.
@@ -38,18 +38,18 @@ LIMITS: dict[str, Limit] = {
     "fusion_kernel": Limit(int, 1, 63),
     "dropout_rate": Limit(float, 0, 1),
     "fc_init_std": Limit(float, 0, 100),
-    "strides": Limit(int, 0, 16, most_entries=16),
-    "dilations": Limit(int, 0, 32, most_entries=16),
-    "temporal_blocks": Limit(int, 0, 2000, most_entries=16),
-    "interpolated_sizes": Limit(int, 1, 8192, most_entries=256),
+    "strides": Limit(int, 0, 16, max_entries=16),
+    "dilations": Limit(int, 0, 32, max_entries=16),
+    "temporal_blocks": Limit(int, 0, 2000, max_entries=16),
+    "interpolated_sizes": Limit(int, 1, 8192, max_entries=256),
 }
 _FLAGS = ("zero_init_final_bn", "small_images", "scale_res2", "temporal_pool")
 _DETECTION = {"resolution": Limit(int, 1, 64)}
 _SPACE: dict[str, Limit] = {
-    "width_range": Limit(float, 0, 64, above=True, most_entries=2),
-    "spatial_sizes": Limit(int, 1, 8192, most_entries=1024),
-    "temporal_sizes": Limit(int, 1, 8192, most_entries=1024),
-    "listed_widths": Limit(float, 0, 64, above=True, most_entries=256),
+    "width_range": Limit(float, 0, 64, above=True, max_entries=2),
+    "spatial_sizes": Limit(int, 1, 8192, max_entries=1024),
+    "temporal_sizes": Limit(int, 1, 8192, max_entries=1024),
+    "listed_widths": Limit(float, 0, 64, above=True, max_entries=256),
     "divisor": Limit(int, 1, 4096),
     "width_groups": Limit(int, 1, 100_000),
 }
@@ -84,7 +84,7 @@ def _check_detection(title: str, value: object) -> None:
         raise ValueError(f"{title} is {brief(value)}: give None, or a dict with resolution and aligned")
     for key, limit in _DETECTION.items():
         # The lower end, and what it is called in a config, is the pool's own business.
-        if key in value and not (_is_number(value[key], limit.kind) and value[key] < limit.least):
+        if key in value and not (_is_number(value[key], limit.kind) and value[key] < limit.min):
             _check(f"{title}.{key}", value[key], limit)
     if not isinstance(value.get("aligned", True), bool):
         raise ValueError(f"{title}.aligned is {brief(value['aligned'])}: give True or False")
@@ -132,13 +132,16 @@ def read_space(space: SearchSpace | Mapping[str, Any]) -> SearchSpace:
         raise ValueError(f"space is {brief(space)}: give a SearchSpace, or a dict of its fields {', '.join(fields)}")
     for key, value in space.items():
         # SearchSpace itself says what is wrong with an empty list, and with a number that is too small.
-        if not (_is_number(value, _SPACE[key].kind) and value < _SPACE[key].least):
-            _check(f"space.{key}", value, _SPACE[key]._replace(least=-math.inf, above=False))
+        if not (_is_number(value, _SPACE[key].kind) and value < _SPACE[key].min):
+            _check(f"space.{key}", value, _SPACE[key]._replace(min=-math.inf, above=False))
     return SearchSpace(**space)
 
 
 def check_private_norms(space: SearchSpace, interpolated_sizes: Sequence[int] = ()) -> None:
-    """Raise ValueError where norms of one's own for each size would be too many."""
+    """Raise ValueError where norms of one's own for each size would be too many.
+
+    interpolated_sizes: sizes in pixels whose norms lie between those of trained ones.
+    """
     count = (len(space.spatial_sizes) + len(interpolated_sizes)) * len(space.temporal_sizes)
     if count > _MOST_PRIVATE_NORMS:
         raise ValueError(
@@ -148,12 +151,12 @@ def check_private_norms(space: SearchSpace, interpolated_sizes: Sequence[int] = 
 
 
 def _check(title: str, value: object, limit: Limit) -> None:
-    if limit.most_entries is None:
+    if limit.max_entries is None:
         if not _is_legal(value, limit):
             raise ValueError(f"{title} is {brief(value)}: give {_describe(limit)}")
         return
-    if not isinstance(value, (list, tuple)) or len(value) > limit.most_entries:
-        raise ValueError(f"{title} is {brief(value)}: give a list of at most {limit.most_entries} numbers")
+    if not isinstance(value, (list, tuple)) or len(value) > limit.max_entries:
+        raise ValueError(f"{title} is {brief(value)}: give a list of at most {limit.max_entries} numbers")
     wrong = [number for number in value if not _is_legal(number, limit)]
     if wrong:
         raise ValueError(f"{title} is {brief(value)}: each must be {_describe(limit)}, and {brief(wrong[0])} is not")
@@ -162,7 +165,7 @@ def _check(title: str, value: object, limit: Limit) -> None:
 def _is_legal(value: Any, limit: Limit) -> bool:
     if not _is_number(value, limit.kind):
         return False
-    return limit.least <= value <= limit.most and not (limit.above and value == limit.least)
+    return limit.min <= value <= limit.max and not (limit.above and value == limit.min)
 
 
 def _is_number(value: Any, kind: type) -> bool:
@@ -173,9 +176,9 @@ def _is_number(value: Any, kind: type) -> bool:
 
 def _describe(limit: Limit) -> str:
     noun = "a whole number" if limit.kind is int else "a number"
-    if limit.least == -math.inf:
-        return f"{noun} of at most {limit.most:g}"
-    return f"{noun} {f'above {limit.least:g}' if limit.above else f'from {limit.least:g}'} {'and at most' if limit.above else 'to'} {limit.most:g}"
+    if limit.min == -math.inf:
+        return f"{noun} of at most {limit.max:g}"
+    return f"{noun} {f'above {limit.min:g}' if limit.above else f'from {limit.min:g}'} {'and at most' if limit.above else 'to'} {limit.max:g}"
 
 
 def brief(value: object) -> str:

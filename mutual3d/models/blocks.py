@@ -35,7 +35,10 @@ class PathwayStage(nn.Module):
 
 
 class ResidualBlock(NormPairs):
-    """relu(shortcut(x) + branch2(x)); the shortcut is `branch1`, `branch1_bn` where shapes change, else x itself."""
+    """relu(shortcut(x) + branch2(x)); the shortcut is `branch1`, `branch1_bn` where shapes change, else x itself.
+
+    stride: in space, of the block as a whole.
+    """
 
     def __init__(self, branch2: nn.Sequential, in_channels: Channels, out_channels: Channels, stride: int = 1) -> None:
         super().__init__()
@@ -60,7 +63,10 @@ def conv3d(
     dilation: Sequence[int] = (1, 1, 1),
     groups: int = 1,
 ) -> SlimmableConv3d:
-    """A slimmable 3D convolution without bias, padded to keep sizes at stride 1 (odd kernels)."""
+    """A slimmable 3D convolution without bias, padded to keep sizes at stride 1 (odd kernels).
+
+    Numbers and triples are those of `nn.Conv3d`: kernel_size, stride, dilation in (time, height, width), and groups.
+    """
     kernel_size = (kernel_size,) * 3 if isinstance(kernel_size, int) else tuple(kernel_size)
     padding = tuple(size // 2 * gap for size, gap in zip(kernel_size, dilation))
     return SlimmableConv3d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
@@ -73,7 +79,10 @@ def chain(norm_pairs: Iterable[tuple[str, str]] = (), **parts: nn.Module | None)
 
 
 def initialize(network: nn.Module, *, fc_std: float = 0.01, zero_init_final_bn: bool = False) -> None:
-    """MSRA fan-out for convolutions, N(0, fc_std) for linears, 0 for biases; if asked, 0 for each branch's last norm."""
+    """MSRA fan-out for convolutions, N(0, fc_std) for linears, 0 for biases; if asked, 0 for each branch's last norm.
+
+    zero_init_final_bn: whether each residual branch begins at zero.
+    """
     for module in network.modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

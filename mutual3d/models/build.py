@@ -155,7 +155,10 @@ def adaptive_frames(cfg: CfgNode) -> int:
 
 
 def resnet_arguments(cfg: CfgNode, pathways: int) -> dict[str, Any]:
-    """Those of a 3D ResNet: the shape of its stages and what every video network has."""
+    """Those of a 3D ResNet: the shape of its stages and what every video network has.
+
+    pathways: how many the network has, 1 or 2.
+    """
     return {
         "depth": cfg.RESNET.DEPTH,
         "width_per_group": cfg.RESNET.WIDTH_PER_GROUP,

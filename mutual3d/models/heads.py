@@ -24,9 +24,10 @@ class HeadOptions:
 class BoxPool(nn.Module):
     """B, C, T, H, W and boxes N, 5 -> mean over time -> RoIAlign -> maximum over its grid -> N, C, 1, 1, 1.
 
-    A box is its clip's position in the batch, which must exist, and x1, y1, x2, y2 in [0, 1] of the picture. It is
+    A box is its clip's position in the batch, which must exist, and x1, y1, x2, y2 normalised to the image. It is
     scaled by the height and width that the features have: a configuration's size need not divide by the network's
-    stride (142 pixels give 9 cells), and pathways of different sizes look at the same place.
+    stride (142 pixels give 9 cells), and pathways of different sizes look at the same place. resolution: cells on a side of
+    RoIAlign's grid. aligned: whether its pixels' centres are shifted by a half, as in Detectron2.
     """
 
     def __init__(self, resolution: int = 7, aligned: bool = True) -> None:
@@ -54,6 +55,7 @@ class ResNetHead(nn.Module):
     """Pathways B, C_i, T_i, H_i, W_i -> pool of each -> concatenated -> dropout -> projection -> logits.
 
     The logits are B, K of the clips; with `detection` (see `make_pool`), N, K of the boxes N, 5 given beside the pathways.
+    dropout_rate: share of the pooled features that training sets to zero.
     """
 
     def __init__(self, in_channels: Channels, num_classes: int, dropout_rate: float, detection: dict | None = None) -> None:
@@ -72,7 +74,8 @@ class X3DHead(NormPairs):
     """B, C, T, H, W -> conv_5 -> norm -> ReLU -> pool -> lin_5 -> ReLU -> dropout -> projection -> logits.
 
     `lin_5` keeps all its outputs at every width, so that the classifier always reads the same features. The logits are
-    B, K of the clips; with `detection` (see `make_pool`), N, K of the boxes N, 5 given beside the pathways.
+    B, K of the clips; with `detection` (see `make_pool`), N, K of the boxes N, 5 given beside the pathways. features:
+    outputs of `lin_5`. dropout_rate: share of these that training sets to zero.
     """
 
     norm_pairs = (("conv_5", "conv_5_bn"),)

@@ -16,7 +16,7 @@ from .adaptive import AdaptiveNetwork
 class AdaptiveImageNetwork(AdaptiveNetwork):
     """A chain of stages that take and give a tensor: images B, 3, s, s at the active configuration's size -> logits.
 
-    Raises ValueError when the space has clips of more than one frame.
+    Raises ValueError when the space has clips of more than one frame. classifier_name, norm_pairs: as of AdaptiveNetwork.
     """
 
     takes = "images"
@@ -53,7 +53,10 @@ def scaled_channels(space: SearchSpace) -> Callable[..., ScaledChannels]:
 def conv2d(
     in_channels: Channels, out_channels: Channels, kernel_size: int = 1, stride: int = 1, groups: int = 1
 ) -> SlimmableConv2d:
-    """A slimmable 2D convolution without bias, padded to keep sizes at stride 1 (odd kernels)."""
+    """A slimmable 2D convolution without bias, padded to keep sizes at stride 1 (odd kernels).
+
+    kernel_size, stride and groups are those of `nn.Conv2d`.
+    """
     return SlimmableConv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
 
 
@@ -69,7 +72,8 @@ def conv_norm(
 ) -> PairedSequential:
     """Convolution, norm and, if given, activation (a function that makes one): children 0, 1, 2, as in torchvision.
 
-    norm: what the norm has beside its channels.
+    norm: what the norm has beside its channels. kernel_size and stride are those of `nn.Conv2d`; depthwise: each channel
+    has a filter of its own.
     """
     groups = in_channels.full if depthwise else 1
     parts: list[nn.Module] = [conv2d(in_channels, out_channels, kernel_size, stride, groups), SlimmableBatchNorm2d(out_channels, **norm)]
@@ -82,6 +86,9 @@ def global_pool() -> nn.Sequential:
 
 
 def gentle_strides(strides: Sequence[int], small_images: bool) -> list[int]:
-    """The strides, or, for small images (CIFAR's 32 pixels), the same without the first two halvings."""
+    """The strides, or, for small images (CIFAR's 32 pixels), the same without the first two halvings.
+
+    small_images: whether the images are small.
+    """
     halvings = [i for i, stride in enumerate(strides) if stride == 2]
     return [1 if small_images and i in halvings[:2] else stride for i, stride in enumerate(strides)]

@@ -203,7 +203,7 @@ def key_map(own: Mapping[str, torch.Tensor], format_name: str, architecture: str
     """{own key: its name in the format, None where the format has no such entry}, a bijection of the named ones.
 
     own: state dict, or any mapping of all keys of a network to tensors. Raises ValueError for an unknown format or an
-    architecture that it does not know.
+    architecture that it does not know. format_name: one of FORMATS. architecture: slow, c2d, i3d, slowfast or x3d.
     """
     form = _format(format_name, architecture)
     bare = _norms_without_counterpart(own, format_name, architecture)
@@ -372,7 +372,10 @@ def _read_either(path: str | os.PathLike) -> tuple[Any, bool]:
 
 
 def read_source(path: str | os.PathLike, source_format: str) -> Any:
-    """The content of a checkpoint file of that format, without executing anything in it; ValueError as its readers."""
+    """The content of a checkpoint file of that format, without executing anything in it; ValueError as its readers.
+
+    source_format: one of FORMATS.
+    """
     return load_arrays(path) if source_format == "caffe2" else load_tensors(path)
 
 
@@ -393,6 +396,7 @@ def convert_state(
     PyTorchVideo's X3D has one norm less. Here it becomes one that changes nothing with its running statistics, but
     normalises once training or calibration gives it others.
     Raises ValueError, naming `source`, when any weight is left over, missing, not finite or of another shape.
+    source_format: one of FORMATS.
     """
     if isinstance(model_or_arguments, AdaptiveNetwork):
         network = model_or_arguments
@@ -556,7 +560,8 @@ def export_state(
 
     architecture: slow, slowfast or x3d. A norm that the other project lacks (PyTorchVideo's X3D) is folded into the
     convolution before it and the bias of the norm that is added to it: the same function in evaluation.
-    Raises ValueError for a format that cannot be written and for the state of another architecture.
+    Raises ValueError for a format that cannot be written and for the state of another architecture. target_format: one of
+    FORMATS that is written.
     """
     if not _format(target_format, architecture).exported:
         raise ValueError(f"the format {target_format} is read and not written: it has no time axis")

@@ -55,7 +55,10 @@ def build_mobilenet_v1(
     fc_init_std: float = 0.01,
     small_images: bool = False,
 ) -> AdaptiveImageNetwork:
-    """An adaptive MobileNet v1; `small_images` leaves out the first two halvings."""
+    """An adaptive MobileNet v1; `small_images` leaves out the first two halvings.
+
+    dropout_rate: before the classifier. fc_init_std: standard deviation of its first weights.
+    """
     scaled = scaled_channels(space)
     strides = gentle_strides([2, *(stride for _, stride in V1_LAYERS)], small_images)
     # No sum ties two counts: each layer may have a width of its own.
@@ -73,7 +76,10 @@ V2_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96,
 
 
 class InvertedResidual(nn.Module):
-    """x -> branch(x), plus x where nothing changes its shape. name: what torchvision calls the branch."""
+    """x -> branch(x), plus x where nothing changes its shape. name: what torchvision calls the branch.
+
+    stride: in space, of the branch.
+    """
 
     def __init__(
         self, name: str, branch: nn.Sequential, in_channels: Channels, out_channels: Channels, stride: int
@@ -105,7 +111,10 @@ def build_mobilenet_v2(
     fc_init_std: float = 0.01,
     small_images: bool = False,
 ) -> AdaptiveImageNetwork:
-    """An adaptive MobileNet v2; `small_images` leaves out the first two halvings."""
+    """An adaptive MobileNet v2; `small_images` leaves out the first two halvings.
+
+    dropout_rate: before the classifier. fc_init_std: standard deviation of its first weights.
+    """
     scaled = scaled_channels(space)
     stem_stride, *strides = gentle_strides([2, *(stride for *_, stride in V2_STAGES)], small_images)
     channels = scaled(32)
@@ -187,7 +196,8 @@ def build_mobilenet_v3(
 ) -> AdaptiveImageNetwork:
     """An adaptive MobileNet v3-Large; `small_images` leaves out the first two halvings.
 
-    The hidden width of each squeeze-excite is a quarter of its block's at every width (paper, 6.1).
+    The hidden width of each squeeze-excite is a quarter of its block's at every width (paper, 6.1). dropout_rate: before
+    the classifier. fc_init_std: standard deviation of its first weights.
     """
     scaled = scaled_channels(space)
     stem_stride, *strides = gentle_strides([2, *(block.stride for block in V3_BLOCKS)], small_images)

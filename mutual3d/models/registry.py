@@ -56,7 +56,8 @@ def register_network(
     """Make a network known: a decorator for the function from a config to the arguments of `build`, see NetworkFacts.
 
     That function is the only place outside the files called `build` that may read a config. Raises ValueError for a name, or
-    a word with its architecture, that is taken, and for a word whose other networks take something else.
+    a word with its architecture, that is taken, and for a word whose other networks take something else. words,
+    classifier_name, takes, architectures: facts of those names.
     """
     if takes not in TAKES:
         raise ValueError(f"the network '{name}' takes '{takes}': choose among {', '.join(TAKES)}")
@@ -86,7 +87,10 @@ def what_networks_take(word: str) -> str | None:
 
 
 def find_network(word: str, architecture: str) -> NetworkFacts:
-    """The network of a MODEL.MODEL_NAME and, where several share the word, a MODEL.ARCH; ValueError with the legal ones."""
+    """The network of a MODEL.MODEL_NAME and, where several share the word, a MODEL.ARCH; ValueError with the legal ones.
+
+    architecture: the MODEL.ARCH.
+    """
     unknown = unknown_word("MODEL.MODEL_NAME", word, network_words())
     if unknown:
         raise ValueError(unknown)

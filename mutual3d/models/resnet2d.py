@@ -30,7 +30,7 @@ DEPTHS = {18: ((2, 2, 2, 2), 1), 34: ((3, 4, 6, 3), 1), 50: ((3, 4, 6, 3), 4), 1
 class ImageResidualBlock(NormPairs):
     """relu(shortcut(x) + branch(x)): convolutions conv1, conv2, ... each with its norm, a ReLU between two of them.
 
-    The shortcut is `downsample` (1x1, norm) where shapes change, else x itself.
+    The shortcut is `downsample` (1x1, norm) where shapes change, else x itself. stride: in space, of the block as a whole.
     """
 
     def __init__(
@@ -75,7 +75,11 @@ def bottleneck(in_channels: Channels, inner: Channels, out_channels: Channels, s
 def resnet2d_stages(
     inputs: Channels, channels: Sequence[Channels], depths: Sequence[int], expansion: int, strides: Sequence[int]
 ) -> dict[str, nn.Sequential]:
-    """{layer1: blocks, ...}; the first block of a stage takes the stage's inputs and stride."""
+    """{layer1: blocks, ...}; the first block of a stage takes the stage's inputs and stride.
+
+    depths, strides: one number for each stage, its blocks and its stride in space. expansion: how many times wider the
+    outputs are than the inside.
+    """
     make_block, stages = basic_block if expansion == 1 else bottleneck, {}
     for i, (outputs, depth, stride) in enumerate(zip(channels, depths, strides), start=1):
         blocks = []
@@ -104,7 +108,9 @@ def build_resnet2d(
     """An adaptive ResNet of images, of 18, 34, 50 or 101 layers; the stride of a bottleneck is its 3x3 convolution's.
 
     The stem is as wide as the inside of the first stage. small_images: a stem of 3x3 without stride and pooling. Raises
-    ValueError for another depth.
+    ValueError for another depth. width_per_group: channels inside the first stage at width 1.0. dropout_rate: before the
+    classifier. fc_init_std: standard deviation of its first weights. zero_init_final_bn: whether each residual branch
+    begins at zero.
     """
     if depth not in DEPTHS:
         raise ValueError(f"RESNET.DEPTH is {depth}: choose among {', '.join(map(str, DEPTHS))}")

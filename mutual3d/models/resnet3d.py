@@ -51,7 +51,10 @@ class FramePool(nn.Module):
 
 
 def resnet_stem(out_channels: Channels, temporal_kernel: int) -> PairedSequential:
-    """kx7x7 convolution with stride 2 in space, norm, ReLU, 1x3x3 max-pool with stride 2 in space."""
+    """kx7x7 convolution with stride 2 in space, norm, ReLU, 1x3x3 max-pool with stride 2 in space.
+
+    temporal_kernel: k, frames that the convolution sees.
+    """
     return chain(
         norm_pairs=[("conv", "bn")],
         conv=conv3d(FixedChannels(3), out_channels, (temporal_kernel, 7, 7), stride=(1, 2, 2)),
@@ -64,7 +67,10 @@ def resnet_stem(out_channels: Channels, temporal_kernel: int) -> PairedSequentia
 def bottleneck(
     in_channels: Channels, out_channels: Channels, temporal_kernel: int, stride: int, dilation: int
 ) -> ResidualBlock:
-    """kx1x1 -> 1x3x3 (stride, dilation) -> 1x1x1, a quarter of the channels inside, each followed by a norm."""
+    """kx1x1 -> 1x3x3 (stride, dilation) -> 1x1x1, a quarter of the channels inside, each followed by a norm.
+
+    temporal_kernel: k, frames that the first convolution sees.
+    """
     inner = ExpandedChannels(out_channels, 1 / 4)
     branch2 = chain(
         norm_pairs=[("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn")],
@@ -89,7 +95,10 @@ def resnet_stage(
     stride: int,
     dilation: int,
 ) -> dict[str, ResidualBlock]:
-    """{name: block}; the first takes channels and stride, the first `temporal_blocks` the kernels in turns, others 1."""
+    """{name: block}; the first takes channels and stride, the first `temporal_blocks` the kernels in turns, others 1.
+
+    depth: number of blocks. temporal_kernels: frames that their first convolutions see. stride and dilation are in space.
+    """
     blocks = {}
     for i in range(depth):
         inputs, block_stride = (in_channels, stride) if i == 0 else (out_channels, 1)
@@ -129,14 +138,17 @@ class ResNetShape:
 
 
 def check_stages(strides: Sequence[int], dilations: Sequence[int]) -> None:
-    """Raises ValueError unless both give the four stages values of 1 or more."""
+    """Raises ValueError unless both give the four stages values of 1 or more. strides, dilations: in space, of res2 to res5."""
     for key, values in (("SPATIAL_STRIDES", strides), ("SPATIAL_DILATIONS", dilations)):
         if len(values) != 4 or min(values) < 1:
             raise ValueError(f"RESNET.{key} are {list(values)} for the stages res2 to res5: give four numbers, 1 or more")
 
 
 def slow_channels(space: SearchSpace, width_per_group: int) -> tuple[Channels, list[ScaledChannels]]:
-    """(stem, [res2, res3, res4, res5]) of the adaptive pathway; the stem is as wide as the inside of res2."""
+    """(stem, [res2, res3, res4, res5]) of the adaptive pathway; the stem is as wide as the inside of res2.
+
+    width_per_group: channels of the stem at width 1.0.
+    """
     stages = [ScaledChannels(4 * width_per_group * 2**i, space.divisor, space.width_range[1]) for i in range(4)]
     return ExpandedChannels(stages[0], 1 / 4), stages
 
@@ -149,7 +161,11 @@ def build_slow(
     fc_init_std: float = 0.01,
     zero_init_final_bn: bool = True,
 ) -> AdaptiveNetwork:
-    """An adaptive Slow network: one pathway, no stride in time."""
+    """An adaptive Slow network: one pathway, no stride in time.
+
+    fc_init_std: standard deviation of the classifier's first weights. zero_init_final_bn: whether each residual branch
+    begins at zero.
+    """
     network = _one_pathway(space, head, shape, SLOW_KERNELS)
     initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
     return network
@@ -166,7 +182,8 @@ def build_c2d(
 ) -> AdaptiveNetwork:
     """An adaptive C2D: `build_slow` without temporal kernels; time meets in the pool after res2 and in the head.
 
-    temporal_pool: take the maximum of each two frames after res2. One frame stays.
+    temporal_pool: take the maximum of each two frames after res2. One frame stays. fc_init_std, zero_init_final_bn: as of
+    `build_slow`.
     """
     network = _one_pathway(space, head, shape, C2D_KERNELS, temporal_pool)
     initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
@@ -182,7 +199,10 @@ def build_i3d(
     fc_init_std: float = 0.01,
     zero_init_final_bn: bool = True,
 ) -> AdaptiveNetwork:
-    """An adaptive I3D: `build_c2d` with temporal kernels in the stem and in every other block (in each of res2)."""
+    """An adaptive I3D: `build_c2d` with temporal kernels in the stem and in every other block (in each of res2).
+
+    temporal_pool, fc_init_std, zero_init_final_bn: as of `build_c2d`.
+    """
     network = _one_pathway(space, head, shape, I3D_KERNELS, temporal_pool)
     initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
     return network
@@ -233,7 +253,7 @@ def build_slowfast(
     """An adaptive SlowFast network: only the Slow pathway has configurations, the Fast one always runs whole.
 
     Takes [slow B, 3, t, s, s; fast B, 3, alpha T, S, S], which `fit_clip` makes of one clip at the Fast rate. Raises
-    ValueError for a Fast pathway without channels.
+    ValueError for a Fast pathway without channels. fc_init_std, zero_init_final_bn: as of `build_slow`.
     """
     alpha = options.alpha
     stem, stages = slow_channels(space, shape.width_per_group)
@@ -259,10 +279,10 @@ def build_slowfast(
 
 def fast_channels(slow: Sequence[Channels], beta_inv: int) -> list[FixedChannels]:
     """Channels of the Fast pathway: a share 1 / beta_inv of the whole Slow one's, at every width."""
-    least = min(channels.at(1.0) for channels in slow)
-    if not 1 <= beta_inv <= least:
+    narrowest = min(channels.at(1.0) for channels in slow)
+    if not 1 <= beta_inv <= narrowest:
         raise ValueError(
-            f"SLOWFAST.BETA_INV is {beta_inv}: it must be 1 or more, and at most RESNET.WIDTH_PER_GROUP ({least}), "
+            f"SLOWFAST.BETA_INV is {beta_inv}: it must be 1 or more, and at most RESNET.WIDTH_PER_GROUP ({narrowest}), "
             "or the Fast pathway has no channels"
         )
     return [FixedChannels(channels.at(1.0) // beta_inv) for channels in slow]

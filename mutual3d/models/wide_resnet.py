@@ -18,7 +18,8 @@ class PreactivationBlock(NormPairs):
     """x -> bn1 -> ReLU -> conv1 (stride) -> bn2 -> ReLU -> dropout -> conv2 -> plus the shortcut.
 
     The shortcut is x, or, where shapes change, a 1x1 convolution of what conv1 takes. bn1 follows a sum and no
-    convolution: folding leaves it.
+    convolution: folding leaves it. stride: in space. dropout_rate: share of the values between the convolutions that
+    training sets to zero.
     """
 
     norm_pairs = (("conv1", "bn2"),)
@@ -51,7 +52,8 @@ def build_wide_resnet(
 ) -> AdaptiveImageNetwork:
     """An adaptive Wide ResNet: three stages of (depth - 4) / 6 blocks, `widen_factor` times 16, 32 and 64 channels.
 
-    dropout_rate: inside the blocks. Raises ValueError for a depth that does not divide so.
+    dropout_rate: inside the blocks. Raises ValueError for a depth that does not divide so. fc_init_std: standard deviation
+    of the classifier's first weights.
     """
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"WIDERESNET.DEPTH is {depth}: it must be 4 more than a multiple of 6, as 10, 16, 22, 28 or 40")

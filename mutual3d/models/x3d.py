@@ -45,7 +45,11 @@ def x3d_stem(out_channels: Channels) -> PairedSequential:
 def x3d_block(
     in_channels: Channels, out_channels: Channels, bottleneck_factor: float, stride: int, dilation: int, with_se: bool
 ) -> ResidualBlock:
-    """1x1x1 -> depthwise 3x3x3 (stride, dilation) -> squeeze-excite -> Swish -> 1x1x1, each followed by a norm."""
+    """1x1x1 -> depthwise 3x3x3 (stride, dilation) -> squeeze-excite -> Swish -> 1x1x1, each followed by a norm.
+
+    bottleneck_factor: how many times wider the inside is than the outputs. stride and dilation are in space. with_se:
+    whether it has the squeeze-excite.
+    """
     inner = ExpandedChannels(out_channels, bottleneck_factor)
     branch2 = chain(
         norm_pairs=[("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn")],
@@ -65,7 +69,10 @@ def x3d_block(
 def x3d_stage(
     in_channels: Channels, out_channels: Channels, depth: int, bottleneck_factor: float, stride: int, dilation: int
 ) -> PathwayStage:
-    """`depth` blocks; the first has the stride in space, every other one (0, 2, 4, ...) squeeze-excite."""
+    """`depth` blocks; the first has the stride in space, every other one (0, 2, 4, ...) squeeze-excite.
+
+    bottleneck_factor: how many times wider the inside of a block is than its outputs. stride and dilation are in space.
+    """
     blocks: dict[str, nn.Module] = {}
     for i in range(depth):
         inputs, block_stride = (in_channels, stride) if i == 0 else (out_channels, 1)
@@ -74,7 +81,11 @@ def x3d_stage(
 
 
 def stage_channels(dim_c1: int, width_factor: float, scale_res2: bool) -> list[int]:
-    """Channels of the stem and of the four stages at width 1.0."""
+    """Channels of the stem and of the four stages at width 1.0.
+
+    dim_c1: channels of the stem before `width_factor`, which multiplies all of them. scale_res2: whether the first stage is
+    twice as wide as the stem.
+    """
     res2 = make_divisible(dim_c1 * 2) if scale_res2 else dim_c1
     bases = [res2, make_divisible(res2 * 2)]
     bases += [make_divisible(bases[1] * 2), make_divisible(bases[1] * 4)]
@@ -111,7 +122,8 @@ def build_x3d(
 ) -> AdaptiveNetwork:
     """An adaptive X3D for clips of 3 channels; every size and frame count runs.
 
-    `space` (SearchSpace) says which widths and sizes it is trained for.
+    `space` (SearchSpace) says which widths and sizes it is trained for. fc_init_std: standard deviation of the classifier's
+    first weights. zero_init_final_bn: whether each residual branch begins at zero.
     """
     max_width, factor = space.width_range[1], shape.bottleneck_factor
     counts = stage_channels(shape.dim_c1, shape.width_factor, shape.scale_res2)

@@ -161,6 +161,7 @@ def fit_recipe(
 
     measure: (network, classes, batch size, device) -> its times; by default a few steps are timed. Raises
     ValueError when not even the smallest network gets through the fewest epochs, with the minutes that it needs.
+    num_workers: processes that read videos.
     """
     measure = measure or time_step
     batch_size = _batch_size(videos.train, device)
@@ -216,8 +217,8 @@ def _seconds_after_training(times: StepTime, read: float, videos: VideoCounts) -
 
 def _batch_size(num_train: int, device: torch.device) -> int:
     """A power of two with at least seven steps an epoch, where there are so many videos."""
-    most = 64 if device.type == "cuda" else 16
-    return max(2, min(most, 2 ** int(math.log2(max(2, num_train / 7)))))
+    max_batch = 64 if device.type == "cuda" else 16
+    return max(2, min(max_batch, 2 ** int(math.log2(max(2, num_train / 7)))))
 
 
 def _base_lr(batch_size: int) -> float:
@@ -236,7 +237,7 @@ def _sampling_rate(survey: Survey, num_frames: int) -> int:
 
 
 def time_step(choice: NetworkChoice, num_classes: int, batch_size: int, device: torch.device) -> StepTime:
-    """Times of random clips: means of a few steps without the slowest, after one that warms up."""
+    """Times of random clips: means of a few steps without the slowest, after one that warms up. batch_size: clips in a step."""
     model = create_model(
         "x3d", space=choice.space, num_classes=num_classes, width_factor=choice.width_factor,
         depth_factor=choice.depth_factor, dim_c5=choice.dim_c5, dim_c1=choice.dim_c1, dropout_rate=0.2,
@@ -274,7 +275,10 @@ def _time_clip(model: AdaptiveNetwork, clips_BCTHW: torch.Tensor) -> float:
 def describe_recipe(
     recipe: Recipe, survey: Survey, *, data: str, output: str, num_classes: int, num_train: int, weights: str | None = None
 ) -> str:
-    """The recipe as a commented YAML config. data, output: folders, as text. weights: a checkpoint to start from."""
+    """The recipe as a commented YAML config. data, output: folders, as text. weights: a checkpoint to start from.
+
+    num_classes, num_train: numbers of classes and of training videos.
+    """
     start = f"""  # The classifier starts anew: its classes are these videos'.
   CHECKPOINT_FILE_PATH: {_quoted(weights)}
   CHECKPOINT_RESET_HEAD: True
@@ -348,7 +352,7 @@ CALIBRATION:
   NUM_CLIPS: {_CALIBRATION_CLIPS}
 TEST:
   BATCH_SIZE: 16
-  # Clips over time times crops over the picture, whose scores are averaged, in the test; the table has one of each.
+  # Clips over time times crops over the frame, whose scores are averaged, in the test; the table has one of each.
   NUM_ENSEMBLE_VIEWS: {_TEST_VIEWS}
   NUM_SPATIAL_CROPS: {_TEST_CROPS}
 DATA_LOADER:

@@ -76,7 +76,7 @@ class SearchSpace:
         for name in ("width_range", "spatial_sizes", "temporal_sizes", "listed_widths"):
             object.__setattr__(self, name, _ascending(getattr(self, name), repeats=name == "width_range"))
         if len(self.width_range) != 2 or self.width_range[0] <= 0:
-            raise ValueError(f"the width range {list(self.width_range)} must be [least, greatest], both above 0")
+            raise ValueError(f"the width range {list(self.width_range)} must be [min, max], both above 0")
         for name in ("spatial_sizes", "temporal_sizes"):
             sizes = getattr(self, name)
             if not sizes or any(int(size) != size or size < 1 for size in sizes):
@@ -98,15 +98,15 @@ class SearchSpace:
         return Configuration(self.width_range[0], self.spatial_sizes[0], self.temporal_sizes[0])
 
     def widths(self, step: float) -> list[float]:
-        """The listed widths; without a list the least, every multiple of `step` inside the range, and the greatest."""
-        least, greatest = self.width_range
-        if not 0 < step < math.inf or (greatest - least) / step > MAX_WIDTHS:
+        """The listed widths; without a list the min of the range, every multiple of `step` inside it, and its max."""
+        low, high = self.width_range
+        if not 0 < step < math.inf or (high - low) / step > MAX_WIDTHS:
             raise ValueError(f"the width step is {step}: it must be above 0, finite, and give at most {MAX_WIDTHS} widths")
         if self.listed_widths:
             return list(self.listed_widths)
-        count = int(greatest / step) + 1
-        inner = [round(step * i, 10) for i in range(1, count + 1) if least < round(step * i, 10) < greatest]
-        return sorted({least, *inner, greatest})
+        count = int(high / step) + 1
+        inner = [round(step * i, 10) for i in range(1, count + 1) if low < round(step * i, 10) < high]
+        return sorted({low, *inner, high})
 
     def grid(self, step: float) -> list[Configuration]:
         """All configurations with widths `step` apart, ascending (paper, 3.4)."""
@@ -128,17 +128,17 @@ class SearchSpace:
 
     def sample_width(self, generator: torch.Generator | None = None) -> float:
         """A random width, uniform in the range; generator: torch's own where None."""
-        least, greatest = self.width_range
-        return least + (greatest - least) * torch.rand((), generator=generator, dtype=torch.float64).item()
+        low, high = self.width_range
+        return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
 
     def check(self, configuration: Configuration | str) -> Configuration:
         """Return the configuration (parsed when it is text) if it lies in the space; otherwise ValueError."""
         configuration = Configuration.parse(configuration)
-        least, greatest = self.width_range
-        if not all(least <= width <= greatest for width in configuration.widths):
+        low, high = self.width_range
+        if not all(low <= width <= high for width in configuration.widths):
             raise ValueError(
                 f"{configuration}: the width {str(configuration).split('-')[0]} is outside the range "
-                f"[{least:g}, {greatest:g}] that this network was trained for"
+                f"[{low:g}, {high:g}] that this network was trained for"
             )
         if len(configuration.widths) not in (1, self.width_groups):
             raise ValueError(

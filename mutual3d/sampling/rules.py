@@ -16,7 +16,7 @@ from .configuration import Configuration, SearchSpace, Value, pick
 
 @dataclass(frozen=True)
 class Rule:
-    """For each dimension where its value comes from: `least`, `greatest`, `random`, or `each` (all, descending).
+    """For each dimension where its value comes from: `min`, `max`, `random`, or `each` (all, descending).
 
     A width may also be `random_each`: one for every group of layers (US-Net's non-uniform widths). A size may also be
     `shared`: one random size for all rules of a step that share it (US-Net with multi-scale augmentation, paper 6.1).
@@ -29,24 +29,24 @@ class Rule:
     @property
     def runs_largest(self) -> bool:
         """Whether the largest configuration is always among those that it draws."""
-        return {self.width, self.spatial, self.temporal} <= {"greatest", "each"}
+        return {self.width, self.spatial, self.temporal} <= {"max", "each"}
 
 
 _DRAWN = ("random", "random_each", "shared")
 
 RULES = {
-    "smallest": Rule("least", "least", "least"),
+    "smallest": Rule("min", "min", "min"),
     "random": Rule("random", "random", "random"),
-    "smallest_width": Rule("least", "random", "random"),
-    "smallest_width_full_size": Rule("least", "greatest", "greatest"),
-    "random_width": Rule("random", "greatest", "greatest"),
-    "random_size": Rule("greatest", "random", "random"),
-    "shared_size": Rule("greatest", "shared", "shared"),
-    "smallest_width_shared_size": Rule("least", "shared", "shared"),
+    "smallest_width": Rule("min", "random", "random"),
+    "smallest_width_full_size": Rule("min", "max", "max"),
+    "random_width": Rule("random", "max", "max"),
+    "random_size": Rule("max", "random", "random"),
+    "shared_size": Rule("max", "shared", "shared"),
+    "smallest_width_shared_size": Rule("min", "shared", "shared"),
     "random_width_shared_size": Rule("random", "shared", "shared"),
-    "random_widths": Rule("random_each", "greatest", "greatest"),
-    "each_width": Rule("each", "greatest", "greatest"),
-    "each_size": Rule("greatest", "each", "each"),
+    "random_widths": Rule("random_each", "max", "max"),
+    "each_width": Rule("each", "max", "max"),
+    "each_size": Rule("max", "each", "each"),
 }
 
 
@@ -83,7 +83,7 @@ def first_contains_others(names: Sequence[str]) -> bool:
 
 def _contains(first: str, other: str) -> bool:
     """Whether a value from the source `first` is never below one from the source `other`."""
-    return first in ("greatest", "each") or other == "least" or first == other == "shared"
+    return first in ("max", "each") or other == "min" or first == other == "shared"
 
 
 def _shares(rule: Rule) -> bool:
@@ -128,7 +128,7 @@ def _trained_widths(space: SearchSpace) -> tuple[float, ...]:
 
 
 def _listed(values: Sequence[Value], source: str) -> list[Value]:
-    return {"least": [values[0]], "greatest": [values[-1]], "each": list(values[::-1])}[source]
+    return {"min": [values[0]], "max": [values[-1]], "each": list(values[::-1])}[source]
 
 
 def expected_step_cost(
@@ -151,10 +151,10 @@ def expected_step_cost(
 def _expected_cost(
     space: SearchSpace, rule: Rule, cost: Callable[[Configuration], float], width_samples: int
 ) -> float:
-    least, greatest = space.width_range
+    low, high = space.width_range
     widths: Sequence[float | tuple[float, ...]]
     if rule.width in _DRAWN:
-        widths = [least + (greatest - least) * (i + 0.5) / width_samples for i in range(width_samples)]
+        widths = [low + (high - low) * (i + 0.5) / width_samples for i in range(width_samples)]
     else:
         widths = _draw_widths(space, rule.width, None)
     spatial, temporal = (

@@ -1,7 +1,8 @@
 """From a config to the parts of a training run."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def build_schedule(cfg: CfgNode) -> Schedule:
     return _schedule(cfg)
 
 
-def _schedule(cfg):
+def _schedule(cfg: CfgNode) -> Schedule:
     if cfg.SOLVER.LR_POLICY == "cosine":
         schedule = cosine_schedule(
             base_lr=cfg.SOLVER.BASE_LR,
@@ -67,7 +68,7 @@ def _schedule(cfg):
 def build_step(cfg: CfgNode, model: Any, device: torch.device, *, reverse_channels: bool = False) -> MutualStep:
     """The mutual step on `device`; a static network (MUTUAL.ENABLE False) has no sub-networks.
 
-    reverse_channels: the network sees BGR, which depends on the data set too.
+    reverse_channels: the network sees BGR, which depends on the data set too. model: the adaptive network, on the device.
     """
     _set_norms(cfg.BN, model)
     network: StepNetwork = Networks(model)
@@ -100,7 +101,7 @@ def _method(cfg: CfgNode) -> Method:
     return Method(tuple(mutual.SUBNETS), mutual.OBJECTIVE, cfg.MODEL.LOSS_FUNC, mutual.LARGEST)
 
 
-def _set_norms(bn, model):
+def _set_norms(bn: CfgNode, model: torch.nn.Module) -> None:
     """Whose clips training takes as one batch."""
     if bn.NORM_TYPE == "sync_batchnorm":
         there = distributed.world_size()
@@ -129,7 +130,7 @@ def check_method(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _check_schedule(cfg)
 
 
-def _check_rules(mutual, objective_is_known):
+def _check_rules(mutual: CfgNode, objective_is_known: bool) -> Iterator[tuple[tuple[str, ...], str]]:
     """What a step runs must be something, each once, and give the objective what it needs."""
     if not mutual.LARGEST and not mutual.SUBNETS:
         yield (
@@ -148,7 +149,7 @@ def _check_rules(mutual, objective_is_known):
             check_objective(mutual.OBJECTIVE, mutual.SUBNETS, mutual.LARGEST)
         except ValueError as error:
             yield ("MUTUAL.OBJECTIVE", "MUTUAL.SUBNETS", "MUTUAL.LARGEST"), str(error)
-    # The greatest of the listed widths is what is validated and tested, the least where budgets begin.
+    # The max of the listed widths is what is validated and tested, the min is where budgets begin.
     widths = list(mutual.WIDTHS)
     lists_widths = any(RULES[name].width == "each" for name in mutual.SUBNETS)
     if lists_widths and (not widths or [min(widths), max(widths)] != list(mutual.WIDTH_RANGE)):
@@ -159,14 +160,14 @@ def _check_rules(mutual, objective_is_known):
         )
 
 
-def _check_schedule(cfg):
+def _check_schedule(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
     try:
         _schedule(cfg)
     except ValueError as error:
         yield ("SOLVER.LR_POLICY", "SOLVER.STEPS", "SOLVER.LRS", "SOLVER.WARMUP_EPOCHS", "SOLVER.MAX_EPOCH"), str(error)
 
 
-def _autocast(cfg, device):
+def _autocast(cfg: CfgNode, device: torch.device) -> Callable[[], AbstractContextManager] | None:
     if not cfg.TRAIN.MIXED_PRECISION:
         return None
     dtype = getattr(torch, cfg.TRAIN.MIXED_PRECISION_DTYPE)

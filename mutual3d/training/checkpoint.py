@@ -23,6 +23,7 @@ class Checkpoints:
         self.directory = Path(output_dir) / "checkpoints"
 
     def path(self, epoch: int) -> Path:
+        """The file of the checkpoint after `epoch` epochs."""
         return self.directory / f"checkpoint_epoch_{epoch:05d}.pyth"
 
     def found(self) -> list[Path]:
@@ -65,7 +66,7 @@ class Checkpoints:
         """Write the state after `epoch` finished epochs, on the main process.
 
         config: the settings as text, and training_set: the fingerprint of what was trained on, for a run that goes on from
-        here to compare its own with.
+        here to compare its own with. scaler, objective: whose states go in as well; None for none.
         """
         if not distributed.is_main():
             return

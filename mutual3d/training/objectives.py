@@ -55,6 +55,7 @@ class Objective(nn.Module):
     is_joint: it is called once a step, with all logits.
     needs_teacher: it learns from the first configuration's output, which must then contain all others.
     needs_subnets: the only MUTUAL.SUBNETS that it has a meaning with, MUTUAL.LARGEST being False; None for any.
+    num_networks: how many configurations run in a step.
     """
 
     is_joint: ClassVar[bool] = False
@@ -88,7 +89,8 @@ class EnsembleDistillation(Objective):
     """Labels for every size, and their learned ensemble as the teacher of all (RS-Net, 3.3, Eq. 5-10).
 
     Called once a step with the logits of all configurations, sizes descending. Gives one loss for each of them, L_cls
-    and its share of L_dis, and last L_ens, which trains the importance scores `alpha` alone.
+    and its share of L_dis, and last L_ens, which trains the importance scores `alpha` alone. num_networks: how many sizes
+    run in a step, each with an `alpha`.
     """
 
     is_joint = True
@@ -106,11 +108,13 @@ class EnsembleDistillation(Objective):
         learned = [self.loss_function.labels(z, labels) + self._distilled(s, logits, ensemble) for s, z in enumerate(logits)]
         return torch.stack([*learned, self.loss_function.labels(ensemble, labels)])
 
-    def _distilled(self, student, logits, ensemble):
+    def _distilled(self, student: int, logits: Sequence[torch.Tensor], ensemble: torch.Tensor) -> torch.Tensor:
         """From the ensemble and, when dense, from every larger size; scaled so that L_dis keeps the range of L_cls."""
         teachers = [ensemble, *logits[:student]] if self.dense else [ensemble]
         scale = 2 / (len(logits) + 1) if self.dense else 1.0
-        return scale * sum(self.loss_function.distillation(logits[student], teacher) for teacher in teachers)
+        total = sum(self.loss_function.distillation(logits[student], teacher) for teacher in teachers)
+        assert isinstance(total, torch.Tensor), "the ensemble teaches every size"
+        return scale * total
 
 
 class VanillaEnsembleDistillation(EnsembleDistillation):
@@ -144,6 +148,7 @@ class Method:
         """The loss of the first configuration, and the objective of the others, in a step of so many networks.
 
         Raises ValueError for an unknown name, and for rules that do not go with the objective (`check_objective`).
+        num_networks: how many configurations run in a step.
         """
         if self.loss_function not in LOSS_FUNCTIONS:
             raise ValueError(f"there is no loss function '{self.loss_function}': choose among {', '.join(LOSS_FUNCTIONS)}")

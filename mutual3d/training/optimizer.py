@@ -41,7 +41,10 @@ def build_optimizer(
     objective: nn.Module | None = None,
     **decay: Any,
 ) -> torch.optim.Optimizer:
-    """SGD; `decay` goes to `parameter_groups`. The parameters of an `objective` join without decay (RS-Net, 4.1)."""
+    """SGD; `decay` goes to `parameter_groups`. The parameters of an `objective` join without decay (RS-Net, 4.1).
+
+    base_lr, momentum, dampening, nesterov: as of torch's SGD.
+    """
     groups = parameter_groups(model, **decay)
     own = list(objective.parameters()) if objective is not None else []
     if own:

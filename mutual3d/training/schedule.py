@@ -13,7 +13,10 @@ Schedule = Callable[[float], float]
 
 
 def with_warmup(schedule: Schedule, *, warmup_epochs: float, warmup_start_lr: float) -> Schedule:
-    """Linear from `warmup_start_lr` to the schedule's own value at the end of warm-up."""
+    """Linear from `warmup_start_lr` to the schedule's own value at the end of warm-up.
+
+    warmup_epochs: how long it lasts, a fraction of an epoch too.
+    """
     if warmup_epochs <= 0:
         return schedule
     warmup = LinearParamScheduler(warmup_start_lr, schedule(warmup_epochs))

@@ -87,7 +87,8 @@ class MutualStep:
     clips B, C, T, H, W -> normalised ones on the model's device.
     The first configuration learns from the labels, the others as the method's objective says. Every backward follows its own
     forward, so that memory is one network's, unless the objective needs all outputs at once; gradients cross ranks in the last
-    backward only. The objective's own parameters are `objective.parameters()`. Raises ValueError as `Method.make_objective`.
+    backward only. The objective's own parameters are `objective.parameters()`. Raises ValueError as
+    `Method.make_objective`. accumulation_steps: batches whose gradients are summed before the optimizer steps.
     """
 
     def __init__(

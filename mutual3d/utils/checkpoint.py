@@ -52,7 +52,10 @@ def load_weights(
 def check_weights(
     model: nn.Module, state: Mapping[str, torch.Tensor], source: str | os.PathLike, reset_head: bool = False
 ) -> dict[str, torch.Tensor]:
-    """The whole state dict that `load_weights` loads; `model` may lie on the meta device, where only shapes count."""
+    """The whole state dict that `load_weights` loads; `model` may lie on the meta device, where only shapes count.
+
+    reset_head: as of `load_weights`. Raises ValueError as that does.
+    """
     if not isinstance(state, Mapping):
         raise ValueError(f"'{source}' holds no weights: the state dict is a {type(state).__name__}, not a dict of tensors")
     own = model.state_dict()
@@ -77,14 +80,16 @@ def check_weights(
     return {key: theirs.get(key, tensor) for key, tensor in own.items()}
 
 
-def _holds_numbers(key, value, own):
+def _holds_numbers(key: object, value: object, own: Mapping[str, torch.Tensor]) -> bool:
     """Whether an entry is an ordinary tensor of the kind of number, real or whole, that the network has there."""
     if not isinstance(key, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
         return False
     return key not in own or value.is_floating_point() or not (own[key].is_floating_point() or value.is_complex())
 
 
-def _unwrapped(own, state, source):
+def _unwrapped(
+    own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], source: str | os.PathLike
+) -> dict[str, torch.Tensor]:
     """`state` under the network's own names, where wrappers put prefixes before them."""
     renamed = {}
     for key in state:
@@ -98,12 +103,13 @@ def _unwrapped(own, state, source):
             "keep one of the two",
         ]))  # fmt: skip
     if changed:
-        prefix = _WRAPPER.search(changed[0])[0]
-        logger.warning("'%s': the prefix '%s', a wrapper's, is left out of %d names", source, prefix, len(changed))
+        prefix = _WRAPPER.search(changed[0])
+        assert prefix is not None, "a name changes where it has the prefix alone"
+        logger.warning("'%s': the prefix '%s', a wrapper's, is left out of %d names", source, prefix[0], len(changed))
     return {renamed[key]: value for key, value in state.items()}
 
 
-def _refuse_unsound(state, source):
+def _refuse_unsound(state: Mapping[str, torch.Tensor], source: str | os.PathLike) -> None:
     """Weights must be finite, and variances not negative: anything else gives NaN scores, or none of the file's own."""
     unsound = [f"{key} (not finite)" for key, value in state.items() if not torch.isfinite(value).all()]
     unsound += [
@@ -117,7 +123,7 @@ def _refuse_unsound(state, source):
         ]))  # fmt: skip
 
 
-def _classifier_entries(model, source=None):
+def _classifier_entries(model: nn.Module, source: str | os.PathLike | None = None) -> list[str]:
     """The model's keys of the last layer alone: what comes before it in a head knows no classes."""
     name = model.classifier_name if isinstance(model, NamesClassifier) else None
     entries = [] if name is None else [key for key in model.state_dict() if key.startswith(f"{name}.")]
@@ -129,7 +135,9 @@ def _classifier_entries(model, source=None):
     return entries
 
 
-def _describe(model, own, state, source, missing, unexpected, reshaped, fitting):
+def _describe(
+    model: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], source: str | os.PathLike, missing: list[str], unexpected: list[str], reshaped: list[str], fitting: int
+) -> str:
     if reshaped and not missing and not unexpected and set(reshaped) <= set(_classifier_entries(model)):
         return (
             f"'{source}' was made for {len(state[reshaped[0]])} classes and this network has {len(own[reshaped[0]])}: "

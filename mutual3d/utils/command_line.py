@@ -24,7 +24,7 @@ def run_command(main: Callable[..., int | None]) -> None:
         sys.exit(_status(main))
 
 
-def _status(main):
+def _status(main: Callable[..., int | None]) -> int | None:
     try:
         return main()
     except KeyboardInterrupt:
@@ -61,6 +61,7 @@ class CommandParser(argparse.ArgumentParser):
         return any(option.startswith(name) for action in self._actions for option in action.option_strings)
 
     def error(self, message: str) -> NoReturn:
+        """End the program, status 2, with `message` in one line."""
         start, is_unknown, word = message.partition("unrecognized arguments: ")
         if is_unknown and not start:
             self.refuse_options(word.split()[:1])
@@ -126,7 +127,10 @@ def count_argument(text: str) -> int:
 
 
 def check_output_argument(parser: argparse.ArgumentParser, option: str, output: str | None, inputs: list[str | None]) -> None:
-    """End the program, status 2, where an output file would replace one of its inputs."""
+    """End the program, status 2, where an output file would replace one of its inputs.
+
+    option: the name of the output's option, for the message.
+    """
     if output is not None and Path(output).resolve() in {Path(path).resolve() for path in inputs if path}:
         parser.error(f"{option} is '{output}', which is read: it would be replaced; name another file")
 
@@ -141,7 +145,7 @@ def fraction_argument(text: str) -> float:
     return _number(text, lambda value: 0 <= value <= 1, "a number in [0, 1]")
 
 
-def _number(text, is_legal, legal):
+def _number(text: str, is_legal: Callable[[float], bool], legal: str) -> float:
     try:
         value = float(text)
     except ValueError:

@@ -35,14 +35,17 @@ class MainProcessError(RuntimeError):
 
 
 def is_distributed() -> bool:
+    """Whether this process is one of several of a run."""
     return dist.is_available() and dist.is_initialized()
 
 
 def rank() -> int:
+    """The number of this process among those of the run, from 0; 0 for one alone."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
+    """How many processes the run has; 1 for one alone."""
     return dist.get_world_size() if is_distributed() else 1
 
 
@@ -63,6 +66,7 @@ def process_group(device: torch.device, backend: str = "nccl", interval: float =
     """Join the processes that torchrun started, for the length of the block; does nothing without torchrun.
 
     interval, patience: as of `Peers`. Raises ProcessLostError when one of the others is killed or ends with an error.
+    backend: torch's word for how GPUs exchange tensors; CPUs use gloo.
     """
     global _peers
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
@@ -98,7 +102,7 @@ def process_group(device: torch.device, backend: str = "nccl", interval: float =
             dist.destroy_process_group()
 
 
-def _broke_off(error):
+def _broke_off(error: BaseException) -> bool:
     """Whether torch says that another process is gone, or does not come."""
     if isinstance(error, (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)):
         return True
@@ -123,13 +127,19 @@ def neighbours(count: int) -> "dist.ProcessGroup | None":
 
 
 def meet(what: str) -> None:
-    """Wait until every process is here, for as long as all of them live; see `Peers.meet`."""
+    """Wait until every process is here, for as long as all of them live; see `Peers.meet`.
+
+    what: what is waited for, in the log and in errors.
+    """
     if _peers is not None:
         _peers.meet(what)
 
 
 def gather(value: Value, what: str = "results") -> list[Value]:
-    """`value` of every process, in order of rank, on every process. Any object that pickles."""
+    """`value` of every process, in order of rank, on every process. Any object that pickles.
+
+    what: what is gathered, as of `meet`.
+    """
     if not is_distributed():
         return [value]
     meet(what)
@@ -148,7 +158,10 @@ def any_process(condition: object, device: torch.device) -> bool:
 
 
 def agree(value: Value, what: str) -> Value:
-    """`value`, if it is the same on every process; RuntimeError on all of them otherwise."""
+    """`value`, if it is the same on every process; RuntimeError on all of them otherwise.
+
+    what: the word for the value in the message.
+    """
     values = gather(value, what)
     if any(other != value for other in values):
         raise ProcessesDisagreeError(f"{what} differs between processes ({values}): OUTPUT_DIR must be one shared directory")

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def atomic_write(path: str | os.PathLike, size: int | None = None) -> Iterator[P
             temporary.unlink(missing_ok=True)
 
 
-def _temporary_path(path):
+def _temporary_path(path: Path) -> Path:
     """An empty file that says which process writes it, so that `remove_leftovers` can tell whether it still does."""
     writer = this_process()
     name = path.name.encode("utf-8", "surrogateescape")[:80].decode("utf-8", "ignore")  # names end at 255 bytes
@@ -80,7 +80,7 @@ def remove_leftovers(directory: str | os.PathLike, hours: float = 1.0) -> list[P
     return removed
 
 
-def _is_left_over(path, hours):
+def _is_left_over(path: Path, hours: float) -> bool:
     named = _LEFTOVER.fullmatch(path.name)
     if not named and not _OLD_LEFTOVER.fullmatch(path.name):
         return False
@@ -96,7 +96,7 @@ _TORCH_WRITE_ERRORS = ("unexpected pos", "failed writing", "PytorchStreamWriter"
 
 
 @contextlib.contextmanager
-def _explained(path, size):
+def _explained(path: Path, size: int | None) -> Iterator[None]:
     """What the disk refuses, in a sentence that names the file, what is needed, what is free, and the fix."""
     try:
         yield
@@ -113,7 +113,7 @@ def _explained(path, size):
         ) from error
 
 
-def _disk_error(error):
+def _disk_error(error: BaseException) -> OSError | None:
     """The OSError of a write in an exception or in what led to it; None when the disk is not the cause."""
     if type(error) is RuntimeError:
         link = error.__cause__ or error.__context__
@@ -125,20 +125,22 @@ def _disk_error(error):
     return error if isinstance(error, OSError) and error.errno in (*_NO_SPACE, errno.EIO, errno.EROFS, errno.ESTALE) else None
 
 
-def _readable(size):
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.4g} {unit}"
-        size /= 1000
+def _readable(size: float) -> str:
+    unit = "bytes"
+    for larger in ("kB", "MB", "GB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.4g} {unit}"
 
 
-def _sync(path):
+def _sync(path: Path) -> None:
     """Force the bytes to disk before the rename, so that a power cut cannot leave a whole name with half a file."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
-def _umask():
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -245,7 +247,7 @@ def check_tensors(path: str | os.PathLike) -> None:
         load_tensors(path)
 
 
-def _check_keys(path, is_zip):
+def _check_keys(path: Path, is_zip: bool) -> None:
     """DamagedFileError for a key of a dict that torch's reader would hash for ever."""
     try:
         if not is_zip:
@@ -260,12 +262,12 @@ def _check_keys(path, is_zip):
         raise DamagedFileError(f"'{path}' is not a readable checkpoint; {error}") from error
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     line = (str(error).splitlines() or [""])[0]
     return type(error).__name__ if not line or "weights_only" in line else line
 
 
-def _check_parts(path):
+def _check_parts(path: Path) -> bool:
     """Compare every part of a torch file with its check sum. False for torch's older form, which has no check sums.
 
     It takes a fifth of a second for a gigabyte. torch.load itself does not look at them.
@@ -294,7 +296,7 @@ def _check_parts(path):
 _IS_DIRECTORY = 0x10
 
 
-def _check_announced(parts, size):
+def _check_announced(parts: Sequence[zipfile.ZipInfo], size: int) -> None:
     """torch stores parts as they are: compressed or overlapping ones would unpack to far more than the file's size."""
     if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
         raise zipfile.BadZipFile("it has compressed parts, which torch never writes")
@@ -308,7 +310,7 @@ def _check_announced(parts, size):
 _MAX_ENTRIES, _MAX_DEPTH, _MAX_EXPANSION = 50_000_000, 100, 64
 
 
-def _check_size(content, path):
+def _check_size(content: object, path: Path) -> None:
     """DamagedFileError when containers that hold each other, or views, stand for more than the file can mean to hold."""
     entries, size = _size_of(content, {}, path)
     announced = _MAX_EXPANSION * path.stat().st_size
@@ -319,7 +321,7 @@ def _check_size(content, path):
         )
 
 
-def _size_of(value, known, path, depth=0):
+def _size_of(value: object, known: dict[int, tuple[int, int]], path: str | os.PathLike, depth: int = 0) -> tuple[int, int]:
     """(entries, bytes of tensors) that a value stands for. known: {id: size} of the containers that were counted."""
     if isinstance(value, torch.Tensor):
         return 1, value.numel() * value.element_size()

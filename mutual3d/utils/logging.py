@@ -32,7 +32,7 @@ class _ScreenHandler(logging.Handler):
             tqdm.write(_formatted(self, record), file=ForgivingStream(sys.stdout))
 
 
-def _root_shows_lines():
+def _root_shows_lines() -> bool:
     screens = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
     handlers = logging.getLogger().handlers
     return any(isinstance(handler, logging.StreamHandler) and handler.stream in screens for handler in handlers)
@@ -46,7 +46,7 @@ class _FileHandler(logging.Handler):
         self._file = open(path, "ab", buffering=0)
         self._lost, self._cause, self._ends_in_half_a_line = 0, "", False
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         gap = f"[{self._lost} lines before this one are lost: {self._cause}]\n" if self._lost else ""
         line = ("\n" if self._ends_in_half_a_line else "") + gap + _formatted(self, record) + "\n"
         data = line.encode("utf-8", "backslashreplace")
@@ -58,13 +58,13 @@ class _FileHandler(logging.Handler):
         self._ends_in_half_a_line = written < len(data)
         self._lost = self._lost + 1 if self._ends_in_half_a_line else 0
 
-    def close(self):
+    def close(self) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
         super().close()
 
 
-def _formatted(handler, record):
+def _formatted(handler: logging.Handler, record: logging.LogRecord) -> str:
     """The line; a message whose arguments do not fit it as it is, rather than an error in the midst of a run."""
     try:
         return handler.format(record)
@@ -95,20 +95,26 @@ def setup_logging(output_dir: str | Path) -> None:
             logger.warning("no log is kept in '%s': %s", path, error.strerror or error)
 
 
-def _add(handler):
+def _add(handler: logging.Handler) -> None:
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(levelname)s] %(message)s", "%m/%d %H:%M:%S"))
     logger.addHandler(handler)
     _handlers.append(handler)
 
 
 def log_json_stats(stats: dict) -> None:
-    """One `json_stats: {...}` line; numbers rounded to five decimals, as PySlowFast's users parse it."""
+    """One `json_stats: {...}` line; numbers rounded to five decimals, as PySlowFast's users parse it.
+
+    stats: {name: number or text}.
+    """
     rounded = {key: round(float(v), 5) if isinstance(v, float) else v for key, v in stats.items()}
     logger.info("json_stats: %s", simplejson.dumps(rounded, sort_keys=True, ignore_nan=True))
 
 
 def progress_bar(iterable: Iterable, description: str, total: int | None = None, initial: int = 0, unit: str = "batch") -> tqdm:
-    """A tqdm bar with the time left, on the main process's terminal; a line at the end only when it is no terminal."""
+    """A tqdm bar with the time left, on the main process's terminal; a line at the end only when it is no terminal.
+
+    description, total, initial, unit: as of tqdm, over the `iterable`.
+    """
     quiet = not distributed.is_main()
     stream = ForgivingStream(sys.stderr)
     interval = 0.5 if stream.isatty() else 30

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from .processes import this_process
@@ -24,7 +25,7 @@ class Peers:
     """The processes of a run, each of which says through a shared store that it lives.
 
     store: of torch.distributed. interval: seconds between two signs of life. patience: seconds without one after which a
-    process is given up.
+    process is given up. rank, world_size: the number of this process, and how many there are.
     """
 
     def __init__(self, store: Any, rank: int, world_size: int, interval: float = 5.0, patience: float = 180.0) -> None:
@@ -34,7 +35,7 @@ class Peers:
         store.set(f"name/{rank}", str(this_process()))
         threading.Thread(target=self._show_life, daemon=True).start()
 
-    def _show_life(self):
+    def _show_life(self) -> None:
         while not self._ended.is_set():
             try:
                 self.store.add(f"alive/{self.rank}", 1)
@@ -57,7 +58,7 @@ class Peers:
                 f"ended ({_first_line(error)}); {_GO_ON}"
             ) from error
 
-    def _meet(self, what):
+    def _meet(self, what: str) -> None:
         self._meetings += 1
         place = f"met/{self._meetings}"
         self.store.add(f"{place}/{self.rank}", 1)
@@ -73,7 +74,7 @@ class Peers:
             time.sleep(pause)
             pause = min(2 * pause, 0.5)
 
-    def _check_alive(self, other, signs, now, what):
+    def _check_alive(self, other: int, signs: dict[int, tuple[int, float]], now: float, what: str) -> None:
         if self.store.check([f"failed/{other}"]):
             cause = self.store.get(f"failed/{other}").decode(errors="replace")
             raise ProcessLostError(f"waiting for {what}: {self._names([other])} ended with an error ({cause}); {_GO_ON}")
@@ -86,7 +87,7 @@ class Peers:
                 f"machine is gone; {_GO_ON}"
             )
 
-    def _names(self, ranks):
+    def _names(self, ranks: Iterable[int]) -> str:
         names = [self.store.get(f"name/{r}").decode() if self.store.check([f"name/{r}"]) else "a process" for r in ranks]
         return ", ".join(f"{name} (rank {rank})" for name, rank in zip(names, ranks))
 
@@ -105,12 +106,12 @@ class Peers:
         finally:
             self._ended.set()
 
-    def _wait_for_readers(self, seconds=10.0):
+    def _wait_for_readers(self, seconds: float = 10.0) -> None:
         """The first process may hold the store: it goes when the others have read that all were here."""
         end = time.monotonic() + seconds
         while self.rank == 0 and time.monotonic() < end and not self.store.check([f"left/{other}" for other in self.others]):
             time.sleep(0.01)
 
 
-def _first_line(error):
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0][:300]

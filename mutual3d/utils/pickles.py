@@ -4,14 +4,15 @@ import io
 import os
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, NoReturn
 
 import numpy as np
 
-# The most values in the containers of a file, each counted as often as it is reached: a checkpoint has some thousand.
+# The max number of values in the containers of a file, each counted as often as it is reached: a checkpoint has some thousand.
 MOST_VALUES = 300_000
-# The most values in a tuple that is the key of a dict, or in a set: Python walks through all of them each time.
+# The max number of values in a tuple that is the key of a dict, or in a set: Python walks through all of them each time.
 _MOST_KEY_VALUES = 1000
 
 
@@ -19,12 +20,13 @@ class _Dtype:
     """Stands for `numpy.dtype` while a pickle is read: a code such as f4, and a byte order."""
 
     def __init__(self, code: object, *flags: object) -> None:
-        self.code, self.order = code, "="
+        self.code = code
+        self.order: Literal["<", ">", "="] = "="
 
-    def __setstate__(self, state):
-        self.order = {"<": "<", ">": ">"}.get(state[1], "=")
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = "<" if state[1] == "<" else ">" if state[1] == ">" else "="
 
-    def resolve(self):
+    def resolve(self) -> np.dtype:
         dtype = np.dtype(str(self.code))
         if dtype.kind not in "biuf":
             raise ValueError(f"it holds an array of type '{self.code}', and arrays of numbers alone are read")
@@ -35,28 +37,30 @@ class _Array:
     """Stands for `numpy.ndarray` while a pickle is read, so that numpy never takes its internal state from a file."""
 
     def __init__(self, *shell: object) -> None:
-        self.raw = None
+        # What a file gives, of any kind until it is resolved.
+        self.raw: Any = None
+        self.order: Literal["C", "F"] = "C"
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, self.shape, self.dtype, is_fortran, self.raw = state
         self.order = "F" if is_fortran else "C"
 
     @classmethod
-    def from_buffer(cls, raw, dtype, shape, order):
+    def from_buffer(cls, raw: Any, dtype: Any, shape: Any, order: Any) -> "_Array":
         array = cls()
         array.raw, array.dtype, array.shape, array.order = raw, dtype, shape, order
         return array
 
     @classmethod
-    def scalar(cls, dtype, raw):
+    def scalar(cls, dtype: Any, raw: Any) -> "_Array":
         return cls.from_buffer(raw, dtype, (), "C")
 
     @classmethod
-    def latin1(cls, text, encoding):
+    def latin1(cls, text: str, encoding: str) -> bytes:
         """Bytes as Python 3 writes them in the old protocols; other codecs are nothing that data needs."""
         return text.encode("latin1")
 
-    def resolve(self):
+    def resolve(self) -> np.ndarray:
         raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
         array = np.frombuffer(raw, self.dtype.resolve()).reshape(self.shape, order=self.order)
         return array.astype(array.dtype.newbyteorder("="))
@@ -81,13 +85,15 @@ class _Tuple(tuple):
     """A tuple of a file, which counts what it holds as it is made: a pair of a pair of a pair takes a byte each to write
     and twice the time of the last one to walk through, as the hash of a dict's key does."""
 
-    def __new__(cls, items):
+    num_values: int
+
+    def __new__(cls, items: Iterable[Any]) -> "_Tuple":
         made = super().__new__(cls, items)
-        made.count = min(sum(item.count if isinstance(item, _Tuple) else 1 for item in made), 10**9)
+        made.num_values = min(sum(item.num_values if isinstance(item, _Tuple) else 1 for item in made), 10**9)
         return made
 
-    def __hash__(self):
-        if self.count > _MOST_KEY_VALUES:
+    def __hash__(self) -> int:
+        if self.num_values > _MOST_KEY_VALUES:
             raise EndlessKeyError(f"it has a key of over {_MOST_KEY_VALUES} values")
         return super().__hash__()
 
@@ -95,20 +101,21 @@ class _Tuple(tuple):
 class _Steps(dict):
     """What an unpickler does for each code of a pickle."""
 
-    def __missing__(self, code):
+    def __missing__(self, code: int) -> NoReturn:
         raise pickle.UnpicklingError(f"it has the step {code}, which no pickle has")
 
 
 class _CountingUnpickler(pickle._Unpickler):
     """Python's own unpickler in Python, whose tuples can be counted; a checkpoint is a few thousand steps and large bytes."""
 
+    stack: list[Any]
     dispatch = _Steps(pickle._Unpickler.dispatch)
 
 
-def _counted(load):
-    def load_tuple(self):
-        load(self)
-        self.stack[-1] = _Tuple(self.stack[-1])
+def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    def load_tuple(reader: Any) -> None:
+        load(reader)
+        reader.stack[-1] = _Tuple(reader.stack[-1])
 
     return load_tuple
 
@@ -120,16 +127,16 @@ for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
 class _DataUnpickler(_CountingUnpickler):
     dispatch = _Steps(_CountingUnpickler.dispatch)
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return _ALLOWED[module, name]
 
-    def load_build(self):
+    def load_build(self) -> None:
         """State is for the stand-ins alone: nothing else that a file can name has any."""
         if not isinstance(self.stack[-2], (_Array, _Dtype)):
             raise pickle.UnpicklingError(f"it sets the state of a {type(self.stack[-2]).__name__}")
-        super().load_build()
+        _CountingUnpickler.dispatch[pickle.BUILD[0]](self)
 
     dispatch[pickle.BUILD[0]] = load_build
 
@@ -140,26 +147,26 @@ class _Anything(dict):
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__()
 
-    def __hash__(self):
+    def __hash__(self) -> int:  # type: ignore[override]  # a dict has none, and what it stands for may be a key
         return id(self)
 
-    def append(self, item):
+    def append(self, item: object) -> None:
         pass
 
-    def extend(self, items):
+    def extend(self, items: object) -> None:
         pass
 
 
 class _DryRun(_CountingUnpickler):
     dispatch = _Steps(_CountingUnpickler.dispatch)
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         return _Anything
 
-    def persistent_load(self, name):
+    def persistent_load(self, name: object) -> Any:
         return _Anything()
 
-    def load_build(self):
+    def load_build(self) -> None:
         self.stack.pop()
 
     dispatch[pickle.BUILD[0]] = load_build
@@ -204,7 +211,7 @@ def load_arrays(path: str | os.PathLike) -> Any:
         raise ValueError(f"'{path}' is not a readable pickle of arrays; it may be cut short ({error})") from error
 
 
-def _check_size(content):
+def _check_size(content: object) -> None:
     """ValueError where containers hold too many values, each counted as often as it is reached, or hold themselves."""
     seen, waiting = 0, [content]
     while waiting:
@@ -217,7 +224,7 @@ def _check_size(content):
             raise ValueError(f"its containers hold over {MOST_VALUES:,} values, counted as often as they are reached")
 
 
-def _resolved(value):
+def _resolved(value: Any) -> Any:
     if isinstance(value, _Array):
         return value.resolve()
     if isinstance(value, dict):

@@ -51,7 +51,7 @@ class _Lock:
         self.content = simplejson.dumps({**asdict(this_process()), "since": since, "token": uuid.uuid4().hex})
         self.released, self.is_held, self.is_lost = threading.Event(), False, False
 
-    def acquire(self):
+    def acquire(self) -> str | None:
         said = None
         while not self._create():
             said = self._clear_stale() or said
@@ -63,13 +63,13 @@ class _Lock:
         threading.Thread(target=self._keep_alive, daemon=True).start()
         return said
 
-    def release(self):
+    def release(self) -> None:
         self.released.set()
         if self.is_held and _read(self.path) == self.content:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
-    def _create(self):
+    def _create(self) -> bool:
         """Put the file there with its content at once; False when one is there."""
         descriptor, temporary = tempfile.mkstemp(prefix=f".{NAME}.", dir=self.path.parent)
         try:
@@ -84,7 +84,7 @@ class _Lock:
         finally:
             os.unlink(temporary)
 
-    def _create_exclusively(self):
+    def _create_exclusively(self) -> bool:
         try:
             with open(self.path, "x", encoding="utf-8") as file:
                 file.write(self.content)
@@ -92,7 +92,7 @@ class _Lock:
         except FileExistsError:
             return False
 
-    def _clear_stale(self):
+    def _clear_stale(self) -> str | None:
         """Remove a lock that nobody holds and say so; DirectoryInUseError when somebody does; None when it is gone."""
         seen = _read(self.path)
         if seen is None:
@@ -114,7 +114,7 @@ class _Lock:
                 self.path.unlink()
         return f"a lock was left in '{self.path.parent}' by {name}, which is gone: it is taken over"
 
-    def _is_touched(self, name):
+    def _is_touched(self, name: str) -> bool:
         """Watch a lock of another machine until it is touched (True), goes away, or is too old (False)."""
         first, end = _touched_at(self.path), time.monotonic() + self.patience
         if first is not None and self._age(first) > self.patience:
@@ -129,12 +129,12 @@ class _Lock:
             time.sleep(min(1.0, self.patience / 20))
         return False
 
-    def _age(self, touched_at):
+    def _age(self, touched_at: float) -> float:
         """Seconds since then by the clock of the file system, which may be another machine's."""
         with tempfile.TemporaryFile(dir=self.path.parent) as file:
             return os.fstat(file.fileno()).st_mtime - touched_at
 
-    def _keep_alive(self):
+    def _keep_alive(self) -> None:
         while not self.released.wait(self.interval):
             try:
                 if self.path.read_text(encoding="utf-8") == self.content:
@@ -148,7 +148,7 @@ class _Lock:
             except (OSError, ValueError):
                 pass  # a network disk that does not answer now
 
-    def _stop(self):
+    def _stop(self) -> None:
         _, name = _owner(_read(self.path) or "")
         logger.error("the lock of '%s' was taken by %s: this run stops, so that the two do not mix", self.path.parent, name)
         self.is_lost = True
@@ -156,7 +156,7 @@ class _Lock:
 
 
 @contextlib.contextmanager
-def _alone_in(directory):
+def _alone_in(directory: Path) -> Iterator[None]:
     """One process, or thread, of a directory at a time, as far as its file system has locks; a killed one leaves none behind."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError, OSError):
@@ -190,22 +190,24 @@ def _interruptible(lock: _Lock) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _interrupt():
+def _interrupt() -> None:
     """What Ctrl-C does, also to a main thread that sleeps or waits."""
     if os.name == "posix":
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        main = threading.main_thread().ident
+        assert main is not None, "the main thread has begun"
+        signal.pthread_kill(main, signal.SIGINT)
     else:
         _thread.interrupt_main()
 
 
-def _read(path):
+def _read(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
 
 
-def _touched_at(path):
+def _touched_at(path: Path) -> float | None:
     # Opened anew each time: a network file system then asks its server.
     try:
         with open(path, "rb") as file:
@@ -214,7 +216,7 @@ def _touched_at(path):
         return None
 
 
-def _owner(content):
+def _owner(content: str) -> tuple[ProcessName | None, str]:
     """(ProcessName, the words for it) of a lock's text; (None, ...) when it was cut short or is of another kind."""
     try:
         told = simplejson.loads(content)

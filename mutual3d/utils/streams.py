@@ -26,6 +26,7 @@ class ForgivingStream:
     __hash__ = object.__hash__
 
     def write(self, text: str) -> int:
+        """Show what can be shown of `text`; its length, as other streams return."""
         try:
             self._stream.write(text)
         except UnicodeEncodeError:
@@ -36,15 +37,18 @@ class ForgivingStream:
         return len(text)
 
     def flush(self) -> None:
+        """Show what is pending, where that can be done."""
         with self._forgiving():
             self._stream.flush()
 
     def isatty(self) -> bool:
+        """Whether the stream is a terminal; False for one that is gone."""
         with self._forgiving():
             return self._stream.isatty()
         return False
 
     def fileno(self) -> int:
+        """The descriptor of the stream. Raises OSError or ValueError where it has none."""
         return self._stream.fileno()
 
     def __getattr__(self, name: str) -> Any:
@@ -58,18 +62,18 @@ class ForgivingStream:
             self._silence()
 
     @contextlib.contextmanager
-    def _forgiving(self):
+    def _forgiving(self) -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError, AttributeError) as error:
             self._give_up(error)
 
-    def _give_up(self, error):
+    def _give_up(self, error: Exception) -> None:
         """A reader that is gone does not come back, and Python would try it again, with all that waits, at its end."""
         if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO, errno.EBADF):
             self._silence()
 
-    def _silence(self):
+    def _silence(self) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

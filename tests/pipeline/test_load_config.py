@@ -104,7 +104,7 @@ def test_a_registered_word_is_legal_and_says_itself_what_it_needs(monkeypatch):
         """It says nothing of what it needs, so that it needs a teacher."""
 
     monkeypatch.setitem(OBJECTIVES, "from_the_teacher", FromTheTeacher)
-    monkeypatch.setitem(RULES, "largest_again", Rule("greatest", "greatest", "greatest"))
+    monkeypatch.setitem(RULES, "largest_again", Rule("max", "max", "max"))
     words = [*MUTUAL, "MUTUAL.OBJECTIVE", "from_the_teacher"]
     assert load_config(None, words).MUTUAL.OBJECTIVE == "from_the_teacher"
     with pytest.raises(ValueError, match="MUTUAL.OBJECTIVE from_the_teacher needs MUTUAL.LARGEST True"):

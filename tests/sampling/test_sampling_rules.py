@@ -154,7 +154,7 @@ def test_the_first_contains_the_others_exactly_where_every_draw_says_so():
             for first, *others in draws
             for c in others
         )
-        # What is drawn at random and not shared contains the least by chance alone: it is no teacher.
+        # What is drawn at random and not shared contains the min by chance alone: it is no teacher.
         is_random = "random" in (RULES[names[0]].width, RULES[names[0]].spatial, RULES[names[0]].temporal)
         assert first_contains_others(names) == (holds and not is_random), names
     assert not first_contains_others([]) and not first_contains_others(["random"])

@@ -350,8 +350,8 @@ def training_transform(
 ) -> v2.Compose:
     """PIL image -> uint8 3, S, S: a random crop, perhaps mirrored, perhaps in other colours.
 
-    The crop is one of three: with `relative_scales` (least and greatest share of the area) and `relative_aspects` (least
-    and greatest width over height; 3/4 to 4/3 by default) a part that is resized, as for ImageNet; with `padding` (black
+    The crop is one of three: with `relative_scales` (min and max share of the area) and `relative_aspects` (min
+    and max width over height; 3/4 to 4/3 by default) a part that is resized, as for ImageNet; with `padding` (black
     pixels on each side) a shifted image, as for CIFAR; else, as for videos, the short side uniform in `jitter_scales`
     (or, with `inverse_uniform`, one over it), and a place. `color_jitter`: brightness, contrast and saturation are
     multiplied by up to 1 +- this. Raises ValueError for values that mean nothing and for two kinds of crop at once.
@@ -374,29 +374,29 @@ def training_transform(
 
 def _resized_crop(crop_size, scales, aspects):
     if len(scales) != 2 or not 0 < scales[0] <= scales[1] <= 1:
-        raise ValueError(f"DATA.TRAIN_JITTER_SCALES_RELATIVE is {list(scales)}: give [least, greatest] shares in (0, 1]")
+        raise ValueError(f"DATA.TRAIN_JITTER_SCALES_RELATIVE is {list(scales)}: give [min, max] shares in (0, 1]")
     if len(aspects) != 2 or not 0 < aspects[0] <= aspects[1] < math.inf:
-        raise ValueError(f"DATA.TRAIN_JITTER_ASPECT_RELATIVE is {list(aspects)}: give [least, greatest] ratios above 0")
+        raise ValueError(f"DATA.TRAIN_JITTER_ASPECT_RELATIVE is {list(aspects)}: give [min, max] ratios above 0")
     return v2.RandomResizedCrop(crop_size, scale=tuple(scales), ratio=tuple(aspects))
 
 
 class RandomShortSide(torch.nn.Module):
-    """Scale the short side of an image to a random size: uniform from `least` to `greatest` pixels, or one over it is.
+    """Resize an image so that its short side is random: uniform from `min_size` to `max_size` pixels, or one over it is.
 
     torchvision's RandomShortestSize rounds down, and now and then ends one pixel below the crop.
     """
 
-    def __init__(self, least: int, greatest: int, inverse_uniform: bool = False) -> None:
+    def __init__(self, min_size: int, max_size: int, inverse_uniform: bool = False) -> None:
         super().__init__()
-        self.least, self.greatest, self.inverse_uniform = least, greatest, inverse_uniform
+        self.min_size, self.max_size, self.inverse_uniform = min_size, max_size, inverse_uniform
 
     def forward(self, image: Image.Image) -> Image.Image:
         draw = torch.rand(()).item()
         if self.inverse_uniform:
-            side = 1 / (1 / self.greatest + draw * (1 / self.least - 1 / self.greatest))
+            side = 1 / (1 / self.max_size + draw * (1 / self.min_size - 1 / self.max_size))
         else:
-            side = self.least + draw * (self.greatest - self.least)
+            side = self.min_size + draw * (self.max_size - self.min_size)
         return v2.functional.resize(image, [round(side)])
 
     def extra_repr(self) -> str:
-        return f"{self.least}, {self.greatest}, inverse_uniform={self.inverse_uniform}"
+        return f"{self.min_size}, {self.max_size}, inverse_uniform={self.inverse_uniform}"

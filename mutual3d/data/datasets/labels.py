@@ -175,8 +175,8 @@ class LabelReader:
     def _note(self, label, text, row, place):
         self._smallest = label if self._smallest is None else min(self._smallest, label)
         self._largest = label if self._largest is None else max(self._largest, label)
-        most = _LARGEST_LABEL if self._num_classes is None else self._num_classes - 1
-        if not 0 <= label <= most and self._wrong is None:
+        max_label = _LARGEST_LABEL if self._num_classes is None else self._num_classes - 1
+        if not 0 <= label <= max_label and self._wrong is None:
             number = label if label <= _LARGEST_LABEL else shown(text)
             self._wrong = f"{place}: label {number} of {shown(row)} is out of range"
 

@@ -108,7 +108,7 @@ def _draw_shot(split, index, second, seed):
 
 
 def _draw_actor_at(class_name, place, generator):
-    """An actor whose motion leads it past `place` (least and greatest x) in the middle frame."""
+    """An actor whose motion leads it past `place` (min and max x) in the middle frame."""
     actor = draw_actor(class_name, generator.uniform(*MOTIONS[class_name].rates), generator)
     x, y = (np.unwrap(path, period=FRAME_SIZE) for path in (actor.x, actor.y))
     x, y = x - x[_MIDDLE] + generator.uniform(*place), y - y[_MIDDLE] + generator.uniform(*_DOWN)

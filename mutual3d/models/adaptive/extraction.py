@@ -16,7 +16,10 @@ TAKES = ("clips", "pathways", "images")
 
 
 class PlainNetwork(NormPairs, nn.Sequential):
-    """Stages of ordinary layers; takes what AdaptiveNetwork.forward takes, at the size that it was made for."""
+    """Stages of ordinary layers; takes what AdaptiveNetwork.forward takes, at the size that it was made for.
+
+    classifier_name: dotted name of the layer whose outputs are the classes. norm_pairs: see `NormPairs`, of the stages.
+    """
 
     def __init__(
         self,
@@ -66,7 +69,10 @@ def run_stages(network: nn.Module, pathways: Inputs, boxes: torch.Tensor | None)
 
 
 def plain_copy(module: nn.Module, width: Width, private_index: int) -> nn.Module:
-    """A copy of `module` in which every slimmable layer and norm is an ordinary one of that width."""
+    """A copy of `module` in which every slimmable layer and norm is an ordinary one of that width.
+
+    private_index: which of the norms of a `PrivateNorms` is taken.
+    """
     if isinstance(module, PrivateNorms):
         module = module.norms[private_index]
     if isinstance(module, SlimmablePart):

@@ -20,7 +20,7 @@ from .private_norms import add_private_norms, private_index, put_private_norms, 
 from .statistics import check_norm_statistics, not_calibrated
 from .views import ConfigurationView, keep, share
 
-# The most configurations whose plans, and whose networks for stateless calls, are kept: beyond the grids that are measured.
+# The max number of configurations whose plans, and whose networks for stateless calls, are kept: beyond the grids that are measured.
 _KEPT_PLANS = 512
 _KEPT_TWINS = 128
 
@@ -41,8 +41,8 @@ class AdaptiveNetwork(NormPairs):
     """A chain of stages, run in order of registration, at any configuration of its search space.
 
     Takes a list of pathways (float B, C, T, H, W, each already at the active configuration's size), or the clip itself
-    where there is one pathway, and returns logits. `takes` says which: clips, pathways (several), or images. Where the last stage `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then x1, y1, x2, y2 in
-    [0, 1] of the picture), and the logits are the boxes'.
+    where there is one pathway, and returns logits. `takes` says which: clips, pathways (several), or images. Where the last stage `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then normalised xyxy,
+    in [0, 1] of the image), and the logits are those of the boxes.
     `statistics` maps Configuration to BNStatistics: data that calibration gives (`set_statistics`) and files carry.
     `arguments` is what `create_model` needs to build the same network again. A network of several pathways gives
     `split`, a function that makes them of one clip: the first is the adaptive one, the others always stay whole.
@@ -268,7 +268,7 @@ class AdaptiveNetwork(NormPairs):
 
         A size is one of the products of spatial and temporal sizes. With `own_statistics` private the norms' running
         statistics serve the configurations that they are trained at in full: a width at the largest size, a size at the
-        greatest width. Raises ValueError when there are no listed widths, or the greatest is not the range's.
+        max width. Raises ValueError when there are no listed widths, or their max is not that of the range.
         """
         self._private_keys = put_private_norms(self, self.space, by)
         self.private_by = by

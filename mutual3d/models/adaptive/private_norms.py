@@ -16,7 +16,7 @@ Key = float | tuple[int, int]
 def put_private_norms(network: nn.Module, space: SearchSpace, by: str) -> list[Key]:
     """Give each listed width (`by="width"`) or size (`by="size"`) norms of its own, in place; returns what has them, in order.
 
-    Raises ValueError for widths that are not listed, or whose greatest is not the range's.
+    Raises ValueError for widths that are not listed, or whose max is not that of the range.
     """
     if by == "size":
         sizes = [*itertools.product(reversed(space.spatial_sizes), reversed(space.temporal_sizes))]
@@ -52,14 +52,14 @@ def add_private_norms(parts: Iterable[PrivateNorms], keys: list[Key], space: Sea
 
 
 def wrong_size(spatial: int, sizes: Sequence[int]) -> str:
-    """What to say of a size that no interpolated norms can be given."""
+    """What to say of a size that no interpolated norms can be given. spatial: the size in pixels. sizes: the trained ones."""
     return f"size {spatial} cannot lie between private norms by size of {', '.join(map(str, sizes))} pixels"
 
 
 def private_index(by: str, keys: Sequence[Key], configuration: Configuration, largest: Configuration) -> tuple[int, bool]:
     """(which of the private norms runs, whether it is trained at this configuration in full).
 
-    Raises ValueError for a width without norms of its own.
+    Raises ValueError for a width without norms of its own. by: `width` or `size`. keys: what has norms, in their order.
     """
     size = configuration.spatial, configuration.temporal
     key: Key

@@ -54,7 +54,10 @@ def share(module: AnyModule, twins: dict[int, nn.Module]) -> AnyModule:
 
 
 def keep(cache: dict[Any, Any], key: Any, value: Any, limit: int) -> None:
-    """Put a value into a cache, the oldest ones out. Callers hold the lock; readers need none."""
+    """Put a value into a cache, the oldest ones out. Callers hold the lock; readers need none.
+
+    At most `limit` values stay, each under its `key`.
+    """
     while len(cache) >= limit and key not in cache:
         del cache[next(iter(cache))]
     cache[key] = value

@@ -364,7 +364,7 @@ def test_fingerprint_follows_the_images_and_how_they_are_cut(folder):
 @pytest.mark.parametrize(
     "augmentation, words",
     [
-        (dict(relative_scales=[0.5]), "DATA.TRAIN_JITTER_SCALES_RELATIVE is .0.5.: give .least, greatest. shares"),
+        (dict(relative_scales=[0.5]), "DATA.TRAIN_JITTER_SCALES_RELATIVE is .0.5.: give .min, max. shares"),
         (dict(relative_scales=[0.5, 1.5]), "TRAIN_JITTER_SCALES_RELATIVE"),
         (dict(relative_aspects=[0.5, 2]), "TRAIN_JITTER_SCALES_RELATIVE is ..:"),
         (dict(relative_scales=[0.5, 1], relative_aspects=[2, 1]), "DATA.TRAIN_JITTER_ASPECT_RELATIVE"),
