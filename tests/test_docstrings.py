@@ -130,7 +130,7 @@ def test_the_shares_do_not_fall():
 
 # Where every public name has a docstring, and every parameter is explained.
 COMPLETE = (
-    "__init__.py", "cli/", "config/", "evaluation/", "layers/", "metrics/", "models/", "pipeline/recipe.py", "pipeline/survey.py",
+    "__init__.py", "cli/", "config/", "data/", "evaluation/", "layers/", "metrics/", "models/", "pipeline/recipe.py", "pipeline/survey.py",
     "sampling/", "training/", "utils/",
 )  # fmt: skip
 

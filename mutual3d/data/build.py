@@ -14,7 +14,11 @@ from mutual3d.utils.words import unknown_word
 
 
 def build_dataset(cfg: CfgNode, split: str, mode: str, num_views: int = 1) -> ClipDataset:
-    """The dataset of a split in one of `MODES`, as TRAIN.DATASET (TEST.DATASET is the same) names it; see `build_loader`."""
+    """The dataset of a split in one of `MODES`, as TRAIN.DATASET (TEST.DATASET is the same) names it; see `build_loader`.
+
+    split: as of `build_loader`, "" for that of the test. num_views: clips over time in evaluation by single views. mode:
+    one of `MODES`.
+    """
     if mode not in MODES:
         raise ValueError(f"unknown loader mode {mode!r}: choose one of {', '.join(MODES)}")
     return SOURCES[cfg.TRAIN.DATASET].open(cfg, split or test_split(cfg), mode, num_views)
@@ -79,7 +83,8 @@ def build_loader(
             All but "train" take as many videos as have TEST.BATCH_SIZE views, at least one.
         lost: the videos that are not read any more, shared by the loaders of a run (see `ClipLoader`).
 
-    Raises ValueError for a batch size that the ranks cannot share, an unknown mode, and what the csv gets wrong.
+    Raises ValueError for a batch size that the ranks cannot share, an unknown mode, and what the csv gets wrong. Rank
+    `rank` of `world_size` is given its own share.
     """
     shuffle = mode == "train"
     section = "TRAIN" if shuffle else "TEST"
@@ -93,7 +98,8 @@ def build_calibration_loader(cfg: CfgNode, rank: int = 0, world_size: int = 1, l
     """CALIBRATION.NUM_CLIPS videos spread evenly over CALIBRATION.SPLIT, one clip each, in a fixed shuffled order.
 
     Shuffled, because lists are often sorted by class and a batch of one class has statistics of its own. Batches hold
-    CALIBRATION.BATCH_SIZE clips and go to the ranks in turns, so that they are the same for any number of ranks.
+    CALIBRATION.BATCH_SIZE clips and go to the ranks in turns, so that they are the same for any number of ranks. rank,
+    world_size, lost: as of `build_loader`.
     """
     mode = "train_augmentation_fixed" if cfg.CALIBRATION.TRANSFORM == "train" else "single_view"
     dataset = build_dataset(cfg, cfg.CALIBRATION.SPLIT, mode)

@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     `clips_BVCTHW` is uint8 with channels last in memory; `labels` is int64 B, or float B, K where a clip has several;
     `indices` (positions in the list of videos) is int64 B; `bad` lists the videos of this batch that could not be read,
     which B does not count. Where boxes are classified, `boxes` is float N, 5: position in the batch, then x1, y1, x2, y2
-    in [0, 1] of the clip's picture; `origins` N, 4: the same boxes in [0, 1] of the whole frame; `labels` is float N, K.
+    normalised by the clip's frame; `origins` N, 4: the same boxes normalised by the whole frame; `labels` is float N, K.
     `num_padded`: how many of the videos are shorter than a clip, which repeats their last frame.
     """
 
@@ -65,7 +65,8 @@ class Batch(NamedTuple):
 class TrainingSampler:
     """Shuffled batches of (epoch, index), the same permutation on all ranks, incomplete global batches dropped.
 
-    Rank r takes slice r of each global batch, so that step i sees the same videos on any number of ranks.
+    Rank r takes slice r of each global batch, so that step i sees the same videos on any number of ranks. num_videos:
+    length of the list. batch_size: videos of one rank's batch.
     """
 
     def __init__(self, num_videos: int, batch_size: int, seed: int, share: Share) -> None:
@@ -96,6 +97,7 @@ class EvaluationSampler:
     """Batches of (epoch, index) in list order; batch i belongs to rank i % world_size. Nothing is padded or dropped.
 
     groups: for each index a value; neighbours with different values (videos whose frames differ in size) share no batch.
+    indices: the samples, in order. batch_size: samples of a batch.
     """
 
     def __init__(

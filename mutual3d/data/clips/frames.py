@@ -30,7 +30,10 @@ class ClipSampling:
         return self.num_frames * self.sampling_rate * fps / self.target_fps
 
     def is_padded(self, video_frames: int, fps: float) -> bool:
-        """Whether a clip of several frames is longer than a video, whose last frame is then repeated to fill it."""
+        """Whether a clip of several frames is longer than a video, whose last frame is then repeated to fill it.
+
+        video_frames: the number of its frames. fps: its frames a second.
+        """
         return self.num_frames > 1 and self.span(fps) >= video_frames + 1
 
 
@@ -55,7 +58,7 @@ class Views:
 def random_clip(video_frames: int, fps: float, sampling: ClipSampling, generator: np.random.Generator) -> list[int]:
     """Indices of a clip that starts anywhere in a video of `video_frames` frames, uniformly; one draw of `generator`.
 
-    A video shorter than the clip repeats its last frame.
+    A video shorter than the clip repeats its last frame. fps: frames a second of the video.
     """
     span = sampling.span(fps)
     start = generator.random() * max(video_frames - span, 0)
@@ -66,7 +69,8 @@ def view_clip(video_frames: int, fps: float, sampling: ClipSampling, view: int, 
     """Indices of test clip `view` of those of `views`, spread evenly over the video.
 
     Clip k of K starts at (frames - span) * k / K, or with offset sampling at (frames - span) * k / (K - 1), so that
-    the last clip ends with the video. One view alone is the centre clip, for deterministic validation.
+    the last clip ends with the video. One view alone is the centre clip, for deterministic validation. video_frames, fps:
+    the number of the video's frames, and how many a second it has.
     """
     num_views = views.num_views
     if not 0 <= view < num_views:

@@ -17,7 +17,10 @@ from torch.nn.functional import interpolate
 
 
 def resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Bilinear resize of a uint8 image H, W, C (tensor) without antialiasing; the result has the same layout."""
+    """Bilinear resize of a uint8 image H, W, C (tensor) without antialiasing; the result has the same layout.
+
+    height, width: in pixels.
+    """
     if tuple(image.shape[:2]) == (height, width):
         return image
     image_NCHW = image.permute(2, 0, 1).unsqueeze(0)
@@ -61,7 +64,7 @@ class RandomCrop(NamedTuple):
     def view_boxes(self, boxes_N4: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Boxes x1, y1, x2, y2 (float N, 4) in [0, 1] of a frame of this size, in [0, 1] of the crop; clipped to it.
 
-        What lies outside becomes a box without area at the crop's border.
+        What lies outside becomes a box without area at the crop's border. height, width: of the frame, in pixels.
         """
         top, left, box_height, box_width = self.box(height, width)
         offset = torch.tensor([left, top, left, top], dtype=boxes_N4.dtype)
@@ -72,7 +75,10 @@ class RandomCrop(NamedTuple):
         return boxes
 
     def moved_to(self, box: torch.Tensor, height: int, width: int) -> "RandomCrop":
-        """The same crop of a frame of this size, moved no further than it takes to show the centre of `box` (in [0, 1])."""
+        """The same crop of a frame of this size, moved no further than it takes to show the centre of `box` (in [0, 1]).
+
+        height, width: of the frame, in pixels.
+        """
         x1, y1, x2, y2 = map(float, box)
         scaled_height, scaled_width = short_side_size(height, width, self.short_side)
         top = _place_showing((y1 + y2) / 2, self.top, self.size, scaled_height)
@@ -80,7 +86,7 @@ class RandomCrop(NamedTuple):
         return self._replace(top=top, left=left)
 
 
-def _place_showing(centre, place, size, scaled):
+def _place_showing(centre: float, place: float, size: int, scaled: int) -> float:
     """`place` as in RandomCrop, so changed that an interval of `size` out of `scaled` pixels holds `centre` (in [0, 1])."""
     free, centre = scaled - size + 1, centre * scaled
     first = min(max(math.floor(place * free), math.ceil(centre) - size), math.floor(centre))
@@ -88,7 +94,7 @@ def _place_showing(centre, place, size, scaled):
     return (min(max(first, 0), free - 1) + 0.5) / free
 
 
-def _interval(place, size, scaled, source):
+def _interval(place: float, size: int, scaled: int, source: int) -> tuple[int, int]:
     """First pixel and length, in the source, of an interval of `size` out of `scaled` pixels."""
     first = math.floor(place * (scaled - size + 1))
     length = max(1, min(source, round(size * source / scaled)))
@@ -131,7 +137,10 @@ def random_crop(generator: np.random.Generator, size: int, crop: TrainingCrop) -
 
 
 def check_jitter_scales(jitter_scales: Sequence[int], size: int) -> tuple[int, int]:
-    """(minimum, maximum) of the short side; raises ValueError unless size <= minimum <= maximum."""
+    """(minimum, maximum) of the short side; raises ValueError unless size <= minimum <= maximum.
+
+    jitter_scales: DATA.TRAIN_JITTER_SCALES. size: of the crop, in pixels.
+    """
     scales = tuple(jitter_scales)
     if len(scales) != 2 or not size <= scales[0] <= scales[1]:
         raise ValueError(
@@ -157,12 +166,12 @@ class UniformCrops(NamedTuple):
         scaled = resize(frame, height, width)
         return [self._crop(scaled, place) for place in self._places()]
 
-    def _places(self):
+    def _places(self) -> list[float]:
         if self.num_crops == 1:
             return [0.5]
         return [crop / (self.num_crops - 1) for crop in range(self.num_crops)]
 
-    def _crop(self, frame, place):
+    def _crop(self, frame: torch.Tensor, place: float) -> torch.Tensor:
         top, left = (math.ceil(place * (side - self.size)) for side in frame.shape[:2])
         return frame[top : top + self.size, left : left + self.size]
 
@@ -178,6 +187,7 @@ class WholeFrame(NamedTuple):
         return resize(frame, height, width)
 
     def view_boxes(self, boxes_N4: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """The boxes as they are: a frame of any `height` and `width` is shown whole."""
         return boxes_N4
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ class TimedVideo:
     num_classes: int
 
     def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
+        """The reader of the file. backend, tolerate_short: as of `open_video`, which says what it raises."""
         return open_video(self.path, backend, tolerate_short)
 
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> torch.Tensor:
@@ -47,9 +49,11 @@ class TimedVideo:
         return multi_hot(labels, self.num_classes)
 
     def content(self) -> tuple:
+        """What its label depends on: path, actions and number of classes."""
         return self.path, self.actions, self.num_classes
 
     def files(self) -> Sequence[str]:
+        """The video itself."""
         return (self.path,)
 
 
@@ -65,21 +69,27 @@ class FramesVideo:
     root: str
 
     def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
+        """The reader of the images. backend, tolerate_short: without a meaning here, as of `open_video`."""
         return FrameListReader(self.frames.paths, self.fps, self.root, self.frames.lines)
 
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> torch.Tensor:
-        """Float K: the classes of the frames from first to last of each of `clips`, or of all frames for None."""
+        """Float K: the classes of the frames from first to last of each of `clips`, or of all frames for None.
+
+        time_of: of the reader; the labels are of the frames themselves.
+        """
         spans = [slice(None)] if clips is None else [slice(clip[0], clip[-1] + 1) for clip in clips]
         codes = np.unique(np.concatenate([self.frames.labels[span] for span in spans]))
         return multi_hot({label for code in codes for label in self.label_sets[code]}, self.num_classes)
 
     def content(self) -> tuple:
+        """What its label depends on: the frame list and the label sets."""
         # Which code stands for which labels depends on the other videos of the list: the labels count, not the codes.
         codes, places = np.unique(self.frames.labels, return_inverse=True)
         labels = [self.label_sets[code] for code in codes]
         return self.path, self.frames.paths, places, labels, self.num_classes, self.fps, self.root
 
     def files(self) -> Sequence[str]:
+        """The image of each frame."""
         return [os.path.join(self.root, os.fsdecode(path)) for path in self.frames.paths]
 
 
@@ -124,20 +134,24 @@ def is_official_csv(csv_path: str | os.PathLike) -> bool:
     return bool({"actions", "script", "verified"} & columns)
 
 
-def _read_frames(csv_path, root, labels, num_classes, fps):
+def _read_frames(
+    csv_path: str | os.PathLike, root: Path, labels: LabelReader, num_classes: int, fps: float
+) -> list[FramesVideo]:
     videos, label_texts = read_frame_list(csv_path)
     label_sets = [_parse_labels(text, text, place_of(csv_path, line), labels) for text, line in label_texts]
     labels.check()
     return [FramesVideo(video, frames, label_sets, num_classes, fps, str(root)) for video, frames in videos.items()]
 
 
-def _parse_labels(text, row, place, labels):
+def _parse_labels(text: str, row: str, place: str, labels: LabelReader) -> tuple[int, ...]:
     """Labels separated by commas; none for an empty text."""
     text = text.strip().strip('"')
     return tuple(labels.parse(label.strip(), row, place) for label in text.split(",")) if text else ()
 
 
-def _read_labelled(csv_path, path_prefix, labels, num_classes, separator):
+def _read_labelled(
+    csv_path: Path, path_prefix: str | os.PathLike, labels: LabelReader, num_classes: int, separator: str
+) -> list[TimedVideo]:
     separator = parse_separator(separator)
     if separator.strip() == ",":
         raise ValueError("DATA.PATH_LABEL_SEPARATOR is ',', which stands between the labels of a video: choose another one")
@@ -153,7 +167,7 @@ def _read_labelled(csv_path, path_prefix, labels, num_classes, separator):
     return videos
 
 
-def _read_official(csv_path, path_prefix, labels, num_classes):
+def _read_official(csv_path: Path, path_prefix: str | os.PathLike, labels: LabelReader, num_classes: int) -> list[TimedVideo]:
     table = read_table(csv_path, spanning=True)
     _, header = next(table)
     header = [name.strip() for name in header]
@@ -169,8 +183,8 @@ def _read_official(csv_path, path_prefix, labels, num_classes):
             )
         actions = [_parse_action(action, place, labels) for action in columns["actions"].split(";") if action.strip()]
         reversed_lines += [line for _, start, end in actions if end < start]
-        actions = tuple((label, min(times), max(times)) for label, *times in actions)
-        videos.append(TimedVideo(path_in_list(f"{columns['id']}.mp4", csv_path, path_prefix, place), actions, num_classes))
+        in_order = tuple((label, min(times), max(times)) for label, *times in actions)
+        videos.append(TimedVideo(path_in_list(f"{columns['id']}.mp4", csv_path, path_prefix, place), in_order, num_classes))
         lines.append(line)
     if not videos:
         raise ValueError(f"'{csv_path}' is empty: it has a header and no video")
@@ -182,10 +196,11 @@ def _read_official(csv_path, path_prefix, labels, num_classes):
     return videos
 
 
-def _parse_action(action, place, labels):
+def _parse_action(action: str, place: str, labels: LabelReader) -> tuple[int, float, float]:
     """(label, start, end) of `c092 11.90 21.20`."""
-    code, *times = action.split()
-    times = [parse_decimal(text) for text in times]
-    if len(times) != 2 or None in times or min(times) < 0:
+    code, *texts = action.split()
+    times = [time for text in texts if (time := parse_decimal(text)) is not None]
+    if len(texts) != 2 or len(times) != 2 or min(times) < 0:
         raise ValueError(f"{place}: the action {shown(action)} is not 'c000 start end' with times in seconds, 0 or more")
-    return labels.parse(code.removeprefix("c"), action, place), *times
+    start, end = times
+    return labels.parse(code.removeprefix("c"), action, place), start, end

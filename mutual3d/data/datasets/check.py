@@ -76,7 +76,10 @@ class SetCheck:
 
 
 def check_of_list(read: Callable[[ListToCheck], Sequence[ListedVideo]], fits: Callable[[str], int] = _fits_none) -> SetCheck:
-    """The check of a set whose lists `read` turns into videos: contradictions, and each video, see `check_videos`."""
+    """The check of a set whose lists `read` turns into videos: contradictions, and each video, see `check_videos`.
+
+    fits: says of a list's path how well its form fits, 0 for not at all.
+    """
 
     def check(given: ListToCheck, how: CheckOptions) -> Checked:
         videos = read(given)

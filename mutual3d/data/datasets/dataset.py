@@ -70,7 +70,7 @@ class ClipDataset(torch.utils.data.Dataset):
         raise NotImplementedError
 
     def name_of(self, index: int) -> str:
-        """What to call the sample where it cannot be read: its path. Nothing is opened."""
+        """What to call the sample where it cannot be read: its path. Nothing is opened. index: the position of the sample."""
         return f"sample {index}"
 
     @property
@@ -96,7 +96,10 @@ def check_dataset(dataset: ClipDataset) -> None:
 
 
 def read_sample(dataset: ClipDataset, epoch: int, index: int) -> Sample | BadVideo:
-    """The sample, or a `BadVideo` with the cause whatever fails: one video must not end a run."""
+    """The sample, or a `BadVideo` with the cause whatever fails: one video must not end a run.
+
+    index: the position of the sample. epoch: what its random numbers depend on.
+    """
     try:
         return dataset[epoch, index]
     except VideoError as error:
@@ -140,11 +143,11 @@ def stat_files(paths: Sequence[str]) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _stat_chunk(paths):
+def _stat_chunk(paths: Sequence[str]) -> np.ndarray:
     return np.array([_stat(path) for path in paths], np.int64).reshape(-1, 2)
 
 
-def _stat(path):
+def _stat(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # ValueError: a name with a NUL

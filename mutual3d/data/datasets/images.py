@@ -1,7 +1,7 @@
 """Images as clips of one frame: the public sets by name, and the samples made of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,15 @@ class ImageSet(torch.utils.data.Dataset):
         raise NotImplementedError
 
     def name_of(self, index: int) -> str:
-        """What to call an image that cannot be read: its path."""
+        """What to call an image that cannot be read: its path. index: the position of the image."""
         return f"image {index}"
 
 
 class ImageFiles(ImageSet):
-    """Image files by path: gives (PIL image in RGB, label). Raises VideoError, with path and cause, where unreadable."""
+    """Image files by path: gives (PIL image in RGB, label). Raises VideoError, with path and cause, where unreadable.
+
+    labels: of the paths, from 0. classes: their names, by label.
+    """
 
     def __init__(self, paths: Sequence[str | Path], labels: Sequence[int], classes: Sequence[str]) -> None:
         self.paths, self.labels, self.classes = [str(path) for path in paths], list(labels), list(classes)
@@ -62,9 +65,9 @@ class ImageFiles(ImageSet):
 
 
 class ImageArray(ImageSet):
-    """Images in memory, uint8 N, H, W, 3: gives (PIL image in RGB, label)."""
+    """Images in memory, uint8 N, H, W, 3: gives (PIL image in RGB, label). classes: the names, by label."""
 
-    def __init__(self, images_NHWC: np.ndarray, labels: Sequence[int] | np.ndarray, classes: Sequence[str]) -> None:
+    def __init__(self, images_NHWC: np.ndarray, labels: Sequence[int] | np.ndarray, classes: Sequence[str] | np.ndarray) -> None:
         self.images_NHWC, self.labels = np.ascontiguousarray(images_NHWC), [int(label) for label in labels]
         self.classes = [str(name) for name in classes]
 
@@ -110,12 +113,13 @@ def open_images(name: str, root: str | Path, split: str, num_classes: int | None
 def usual_test_resize(name: str, crop_size: int) -> int:
     """The short side that a test image of the set is scaled to before the centre crop.
 
-    round(256 / 224 of the crop) for photographs; the crop itself for CIFAR and digits, which are cut already.
+    round(256 / 224 of the crop) for photographs; the crop itself for CIFAR and digits, which are cut already. crop_size: in
+    pixels.
     """
     return round(crop_size * 256 / 224) if name in _PHOTOGRAPHS else crop_size
 
 
-def _open_image_folder(root, split):
+def _open_image_folder(root: Path, split: str) -> ImageFiles:
     """A directory a split, in it one a class (ImageNet). Labels follow the sorted names of the classes."""
     folder = _existing(root / split, "put the images in a directory a class, such as train/cat/1.jpg and val/cat/2.jpg")
     try:
@@ -125,18 +129,19 @@ def _open_image_folder(root, split):
     trained = root / "train"
     if trained.is_dir() and found.classes != datasets.folder.find_classes(trained)[0]:
         raise ValueError(f"'{folder}' and '{trained}' have other classes: the directories in them must have the same names")
-    return ImageFiles(*zip(*found.samples), found.classes)
+    paths, labels = zip(*found.samples)
+    return ImageFiles(paths, labels, found.classes)
 
 
-def _open_cifar10(root, split):
+def _open_cifar10(root: Path, split: str) -> ImageArray:
     return _open_cifar(datasets.CIFAR10, root, split)
 
 
-def _open_cifar100(root, split):
+def _open_cifar100(root: Path, split: str) -> ImageArray:
     return _open_cifar(datasets.CIFAR100, root, split)
 
 
-def _open_cifar(kind, root, split):
+def _open_cifar(kind: type[datasets.CIFAR10], root: Path, split: str) -> ImageArray:
     if root.suffix == ".npz":
         return _open_npz(root, split)
     try:
@@ -148,7 +153,7 @@ def _open_cifar(kind, root, split):
     return ImageArray(found.data, found.targets, found.classes)
 
 
-def _open_npz(path, split):
+def _open_npz(path: Path, split: str) -> ImageArray:
     """x_train and x_test, uint8 N, H, W, 3; y_train and y_test; perhaps classes, the names."""
     _existing(path, "give a directory or an npz file")
     part = "train" if split == "train" else "test"
@@ -170,7 +175,7 @@ def _open_npz(path, split):
     return ImageArray(images, labels, classes)
 
 
-def _read_npz(path):
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -178,12 +183,12 @@ def _read_npz(path):
         raise ValueError(f"'{path}' is not a readable npz file of arrays of numbers: {error}") from error
 
 
-def _check_labels(labels, num_classes, path):
+def _check_labels(labels: np.ndarray, num_classes: int, path: Path) -> None:
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(f"'{path}' has labels from {labels.min()} to {labels.max()} and {num_classes} classes")
 
 
-def _open_food101(root, split):
+def _open_food101(root: Path, split: str) -> ImageFiles:
     """The directory food-101 as it is unpacked: images/ and meta/{train,test}.json, {class: [class/number, ...]}."""
     folder = root / "food-101" if (root / "food-101").is_dir() else root
     part = "train" if split == "train" else "test"
@@ -197,7 +202,7 @@ def _open_food101(root, split):
     return _image_files(rows, classes)
 
 
-def _open_indoor67(root, split):
+def _open_indoor67(root: Path, split: str) -> ImageFiles:
     """Images/<class>/ and the lists TrainImages.txt and TestImages.txt, `class/file` a line."""
     folder = _existing(root / "Images", "unpack indoorCVPR_09.tar there")
     names_of = {part: _read_names(root / f"{part}Images.txt") for part in ("Train", "Test")}
@@ -207,16 +212,16 @@ def _open_indoor67(root, split):
     return _image_files([(folder / name, label_of[name.split("/")[0]]) for name in names], classes)
 
 
-def _read_names(path):
+def _read_names(path: Path) -> list[str]:
     path = _existing(path, "put TrainImages.txt and TestImages.txt beside Images/")
     return [text.strip() for _, text in read_lines(path) if text.strip()]
 
 
-def _image_files(rows, classes):
+def _image_files(rows: Sequence[tuple[Path, int]], classes: Sequence[str]) -> ImageFiles:
     return ImageFiles([path for path, _ in rows], [label for _, label in rows], classes)
 
 
-def _open_digits(root, split):
+def _open_digits(root: Path, split: str) -> ImageArray:
     """scikit-learn's 1797 handwritten digits, 8x8 grey, scaled up to `DIGIT_SIZE`; the last fifth is the test part.
 
     Not a random fifth: digits of one hand follow each other, and a hand must not be in both parts.
@@ -234,14 +239,14 @@ def _open_digits(root, split):
     return ImageArray(np.stack([images] * 3, axis=-1), digits.target[part], digits.target_names)
 
 
-def _existing(path, fix):
+def _existing(path: Path, fix: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"there is no '{path}': {fix} (DATA.PATH_TO_DATA_DIR; datasets/IMAGES.md)")
     return path
 
 
 # Name -> function of (root, split).
-IMAGE_SETS = {
+IMAGE_SETS: dict[str, Callable[[Path, str], ImageFiles | ImageArray]] = {
     "image_folder": _open_image_folder,
     "cifar10": _open_cifar10,
     "cifar100": _open_cifar100,
@@ -318,7 +323,7 @@ class ImageDataset(ClipDataset):
         image_CHW = self._augmented(image, epoch, index) if self.training else self.transform(image)
         return Sample(image_CHW[None, :, None], int(label), index)
 
-    def _augmented(self, image, epoch, index):
+    def _augmented(self, image: Image.Image, epoch: int, index: int) -> torch.Tensor:
         # The transforms draw from PyTorch's CPU generator. torch.manual_seed would seed the GPUs' as well, for which
         # nothing puts the earlier state back.
         with torch.random.fork_rng(devices=[]):
@@ -326,14 +331,14 @@ class ImageDataset(ClipDataset):
             return self.transform(image)
 
 
-def _bad_image(index, error):
+def _bad_image(index: int, error: VideoError | OSError) -> BadVideo:
     if isinstance(error, VideoError):
         return BadVideo(index, error.path, error.cause)
     return BadVideo(index, str(error.filename or f"image {index}"), str(error))
 
 
 def evaluation_transform(crop_size: int, test_resize: int) -> v2.Compose:
-    """PIL image -> uint8 3, S, S: short side to `test_resize`, centre crop."""
+    """PIL image -> uint8 3, S, S: short side to `test_resize`, centre crop. crop_size: S, in pixels."""
     return v2.Compose([v2.Resize(test_resize), v2.CenterCrop(crop_size), v2.PILToTensor()])
 
 
@@ -355,6 +360,7 @@ def training_transform(
     pixels on each side) a shifted image, as for CIFAR; else, as for videos, the short side uniform in `jitter_scales`
     (or, with `inverse_uniform`, one over it), and a place. `color_jitter`: brightness, contrast and saturation are
     multiplied by up to 1 +- this. Raises ValueError for values that mean nothing and for two kinds of crop at once.
+    crop_size: S, in pixels. flip: whether half of the images are mirrored.
     """
     for key, value in (("COLOR_JITTER", color_jitter), ("CROP_PADDING", padding)):
         if value < 0:
@@ -372,7 +378,7 @@ def training_transform(
     return v2.Compose([*crop, *([v2.RandomHorizontalFlip()] if flip else []), *colors, v2.PILToTensor()])
 
 
-def _resized_crop(crop_size, scales, aspects):
+def _resized_crop(crop_size: int, scales: Sequence[float], aspects: Sequence[float]) -> v2.Transform:
     if len(scales) != 2 or not 0 < scales[0] <= scales[1] <= 1:
         raise ValueError(f"DATA.TRAIN_JITTER_SCALES_RELATIVE is {list(scales)}: give [min, max] shares in (0, 1]")
     if len(aspects) != 2 or not 0 < aspects[0] <= aspects[1] < math.inf:
@@ -383,7 +389,8 @@ def _resized_crop(crop_size, scales, aspects):
 class RandomShortSide(torch.nn.Module):
     """Resize an image so that its short side is random: uniform from `min_size` to `max_size` pixels, or one over it is.
 
-    torchvision's RandomShortestSize rounds down, and now and then ends one pixel below the crop.
+    torchvision's RandomShortestSize rounds down, and now and then ends one pixel below the crop. inverse_uniform: whether
+    one over the size is uniform (DATA.INV_UNIFORM_SAMPLE).
     """
 
     def __init__(self, min_size: int, max_size: int, inverse_uniform: bool = False) -> None:

@@ -29,7 +29,7 @@ class ListedVideo(Protocol):
         """What to call it: the name of its file or folder."""
 
     def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
-        """Raises VideoError with the cause. See `open_video`."""
+        """Raises VideoError with the cause. See `open_video`. backend, tolerate_short: as of that."""
 
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int | torch.Tensor:
         """The label of `clips`, lists of ascending frame numbers of this video; of all of it for None.
@@ -51,16 +51,19 @@ class Video(NamedTuple):
     label: int
 
     def open(self, backend: str, tolerate_short: bool = False) -> VideoReader:
-        """A `VideoReader`. Raises VideoError with the cause."""
+        """A `VideoReader`. Raises VideoError with the cause. backend, tolerate_short: as of `open_video`."""
         return open_video(self.path, backend, tolerate_short)
 
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int:
+        """Its one label, whatever `clips` and `time_of` are."""
         return self.label
 
     def content(self) -> tuple:
+        """Path and label."""
         return tuple(self)
 
     def files(self) -> Sequence[str]:
+        """The video itself."""
         return (self.path,)
 
 
@@ -119,7 +122,10 @@ def read_rows(csv_path: str | os.PathLike, form: str) -> list[tuple[int, str]]:
 
 
 def path_in_list(name: str, csv_path: Path, path_prefix: str | os.PathLike, place: str) -> str:
-    """The file that a list names: `~` is the home folder, a relative path starts at the prefix or the list's own folder."""
+    """The file that a list names: `~` is the home folder, a relative path starts at the prefix or the list's own folder.
+
+    place: file and line, for messages.
+    """
     root = user_path(path_prefix) if path_prefix else csv_path.parent
     return str(root / user_path(check_path(name, place)))
 
@@ -148,7 +154,8 @@ def write_bad_videos(path: str | Path, bad_videos: Sequence[BadVideo]) -> None:
 def write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """Write a csv, whole or not at all. Names that are not UTF-8 are written as the bytes that they are.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front, as is usual.
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, as is usual. header: the names of the
+    columns. rows: their values.
     """
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
@@ -160,12 +167,15 @@ def write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def _no_formula(value):
+def _no_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:
-    """Write a text file, whole or not at all; ValueError for a line that would not be read as one, or is not UTF-8."""
+    """Write a text file, whole or not at all; ValueError for a line that would not be read as one, or is not UTF-8.
+
+    lines: without their ends.
+    """
     text = "".join(f"{check_line(line, path)}\n" for line in lines)
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
@@ -243,21 +253,22 @@ class VideoDataset(ClipDataset):
     def _is_padded(self, reader: VideoReader) -> bool:
         return self.sampling.is_padded(reader.num_frames, reader.fps)
 
-    def _random_clips(self, reader, epoch, index):
+    def _random_clips(self, reader: VideoReader, epoch: int, index: int) -> tuple[torch.Tensor, list[list[int]]]:
         """Clips V, C, T, H, W, and the frames that each of them is made of."""
         generator = sample_generator(self.seed, epoch, index)
         clips, crops = [], []
         for _ in range(self.num_views):
             clips.append(reader.evenly(self._random_places(reader, generator)))
             crops.append(random_crop(generator, self.crop_size, self.crop))
-        frames = {(view, i): None for view, clip in enumerate(clips) for i in clip}
+        wanted = {(view, i) for view, clip in enumerate(clips) for i in clip}
+        frames: dict[tuple[int, int], torch.Tensor] = {}
         for i, frame in reader.frames(_union(clips)):
             for view, crop in enumerate(crops):
-                if (view, i) in frames:
+                if (view, i) in wanted:
                     frames[view, i] = crop(frame)
         return stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips)), clips
 
-    def _all_views(self, reader):
+    def _all_views(self, reader: VideoReader) -> torch.Tensor:
         clips = [reader.evenly(self._view_places(reader, view)) for view in range(self.num_views)]
         transform = UniformCrops(self.crop_size, self.num_crops)
         crops = {i: transform(frame) for i, frame in reader.frames(_union(clips))}
@@ -265,7 +276,10 @@ class VideoDataset(ClipDataset):
 
 
 def check_cut(crop_size: int, crop: TrainingCrop | None, seed: int) -> None:
-    """ValueError for a size that no crop has, a seed that no generator takes, and a training crop that does not fit."""
+    """ValueError for a size that no crop has, a seed that no generator takes, and a training crop that does not fit.
+
+    crop_size: in pixels.
+    """
     if crop_size <= 0:
         raise ValueError(f"crop_size is {crop_size} and must be positive")
     if crop is not None:
@@ -275,9 +289,9 @@ def check_cut(crop_size: int, crop: TrainingCrop | None, seed: int) -> None:
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random numbers of one sample in one epoch, independent of every other one's."""
+    """The random numbers of one sample in one epoch, independent of every other one's. index: the position of the sample."""
     return np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(index,)))
 
 
-def _union(clips):
+def _union(clips: Iterable[Iterable[int]]) -> list[int]:
     return sorted({i for clip in clips for i in clip})

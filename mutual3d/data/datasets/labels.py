@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def split_row(row: str, place: str, separator: str, last: str, labels: "LabelRea
     """(path, the rest) of a row, split at its last separator, or before the name of a class that `labels` knows.
 
     Either may be quoted, as csv writers do with what holds a separator. `last` names the rest in errors: ValueError for a
-    row that has no separator, another one, or more columns.
+    row that has no separator, another one, or more columns. place: file and line, for messages.
     """
     name, found, rest = row.rpartition(separator)
     # Before all else, because what follows looks at every separator of the row.
@@ -56,7 +57,7 @@ def split_row(row: str, place: str, separator: str, last: str, labels: "LabelRea
     return _unquote(name), _unquote(rest)
 
 
-def _check_columns(name, row, place, separator, last):
+def _check_columns(name: str, row: str, place: str, separator: str, last: str) -> None:
     """Raise ValueError where what precedes the label is more than a path."""
     if name[-1] in ",;|\t":
         raise ValueError(f"{place}: the path of {shown(row)} ends in {name[-1]!r}{_other_separator(row, separator)}")
@@ -70,7 +71,7 @@ def _check_columns(name, row, place, separator, last):
             )
 
 
-def _other_separator(row, separator, labels=None):
+def _other_separator(row: str, separator: str, labels: "LabelReader | None" = None) -> str:
     """What to do, in words, about a row that is `path<other separator>label`, or a header; "" for others."""
     if {word.strip('"').lower() for word in re.split(r"[\s,;|]+", row)} <= _HEADER_WORDS:
         return "; it looks like a header, which lists of videos have not: leave the line out"
@@ -83,13 +84,16 @@ def _other_separator(row, separator, labels=None):
     return ""
 
 
-def _unquote(text):
+def _unquote(text: str) -> str:
     match = _QUOTED.fullmatch(text)
     return match[1].replace('""', '"') if match else text
 
 
 def list_row(path: str, label: int, separator: str = " ") -> str:
-    """A row of a list that `split_row` takes apart again, whatever the path holds."""
+    """A row of a list that `split_row` takes apart again, whatever the path holds.
+
+    label: a number from 0. separator: as of `split_row`.
+    """
     row = f"{path}{separator}{label}"
     try:
         if split_row(row.strip(_BLANKS), "", separator, "label") == (path, str(label)):
@@ -119,7 +123,7 @@ class LabelReader:
         self._wrong: str | None = None
 
     @cached_property
-    def _names(self):
+    def _names(self) -> dict[str, int | None]:
         """{name: label}; None for a name that several classes have."""
         names = read_class_names(self._names_path) if self._has_names else []
         return {name: None if names.count(name) > 1 else label for label, name in enumerate(names)}
@@ -129,7 +133,10 @@ class LabelReader:
         return self._has_names and text in self._names
 
     def split_at_name(self, row: str, place: str, separator: str) -> tuple[str, str] | None:
-        """(path, name of a class) of a row that ends in one, which may hold the separator; None for other rows."""
+        """(path, name of a class) of a row that ends in one, which may hold the separator; None for other rows.
+
+        place: file and line, for messages.
+        """
         if not self._has_names:
             return None
         ends = [match.start() for match in re.finditer(re.escape(separator), row)]
@@ -151,13 +158,13 @@ class LabelReader:
         self._note(label, text, row, place)
         return label
 
-    def _number_of(self, name, row, place):
+    def _number_of(self, name: str, row: str, place: str) -> int:
         label = self._names.get(name)
         if label is None:
             raise ValueError(f"{place}: the label {shown(name)} in {shown(row)} is not a whole number{self._hint(name, row)}")
         return label
 
-    def _hint(self, text, row):
+    def _hint(self, text: str, row: str) -> str:
         if text in self._names:
             return f", and '{self._names_path}' has this name more than once: write numbers"
         if re.fullmatch(r"-?[0-9]+\.0*", text):
@@ -172,7 +179,7 @@ class LabelReader:
         close = difflib.get_close_matches(text[:100], self._names, n=1)
         return f", and no name in '{self._names_path}'" + (f": did you mean {close[0]!r}?" if close else "")
 
-    def _note(self, label, text, row, place):
+    def _note(self, label: int, text: str, row: str, place: str) -> None:
         self._smallest = label if self._smallest is None else min(self._smallest, label)
         self._largest = label if self._largest is None else max(self._largest, label)
         max_label = _LARGEST_LABEL if self._num_classes is None else self._num_classes - 1
@@ -210,7 +217,7 @@ def read_class_names(path: str | os.PathLike) -> list[str]:
     return names
 
 
-def _names_of_json(path):
+def _names_of_json(path: Path) -> list[str]:
     value = read_json(path)
     if isinstance(value, dict):
         by_label = all(isinstance(name, str) and parse_whole(name) is None for name in value.values())
@@ -222,14 +229,14 @@ def _names_of_json(path):
     return [str(name) for name in value]
 
 
-def _json_label(path, value):
+def _json_label(path: Path, value: object) -> int:
     label = value if type(value) is int else parse_whole(value) if isinstance(value, str) else None
     if label is None:
         raise ValueError(f"the labels in '{path}' must be whole numbers from 0, each once; {shown(str(value))} is none")
     return label
 
 
-def _in_order(path, pairs):
+def _in_order(path: Path, pairs: Sequence[tuple[int, str]]) -> list[str]:
     """The names of (label, name)."""
     labels = sorted(label for label, _ in pairs)
     if labels != list(range(len(pairs))):
@@ -238,7 +245,7 @@ def _in_order(path, pairs):
     return [name for _, name in sorted(pairs)]
 
 
-def _names_of_lines(path):
+def _names_of_lines(path: Path) -> list[str]:
     lines = [(number, text.strip()) for number, text in read_lines(path) if text.strip()]
     if lines and re.match(r"c[0-9]{3} ", lines[0][1]):
         return _drop_codes(path, lines)
@@ -254,22 +261,22 @@ _LABEL_FIRST = re.compile(r'"?([0-9]{1,6})"?\s*([,;:\t ])\s*(.+)')
 _LABEL_LAST = re.compile(r'(.+?)\s*([,;\t])\s*"?([0-9]{1,6})"?')
 
 
-def _numbered(lines):
+def _numbered(lines: Sequence[str]) -> list[tuple[int, str]] | None:
     """(label, name) of each line where all have both; None where they are names alone.
 
     Numbers before a space are labels only where they count the lines, since names may begin with one (`2 hands`).
     """
-    first = [_LABEL_FIRST.fullmatch(line) for line in lines]
-    if all(first):
+    first = [match for line in lines if (match := _LABEL_FIRST.fullmatch(line))]
+    if len(first) == len(lines):
         labels = [int(match[1]) for match in first]
         counted = labels in (list(range(len(lines))), list(range(1, len(lines) + 1)))
         if counted or all(match[2] != " " for match in first):
             return [(label, _unquote(match[3])) for label, match in zip(labels, first)]
-    last = [_LABEL_LAST.fullmatch(line) for line in lines]
-    return [(int(match[3]), _unquote(match[1])) for match in last] if all(last) else None
+    last = [match for line in lines if (match := _LABEL_LAST.fullmatch(line))]
+    return [(int(match[3]), _unquote(match[1])) for match in last] if len(last) == len(lines) else None
 
 
-def _drop_codes(path, lines):
+def _drop_codes(path: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
     for label, (number, line) in enumerate(lines):
         if not line.startswith(f"c{label:03d} "):
             raise ValueError(

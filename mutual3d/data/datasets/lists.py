@@ -47,7 +47,7 @@ def existing_file(path: str | os.PathLike, kind: str, fix: str) -> Path:
 
 
 def place_of(path: str | os.PathLike, line: int) -> str:
-    """Where something stands, in words."""
+    """Where something stands, in words. line: its number, from 1."""
     return f"'{path}', line {line}"
 
 
@@ -58,7 +58,7 @@ def shown(text: str) -> str:
 
 @functools.cache
 def tell(message: str) -> None:
-    """Warn of something in a list, once in this process: a run reads its lists again and again."""
+    """Warn of something in a list, once in this process: a run reads its lists again and again. message: a whole sentence."""
     _logger.warning(message)
 
 
@@ -79,7 +79,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
             yield number, _decode_line(path, number, line)
 
 
-def _decode_line(path, number, line):
+def _decode_line(path: str | os.PathLike, number: int, line: bytes) -> str:
     if len(line) > LONGEST_LINE:
         raise ValueError(f"{place_of(path, number)}: the line is longer than {LONGEST_LINE:,} bytes: this is no list")
     try:
@@ -105,7 +105,8 @@ def read_table(path: str | os.PathLike, delimiter: str = ",", *, spanning: bool 
     """(line where it begins, columns) of each row of a csv that is not blank.
 
     A quoted column ends in its own line unless `spanning`: one quote that is not closed would make one column of all rows
-    up to the next one. Raises ValueError with file, line and row, as `read_lines` and `parse_row` do.
+    up to the next one. Raises ValueError with file, line and row, as `read_lines` and `parse_row` do. delimiter: what
+    stands between columns.
     """
     begun = None
     for number, text in read_lines(path):
@@ -126,7 +127,10 @@ def read_table(path: str | os.PathLike, delimiter: str = ",", *, spanning: bool 
 
 
 def parse_row(text: str, delimiter: str = ",") -> list[str]:
-    """The columns of one row of a csv; ValueError, in words, for quotes that do not fit."""
+    """The columns of one row of a csv; ValueError, in words, for quotes that do not fit.
+
+    delimiter: what stands between columns.
+    """
     try:
         return next(csv.reader((text.rstrip(_BLANKS),), delimiter=delimiter, skipinitialspace=delimiter == " ", strict=True), [])
     except csv.Error as error:

@@ -28,15 +28,19 @@ class FramesWithLabel:
     root: str
 
     def open(self, backend: str, tolerate_short: bool = False) -> FrameListReader:
+        """The reader of the images. backend, tolerate_short: without a meaning here, as of `open_video`."""
         return FrameListReader(self.frames.paths, self.fps, self.root, self.frames.lines)
 
     def label_of(self, clips: Sequence[Sequence[int]] | None, time_of: Callable[[int], float]) -> int:
+        """Its one label, whatever `clips` and `time_of` are."""
         return self.label
 
     def content(self) -> tuple:
+        """What its label depends on, and the names of its frames."""
         return self.path, self.frames.paths, self.label, self.fps, self.root
 
     def files(self) -> Iterable[str]:
+        """The image of each frame."""
         return [os.path.join(self.root, os.fsdecode(path)) for path in self.frames.paths]
 
 
@@ -108,7 +112,8 @@ class SegmentDataset(VideoDataset):
 def segment_frames(video_frames: int, num_frames: int, generator: np.random.Generator | None = None) -> list[int]:
     """Frame numbers of a clip: of each of `num_frames` equal segments a random frame, or the middle one without generator.
 
-    Neighbouring segments share the frame between them; a video that is shorter than the clip repeats frames.
+    Neighbouring segments share the frame between them; a video that is shorter than the clip repeats frames. video_frames:
+    the number of the video's frames.
     """
     borders = np.round((video_frames - 1) / num_frames * np.arange(num_frames + 1)).astype(int)
     if generator is None:

@@ -11,7 +11,8 @@ def claim_directory(directory: str | os.PathLike, file_name: str, arguments: dic
     """Write `arguments` (plain containers) as json into `directory`, or find the same ones there; returns the path.
 
     `kind` says in messages what the folder holds ("a demo set"); `~` is the home folder. Raises ValueError for a folder
-    that was made with other arguments, for one that holds something else, and for a name that no folder has.
+    that was made with other arguments, for one that holds something else, and for a name that no folder has. file_name: of
+    the json.
     """
     if not str(directory) or "\0" in str(directory):
         raise ValueError(f"{str(directory)!r} is no folder: name the one that {kind} shall be written to")
@@ -27,7 +28,7 @@ def claim_directory(directory: str | os.PathLike, file_name: str, arguments: dic
     return directory
 
 
-def _check_same_arguments(path, found, wanted, kind):
+def _check_same_arguments(path: Path, found: object, wanted: object, kind: str) -> None:
     if found != wanted:
         raise ValueError(
             f"'{path.parent}' holds {kind} made with other arguments ({path.name}: {found}; wanted: {wanted}): "

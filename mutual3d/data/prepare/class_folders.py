@@ -34,7 +34,8 @@ def read_labelled_videos(source: str | Path, separator: str = " ") -> LabelledVi
 
     A class folder's videos may lie in folders of their own. A list's labels are numbers, whose names are read from
     classes.txt beside it where it is there. Raises FileNotFoundError for what is not there, and ValueError for a folder
-    without class folders, for fewer than two classes, and for what the list gets wrong.
+    without class folders, for fewer than two classes, and for what the list gets wrong. separator: what stands between path
+    and label in a list.
     """
     source = Path(source).expanduser()
     found = _read_list(source, separator) if source.is_file() else _read_folders(source)
@@ -96,7 +97,7 @@ def split_videos(labels: Sequence[int], groups: Sequence[str], seed: int = 0) ->
     """Positions of the videos of "train", "val" and "test": about 5/7, 1/7 and 1/7 of each class, each group in one split.
 
     Fewer groups than seven make larger shares of val and test, at most a third each. Raises ValueError for fewer than three
-    groups, and where no class has three videos.
+    groups, and where no class has three videos. labels: of each video. groups: the name of each video's group.
     """
     num_groups, fewest = len(set(groups)), min(Counter(labels).values())
     if num_groups < _FEWEST_FOLDS:
@@ -128,7 +129,7 @@ def missing_classes(videos: LabelledVideos, splits: dict[str, list[int]]) -> dic
 
 
 def write_split_lists(output: str | Path, videos: LabelledVideos, splits: dict[str, list[int]]) -> None:
-    """Write `{split}.csv` for each split and classes.txt into `output`."""
+    """Write `{split}.csv` for each split and classes.txt into `output`. splits: {split: positions of its videos}."""
     output = ensure_directory(output)
     for split, positions in splits.items():
         write_lines(output / f"{split}.csv", [list_row(str(videos.paths[i]), videos.labels[i]) for i in positions])

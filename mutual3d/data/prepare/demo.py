@@ -2,11 +2,11 @@
 
 A video shows three to five small striped actors on a textured ground; all of them do what the class says:
 
-    sweep      cross the picture to one side, up or down, and come in again at the other end
+    sweep      cross the frame to one side, up or down, and come in again at the other end
     flow       stand, while the stripes run over the body to the left or right
     shuttle    go to and fro on the spot, slowly or fast
 
-Places are uniform on a picture that wraps around, stripes stand anywhere, and all else is drawn without regard to the
+Places are uniform on a frame that wraps around, stripes stand anywhere, and all else is drawn without regard to the
 class: a single frame has the same distribution in every class, and only motion tells them apart. Stripes are finer than
 a small configuration can see, and flowing and shuttling alias when frames are dropped, so that pixels and frames count.
 """
@@ -100,7 +100,8 @@ def make_demo(
 
     A csv row is `path label`, the path relative to `directory`. A folder begun with the same arguments is completed,
     whole videos being kept. `num_workers` processes (default: one a core) do not change the result. Returns the
-    directory. Raises ValueError for a count below 1, and for a folder that holds something else.
+    directory. Raises ValueError for a count below 1, and for a folder that holds something else. num_train, num_val,
+    num_test: videos of each split.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
     num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
@@ -123,14 +124,20 @@ def label_of(index: int) -> int:
 
 
 def draw_video(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, int]:
-    """One video before encoding, from its own random stream: (uint8 RGB frames T, H, W, 3; label)."""
+    """One video before encoding, from its own random stream: (uint8 RGB frames T, H, W, 3; label).
+
+    split: one of SPLITS. index: number of the video in it.
+    """
     generator = np.random.default_rng([seed, SPLITS.index(split), index])
     label = label_of(index)
     return draw_frames(CLASS_NAMES[label], generator), label
 
 
 def draw_frames(class_name: str, generator: np.random.Generator) -> np.ndarray:
-    """A video of the class, its looks, places and rate drawn from `generator`: uint8 RGB frames T, H, W, 3."""
+    """A video of the class, its looks, places and rate drawn from `generator`: uint8 RGB frames T, H, W, 3.
+
+    class_name: a key of MOTIONS.
+    """
     return draw_scene(partial(_draw_actors, class_name), generator)
 
 
@@ -143,13 +150,16 @@ def draw_scene(draw_actors: Callable[..., list[Actor]], generator: np.random.Gen
     return np.rint(np.clip(frames + grain, 0, 1) * 255).astype(np.uint8)
 
 
-def _draw_actors(class_name, generator):
+def _draw_actors(class_name: str, generator: np.random.Generator) -> list[Actor]:
     rate = generator.uniform(*MOTIONS[class_name].rates)
     return [draw_actor(class_name, rate, generator) for _ in range(generator.integers(3, 6))]
 
 
 def draw_pose(class_name: str, rate: float, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Where an actor is: {x, y in pixels, stripes in cycles}, each (NUM_FRAMES,). Uniform in every frame."""
+    """Where an actor is: {x, y in pixels, stripes in cycles}, each (NUM_FRAMES,). Uniform in every frame.
+
+    class_name: a key of MOTIONS. rate: pixels, or cycles, a second.
+    """
     motion, seconds = MOTIONS[class_name], np.arange(NUM_FRAMES) / FRAMES_PER_SECOND
     pose = dict(zip(("x", "y", "stripes"), generator.uniform(0, (FRAME_SIZE, FRAME_SIZE, 1))))
     moved = motion.direction * rate * seconds
@@ -160,7 +170,7 @@ def draw_pose(class_name: str, rate: float, generator: np.random.Generator) -> d
 
 
 def draw_actor(class_name: str, rate: float, generator: np.random.Generator) -> Actor:
-    """An Actor that moves as the class does, at `rate`; its look knows nothing of the class."""
+    """An Actor that moves as the class does, at `rate`; its look knows nothing of the class. class_name: a key of MOTIONS."""
     return Actor(
         lobes=_draw_lobes(generator),
         colours=_draw_colours(generator),
@@ -170,17 +180,17 @@ def draw_actor(class_name: str, rate: float, generator: np.random.Generator) -> 
     )
 
 
-def _draw_lobes(generator):
+def _draw_lobes(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return generator.uniform(0, 0.12, 4), generator.uniform(0, 2 * np.pi, 4)
 
 
-def _draw_colours(generator):
+def _draw_colours(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A light and a dark RGB colour, in random order: the pattern is seen whatever the hues."""
     light, dark = generator.uniform(0.65, 1.0, 3), generator.uniform(0.0, 0.3, 3)
     return (light, dark) if generator.random() < 0.5 else (dark, light)
 
 
-def _draw_background(generator):
+def _draw_background(generator: np.random.Generator) -> np.ndarray:
     """A textured still scene, RGB in [0, 1], wider than a frame by the margin in which the camera shakes."""
     size = FRAME_SIZE + 2 * _SHAKE_MARGIN
     scene = generator.uniform(0.3, 0.7, 3)
@@ -188,7 +198,7 @@ def _draw_background(generator):
     return np.clip(scene + generator.uniform(0.0, 0.05) * _smooth_noise(size, 18, generator), 0, 1)
 
 
-def _smooth_noise(size, cells, generator):
+def _smooth_noise(size: int, cells: int, generator: np.random.Generator) -> np.ndarray:
     """Colour noise in [-1, 1], (size, size, 3): `cells` random values a side, enlarged bilinearly."""
     noise = generator.uniform(-1, 1, (cells + 1, cells + 1, 3))
     position = np.linspace(0, cells, size, endpoint=False)
@@ -199,28 +209,28 @@ def _smooth_noise(size, cells, generator):
     return noise
 
 
-def _draw_shake(generator):
+def _draw_shake(generator: np.random.Generator) -> np.ndarray:
     """Where the camera looks, (NUM_FRAMES, 2) whole pixels down and right: a slow sway of at most the margin."""
     seconds = np.arange(NUM_FRAMES)[:, None] / FRAMES_PER_SECOND
     reach, rate, start = (generator.uniform(low, high, 2) for low, high in ((0, 1.2), (0.3, 1.2), (0, 1)))
     return np.rint(reach * np.sin(2 * np.pi * (rate * seconds + start))).astype(int)
 
 
-def _render(background, actors, shake, time):
-    """The picture at frame number `time`, RGB H, W, 3 in [0, 1]."""
+def _render(background: np.ndarray, actors: Sequence[Actor], shake: np.ndarray, time: int) -> np.ndarray:
+    """The image at frame number `time`, RGB H, W, 3 in [0, 1]."""
     top, left = shake + _SHAKE_MARGIN
-    picture = background[top : top + FRAME_SIZE, left : left + FRAME_SIZE].copy()
+    image = background[top : top + FRAME_SIZE, left : left + FRAME_SIZE].copy()
     for actor in actors:
-        _paint(picture, actor, actor.x[time] - shake[1], actor.y[time] - shake[0], time)
-    return picture
+        _paint(image, actor, actor.x[time] - shake[1], actor.y[time] - shake[0], time)
+    return image
 
 
-def _paint(picture, actor, x, y, time):
-    """Blend an actor into `picture` in place around x, y; only the pixels that it can reach are computed."""
+def _paint(image: np.ndarray, actor: Actor, x: float, y: float, time: int) -> None:
+    """Blend an actor into `image` in place around x, y; only the pixels that it can reach are computed."""
     amplitudes, angles = actor.lobes
     reach = actor.radius * (1 + amplitudes.sum()) + 1
     top, left = max(int(y - reach), 0), max(int(x - reach), 0)
-    patch = picture[top : max(int(y + reach) + 1, 0), left : max(int(x + reach) + 1, 0)]
+    patch = image[top : max(int(y + reach) + 1, 0), left : max(int(x + reach) + 1, 0)]
     down, right = np.mgrid[: patch.shape[0], : patch.shape[1]] + 0.5
     down, right = down + top - y, right + left - x
     waves = np.cos(np.arctan2(down, right)[..., None] * np.arange(2, 6) + angles) @ amplitudes
@@ -239,8 +249,8 @@ def encode_video(path: str | Path, frames_THWC: np.ndarray, gop_size: int = 12) 
         stream.height, stream.width = frames_THWC.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames_THWC:
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
 
 
@@ -249,7 +259,10 @@ _MAX_VIDEOS = 10**6
 
 
 def check_arguments(counts: Mapping[str, int], seed: int, num_workers: int | None) -> None:
-    """Raise ValueError, naming the argument, unless the {split: count} are 1 or more and the rest makes sense."""
+    """Raise ValueError, naming the argument, unless the {split: count} are 1 or more and the rest makes sense.
+
+    counts: {split: number of videos}. num_workers: processes, None for the usual number.
+    """
     legal = {**{f"num_{split}": (count, 1, _MAX_VIDEOS) for split, count in counts.items()}, "seed": (seed, 0, 2**63)}
     for name, (value, smallest, largest) in {**legal, "num_workers": (num_workers, 1, 2**63)}.items():
         if type(value) is not int or value < smallest:
@@ -258,12 +271,15 @@ def check_arguments(counts: Mapping[str, int], seed: int, num_workers: int | Non
             raise ValueError(f"{name}={value} of the demo set: give a whole number of at most {largest}")
 
 
-def _video_path(directory, split, index):
+def _video_path(directory: str | Path, split: str, index: int) -> Path:
     return Path(directory) / split / f"{index:05d}.mp4"
 
 
 def run_in_processes(write: Callable[[tuple[str, int]], None], videos: Sequence[tuple[str, int]], num_workers: int | None) -> None:
-    """Call `write` for each of `videos` under a progress bar, in this process when one is enough."""
+    """Call `write` for each of `videos` under a progress bar, in this process when one is enough.
+
+    num_workers: how many processes, None for one a core.
+    """
     with progress_bar((), "demo videos", total=len(videos), unit="video") as progress:
         if num_workers == 1 or len(videos) < 2:
             for video in videos:
@@ -275,7 +291,7 @@ def run_in_processes(write: Callable[[tuple[str, int]], None], videos: Sequence[
                 progress.update()
 
 
-def _write_video(directory, seed, video):
+def _write_video(directory: Path, seed: int, video: tuple[str, int]) -> None:
     split, index = video
     frames_THWC, _ = draw_video(split, index, seed)
     encode_video(_video_path(directory, split, index), frames_THWC, _GOP_SIZES[index % len(_GOP_SIZES)])

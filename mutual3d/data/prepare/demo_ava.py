@@ -6,6 +6,7 @@ the box alone, and as in the demo set a single frame tells nothing.
 """
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from mutual3d.data.prepare.demo import (
     FRAMES_PER_SECOND,
     MOTIONS,
     NUM_FRAMES,
+    Actor,
     check_arguments,
     draw_actor,
     draw_scene,
@@ -44,6 +46,9 @@ _MIDDLE = NUM_FRAMES // 2
 # Where the centres of the actors are in the keyframe, in pixels: of the left one, the right one, and both down.
 _PLACES = ((11, 23), (41, 53))
 _DOWN = (_TOP + 10, _TOP + FRAME_SHAPE[0] - 10)
+# x1, y1, x2, y2 in [0, 1].
+Box = tuple[float, float, float, float]
+
 # Keeps these videos apart from the demo set's of the same seed.
 _STREAM = 2
 
@@ -78,7 +83,10 @@ def make_demo_ava(
 
 
 def draw_video(split: str, index: int, seed: int = 0) -> np.ndarray:
-    """One video: uint8 RGB frames T, 48, 64, 3, from its own random streams; `boxes_of` tells who does what in it."""
+    """One video: uint8 RGB frames T, 48, 64, 3, from its own random streams; `boxes_of` tells who does what in it.
+
+    split: one of SPLITS. index: number of the video in it.
+    """
     # One shot more at each end, of which half is seen, so that the first and the last keyframe have whole clips.
     shots = [_draw_shot(split, index, second, seed) for second in range(KEYFRAMES + 2)]
     frames_THWC = np.concatenate(shots)[_MIDDLE : _MIDDLE + NUM_VIDEO_FRAMES]
@@ -86,7 +94,10 @@ def draw_video(split: str, index: int, seed: int = 0) -> np.ndarray:
 
 
 def boxes_of(split: str, index: int, seed: int = 0) -> dict[int, list[tuple[tuple, int]]]:
-    """The boxes in the keyframes of a video: {second: [((x1, y1, x2, y2) in [0, 1], action from 1), for both actors]}."""
+    """The boxes in the keyframes of a video: {second: [((x1, y1, x2, y2) in [0, 1], action from 1), for both actors]}.
+
+    split: one of SPLITS. index: number of the video in it.
+    """
     boxes = {}
     for second in range(1, KEYFRAMES + 1):
         _, actors, actions = _cast(split, index, second, seed)
@@ -94,7 +105,7 @@ def boxes_of(split: str, index: int, seed: int = 0) -> dict[int, list[tuple[tupl
     return boxes
 
 
-def _cast(split, index, second, seed):
+def _cast(split: str, index: int, second: int, seed: int) -> tuple[np.random.Generator, list[Actor], list[int]]:
     """The shot's random numbers, its two actors, and their actions."""
     generator = np.random.default_rng([seed, SPLITS.index(split), index, second, _STREAM])
     classes = generator.choice(len(CLASS_NAMES), size=2, replace=False).tolist()
@@ -102,12 +113,12 @@ def _cast(split, index, second, seed):
     return generator, actors, [label + 1 for label in classes]
 
 
-def _draw_shot(split, index, second, seed):
+def _draw_shot(split: str, index: int, second: int, seed: int) -> np.ndarray:
     generator, actors, _ = _cast(split, index, second, seed)
     return draw_scene(lambda _: actors, generator)
 
 
-def _draw_actor_at(class_name, place, generator):
+def _draw_actor_at(class_name: str, place: tuple[int, int], generator: np.random.Generator) -> Actor:
     """An actor whose motion leads it past `place` (min and max x) in the middle frame."""
     actor = draw_actor(class_name, generator.uniform(*MOTIONS[class_name].rates), generator)
     x, y = (np.unwrap(path, period=FRAME_SIZE) for path in (actor.x, actor.y))
@@ -115,19 +126,19 @@ def _draw_actor_at(class_name, place, generator):
     return replace(actor, x=x, y=y)
 
 
-def _box(actor):
+def _box(actor: Actor) -> Box:
     reach = actor.radius * (1 + actor.lobes[0].sum() / 2)
     x, y = actor.x[_MIDDLE], actor.y[_MIDDLE] - _TOP
     return _in_frame((x - reach, y - reach, x + reach, y + reach))
 
 
-def _in_frame(box_in_pixels):
+def _in_frame(box_in_pixels: Sequence[float] | np.ndarray) -> Box:
     """As part of the frame, to AVA's three decimals."""
     height, width = FRAME_SHAPE
     return tuple(np.round(np.clip(np.divide(box_in_pixels, (width, height, width, height)), 0, 1), 3).tolist())
 
 
-def _detect(boxes, generator):
+def _detect(boxes: Sequence[tuple[Box, int]], generator: np.random.Generator) -> list[tuple[Box, int, float]]:
     """What a detector finds in a keyframe: [(box, action, score)], and now and then a thing that is no actor (action 0)."""
     height, width = FRAME_SHAPE
     sides = np.array([width, height, width, height])
@@ -149,7 +160,7 @@ class _Annotations(NamedTuple):
     excluded: list
 
 
-def _annotate(split, index, seed):
+def _annotate(split: str, index: int, seed: int) -> _Annotations:
     drawn, generator = boxes_of(split, index, seed), np.random.default_rng([seed, SPLITS.index(split), index, _STREAM])
     found = {second: _detect(boxes, generator) for second, boxes in drawn.items()}
     if split != "val" or index % 4:
@@ -158,7 +169,7 @@ def _annotate(split, index, seed):
     return _Annotations({**drawn, KEYFRAMES: drawn[KEYFRAMES][:1]}, found, [KEYFRAMES])
 
 
-def _write_lists(directory, split, count, seed):
+def _write_lists(directory: Path, split: str, count: int, seed: int) -> None:
     """The frame list and the annotations of a split."""
     videos = {_name(split, index): _annotate(split, index, seed) for index in range(count)}
     frames = (
@@ -175,13 +186,13 @@ def _write_lists(directory, split, count, seed):
         write_lines(directory / "videos" / f"{name}.csv", lines)
 
 
-def _truth_rows(name, own):
+def _truth_rows(name: str, own: _Annotations) -> Iterator[str]:
     for second, boxes in own.drawn.items():
         for person, (box, action) in enumerate(boxes):
             yield f"{name},{second:04d},{_join(box)},{action},{person}"
 
 
-def _detection_rows(name, own):
+def _detection_rows(name: str, own: _Annotations) -> Iterator[str]:
     """In evaluation a detector says where, not what."""
     for second, boxes in own.found.items():
         for box, action, score in boxes:
@@ -189,27 +200,27 @@ def _detection_rows(name, own):
             yield f"{name},{second:04d},{_join(box)},{action if known else ''},{score:.6f}"
 
 
-def _excluded_rows(name, own):
+def _excluded_rows(name: str, own: _Annotations) -> Iterator[str]:
     return (f"{name},{second:04d}" for second in own.excluded)
 
 
-def _join(box):
+def _join(box: Box) -> str:
     return ",".join(f"{value:.3f}" for value in box)
 
 
-def _name(split, index):
+def _name(split: str, index: int) -> str:
     return f"{split}_{index:02d}"
 
 
-def _frame_path(name, frame):
+def _frame_path(name: str, frame: int) -> Path:
     return Path(name) / f"{name}_{frame:06d}.jpg"
 
 
-def _video_path(directory, split, index):
+def _video_path(directory: Path, split: str, index: int) -> Path:
     return directory / "videos" / f"{_name(split, index)}.mp4"
 
 
-def _write_video(directory, seed, video):
+def _write_video(directory: Path, seed: int, video: tuple[str, int]) -> None:
     """The frames, and last the mp4, which says that they are there."""
     name, frames_THWC = _name(*video), draw_video(*video, seed)
     (directory / "frames" / name).mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ frequent as any other, so that a class is in a quarter of the videos, and a sing
 """
 
 import os
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +19,7 @@ from mutual3d.data.prepare.demo import (
     MOTIONS,
     NUM_FRAMES,
     SPLITS,
+    Actor,
     check_arguments,
     draw_actor,
     draw_scene,
@@ -47,7 +49,8 @@ def make_demo_charades(
 
     Paths in the lists are relative to `directory`. A folder begun with the same arguments is completed, whole videos
     being kept. `num_workers` processes (default: one a core) do not change the result. Returns the directory. Raises
-    ValueError for a count below 1, and for a folder that holds something else.
+    ValueError for a count below 1, and for a folder that holds something else. num_train, num_val, num_test: videos of each
+    split.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
     num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
@@ -71,13 +74,16 @@ def labels_of(split: str, index: int, seed: int = 0) -> tuple[int, ...]:
 
 
 def draw_video(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, tuple[int, ...]]:
-    """One video from its own random stream: (uint8 RGB frames T, H, W, 3; its two labels)."""
+    """One video from its own random stream: (uint8 RGB frames T, H, W, 3; its two labels).
+
+    split: one of SPLITS. index: number of the video in it.
+    """
     generator = np.random.default_rng([seed, SPLITS.index(split), index, _STREAM, _STREAM])
     labels = labels_of(split, index, seed)
     return draw_scene(partial(_draw_actors, [CLASS_NAMES[label] for label in labels]), generator), labels
 
 
-def _draw_actors(class_names, generator):
+def _draw_actors(class_names: Sequence[str], generator: np.random.Generator) -> list[Actor]:
     actors = []
     for name in class_names:
         rate = generator.uniform(*MOTIONS[name].rates)
@@ -86,27 +92,27 @@ def _draw_actors(class_names, generator):
     return [actors[place] for place in generator.permutation(len(actors))]
 
 
-def _rows(split, count, seed):
+def _rows(split: str, count: int, seed: int) -> Iterator[tuple[str, int, int, str, str]]:
     for index in range(count):
         labels = ",".join(map(str, labels_of(split, index, seed)))
         for frame in range(NUM_FRAMES):
             yield _name(split, index), index, frame, _frame_path(split, index, frame).as_posix(), labels
 
 
-def _name(split, index):
+def _name(split: str, index: int) -> str:
     return f"{split}_{index:05d}"
 
 
-def _frame_path(split, index, frame):
+def _frame_path(split: str, index: int, frame: int) -> Path:
     name = _name(split, index)
     return Path("frames") / name / f"{name}_{frame:06d}.jpg"
 
 
-def _is_whole(directory, split, index):
+def _is_whole(directory: Path, split: str, index: int) -> bool:
     return all((directory / _frame_path(split, index, frame)).is_file() for frame in range(NUM_FRAMES))
 
 
-def _write_video(directory, seed, video):
+def _write_video(directory: Path, seed: int, video: tuple[str, int]) -> None:
     frames_THWC, _ = draw_video(*video, seed)
     (directory / _frame_path(*video, 0)).parent.mkdir(parents=True, exist_ok=True)
     for frame, image_HWC in enumerate(frames_THWC):

@@ -207,7 +207,10 @@ def write_frame_rows(csv_path: str | Path, rows: Iterable[tuple]) -> None:
 
 
 def write_image(path: str | Path, image_HWC: np.ndarray, quality: int = 95) -> None:
-    """Write a uint8 RGB image as a JPEG, whole or not at all should the process be killed. OSError that says what to do."""
+    """Write a uint8 RGB image as a JPEG, whole or not at all should the process be killed. OSError that says what to do.
+
+    quality: JPEG's, up to 100.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -219,7 +222,7 @@ def write_image(path: str | Path, image_HWC: np.ndarray, quality: int = 95) -> N
         raise OSError(f"cannot write '{path}' ({error.strerror or error}): free space, or name another folder") from error
 
 
-def _quoted(text):
+def _quoted(text: str) -> str:
     doubled = text.replace('"', '""')
     return f'"{doubled}"' if " " in text or '"' in text else text
 

@@ -3,13 +3,14 @@
 Each reader gives `Entry`s, videos by name, and `write_lists` finds the videos in a folder, whatever folders are in it.
 """
 
+import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mutual3d.data.datasets.charades import is_official_csv, read_charades
+from mutual3d.data.datasets.charades import TimedVideo, is_official_csv, read_charades
 from mutual3d.data.datasets.kinetics import write_lines
 from mutual3d.data.datasets.labels import list_row
 from mutual3d.data.datasets.lists import existing_file, parse_decimal, place_of, read_lines, read_table, shown
@@ -45,7 +46,7 @@ def read_kinetics(csv_path: str | Path) -> list[Entry]:
     return entries
 
 
-def _kinetics_entry(header, row, place):
+def _kinetics_entry(header: Sequence[str], row: Sequence[str], place: str) -> Entry:
     columns = dict(zip(header, row))
     if len(row) != len(header) or not columns["label"].strip() or not columns["youtube_id"].strip():
         raise ValueError(f"{place}: {shown(','.join(row))} has not the {len(header)} columns of the header, or no label or no id")
@@ -99,7 +100,7 @@ def write_lists(
 
     `videos` is the folder that holds the videos; rows are paths relative to `output`. Returns {split: (number of rows,
     names of the videos that are not there)}. Raises ValueError for an entry of an unknown class, for a name that several
-    files bear, and where not one video is found.
+    files bear, and where not one video is found. class_names: in the order of their labels.
     """
     output = ensure_directory(output)
     files = _Files(videos)
@@ -144,7 +145,9 @@ def write_charades_frames(
     return len(images) - len(missing), missing
 
 
-def _frame_rows(videos, images, fps):
+def _frame_rows(
+    videos: Sequence[TimedVideo], images: Mapping[str, Sequence[str]], fps: float
+) -> Iterator[tuple[str, int, int, str, str]]:
     present = [video for video in videos if images[Path(video.path).stem]]
     for number, video in enumerate(progress_bar(present, "frames", unit="video")):
         name = Path(video.path).stem
@@ -153,7 +156,7 @@ def _frame_rows(videos, images, fps):
             yield name, number, frame, f"{name}/{path}", ",".join(map(str, labels))
 
 
-def _images(directory):
+def _images(directory: Path) -> list[str]:
     """Names of the images of a folder, in the order of the numbers that they end in: 10 follows 9."""
     names = [path.name for path in directory.glob("*.jpg")] if directory.is_dir() else []
     return sorted(names, key=lambda name: [(len(part), part) if part.isdigit() else (0, part) for part in re.split("([0-9]+)", name)])
@@ -167,7 +170,7 @@ class _Files:
         for path in list_videos(directory):
             self._paths[path.stem].append(path)
 
-    def find(self, entry):
+    def find(self, entry: Entry) -> Path | None:
         """The entry's file, None when there is none. Where several bear the name, the one in its class's folder."""
         paths = self._paths.get(entry.name, [])
         if len(paths) > 1:
@@ -177,16 +180,16 @@ class _Files:
         return paths[0] if paths else None
 
 
-def _relative(path, output):
+def _relative(path: Path, output: Path) -> Path:
     path, output = path.resolve(), output.resolve()
     return path.relative_to(output) if path.is_relative_to(output) else path
 
 
-def _existing(path):
+def _existing(path: str | os.PathLike) -> Path:
     return existing_file(path, "file", "download it as the data set's page in datasets/ says")
 
 
-def _word_rows(path):
+def _word_rows(path: str | os.PathLike) -> list[tuple[str, list[str]]]:
     """(place, words) of each line that is not blank; ValueError for a file without any."""
     rows = [(place_of(path, line), text.split()) for line, text in read_lines(_existing(path)) if text.strip()]
     if not rows:

@@ -164,7 +164,10 @@ def names_path(cfg: CfgNode) -> Path:
 def video_dataset(
     cfg: CfgNode, videos: Sequence[ListedVideo], mode: str, num_views: int, kind: type[VideoDataset] = VideoDataset
 ) -> VideoDataset:
-    """The clips of a list of videos, cut as a config and one of `MODES` say; for whoever reads another form of list."""
+    """The clips of a list of videos, cut as a config and one of `MODES` say; for whoever reads another form of list.
+
+    mode: one of `MODES`. num_views: clips over time in evaluation by single views.
+    """
     views = Views(num_views, 1, cfg.DATA.USE_OFFSET_SAMPLING)
     if mode == "multi_view":
         views = Views(cfg.TEST.NUM_ENSEMBLE_VIEWS, cfg.TEST.NUM_SPATIAL_CROPS, cfg.DATA.USE_OFFSET_SAMPLING)

@@ -14,7 +14,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from mutual3d.data.video.orientation import Orientation, orientation_of_matrix
 from mutual3d.data.video.reader import VideoError
 
-# FFmpeg's names of the formats that hold pictures of their own. What is missing reads lists of other files and addresses
+# FFmpeg's names of the formats that hold frames of their own. What is missing reads lists of other files and addresses
 # (concat, hls, dash, sdp, image2, ...) or none that anybody keeps videos in.
 FORMATS = (
     "mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "gxf", "wtv", "rm", "nut", "nsv", "nuv",
@@ -40,7 +40,7 @@ _HOLE_STEPS = 4
 
 
 class Announced(NamedTuple):
-    """What a header promises of the picture track: its frames and seconds, None where it promises nothing; its rate or 0."""
+    """What a header promises of the video track: its frames and seconds, None where it promises nothing; its rate or 0."""
 
     frames: int | None
     seconds: float | None
@@ -61,6 +61,7 @@ def told(path: str, what: str) -> Iterator[None]:
 
 
 def words_of(error: Exception) -> str:
+    """The first line of what an error says, or its kind."""
     lines = [line.strip() for line in str(getattr(error, "strerror", None) or error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
@@ -89,7 +90,7 @@ def open_container(path: str) -> av.container.InputContainer:
 
 
 def video_stream(container: av.container.InputContainer, path: str) -> av.VideoStream:
-    """The main video stream; cover pictures of audio files are none. Other streams are dropped while demuxing."""
+    """The main video stream; cover images of audio files are none. Other streams are dropped while demuxing."""
     videos = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not videos:
         raise VideoError(path, "it has no video stream")
@@ -106,7 +107,7 @@ def video_stream(container: av.container.InputContainer, path: str) -> av.VideoS
     return chosen
 
 
-def _is_cover(stream):
+def _is_cover(stream: av.VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
@@ -123,7 +124,7 @@ def orientation_of_frame(frame: av.VideoFrame) -> Orientation:
 
 
 def read_announced(container: av.container.InputContainer, stream: av.VideoStream) -> Announced:
-    """What the header says of the picture track's length.
+    """What the header says of the video track's length.
 
     Transport and program streams, Ogg and raw streams announce nothing: FFmpeg estimates their length from what is there.
     """
@@ -148,7 +149,7 @@ def read_announced(container: av.container.InputContainer, stream: av.VideoStrea
     return Announced(None, None, rate)
 
 
-def _seconds_of_tag(text):
+def _seconds_of_tag(text: str) -> float | None:
     """Seconds of Matroska's `00:00:02.000000000`; None for what is none."""
     match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d*)?)", text.strip().rstrip("\0"))
     hours, minutes, seconds = map(float, match.groups()) if match else (0, 0, 0)
@@ -161,8 +162,9 @@ def check_length(
     """Raise VideoError where the container announces over 20 % more than there is: it was cut off, or is damaged.
 
     `seconds`: what the frames that are there last, or for Matroska the second at which they end. Each of a container's own
-    words may be wrong by itself (edit lists, a last picture that is held), so that all of them must say so. `times`: the second
-    of each frame, where known: a container that counts no frames loses them where its constant rate has holes.
+    words may be wrong by itself (edit lists, a last frame that is held), so that all of them must say so. `times`: the second
+    of each frame, where known: a container that counts no frames loses them where its constant rate has holes. num_frames:
+    the frames that are there. fps: how many a second they are.
     """
     if times is not None and announced.frames is None and announced.rate:
         lost = _frames_in_holes(times, announced.rate)
@@ -183,7 +185,7 @@ def check_length(
     raise _too_short(path, claim, num_frames)
 
 
-def _too_short(path, claim, num_frames):
+def _too_short(path: str, claim: int, num_frames: int) -> VideoError:
     return VideoError(
         path,
         f"it is cut short or damaged: its container announces {claim} frames, and {num_frames} are there "
@@ -191,7 +193,7 @@ def _too_short(path, claim, num_frames):
     )
 
 
-def _frames_in_holes(times, rate):
+def _frames_in_holes(times: np.ndarray, rate: float) -> int:
     """How many frames are missing in holes of a video whose other frames come at its announced rate; else 0."""
     steps = np.diff(times)
     usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
@@ -201,7 +203,7 @@ def _frames_in_holes(times, rate):
     return int(np.round(holes / usual - 1).sum())
 
 
-def _other_streams_end(path):
+def _other_streams_end(path: str) -> float:
     """The second at which the last packet of any sound or text ends: 0 without any."""
     end = 0.0
     with open_container(path) as container, told(path, "the file is damaged"):

@@ -53,12 +53,13 @@ def open_video(path: str | os.PathLike, backend: str = "pyav", tolerate_short: b
     first decodes what decord is to decode, from the keyframe before each frame, once in a process for an unchanged file: on clips
     of ten seconds the first access costs 1.3 to 1.4 times the CPU time that decord alone takes, later ones to the same frames no more.
 
-    A file with the name of an image is read by neither: its pictures are the frames, see `picture_reader`. `tolerate_short`: take
+    A file with the name of an image is read by neither: its images are the frames, see `picture_reader`. `tolerate_short`: take
     a video whose container announces over 20 % more frames than there are.
 
     Raises VideoError with the cause, whatever fails. Only video containers are opened, no playlists. Both backends give
-    upright frames of one size. What neither can see: flipped bits in VP8 and VP9, which have no checksums, give pictures
-    that are wrong; a transport or program stream (ts, mpg) or a raw stream that was cut off announces no length.
+    upright frames of one size. What neither can see: flipped bits in VP8 and VP9, which have no checksums, give images
+    that are wrong; a transport or program stream (ts, mpg) or a raw stream that was cut off announces no length. backend:
+    `pyav` or `decord`.
     """
     path = str(path)
     backend = check_backend(backend)

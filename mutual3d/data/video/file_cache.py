@@ -38,6 +38,7 @@ class FileCache(Generic[Value]):
             self._total -= self._num_bytes(oldest)
 
     def clear(self) -> None:
+        """Forget all values."""
         self._values.clear()
         self._total = 0
 

@@ -33,7 +33,7 @@ _PROTOCOLS = {
     "http": "http,tcp", "https": "https,tls,tcp", "rtsp": "rtsp,rtp,rtcp,udp,tcp", "rtsps": "rtsps,rtsp,rtp,tls,tcp",
     "rtmp": "rtmp,tcp", "rtmps": "rtmps,rtmp,tls,tcp", "srt": "srt", "tcp": "tcp", "udp": "udp",
 }  # fmt: skip
-# Formats that are met in feeds alone: RTSP's own, and pictures that a camera sends one after the other over HTTP.
+# Formats that are met in feeds alone: RTSP's own, and images that a camera sends one after the other over HTTP.
 _FEED_FORMATS = (*FORMATS, "rtsp", "rtp", "mpjpeg", "live_flv")
 # Feeds in these formats tell no times; those that FFmpeg makes up are of another rate than the camera's.
 _UNTIMED_FORMATS = ("mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo")
@@ -190,9 +190,9 @@ def open_address(address: str, timeout: float) -> ForwardReader:
 
 
 def open_camera(number: int, timeout: float) -> ForwardReader:
-    """The camera /dev/video`number` of a Linux machine. timeout: seconds to wait for a picture.
+    """The camera /dev/video`number` of a Linux machine. timeout: seconds to wait for a frame.
 
-    Raises VideoError where it is not there, in use, or gives no pictures.
+    Raises VideoError where it is not there, in use, or gives no frames.
     """
     name = f"camera {number}"
     if not sys.platform.startswith("linux"):

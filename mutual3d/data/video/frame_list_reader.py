@@ -6,7 +6,7 @@ A list is a csv in the form of AVA and Charades, separated by spaces, with a hea
     YSKX3 7811 1 YSKX3/YSKX3-000001.jpg "79,76"
 
 A video's frames are its rows in the order of the file, whose frame_id ascend by one: a position in a video is a time, and
-rows that were sorted otherwise, stand twice or are missing would put labels and boxes on other pictures. Lists have millions of rows, which worker processes share: they
+rows that were sorted otherwise, stand twice or are missing would put labels and boxes on other images. Lists have millions of rows, which worker processes share: they
 are kept in arrays, because counting references to millions of strings would copy them into every worker.
 """
 
@@ -14,9 +14,10 @@ import math
 import os
 import re
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
@@ -100,7 +101,7 @@ class FrameListReader(VideoReader):
                 check_file(self.path_of(index))
 
     @contextmanager
-    def _naming_line(self, index):
+    def _naming_line(self, index: int) -> Iterator[None]:
         try:
             yield
         except VideoError as error:
@@ -167,11 +168,12 @@ class _Order:
         self._csv_path = csv_path
         self._first_ids = first_ids
         self._lines = array("i")
-        self._first_line, self._first_cause = None, ""
+        self._first_line: int | None = None
+        self._first_cause = ""
         self._counts = {"late at a video's beginning": 0, "missing": 0, "listed twice": 0, "out of order": 0}
         self._same_image = array("i")
 
-    def check(self, line, video, rows, frame_id, path):
+    def check(self, line: int, video: str, rows: _Rows, frame_id: str, path: str) -> None:
         """Look at a row before it is added to the `rows` of its video."""
         number = parse_whole(frame_id)
         if number is None or number < 0:
@@ -184,35 +186,36 @@ class _Order:
             self._check_next(line, video, rows, number, path)
         rows.last_id = number
 
-    def _check_first(self, line, video, number):
+    def _check_first(self, line: int, video: str, number: int) -> None:
         if self._first_ids is not None and number not in self._first_ids:
             legal = " or ".join(map(str, self._first_ids))
             cause = f"video {shown(video)} begins with frame_id {number}, where it must begin with {legal}"
             self._add(line, "late at a video's beginning", 1, cause)
 
-    def _check_next(self, line, video, rows, number, path):
-        before = os.fsdecode(rows.paths[-1])
+    def _check_next(self, line: int, video: str, rows: _Rows, number: int, path: str) -> None:
+        before, last_id = os.fsdecode(rows.paths[-1]), rows.last_id
+        assert last_id is not None, "a row precedes this one"
         if before == path:
             self._same_image.append(line)
-        if number == rows.last_id:
+        if number == last_id:
             rows.repeats.append(line)
             rows.counted_by_names &= _count_by_names(before, path) == 1
-        elif number != rows.last_id + 1:
-            kind = "missing" if number > rows.last_id else "out of order"
-            cause = f"frame_id {number} of video {shown(video)} follows {rows.last_id} (line {rows.lines[-1]})"
-            self._add(line, kind, max(number - rows.last_id - 1, 1), cause)
+        elif number != last_id + 1:
+            kind = "missing" if number > last_id else "out of order"
+            cause = f"frame_id {number} of video {shown(video)} follows {last_id} (line {rows.lines[-1]})"
+            self._add(line, kind, max(number - last_id - 1, 1), cause)
         # Images that are numbered against the rows tell of frame_id that were counted over files in another order (sorted
         # as text, 10 precedes 9). Names of one length ascend as their numbers do, and nearly all are of one length.
         elif (before > path or len(before) != len(path)) and _count_by_names(before, path) < 0:
             self._add(line, "out of order", 1, f"the image {shown(path)} follows {shown(before)}")
 
-    def _add(self, line, kind, count, cause):
+    def _add(self, line: int, kind: str, count: int, cause: str) -> None:
         if self._first_line is None or line < self._first_line:
             self._first_line, self._first_cause = line, cause
         self._lines.append(line)
         self._counts[kind] += count
 
-    def finish(self, videos):
+    def finish(self, videos: Mapping[str, _Rows]) -> None:
         """Raise ValueError for what was found; warn of frames that have the image of the frame before."""
         for video, rows in videos.items():
             # Some published lists have one number in the whole column: the names of the images tell the order.
@@ -225,7 +228,7 @@ class _Order:
             place, count = place_of(self._csv_path, self._same_image[0]), len(self._same_image)
             tell(f"{place}: the image is that of the frame before, and so in {count} rows of the list")
 
-    def _refuse(self):
+    def _refuse(self) -> NoReturn:
         lines = sorted(self._lines)
         counts = ", ".join(f"{count} {kind}" for kind, count in self._counts.items() if count)
         others = f"; further places at lines {', '.join(map(str, lines[1:6]))}" if lines[1:] else ""
@@ -239,7 +242,7 @@ class _Order:
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,15})(\.[A-Za-z0-9]+)?")
 
 
-def _count_by_names(before, path):
+def _count_by_names(before: str, path: str) -> int:
     """How far apart two images are by the numbers that their names end in; 0 where the names differ otherwise."""
     first, second = _NUMBERED.fullmatch(before), _NUMBERED.fullmatch(path)
     if not first or not second or first[1] != second[1] or first[3] != second[3]:
@@ -268,7 +271,7 @@ def is_frame_list(csv_path: str | os.PathLike) -> bool:
     return bool({*_FIRST_COLUMNS, "frame_id"} & set(re.split(r'[\s,;"]+', first_line(csv_path))))
 
 
-def _check_header(csv_path, line, header):
+def _check_header(csv_path: str | os.PathLike, line: int, header: Sequence[str]) -> None:
     if header[0] not in _FIRST_COLUMNS or tuple(header[1:]) != COLUMNS[1:]:
         missing = [name for name in COLUMNS[1:] if name not in header]
         raise ValueError(

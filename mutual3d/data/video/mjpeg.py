@@ -1,4 +1,6 @@
-"""Whether a picture of an MJPEG stream stands by itself: its decoder takes tables that it lacks from the picture before, unsaid."""
+"""Whether a frame of an MJPEG stream stands by itself: its decoder takes tables that it lacks from the frame before, unsaid."""
+
+from collections.abc import Callable
 
 # JPEG's segments: quantisation and Huffman tables, the kinds of frame headers that FFmpeg decodes, the start of the pixels.
 _QUANTISATION, _HUFFMAN, _SCAN = 0xDB, 0xC4, 0xDA
@@ -33,7 +35,7 @@ def has_its_tables(image: bytes) -> bool:
             return frame is not None and is_coded and (frame in _LOSSLESS or used <= {number & 0xF for number in quantisation})
 
 
-def _table_numbers(segment, length_of):
+def _table_numbers(segment: bytes, length_of: Callable[[bytes], int]) -> set[int]:
     """The first byte, precision or class and number, of each table in a segment."""
     numbers = set()
     while segment:

@@ -1,4 +1,4 @@
-"""How a stored picture is turned and mirrored to stand upright: the one place, for videos and for photographs.
+"""How a stored image is turned and mirrored to stand upright: the one place, for videos and for photographs.
 
 There are eight ways, numbered as EXIF numbers them: what a photograph says in its EXIF data, a video says in its display
 matrix.
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Orientation(IntEnum):
-    """What makes a stored picture upright; the values are those of EXIF's tag 274."""
+    """What makes a stored image upright; the values are those of EXIF's tag 274."""
 
     UPRIGHT = 1
     MIRROR = 2
@@ -23,11 +23,11 @@ class Orientation(IntEnum):
 
     @property
     def swaps_sides(self) -> bool:
-        """Whether the upright picture is as wide as the stored one is high."""
+        """Whether the upright image is as wide as the stored one is high."""
         return self >= Orientation.TRANSPOSE
 
 
-# (a, b, c, d): a stored pixel (x, y), y downwards, is shown at (a x + c y, b x + d y), up to the shift into the picture.
+# (a, b, c, d): a stored pixel (x, y), y downwards, is shown at (a x + c y, b x + d y), up to the shift into the image.
 _MATRICES = {
     Orientation.UPRIGHT: (1, 0, 0, 1),
     Orientation.MIRROR: (-1, 0, 0, 1),
@@ -38,14 +38,14 @@ _MATRICES = {
     Orientation.TRANSVERSE: (0, -1, -1, 0),
     Orientation.TURN_LEFT: (0, -1, 1, 0),
 }
-# A matrix whose columns are so nearly parallel squeezes the picture into a line: it tells no orientation.
+# A matrix whose columns are so nearly parallel squeezes the image into a line: it tells no orientation.
 _MIN_SINE = 1e-3
 
 
 def upright(image_HWC: np.ndarray, orientation: int) -> np.ndarray:
-    """The picture as it is meant to be seen, contiguous; `orientation` is one of EXIF's numbers.
+    """The image as it is meant to be seen, contiguous; `orientation` is one of EXIF's numbers.
 
-    Numbers outside 1 to 8, which some cameras write, mean that the picture is upright as it is.
+    Numbers outside 1 to 8, which some cameras write, mean that the image is upright as it is.
     """
     if orientation in (Orientation.TRANSPOSE, Orientation.TURN_RIGHT, Orientation.TRANSVERSE, Orientation.TURN_LEFT):
         image_HWC = image_HWC.swapaxes(0, 1)
@@ -59,7 +59,7 @@ def upright(image_HWC: np.ndarray, orientation: int) -> np.ndarray:
 def orientation_of_matrix(matrix: tuple[int, ...]) -> Orientation:
     """The orientation that comes nearest to a display matrix: its nine numbers a, b, u, c, d, v, x, y, w row by row.
 
-    An all-zero matrix and any other one that has no area tells nothing: players show such a picture as it is.
+    An all-zero matrix and any other one that has no area tells nothing: players show such an image as it is.
     """
     a, b, c, d = (float(matrix[place]) for place in (0, 1, 3, 4))
     lengths = np.hypot(a, b) * np.hypot(c, d)

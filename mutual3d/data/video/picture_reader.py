@@ -1,4 +1,4 @@
-"""A file of several pictures as a video: an animated GIF, PNG or WebP, a stack of TIFF pages. A still is one of one frame.
+"""A file of several images as a video: an animated GIF, PNG or WebP, a stack of TIFF pages. A still is one of one frame.
 
 Pillow reads them for every backend, as it reads stills: FFmpeg knows no animated WebP, sees one page of a stack, and takes
 no notice of what is transparent.
@@ -13,14 +13,14 @@ from PIL import Image
 from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.data.video.stills import open_image, pictures, rgb_of
 
-# Pictures a second of a TIFF stack, which knows no time, as for FFmpeg; and milliseconds for a picture of an animation that
+# Images a second of a TIFF stack, which knows no time, as for FFmpeg; and milliseconds for an image of an animation that
 # is said to be shown for no time, as for browsers.
 _USUAL_FPS = 25.0
 _NO_TIME_MS = 100.0
 
 
 class PictureReader(VideoReader):
-    """The pictures of an image file, one after the other, at the times that the file tells. VideoError if unreadable."""
+    """The images of an image file, one after the other, at the times that the file tells. VideoError if unreadable."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
@@ -33,12 +33,12 @@ class PictureReader(VideoReader):
         self.fps = 1000 * self.num_frames / sum(lengths_ms)
 
     def _length_ms(self, image: Image.Image, place: int) -> float:
-        """How long a picture is shown. Raises VideoError where it has another size than the first one."""
+        """How long an image is shown. Raises VideoError where it has another size than the first one."""
         if len(self._places) > 1:
             image.seek(place)
         if image.size != self._size:
             sizes = ", ".join(f"{width} x {height}" for width, height in (self._size, image.size))
-            raise VideoError(self.path, f"its pictures differ in size ({sizes}): save each as a file of its own")
+            raise VideoError(self.path, f"its images differ in size ({sizes}): save each as a file of its own")
         if image.format == "WEBP":
             image.load()  # tells the duration only then
         if image.format == "TIFF":

@@ -14,7 +14,7 @@ What that one pass through a file tells is kept for its next opening in the same
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,10 +41,10 @@ _INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
 _INDEXED_CODECS = ("h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg")
 # AVI stores no presentation times. Those made up while demuxing are right for these codecs, without B-frames.
 _INDEXED_AVI_CODECS = ("mpeg4", "mjpeg")
-# Where the decoder's skip rule drops only pictures that no other picture refers to. HEVC's does not: it drops pictures
+# Where the decoder's skip rule drops only frames that no other frame refers to. HEVC's does not: it drops frames
 # that a higher temporal layer may refer to.
 _SKIPPABLE_CODECS = ("h264", "mpeg4")
-# Where every picture stands by itself. Their decoder keeps tables and pixels of earlier pictures, and fills a damaged one up with
+# Where every frame stands by itself. Their decoder keeps tables and pixels of earlier frames, and fills a damaged one up with
 # them without a word, so that each is decoded by a fresh one.
 _INTRA_CODECS = ("mjpeg",)
 # What makes a decoder give up at the first error.
@@ -93,7 +93,7 @@ class _Packets:
         self.pts, self.dts, self.places, self.durations, self.sizes = (array("q") for _ in range(5))
         self.is_keyframe, self.is_discard, self.is_corrupt = bytearray(), bytearray(), bytearray()
 
-    def append(self, packet):
+    def append(self, packet: av.Packet) -> None:
         self.pts.append(_NO_TIME if packet.pts is None else packet.pts)
         self.dts.append(_NO_TIME if packet.dts is None else packet.dts)
         self.places.append(-1 if packet.pos is None else packet.pos)
@@ -103,13 +103,13 @@ class _Packets:
         self.is_discard.append(packet.is_discard)
         self.is_corrupt.append(packet.is_corrupt)
 
-    def drop_corrupt_end(self):
+    def drop_corrupt_end(self) -> None:
         """A last packet that the file's end cut off is no packet."""
         while self.is_corrupt and self.is_corrupt[-1]:
             for values in vars(self).values():
                 values.pop()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pts)
 
 
@@ -136,17 +136,18 @@ def forget_tables() -> None:
 class PyAVReader(VideoReader):
     """Exact frames of one video file; see the module's text. Raises VideoError when the file cannot be read.
 
-    All frames are upright and of one size, that of the stream when it is opened: where the picture's size changes on the way,
+    All frames are upright and of one size, that of the stream when it is opened: where the frame's size changes on the way,
     the others are resized. `tolerate_short`: take a video whose container announces over 20 % more frames than there are.
     """
 
+    _size: tuple[int, int]
+
     def __init__(self, path: str, tolerate_short: bool = False) -> None:
         self.path = path
-        self._container = None
+        self._container: av.container.InputContainer | None = None
         self._is_strict = False
         self._reformatter = av.video.reformatter.VideoReformatter()
-        self._size = None
-        self._swaps_sides = None
+        self._swaps_sides: bool | None = None
         try:
             with told(path, "the file is damaged"):
                 self._read_header()
@@ -156,7 +157,7 @@ class PyAVReader(VideoReader):
             self.close()
             raise
 
-    def _read_header(self):
+    def _read_header(self) -> None:
         fingerprint = file_fingerprint(self.path)
         self._open(is_strict=True)
         self._size = self._codec.width, self._codec.height
@@ -173,11 +174,12 @@ class PyAVReader(VideoReader):
         if not self._is_indexed:
             yield from self._decode_counting(wanted)
             return
-        missing = {int(self._table.pts[self._table.packet_of_frame[index]]): index for index in wanted}
+        missing = {int(self._table.pts[self._packet_of_frame[index]]): index for index in wanted}
         if not self._is_strict:
             self._open(is_strict=True)
         for run in self._plan(missing):
             for index, frame in self._decode_run(run):
+                assert frame.pts is not None, "a frame is claimed by its time"
                 del missing[frame.pts]
                 yield index, self._to_rgb(index, frame)
         if missing:
@@ -194,31 +196,47 @@ class PyAVReader(VideoReader):
     # --- opening ---
 
     @property
-    def _is_indexed(self):
+    def _is_indexed(self) -> bool:
         return self._table.packet_of_frame is not None
 
     @property
-    def _is_intra(self):
+    def _packet_of_frame(self) -> np.ndarray:
+        assert self._table.packet_of_frame is not None, "frames of this file are counted"
+        return self._table.packet_of_frame
+
+    @property
+    def _file(self) -> av.container.InputContainer:
+        assert self._container is not None, "the file is closed"
+        return self._container
+
+    @property
+    def _unit(self) -> float:
+        """Seconds of one step of the stream's times."""
+        assert self._stream.time_base is not None, "the stream has no unit of time"
+        return float(self._stream.time_base)
+
+    @property
+    def _is_intra(self) -> bool:
         return self._codec.name in _INTRA_CODECS
 
-    def _open(self, is_strict):
-        """(Re)open the file at its first packet. A strict decoder gives up a picture at the first error in it."""
+    def _open(self, is_strict: bool) -> None:
+        """(Re)open the file at its first packet. A strict decoder gives up a frame at the first error in it."""
         self.close()
         self._container = open_container(self.path)
-        self._stream = video_stream(self._container, self.path)
+        self._stream = video_stream(self._file, self.path)
         self._codec = self._stream.codec_context
         self._is_strict = is_strict
         if is_strict:
             self._codec.options = _STRICT
 
-    def _demux(self):
+    def _demux(self) -> Iterator[av.Packet]:
         """Packets of the video stream that hold data, from the current place on."""
         with told(self.path, "the file is damaged"):
-            for packet in self._container.demux(self._stream):
+            for packet in self._file.demux(self._stream):
                 if packet.size:
                     yield packet
 
-    def _read_table(self):
+    def _read_table(self) -> _Table:
         packets = _Packets()
         for packet in self._demux():
             packets.append(packet)
@@ -227,7 +245,7 @@ class PyAVReader(VideoReader):
             raise VideoError(self.path, "it has no decodable frame")
         pts, dts, places = np.array(packets.pts), np.array(packets.dts), np.array(packets.places)
         is_keyframe = np.array(packets.is_keyframe, bool)
-        if _is_indexed(self._container, self._codec, packets):
+        if _is_indexed(self._file, self._codec, packets):
             shown = np.flatnonzero(np.array(packets.is_discard) == 0)
             order = shown[np.argsort(pts[shown], kind="stable")].astype(np.int32)
             times = pts[order].astype(np.float64)
@@ -241,36 +259,36 @@ class PyAVReader(VideoReader):
         ends = (times + [duration for _, duration in frames])[np.isfinite(times)]
         return _Table(pts, dts, places, is_keyframe, None, times, float(ends.max()) if len(ends) else np.nan)
 
-    def _clock(self):
+    def _clock(self) -> tuple[np.ndarray, float]:
         """(the second of each frame, from the container's start; frames a second)."""
-        times = self._table.frame_times * float(self._stream.time_base)
+        times = self._table.frame_times * self._unit
         announced = announced_rate(self._stream)
-        longest_step = _LONGEST_STEP if self._container.format.name in _BROADCAST_FORMATS else None
+        longest_step = _LONGEST_STEP if self._file.format.name in _BROADCAST_FORMATS else None
         seconds = join_times(times, 1 / (announced or 30.0), longest_step)
         fps = frame_rate(self.path, announced, None if np.isnan(times).all() else seconds)
-        start = self._container.start_time
+        start = self._file.start_time
         zero = seconds[0] if start is None else min(start / av.time_base, seconds[0])
         return seconds - zero, fps
 
-    def _check_length(self):
+    def _check_length(self) -> None:
         first, end = self._table.frame_times[0], self._table.end
         if np.isnan(end) or np.isnan(first):
             covered = self.num_frames / self.fps
         else:
-            is_of_track = self._container.format.name in _TRACK_LENGTHS
-            covered = (end - (first if is_of_track else min(first, 0))) * float(self._stream.time_base)
-        announced = read_announced(self._container, self._stream)
-        times = self._seconds if self._container.format.name in TIMED_FORMATS else None
+            is_of_track = self._file.format.name in _TRACK_LENGTHS
+            covered = (end - (first if is_of_track else min(first, 0))) * self._unit
+        announced = read_announced(self._file, self._stream)
+        times = self._seconds if self._file.format.name in TIMED_FORMATS else None
         check_length(self.path, announced, self.num_frames, float(covered), self.fps, times)
 
     # --- decoding by the packet table ---
 
-    def _plan(self, wanted):
+    def _plan(self, wanted: Mapping[int, int]) -> list[Run]:
         """Runs of packets, in file order and without overlap, that hold every wanted frame and what it refers to."""
         keyframes = np.flatnonzero(self._table.is_keyframe).tolist()
         runs = []
         for time, index in sorted(wanted.items()):
-            last = int(self._table.packet_of_frame[index])
+            last = int(self._packet_of_frame[index])
             first = self._entry(keyframes, last, time)
             if runs and first <= runs[-1].last:
                 runs[-1].wanted[time] = index
@@ -279,21 +297,21 @@ class PyAVReader(VideoReader):
                 runs.append(Run(first, last, {time: index}))
         return runs
 
-    def _entry(self, keyframes, position, time):
+    def _entry(self, keyframes: Sequence[int], position: int, time: int) -> int:
         """The last keyframe at or before a packet that is also not shown after it.
 
-        A picture shown before the keyframe that it follows in the file (open GOP) needs the keyframe before that one.
+        A frame shown before the keyframe that it follows in the file (open GOP) needs the keyframe before that one.
         """
         place = bisect_right(keyframes, position) - 1
         while place > 0 and self._table.pts[keyframes[place]] > time:
             place -= 1
         return keyframes[place]
 
-    def _decode_run(self, run):
+    def _decode_run(self, run: Run) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield (index, frame) for the wanted frames of a run; those that do not come out are left to the caller.
 
         Nothing comes out behind the first sign of damage, wanted or not: what follows may refer to it. Nor does anything where
-        the run begins with a picture that only the container takes for a keyframe.
+        the run begins with a frame that only the container takes for a keyframe.
         """
         entry_time = self._table.pts[run.first]
         is_entered = False
@@ -310,10 +328,11 @@ class PyAVReader(VideoReader):
             yield from _claim(remaining, frames)
         self._codec.flush_buffers()
 
-    def _packets_to_decode(self, run, entry_time):
+    def _packets_to_decode(self, run: Run, entry_time: int) -> Iterator[av.Packet | None]:
         """The packets of a run, and None behind the last one, for which the decoder gives what it holds back."""
         can_skip = self._codec.name in _SKIPPABLE_CODECS
         for packet in self._packets_of_run(run):
+            assert packet.pts is not None, "an indexed file has a time for every packet"
             if packet.pts < entry_time:
                 continue
             if can_skip:
@@ -321,12 +340,12 @@ class PyAVReader(VideoReader):
             yield packet
         yield None
 
-    def _packets_of_run(self, run):
+    def _packets_of_run(self, run: Run) -> Iterator[av.Packet]:
         """The packets of a run after a seek; none when the seek failed or landed behind the first one."""
         pts, dts = int(self._table.pts[run.first]), int(self._table.dts[run.first])
         try:
             # Seeking also empties the decoder, so that a reading given up halfway leaves nothing behind.
-            self._container.seek(pts if dts == _NO_TIME or run.seeks_exactly else dts, stream=self._stream, backward=True)
+            self._file.seek(pts if dts == _NO_TIME or run.seeks_exactly else dts, stream=self._stream, backward=True)
         except av.error.FFmpegError:
             return
         position = None
@@ -337,7 +356,7 @@ class PyAVReader(VideoReader):
             if position >= run.first:
                 yield packet
 
-    def _position_of(self, packet, previous):
+    def _position_of(self, packet: av.Packet, previous: int | None) -> int | None:
         """The position of a packet in the table, or None; `previous` is that of the packet before it.
 
         Its times alone would not do: after a seek, a damaged AVI numbers its packets by another list than from the start.
@@ -353,23 +372,24 @@ class PyAVReader(VideoReader):
         found = np.flatnonzero((table.pts == pts) & (table.dts == dts) & (table.places == place))
         return int(found[0]) if len(found) else None
 
-    def _decode(self, packet):
+    def _decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         with told(self.path, "a packet does not decode"):
             if self._is_intra:
                 return self._decode_alone(packet) if packet else []
             return self._codec.decode(packet)
 
-    def _decode_alone(self, packet):
+    def _decode_alone(self, packet: av.Packet) -> list[av.VideoFrame]:
         if not has_its_tables(bytes(packet)):
-            raise VideoError(self.path, "a picture is damaged: it lacks tables that it needs")
+            raise VideoError(self.path, "a frame is damaged: it lacks tables that it needs")
         codec = av.CodecContext.create(self._codec.codec)
+        assert isinstance(codec, av.VideoCodecContext)
         codec.width, codec.height, codec.extradata = self._codec.width, self._codec.height, self._codec.extradata
         codec.thread_count, codec.options = 1, _STRICT
         return codec.decode(packet) + codec.decode(None)
 
     # --- decoding from the start ---
 
-    def _decode_from_start(self, missing):
+    def _decode_from_start(self, missing: dict[int, int]) -> Iterator[tuple[int, np.ndarray]]:
         """Frames that seeking did not bring, by their presentation times."""
         self._open(is_strict=False)
         for frame, is_sound in self._decode_and_judge():
@@ -384,7 +404,7 @@ class PyAVReader(VideoReader):
             f"among its {self.num_frames} but do not decode",
         )
 
-    def _decode_counting(self, wanted):
+    def _decode_counting(self, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Frames by counting what the decoder gives."""
         self._open(is_strict=False)
         remaining = set(wanted)
@@ -395,14 +415,14 @@ class PyAVReader(VideoReader):
             if not remaining:
                 return
 
-    def _decode_and_judge(self):
+    def _decode_and_judge(self) -> Iterator[tuple[av.VideoFrame, bool]]:
         """Yield (frame, is_sound) from a freshly opened file: what follows a damaged frame may refer to it, up to a keyframe."""
         is_sound = True
         for frame in self._decode_all(len(self._table.pts)):
             is_sound = not frame.is_corrupt and (is_sound or bool(frame.key_frame))
             yield frame, is_sound
 
-    def _decode_all(self, num_packets):
+    def _decode_all(self, num_packets: int) -> Iterator[av.VideoFrame]:
         """Every frame of a freshly opened file. A last packet that the file's end cut off is no error."""
         last = num_packets - 1
         for position, packet in enumerate(self._demux()):
@@ -417,7 +437,7 @@ class PyAVReader(VideoReader):
 
     # --- frames ---
 
-    def _to_rgb(self, index, frame, is_sound=True):
+    def _to_rgb(self, index: int, frame: av.VideoFrame, is_sound: bool = True) -> np.ndarray:
         """uint8 RGB, H, W, 3, upright, of the size of the stream."""
         if not is_sound:
             raise VideoError(self.path, f"frame {index} is damaged, or one that it may refer to")
@@ -433,7 +453,7 @@ class PyAVReader(VideoReader):
             return upright(image, orientation)
 
 
-def _is_indexed(container, codec, packets):
+def _is_indexed(container: av.container.InputContainer, codec: av.VideoCodecContext, packets: _Packets) -> bool:
     """Whether the packets name the frames one to one, so that a frame's number follows from its presentation time."""
     if container.format.name not in _INDEXED_FORMATS or codec.name not in _INDEXED_CODECS:
         return False
@@ -444,15 +464,15 @@ def _is_indexed(container, codec, packets):
     names = set(zip(times, packets.dts))
     if not shown or len(set(shown)) < len(shown) or len(names) < len(packets):
         return False
-    starts_clean = packets.is_keyframe[0] and times[0] == min(times)
+    starts_clean = bool(packets.is_keyframe[0]) and times[0] == min(times)
     is_timed = container.format.name != "avi" or (codec.name in _INDEXED_AVI_CODECS and list(times) == sorted(times))
     has_placeholders = codec.name == "mpeg4" and min(packets.sizes) < _PLACEHOLDER_BYTES
     return starts_clean and is_timed and not has_placeholders
 
 
-def _claim(remaining, frames):
+def _claim(remaining: dict[int, int], frames: Iterable[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield (index, frame) for the frames whose presentation time is in `remaining`, and take it out."""
     for frame in frames:
-        index = remaining.pop(frame.pts, None)
+        index = None if frame.pts is None else remaining.pop(frame.pts, None)
         if index is not None:
             yield index, frame

@@ -25,7 +25,7 @@ class VideoError(ValueError):
 class VideoReader:
     """An open video: `num_frames` that really decode, `fps` (average, float), its frames by display index, and its clock.
 
-    The clock's zero is the file's own: where the picture begins 0.7 seconds after the sound, frame 0 is shown at 0.7. A
+    The clock's zero is the file's own: where the frames begin 0.7 seconds after the sound, frame 0 is shown at 0.7. A
     second becomes a frame, and a frame a second, nowhere but here.
 
     A context manager; not to be shared between threads. Subclasses set `path`, `num_frames`, `fps` and write `frames` and
@@ -76,7 +76,8 @@ class VideoReader:
     def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (index, uint8 RGB array H, W, 3) for each distinct index, each decoded once, in one pass.
 
-        Raises ValueError for an index outside [0, num_frames) and VideoError for a frame that does not decode.
+        Raises ValueError for an index outside [0, num_frames) and VideoError for a frame that does not decode. indices: of
+        frames in display order.
         """
         raise NotImplementedError
 
@@ -95,7 +96,7 @@ class VideoReader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _check_indices(self, indices):
+    def _check_indices(self, indices: Iterable[int]) -> list[int]:
         """Distinct frame indices in ascending order."""
         wanted = sorted({int(index) for index in indices})
         if not wanted:

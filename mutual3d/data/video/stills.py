@@ -1,6 +1,6 @@
-"""Image files: one picture in RGB, 8 bits a channel, upright; or, where a file holds several, what makes it a video.
+"""Image files: one image in RGB, 8 bits a channel, upright; or, where a file holds several, what makes it a video.
 
-A file of one picture is a still. A file of several pictures (an animated GIF, PNG or WebP, a stack of TIFF pages) is a
+A file of one image is a still. A file of several images (an animated GIF, PNG or WebP, a stack of TIFF pages) is a
 video wherever it is named, see `picture_reader`, and never passes for a still.
 """
 
@@ -31,7 +31,7 @@ def has_image_name(path: str | Path) -> bool:
 
 
 def is_still(path: str | Path) -> bool:
-    """Whether a file is to be read as one image: it is named as an image, and does not hold several pictures.
+    """Whether a file is to be read as one image: it is named as an image, and does not hold several images.
 
     True also for one that does not open, so that `read_image` says why.
     """
@@ -39,21 +39,21 @@ def is_still(path: str | Path) -> bool:
         return False
     try:
         with open_image(path) as image:
-            return len(pictures(image, most=2)) < 2
+            return len(pictures(image, max_count=2)) < 2
     except VideoError:
         return True
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """The one picture of an image file, in RGB, upright.
+    """The one image of an image file, in RGB, upright.
 
     16 bits a channel are scaled to 8; what is transparent is shown on white, as a page shows it. Raises VideoError, naming
-    the file, when it is missing, damaged or no image, when it holds several pictures, and when its pixels are numbers that
+    the file, when it is missing, damaged or no image, when it holds several images, and when its pixels are numbers that
     no range is told of (32-bit integers, floating-point numbers).
     """
     with open_image(path) as image:
-        if len(pictures(image, most=2)) > 1:
-            raise VideoError(path, "it holds several pictures, which makes it a video, and one image is needed here")
+        if len(pictures(image, max_count=2)) > 1:
+            raise VideoError(path, "it holds several images, which makes it a video, and one image is needed here")
         return rgb_of(image)
 
 
@@ -75,8 +75,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         raise VideoError(path, f"the image is damaged ({cause})") from error
 
 
-def pictures(image: Image.Image, most: int | None = None) -> list[int]:
-    """The places, for `seek`, of the pictures that an open image shows one after the other; at most `most` of them.
+def pictures(image: Image.Image, max_count: int | None = None) -> list[int]:
+    """The places, for `seek`, of the images that an open image shows one after the other; at most `max_count` of them.
 
     Previews are none: of a TIFF file the pages that are called reduced, of a camera's MPO file all but the first.
     """
@@ -84,15 +84,15 @@ def pictures(image: Image.Image, most: int | None = None) -> list[int]:
     if image.format == "MPO":
         return [0]
     if getattr(image, "default_image", False):  # what programs show that know no animated PNG
-        return list(places)[1:][:most]
+        return list(places)[1:][:max_count]
     if image.format != "TIFF":
-        return list(places)[:most]
+        return list(places)[:max_count]
     found = []
     for place in places:
         image.seek(place)
         if not _tiff_tag(image, _TIFF_SUBFILE_TYPE, 0) & 1:
             found.append(place)
-        if len(found) == most:
+        if len(found) == max_count:
             break
     image.seek(found[0] if found else 0)
     return found or [0]
@@ -108,7 +108,7 @@ class _UnknownRange(ValueError):
 
 
 def rgb_of(image: Image.Image) -> Image.Image:
-    """The picture that an open image is at, as a Pillow image in RGB, upright. Raises what Pillow raises on damage."""
+    """The image that an open image is at, as a Pillow image in RGB, upright. Raises what Pillow raises on damage."""
     image.load()
     eight_bits = _to_eight_bits(image)
     if eight_bits.has_transparency_data:

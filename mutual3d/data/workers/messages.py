@@ -26,7 +26,7 @@ class _Pickler(pickle.Pickler):
         self.tensors: list[tuple[int, torch.Tensor]] = []
         self.size = 0
 
-    def persistent_id(self, value):
+    def persistent_id(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or value.layout != torch.strided or not value.numel():
             return None
         dense = _in_memory_order(value.detach())
@@ -38,9 +38,10 @@ class _Pickler(pickle.Pickler):
         return offset, value.dtype, tuple(value.shape), value.stride()
 
 
-def _in_memory_order(tensor):
+def _in_memory_order(tensor: torch.Tensor) -> torch.Tensor | None:
     """The same elements with dimensions permuted such that they lie one after the other; None where they do not."""
-    permuted = tensor.permute(sorted(range(tensor.ndim), key=lambda dimension: -tensor.stride(dimension)))
+    strides = tensor.stride()
+    permuted = tensor.permute(sorted(range(tensor.ndim), key=lambda dimension: -strides[dimension]))
     return permuted if permuted.is_contiguous() else None
 
 
@@ -49,7 +50,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self._memory = memory
 
-    def persistent_load(self, place):
+    def persistent_load(self, place: Any) -> torch.Tensor:
         offset, dtype, shape, stride = place
         flat = torch.frombuffer(self._memory, dtype=dtype, count=torch.Size(shape).numel(), offset=offset)
         return flat.as_strided(shape, stride)
@@ -74,7 +75,7 @@ def send(connection: Connection, value: object) -> None:
         os.close(memory)
 
 
-def _anonymous_memory():
+def _anonymous_memory() -> int:
     """A file descriptor of memory that no directory holds, hence not the often small /dev/shm either."""
     try:
         return os.memfd_create("clips")
@@ -83,9 +84,9 @@ def _anonymous_memory():
             return os.dup(file.fileno())
 
 
-def _write(descriptor, offset, tensor):
+def _write(descriptor: int, offset: int, tensor: torch.Tensor) -> None:
     # Written, not mapped: where there is no memory left, writing raises an error, and touching a map is a bus error.
-    left = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    left = tensor.reshape(-1).view(torch.uint8).numpy().data
     while left:
         written = os.pwrite(descriptor, left, offset)
         left, offset = left[written:], offset + written

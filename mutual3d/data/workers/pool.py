@@ -99,13 +99,13 @@ class WorkerPool:
     def __del__(self) -> None:
         self.close()
 
-    def _read_here(self, keys):
+    def _read_here(self, keys: Sequence) -> Any:
         known = self._known(keys)
         items = [known[place] if place in known else self._job.read(key) for place, key in enumerate(keys)]
         result = self._job.join(items)
         return self._finish(result) if self._finish else result
 
-    def _map_in_workers(self, run, tasks):
+    def _map_in_workers(self, run: int, tasks: Iterator[tuple[int, Sequence]]) -> Iterator[Any]:
         finished = {}
         waiting = 0
         for wanted in itertools.count():
@@ -128,30 +128,32 @@ class WorkerPool:
             if self._run != run:
                 return
 
-    def _hand_out(self, task):
+    def _hand_out(self, task: _Task) -> None:
         if not self._workers:
             self._workers = [_Worker(self._job) for _ in range(self._num_workers)]
         worker = min(self._workers, key=lambda worker: len(worker.tasks))
         worker.tasks.append(task)
         self._send(worker, task)
 
-    def _send(self, worker, task):
+    def _send(self, worker: "_Worker", task: _Task) -> None:
         worker.send(task, self._known(task.keys))
 
-    def _known(self, keys):
+    def _known(self, keys: Sequence) -> dict[int, Any]:
         """{place: item} of the keys that are not read any more."""
         names = {place: self._job.name(key) for place, key in enumerate(keys)} if self._lost else {}
         return {place: self._job.lost(keys[place], self._lost[name]) for place, name in names.items() if name in self._lost}
 
     # ---- What comes back ----------------------------------------------------------------------------------------------
 
-    def _seconds_of_a_look(self):
+    def _seconds_of_a_look(self) -> float | None:
         return min(_SECONDS_BETWEEN_LOOKS, self._timeout / 4) if self._timeout else None
 
-    def _collect(self, run, finished, seconds):
+    def _collect(self, run: int, finished: dict[int, Any], seconds: float | None) -> None:
         """Take what workers have sent into `finished`, {number of the task: result}; wait for it up to `seconds`."""
         start = time.monotonic()
-        handles = {handle: worker for worker in self._workers for handle in (worker.connection, worker.process.sentinel)}
+        handles: dict[Any, _Worker] = {
+            handle: worker for worker in self._workers for handle in (worker.connection, worker.process.sentinel)
+        }
         ready = {handles[handle] for handle in wait(handles, seconds)}
         passed = time.monotonic() - start
         for worker in list(self._workers):
@@ -164,7 +166,7 @@ class WorkerPool:
                     worker.process.kill()
                     self._replace(worker, f"it did not answer within {self._timeout:g} s ({self._settings.timeout})")
 
-    def _take(self, worker, run, finished):
+    def _take(self, worker: "_Worker", run: int, finished: dict[int, Any]) -> None:
         """All that a worker has sent; where it died after that, another one takes its place."""
         worker.silent = 0.0
         try:
@@ -181,10 +183,10 @@ class WorkerPool:
         if not worker.process.is_alive() and not worker.connection.poll():
             self._replace(worker)
 
-    def _finished(self, value):
-        return self._thread.submit(self._finish, value) if self._thread else value
+    def _finished(self, value: Any) -> Any:
+        return self._thread.submit(self._finish, value) if self._thread and self._finish else value
 
-    def _replace(self, worker, cause=None):
+    def _replace(self, worker: "_Worker", cause: str | None = None) -> None:
         """Start a worker in place of a dead one, or of one that was killed for `cause`, with what that had in hand."""
         words = _words_of_exit(worker.end(), self._settings)
         if worker.place is None or not worker.tasks:
@@ -202,7 +204,7 @@ class WorkerPool:
         for task in other.tasks:
             self._send(other, task)
 
-    def _count_unexplained(self, words):
+    def _count_unexplained(self, words: str) -> None:
         self._unexplained += 1
         if self._unexplained > _UNEXPLAINED_TOLERATED:
             raise WorkerError(
@@ -221,7 +223,7 @@ def _words_of_failure(failure: Failure, settings: Settings) -> str:
     )
 
 
-def _words_of_exit(code, settings):
+def _words_of_exit(code: int | None, settings: Settings) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
         memory = f"; where memory runs out, the system kills: lower {settings.num_workers}" if name == "SIGKILL" else ""
@@ -249,7 +251,7 @@ class _Worker:
         except OSError:
             pass  # it is dead, which is seen when its answer is waited for
 
-    def receive(self):
+    def receive(self) -> Any:
         """The next message; what it says of the place is kept. Raises EOFError or OSError from a dead worker."""
         message = receive(self.connection)
         self.place = message.place if isinstance(message, At) else None

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
@@ -26,7 +27,7 @@ class Job(Protocol):
         """The file of a key: what is called bad once is not read again."""
 
     def lost(self, key: Any, cause: str) -> Any:
-        """The item that stands for one that cannot be read."""
+        """The item that stands for one that cannot be read. key: of the item. cause: why it cannot be read, in words."""
 
 
 # Seconds between two signs of life, each of which is a message.
@@ -57,10 +58,14 @@ class _SignOfLife:
 
 
 class At(NamedTuple):
+    """The item of its task that a worker begins; None where all are read."""
+
     place: int | None
 
 
 class Result(NamedTuple):
+    """What a worker made of the items of a task."""
+
     value: Any
 
 
@@ -74,6 +79,7 @@ class Failure(NamedTuple):
 
 def work(connection: Connection, job: Job) -> None:
     # Ctrl-C is for the main process, which ends its workers.
+    """What a worker process runs: it answers the tasks of the pool over `connection` until that is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Each worker is one of many processes: more threads in it only contend.
@@ -88,18 +94,19 @@ def work(connection: Connection, job: Job) -> None:
         return  # the main process is gone
 
 
-def _end_with_parent(parent):
+def _end_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(2)
     os._exit(1)
 
 
-def _answer(connection, job, keys, known):
+def _answer(connection: Connection, job: Job, keys: Sequence, known: dict[int, Any]) -> None:
     items = []
     for place, key in enumerate(keys):
         if place in known:
             items.append(known[place])
             continue
+        assert _sign_of_life is not None, "`work` makes it before it answers"
         _sign_of_life.place = place
         send(connection, At(place))
         items.append(job.read(key))

@@ -55,7 +55,7 @@ def test_a_picture_shown_for_no_time_and_one_that_is_only_for_old_programs(tmp_p
 def test_what_cannot_be_read_says_why(tmp_path):
     pictures = [Image.new("RGB", size) for size in ((32, 24), (16, 12))]
     pictures[0].save(tmp_path / "a.tif", save_all=True, append_images=pictures[1:])
-    with pytest.raises(VideoError, match="its pictures differ in size .32 x 24, 16 x 12."):
+    with pytest.raises(VideoError, match="its images differ in size .32 x 24, 16 x 12."):
         open_video(tmp_path / "a.tif")
     content = save(tmp_path / "b.gif").read_bytes()
     (tmp_path / "b.gif").write_bytes(content[: len(content) // 2])

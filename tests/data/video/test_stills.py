@@ -125,7 +125,7 @@ def save_animation(path, count=3):
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
 def test_several_pictures_are_a_video_and_no_still(tmp_path, name):
     assert has_image_name(name) and not is_still(save_animation(tmp_path / name))
-    with pytest.raises(VideoError, match="holds several pictures, which makes it a video"):
+    with pytest.raises(VideoError, match="holds several images, which makes it a video"):
         read_image(tmp_path / name)
     save_animation(tmp_path / name, count=1)
     assert is_still(tmp_path / name) and not grey_of(tmp_path / name).any()

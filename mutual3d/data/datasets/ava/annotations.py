@@ -86,7 +86,8 @@ def read_ava_frames(
     """`AvaFrames` of one or more frame lists; each file is looked for in `frame_dir`.
 
     Raises FileNotFoundError for a missing list or folder and ValueError for a list that does not parse, a video that two
-    lists name, and a clock that cannot run.
+    lists name, and a clock that cannot run. fps: frames a second that were extracted. first_second: the second that frame 0
+    shows.
     """
     if not 0 < fps < float("inf"):
         raise ValueError(f"AVA.FPS is {fps}: give the frames a second that were extracted, 30 for AVA")
@@ -137,7 +138,7 @@ def scan_boxes(
             yield f"{place_of(path, line)}, {shown(text)}", None, str(error)
 
 
-def _parse_row(row, detected, num_classes):
+def _parse_row(row: Sequence[str], detected: bool, num_classes: int) -> BoxRow:
     if len(row) != 8 and (detected or len(row) not in (2, 7)):
         form = DETECTION_ROW if detected else GROUND_TRUTH_ROW
         raise ValueError(f"it has {len(row)} columns: write '{form}'")
@@ -150,15 +151,18 @@ def _parse_row(row, detected, num_classes):
     return BoxRow(video, second, box, _action(row[6].strip(), num_classes), _score(row[7]) if detected else 1.0)
 
 
-def _box(texts):
-    box = tuple(map(parse_decimal, texts))
-    problem = f"{shown(','.join(texts))} are not four numbers x1,y1,x2,y2" if None in box else box_problem(*box)
+def _box(texts: Sequence[str]) -> tuple[float, float, float, float]:
+    numbers = [number for text in texts if (number := parse_decimal(text)) is not None]
+    if len(numbers) != 4:
+        raise ValueError(f"{shown(','.join(texts))} are not four numbers x1,y1,x2,y2")
+    x1, y1, x2, y2 = numbers
+    problem = box_problem(x1, y1, x2, y2)
     if problem:
         raise ValueError(problem)
-    return box
+    return x1, y1, x2, y2
 
 
-def _second(text):
+def _second(text: str) -> int:
     second = parse_whole(text)
     if second is None:
         raise ValueError(f"second is {shown(text)}: give a whole number")
@@ -168,7 +172,7 @@ def _second(text):
 
 
 def box_problem(x1: float, y1: float, x2: float, y2: float) -> str | None:
-    """What is wrong with a box, in words; None where it is fine."""
+    """What is wrong with a box, in words; None where it is fine. x1, y1, x2, y2: normalised, in [0, 1] of the frame."""
     if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
         return None
     if not all(0 <= value <= 1 for value in (x1, y1, x2, y2)):
@@ -176,7 +180,7 @@ def box_problem(x1: float, y1: float, x2: float, y2: float) -> str | None:
     return "the box is empty: x1 must be below x2 and y1 below y2"
 
 
-def _action(text, num_classes):
+def _action(text: str, num_classes: int) -> int:
     if text in _NO_ACTION:
         return 0
     action = parse_whole(text)
@@ -187,7 +191,7 @@ def _action(text, num_classes):
     return action
 
 
-def _score(text):
+def _score(text: str) -> float:
     score = parse_decimal(text)
     if score is None:
         raise ValueError(f"score is {shown(text)}: give a number")
@@ -244,6 +248,7 @@ class Keyframes:
 
     @property
     def num_boxes(self) -> int:
+        """The number of boxes in all keyframes together."""
         return len(self._boxes_N4)
 
     def fingerprint(self) -> str:

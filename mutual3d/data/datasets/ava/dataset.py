@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mutual3d.data.clips.frames import ClipSampling
-from mutual3d.data.clips.transforms import TrainingCrop, WholeFrame, random_crop, stack_clips
+from mutual3d.data.clips.transforms import RandomCrop, TrainingCrop, WholeFrame, random_crop, stack_clips
 from mutual3d.data.datasets.ava.annotations import AvaFrames, Keyframes, Reference
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.datasets.kinetics import check_cut, sample_generator
@@ -105,7 +105,7 @@ class AvaDataset(ClipDataset):
         clip, crop = {"num_frames": self._num_frames, "stride": self._stride}, self.crop.fingerprinted(self.crop_size)
         return fingerprint(type(self).__name__, parts, clip, crop, stat_files(self._files()))
 
-    def _files(self):
+    def _files(self) -> list[str]:
         """The frames that any clip shows, each once."""
         shown = {}
         for video, second in self.keyframes:
@@ -116,7 +116,7 @@ class AvaDataset(ClipDataset):
             for position in sorted(positions)
         ]
 
-    def _positions(self, video, second):
+    def _positions(self, video: str, second: int) -> list[int]:
         """The frames of the clip around a second."""
         centre = self.frames.keyframe(video, second)
         return keyframe_clip(
@@ -138,7 +138,9 @@ class AvaDataset(ClipDataset):
         labels = torch.from_numpy(keyframe.labels_NK)[shown].float()
         return Sample(stack_clips([[images[i] for i in clip]]), labels, index, boxes[shown], origins[shown])
 
-    def _view(self, video, positions, origins, epoch, index):
+    def _view(
+        self, video: str, positions: list[int], origins: torch.Tensor, epoch: int, index: int
+    ) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
         """What the network sees of the frames at `positions`: {position: uint8 H, W, 3}, and the boxes in it."""
         images, view = {}, None
         # The reader is given the clip's own frames: making the paths of all of a video's would cost more than decoding.
@@ -148,9 +150,10 @@ class AvaDataset(ClipDataset):
                     height, width = frame.shape[:2]
                     view = self._choose_view(origins, height, width, epoch, index)
                 images[positions[i]] = view(frame)
+        assert view is not None, "a clip has frames"
         return images, view.view_boxes(origins, height, width)
 
-    def _choose_view(self, origins, height, width, epoch, index):
+    def _choose_view(self, origins: torch.Tensor, height: int, width: int, epoch: int, index: int) -> RandomCrop | WholeFrame:
         if not self.training:
             return WholeFrame(self.crop_size)
         generator = sample_generator(self.seed, epoch, index)
@@ -160,7 +163,7 @@ class AvaDataset(ClipDataset):
         return crop.moved_to(origins[generator.integers(len(origins))], height, width)
 
 
-def _have_area(boxes_N4):
+def _have_area(boxes_N4: torch.Tensor) -> torch.Tensor:
     return (boxes_N4[:, 2] > boxes_N4[:, 0]) & (boxes_N4[:, 3] > boxes_N4[:, 1])
 
 
@@ -168,6 +171,7 @@ def keyframe_clip(centre: int, video_frames: int, *, num_frames: int, stride: fl
     """Indices of a clip of `num_frames` at `stride` (a float) that spans half its length to each side of frame `centre`.
 
     The first frame is num_frames * stride / 2 before the keyframe; indices outside the video repeat its first or last.
+    video_frames: the number of the video's frames.
     """
     # The small term keeps rounding errors of the arithmetic from turning a whole number into the one above.
     wanted = (math.ceil(centre + (i - num_frames / 2) * stride - 1e-6) for i in range(num_frames))
