@@ -110,7 +110,7 @@ def build_calibration_loader(cfg: CfgNode, rank: int = 0, world_size: int = 1, l
 
 
 def image_resize(cfg: CfgNode) -> int | None:
-    """The short side that test images are scaled to before the crop; None for videos."""
+    """The short side that test images are resized to before the crop; None for videos."""
     resize = SOURCES[cfg.TRAIN.DATASET].test_resize
     return resize(cfg.DATA.TEST_CROP_SIZE) if resize else None
 

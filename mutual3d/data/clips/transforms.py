@@ -28,14 +28,14 @@ def resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """(height, width) after scaling the shorter side to `short_side`; the longer one is rounded down."""
+    """(height, width) after a resize of the shorter side to `short_side`; the longer one is rounded down."""
     if height <= width:
         return short_side, max(short_side, math.floor(width * short_side / height))
     return max(short_side, math.floor(height * short_side / width)), short_side
 
 
 class RandomCrop(NamedTuple):
-    """One draw of the training transform: short side scaled to `short_side`, a crop, perhaps a flip.
+    """One draw of the training transform: short side resized to `short_side`, a crop, perhaps a flip.
 
     `top` and `left` in [0, 1) place the crop in the free range. Called with a uint8 frame H, W, 3 of any size it gives
     the uint8 crop `size` x `size` x 3.
@@ -62,7 +62,7 @@ class RandomCrop(NamedTuple):
         return crop.flip(1) if self.flip else crop
 
     def view_boxes(self, boxes_N4: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Boxes x1, y1, x2, y2 (float N, 4) in [0, 1] of a frame of this size, in [0, 1] of the crop; clipped to it.
+        """Normalised xyxy boxes (float N, 4) of a frame of this size as those of the crop, clipped to it.
 
         What lies outside becomes a box without area at the crop's border. height, width: of the frame, in pixels.
         """
@@ -151,7 +151,7 @@ def check_jitter_scales(jitter_scales: Sequence[int], size: int) -> tuple[int, i
 
 
 class UniformCrops(NamedTuple):
-    """The test transform: short side scaled to `size`, then `num_crops` crops along the longer side.
+    """The test transform: short side resized to `size`, then `num_crops` crops along the longer side.
 
     One crop is the centre; three are left, centre, right or top, centre, bottom. Called with a uint8 frame H, W, 3 it
     gives a list of `num_crops` uint8 crops `size` x `size` x 3; the frame is resized once for all of them.
@@ -177,7 +177,7 @@ class UniformCrops(NamedTuple):
 
 
 class WholeFrame(NamedTuple):
-    """The test transform of detection: short side scaled to `size`, nothing cut off; boxes in [0, 1] stay as they are."""
+    """The test transform of detection: short side resized to `size`, nothing cut off; normalised boxes stay as they are."""
 
     size: int
 

@@ -111,7 +111,7 @@ def open_images(name: str, root: str | Path, split: str, num_classes: int | None
 
 
 def usual_test_resize(name: str, crop_size: int) -> int:
-    """The short side that a test image of the set is scaled to before the centre crop.
+    """The short side that a test image of the set is resized to before the centre crop.
 
     round(256 / 224 of the crop) for photographs; the crop itself for CIFAR and digits, which are cut already. crop_size: in
     pixels.

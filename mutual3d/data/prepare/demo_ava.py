@@ -46,7 +46,7 @@ _MIDDLE = NUM_FRAMES // 2
 # Where the centres of the actors are in the keyframe, in pixels: of the left one, the right one, and both down.
 _PLACES = ((11, 23), (41, 53))
 _DOWN = (_TOP + 10, _TOP + FRAME_SHAPE[0] - 10)
-# x1, y1, x2, y2 in [0, 1].
+# A normalised xyxy box.
 Box = tuple[float, float, float, float]
 
 # Keeps these videos apart from the demo set's of the same seed.

@@ -67,7 +67,7 @@ class Source:
     open: (cfg, split, mode, number of views) -> data set; mode: one of `MODES`. task: what its labels are. is_image: it gives
     images, one frame each; else clips. wants: {key: the one value} beside those of the task. test_split: where labels are to
     test on. class_names: names by label, as the set has them, None without any. test_resize: crop size -> short side that
-    test images are scaled to before the crop. check_config: what else does not go with the set. check_files: how
+    test images are resized to before the crop. check_config: what else does not go with the set. check_files: how
     `mutual3d check-data` looks at a copy of it. is_bgr_there: PySlowFast reads these data as BGR.
     """
 

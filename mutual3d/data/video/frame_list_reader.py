@@ -5,9 +5,10 @@ A list is a csv in the form of AVA and Charades, separated by spaces, with a hea
     original_vido_id video_id frame_id path labels
     YSKX3 7811 1 YSKX3/YSKX3-000001.jpg "79,76"
 
-A video's frames are its rows in the order of the file, whose frame_id ascend by one: a position in a video is a time, and
-rows that were sorted otherwise, stand twice or are missing would put labels and boxes on other images. Lists have millions of rows, which worker processes share: they
-are kept in arrays, because counting references to millions of strings would copy them into every worker.
+A video's frames are its rows in the order of the file, whose frame_id ascend by one: a position in a video is a time, and rows
+that were sorted otherwise, stand twice or are missing would put labels and boxes on other images. Lists have millions of rows,
+which worker processes share: they are kept in arrays, because counting references to millions of strings would copy them into
+every worker.
 """
 
 import math

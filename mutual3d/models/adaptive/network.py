@@ -20,7 +20,7 @@ from .private_norms import add_private_norms, private_index, put_private_norms, 
 from .statistics import check_norm_statistics, not_calibrated
 from .views import ConfigurationView, keep, share
 
-# The max number of configurations whose plans, and whose networks for stateless calls, are kept: beyond the grids that are measured.
+# The max number of configurations whose plans, and whose networks for stateless calls, are kept: beyond measured grids.
 _KEPT_PLANS = 512
 _KEPT_TWINS = 128
 
@@ -41,8 +41,9 @@ class AdaptiveNetwork(NormPairs):
     """A chain of stages, run in order of registration, at any configuration of its search space.
 
     Takes a list of pathways (float B, C, T, H, W, each already at the active configuration's size), or the clip itself
-    where there is one pathway, and returns logits. `takes` says which: clips, pathways (several), or images. Where the last stage `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then normalised xyxy,
-    in [0, 1] of the image), and the logits are those of the boxes.
+    where there is one pathway, and returns logits. `takes` says which: clips, pathways (several), or images. Where the last
+    stage `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then normalised xyxy, in [0, 1] of the
+    image), and the logits are those of the boxes.
     `statistics` maps Configuration to BNStatistics: data that calibration gives (`set_statistics`) and files carry.
     `arguments` is what `create_model` needs to build the same network again. A network of several pathways gives
     `split`, a function that makes them of one clip: the first is the adaptive one, the others always stay whole.

@@ -1,6 +1,6 @@
 """AVA's published files, v2.1 and v2.2: frame lists, boxes, the label map and the timestamps that do not count.
 
-Boxes are rows of a csv without a header, the coordinates in [0, 1] of the frame:
+Boxes are rows of a csv without a header, normalised xyxy:
 
     video,second,x1,y1,x2,y2,action,person          drawn by people; without a box or an action where nothing is seen
     video,second,x1,y1,x2,y2,action,score           found by a detector; the action may be empty

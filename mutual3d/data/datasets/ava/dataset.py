@@ -22,7 +22,7 @@ class AvaDataset(ClipDataset):
     Training (`training=True`): a random short side, crop and flip, the same for all frames of the clip and for its boxes.
     The random numbers come from (seed, epoch, index) alone. Boxes are clipped to the crop and those outside it left out; a
     crop that shows no box is moved as far as it takes to show the centre of one, drawn at random, so that every sample
-    has a box. Evaluation: the whole frame, its short side scaled to `crop_size`; all boxes.
+    has a box. Evaluation: the whole frame, its short side resized to `crop_size`; all boxes.
 
     A sample's `boxes` are float n, 4 in [0, 1] of the view, its `origins` the same ones as annotated, and its `label` is
     float n, K: 1 in column a - 1 for each action a of the box.
