@@ -156,7 +156,7 @@ class CascadeScores:
 
 
 def spread(found: Sequence, most: int) -> list:
-    """At most `most` of a sequence, evenly spread, both ends among them."""
+    """At most `most` of the sequence `found`, evenly spread, both ends among them."""
     if len(found) <= most:
         return list(found)
     return [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)]

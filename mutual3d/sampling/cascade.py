@@ -108,7 +108,7 @@ def mean_cost(shares: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def p99_cost(shares: Sequence[float], costs: Sequence[float]) -> float:
-    """What 99 of 100 clips cost at most; see `mean_cost`."""
+    """What 99 of 100 clips cost at most. shares, costs: as of `mean_cost`."""
     totals = list(itertools.accumulate(costs))
     within = zip(itertools.accumulate(shares), totals)
     return next((total for share, total in within if share >= 0.99 - 1e-9), totals[-1])
