@@ -107,7 +107,7 @@ def this_machines(table: QueryTable, model: "AdaptiveModel | None", runtime: str
         there = f"; it has {', '.join(table.devices)}, to be named by --device" if table.devices else ""
         raise ValueError(
             f"the table has no latency of this machine{f' in {runtime}' if runtime else ''} (PyTorch's threads: {threads}){there}. Give the run's "
-            "adaptive.pyth, which can be measured, or write it into that by `mutual3d bench`"
+            "adaptive.pyth instead, which can be measured here; `mutual3d bench` keeps what it measures in that file"
         )
     from mutual3d.deploy.timing import key_here
 

@@ -90,7 +90,7 @@ class CfgNode(_CfgNode):
         legal = [name for name, _ in flatten(self)]
         close = difflib.get_close_matches(key[:100], legal, n=1, cutoff=0.6)
         close = close or [name for name in legal if name.split(".")[-1] == key.split(".")[-1]][:1]
-        return f": did you mean {close[0]}?" if close else ": see mutual3d/config/defaults.py for every key"
+        return f": did you mean {close[0]}?" if close else ": `mutual3d run --cfg CONFIG --print-config` prints every key"
 
 
 def _check_foreign(key: str, value: object, source: str) -> None:

@@ -216,7 +216,7 @@ def key_here(model: "AdaptiveModel") -> str:
     if str(key) not in model.table.devices:
         front = measured_configurations(model)
         there = f"; the table has {', '.join(model.table.devices)}" if model.table.devices else ""
-        logger.warning("no latency was measured on this machine as %s%s: measuring %d configurations now", key, there, len(front))
+        logger.warning("no latency was measured on this machine as %s%s: measuring now (configurations: %d)", key, there, len(front))
         (column,) = measure_columns(model, front, runtimes=[model.runtime], repeating=QUICK)
         if not column.timings:
             raise ValueError(f"no configuration runs in {model.runtime}: {next(iter(column.failed.values()))}")

@@ -64,7 +64,7 @@ def test_select_measures_a_bundle_where_nothing_is_known_and_refuses_a_table(run
     with caplog.at_level(logging.WARNING, "mutual3d"):
         assert cli.main(["select", str(run / "adaptive.pyth"), "--latency-ms", "1e6", "--runtime", "torch"]) == 0
     key = LatencyKey.here(CPU, "torch")
-    assert f"no latency was measured on this machine as {key}; the table has {ELSEWHERE}: measuring 2" in caplog.text
+    assert f"no latency was measured on this machine as {key}; the table has {ELSEWHERE}: measuring now (configurations: 2)" in caplog.text
     assert f"ms on {key}" in capsys.readouterr().out
     assert cli.main(["select", str(run / "query_table.json"), "--latency-ms", "5"]) == 1
     assert re.search(f"no latency of this machine .* it has {ELSEWHERE}, to be named by --device", capsys.readouterr().err)
