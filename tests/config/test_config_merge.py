@@ -160,7 +160,7 @@ def test_a_value_of_the_wrong_type_names_key_and_types(key, word, message):
         ("SOLVR.BASE_LR", "did you mean SOLVER.BASE_LR?"),
         ("NUM_CLASSES", "did you mean MODEL.NUM_CLASSES?"),
         ("TRAIN.BATCH_SIZE.MORE", "did you mean TRAIN.BATCH_SIZE?"),
-        ("QQQQ.ZZZZ", "--print-config` prints every key"),
+        ("QQQQ.ZZZZ", "`mutual3d run --cfg CONFIG --print-config` prints every key"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(key, nearest):
