@@ -13,33 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import av
-import numpy as np
-from common import machine, save_rows
+from common import machine, save_rows, write_moving_square
 
 from mutual3d.data.clips.frames import ClipSampling
 from mutual3d.data.clips.transforms import TrainingCrop
 from mutual3d.data.datasets.kinetics import VideoDataset
 from mutual3d.data.video import pyav_reader
 from mutual3d.data.video.decode import VideoOpening
-
-FPS = 30
-
-
-def write_long_video(path, minutes, height, width):
-    """A bright square that moves over noise; `ultrafast`, so that making it takes less than a minute an hour."""
-    ground = np.random.default_rng(0).integers(40, 120, (height, width), np.uint8)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, "yuv420p", 250
-        for number in range(minutes * 60 * FPS):
-            image = ground.copy()
-            top, left = number % (height - 12), (2 * number) % (width - 12)
-            image[top : top + 12, left : left + 12] = 255
-            frame = av.VideoFrame.from_ndarray(image, format="gray").reformat(format="yuv420p", threads=1)
-            frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def clip_times(path, backend, repeats):
@@ -66,7 +46,7 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.mp4"
-        write_long_video(path, options.minutes, 48, 64)
+        write_moving_square(path, 60 * options.minutes, 48, 64, gop_size=250)
         rows = []
         for backend in ("pyav", "decord"):
             first, later = clip_times(path, backend, options.repeats)

@@ -13,28 +13,11 @@ import time
 from pathlib import Path
 
 import av
-import numpy as np
-from common import machine, save_rows
+from common import machine, save_rows, write_moving_square
 
 import mutual3d
 
-FPS, SECONDS = 30, 10
-
-
-def write_short_video(path, height, width):
-    """Ten seconds of a bright square that moves over noise, H.264 with B-frames."""
-    ground = np.random.default_rng(0).integers(40, 120, (height, width), np.uint8)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, "yuv420p", 30
-        for number in range(SECONDS * FPS):
-            image = ground.copy()
-            top, left = number % (height - 12), (2 * number) % (width - 12)
-            image[top : top + 12, left : left + 12] = 255
-            frame = av.VideoFrame.from_ndarray(image, format="gray").reformat(format="yuv420p", threads=1)
-            frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+SECONDS = 10
 
 
 def loop_video(source, target, times):
@@ -91,7 +74,7 @@ def run(options):
     model = mutual3d.load(options.model, runtime=options.runtime)
     with tempfile.TemporaryDirectory() as folder:
         short, long = Path(folder) / "short.mp4", Path(folder) / "long.mp4"
-        write_short_video(short, *map(int, options.size.split("x")))
+        write_moving_square(short, SECONDS, *map(int, options.size.split("x")))
         loop_video(short, long, options.minutes * 60 // SECONDS)
         return measure(model, long, options.minutes, options)
 

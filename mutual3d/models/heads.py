@@ -51,7 +51,13 @@ def make_pool(detection: dict | None) -> nn.Module:
     return nn.AdaptiveAvgPool3d(1) if detection is None else BoxPool(**detection)
 
 
-class ResNetHead(nn.Module):
+class BoxHead:
+    """A head that may classify boxes: what an `AdaptiveNetwork` asks of its last stage. takes_boxes: whether this one does."""
+
+    takes_boxes: bool
+
+
+class ResNetHead(nn.Module, BoxHead):
     """Pathways B, C_i, T_i, H_i, W_i -> pool of each -> concatenated -> dropout -> projection -> logits.
 
     The logits are B, K of the clips; with `detection` (see `make_pool`), N, K of the boxes N, 5 given beside the pathways.
@@ -70,7 +76,7 @@ class ResNetHead(nn.Module):
         return self.projection(self.dropout(pooled))
 
 
-class X3DHead(NormPairs):
+class X3DHead(NormPairs, BoxHead):
     """B, C, T, H, W -> conv_5 -> norm -> ReLU -> pool -> lin_5 -> ReLU -> dropout -> projection -> logits.
 
     `lin_5` keeps all its outputs at every width, so that the classifier always reads the same features. The logits are

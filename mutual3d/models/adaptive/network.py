@@ -15,6 +15,7 @@ import torch.nn as nn
 from mutual3d.layers import BNStatistics, NormPairs, PrivateNorms, SlimmableLayer, SlimmableNorm, Width, fold_norms, slimmable_norms
 from mutual3d.sampling import Configuration, SearchSpace, fit_clips, preferred_memory_format
 
+from ..heads import BoxHead
 from .extraction import Inputs, PlainNetwork, as_inputs, load_statistics, plain_copy, run_stages
 from .private_norms import add_private_norms, private_index, put_private_norms, wrong_size
 from .statistics import check_norm_statistics, not_calibrated
@@ -42,7 +43,7 @@ class AdaptiveNetwork(NormPairs):
 
     Takes a list of pathways (float B, C, T, H, W, each already at the active configuration's size), or the clip itself
     where there is one pathway, and returns logits. `takes` says which: clips, pathways (several), or images. Where the last
-    stage `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then normalised xyxy, in [0, 1] of the
+    stage is a `BoxHead` with `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then normalised xyxy, in [0, 1] of the
     image), and the logits are those of the boxes.
     `statistics` maps Configuration to BNStatistics: data that calibration gives (`set_statistics`) and files carry.
     `arguments` is what `create_model` needs to build the same network again. A network of several pathways gives
@@ -81,7 +82,8 @@ class AdaptiveNetwork(NormPairs):
         self.split, self.clip_frames = split or _one_pathway, clip_frames or space.temporal_sizes[-1]
         if split is not None:
             self.takes = "pathways"
-        self.takes_boxes = getattr(list(stages.values())[-1], "takes_boxes", False)
+        last = list(stages.values())[-1]
+        self.takes_boxes = isinstance(last, BoxHead) and last.takes_boxes
         self.norm_pairs = tuple(norm_pairs)
         self.name_classifier(classifier_name)
         self.statistics = MappingProxyType({})
