@@ -71,6 +71,8 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
     # See `batch_over`.
     group: "dist.ProcessGroup | None" = None
     num_parts = 1
+    # Running means and variances of the parts, P x C each, since training was last switched on.
+    _part_statistics: tuple[torch.Tensor, torch.Tensor] | None = None
     # (what the views are of and for, scale, shift)
     _kept: tuple[tuple[int, ...], torch.Tensor, torch.Tensor] | None = None
 
@@ -141,7 +143,11 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         return (centred * _per_channel(scale, x) + _per_channel(self.bias[:channels], x)).to(x.dtype)
 
     def _over_parts(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise every `num_parts`-th clip, from each of the first ones on, by these alone."""
+        """Normalise every `num_parts`-th clip, from each of the first ones on, by these alone.
+
+        Each part has a running mean and variance of its own. The norm's are those of all parts together: the mean of their
+        means, and the mean of their variances plus the variance between their means.
+        """
         channels, count = x.shape[1], min(self.num_parts, len(x))
         means, variances = torch.zeros(2, count, channels, device=x.device, dtype=self.weight.dtype)
         weight, bias = self.weight[:channels], self.bias[:channels]
@@ -149,9 +155,34 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         parts = [
             F.batch_norm(x[i::count], means[i], variances[i], weight, bias, True, 1.0, self.eps) for i in range(count)
         ]  # fmt: skip
-        self._keep_running(means.mean(0), variances.mean(0) + means.var(0, correction=0))
+        if self.is_full:
+            self._keep_parts(means, variances)
         order = torch.cat([torch.arange(i, len(x), count) for i in range(count)]).argsort()
         return torch.cat(parts)[order.to(x.device)]
+
+    def _keep_parts(self, means: torch.Tensor, variances: torch.Tensor) -> None:
+        """Move the running statistics of the first parts towards these, and the norm's with them."""
+        assert self.num_batches_tracked is not None and self.running_mean is not None
+        assert self.running_var is not None and self.momentum is not None
+        if self._part_statistics is None:
+            mean, variance = self.running_mean, self.running_var
+            self._part_statistics = mean.repeat(self.num_parts, 1), variance.repeat(self.num_parts, 1)
+        own_means, own_variances = self._part_statistics
+        # A batch of fewer clips than parts, where some could not be read, has nothing for the last ones.
+        own_means[: len(means)].lerp_(means, self.momentum)
+        own_variances[: len(variances)].lerp_(variances, self.momentum)
+        self.num_batches_tracked.add_(1)
+        self.running_mean.copy_(own_means.mean(0))
+        self.running_var.copy_(own_variances.mean(0) + own_means.var(0, correction=0))
+
+    def train(self, mode: bool = True) -> "SlimmableNorm":
+        """As of every module. Parts begin anew, each with the norm's own statistics, as after a checkpoint is loaded.
+
+        A checkpoint holds the statistics of all parts together, so that a run which stopped between two epochs goes on as
+        one that did not.
+        """
+        self._part_statistics = None
+        return super().train(mode)
 
     def _keep_running(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         """What `nn.BatchNorm` does with the statistics of a batch, by the full network alone."""
@@ -164,7 +195,7 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, which may go to another process, has no processes beside it."""
-        return {**vars(self), "group": None, "_kept": None}
+        return {**vars(self), "group": None, "_kept": None, "_part_statistics": None}
 
     def narrowed(self, width: Width) -> "SlimmableNorm":
         """A new norm of the width's channels alone, with the first ones of this norm's parameters and statistics."""
@@ -224,13 +255,13 @@ def batch_over(module: nn.Module, *, group: "dist.ProcessGroup | None" = None, n
     """Say whose clips every slimmable norm of a module takes as one batch in training.
 
     group: the processes whose clips are one batch; all of them must then run the same configurations in the same order.
-    num_parts: this process's clips are so many batches, of every `num_parts`-th clip each. The running mean is that of the
-    parts' means, the running variance that of their variances plus the variance between their means: that of all clips. At
-    most one of the two is given.
+    num_parts: this process's clips are so many batches, of every `num_parts`-th clip each, with running statistics of their
+    own. The norm's running mean is that of the parts', its running variance that of the parts' plus the variance between
+    the parts' running means. At most one of the two is given.
     """
     assert group is None or num_parts == 1
     for norm in slimmable_norms(module).values():
-        norm.group, norm.num_parts = group, num_parts
+        norm.group, norm.num_parts, norm._part_statistics = group, num_parts, None
 
 
 class _SumOverProcesses(torch.autograd.Function):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mutual3d.utils.checkpoint import check_weights, list_some, read_weights
+from mutual3d.utils.checkpoint import ClassCountError, check_weights, list_some, read_weights
 from mutual3d.utils.files import load_tensors
 from mutual3d.utils.pickles import load_arrays
 
@@ -408,7 +408,7 @@ def convert_state(
     theirs = _weights(state, source_format, report, source)
     match = _Match(own, names, theirs, report, optional=HEAD if reset_head else ())
     if match.unfit or match.lost or match.unknown:
-        raise ValueError(match.describe_misfit(source, source_format, architecture))
+        raise match.misfit(source, source_format, architecture)
     return check_weights(network, match.fill(), source), report
 
 
@@ -487,14 +487,12 @@ class _Match:
         self.report.missing.update({key: why for key, (_, why) in missing.items()})
         return {key: self.fitting[key] if key in self.fitting else missing[key][0] for key in self.own}
 
-    def describe_misfit(self, source: str | os.PathLike, source_format: str, architecture: str) -> str:
+    def misfit(self, source: str | os.PathLike, source_format: str, architecture: str) -> ValueError:
         """Why the two do not meet, with counts, examples and the fix."""
         there, here = self._class_counts()
         if not self.lost and not self.unknown and self.unfit.keys() <= set(HEAD) and there != here:
-            return (
-                f"'{source}' was made for {there} classes and this network has {here}: set MODEL.NUM_CLASSES to match, "
-                "or re-initialise the head with reset_head=True (--reset-head)"
-            )
+            fix = "set MODEL.NUM_CLASSES to match, or re-initialise the head with reset_head=True (--reset-head)"
+            return ClassCountError(source, there, here, fix)
         named = sum(name is not None for name in self.names.values())
         lines = [
             f"'{source}' is a checkpoint of another architecture or format: {len(self.fitting)} of the {named} entries "
@@ -504,7 +502,7 @@ class _Match:
         lines += list_some("missing in the file", [str(self.names[key]) for key in self.lost])
         lines += list_some("unknown to this network", self.unknown)
         lines += list_some("of another shape", [f"{self.names[key]} {shapes}" for key, shapes in self.unfit.items()])
-        return "\n".join([*lines, self._advice(source_format, architecture)])
+        return ValueError("\n".join([*lines, self._advice(source_format, architecture)]))
 
     def _class_counts(self) -> tuple[int | None, int]:
         """Classes in the file (None when it has no classifier) and of the network."""

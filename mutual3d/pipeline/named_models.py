@@ -7,6 +7,7 @@ from mutual3d.config import get_cfg as _defaults
 from mutual3d.models import AdaptiveNetwork, build_model
 from mutual3d.models.arguments import check_arguments
 from mutual3d.models.interop import load_checkpoint
+from mutual3d.utils.checkpoint import ClassCountError
 from mutual3d.utils.words import unknown_word
 
 _PREFIX = "MUTUAL_"
@@ -64,5 +65,11 @@ def create_model(
         cfg.merge_from_list(["MODEL.NUM_CLASSES", num_classes])
     model = build_model(cfg)
     if weights is not None:
-        load_checkpoint(model, weights, reset_head=True if reset_head else None if num_classes is not None else False)
+        try:
+            load_checkpoint(model, weights, reset_head=True if reset_head else None if num_classes is not None else False)
+        except ClassCountError as error:
+            raise ClassCountError(
+                weights, error.there, error.here,
+                f"give num_classes={error.there} to take its classifier too, or the number of your own classes, whose classifier is new",
+            ) from None  # fmt: skip
     return model

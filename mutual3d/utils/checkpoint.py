@@ -24,6 +24,17 @@ class NamesClassifier(Protocol):
     classifier_name: str | None
 
 
+class ClassCountError(ValueError):
+    """Weights fit but for the number of classes: of `there` in the file `source`, and of `here` in the network.
+
+    fix: what to do, in the words of whoever asked.
+    """
+
+    def __init__(self, source: str | os.PathLike, there: int | None, here: int, fix: str) -> None:
+        super().__init__(f"'{source}' was made for {there} classes and this network has {here}: {fix}")
+        self.source, self.there, self.here = source, there, here
+
+
 def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """The state dict in a checkpoint of this project or of PySlowFast; ValueError when the file holds none."""
     content = load_tensors(path)
@@ -75,7 +86,11 @@ def check_weights(
     reshaped = [key for key in own if key in theirs and own[key].shape != theirs[key].shape]
     if missing or unexpected or reshaped:
         fitting = sum(key in own for key in theirs) - len(reshaped)
-        raise ValueError(_describe(model, own, theirs, source, missing, unexpected, reshaped, fitting))
+        if reshaped and not missing and not unexpected and set(reshaped) <= set(_classifier_entries(model)):
+            there, here = len(theirs[reshaped[0]]), len(own[reshaped[0]])
+            fix = "set MODEL.NUM_CLASSES to match, or TRAIN.CHECKPOINT_RESET_HEAD True to train a new classifier"
+            raise ClassCountError(source, there, here, fix)
+        raise ValueError(_describe(own, theirs, source, missing, unexpected, reshaped, fitting))
     _refuse_unsound(theirs, source)
     return {key: theirs.get(key, tensor) for key, tensor in own.items()}
 
@@ -136,13 +151,9 @@ def _classifier_entries(model: nn.Module, source: str | os.PathLike | None = Non
 
 
 def _describe(
-    model: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], source: str | os.PathLike, missing: list[str], unexpected: list[str], reshaped: list[str], fitting: int
-) -> str:
-    if reshaped and not missing and not unexpected and set(reshaped) <= set(_classifier_entries(model)):
-        return (
-            f"'{source}' was made for {len(state[reshaped[0]])} classes and this network has {len(own[reshaped[0]])}: "
-            "set MODEL.NUM_CLASSES to match, or TRAIN.CHECKPOINT_RESET_HEAD True to train a new classifier"
-        )
+    own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], source: str | os.PathLike, missing: list[str],
+    unexpected: list[str], reshaped: list[str], fitting: int,
+) -> str:  # fmt: skip
     wanted = fitting + len(missing) + len(reshaped)
     lines = [f"'{source}' is a checkpoint of another network ({fitting} of {wanted} entries fit):"]
     lines += list_some("missing in the file", missing)

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import pickle
 
 import pytest
@@ -169,12 +170,44 @@ def test_parts_of_a_batch_are_normalised_by_their_own_statistics(case, norm, is_
         torch.testing.assert_close(y[i::3], part(x[i::3]))
     if not is_full:
         return assert_same(before, buffers(norm))
+    for part, what in itertools.product(parts, ("running_mean", "running_var")):
+        # Their own are known with momentum 1; with the norm's they lie a tenth of the way from what it had before.
+        getattr(part, what).copy_(torch.lerp(before[what], getattr(part, what), norm.momentum))
+    assert_has_joined(norm, parts)
+    assert buffers(norm)["num_batches_tracked"] == before["num_batches_tracked"] + 1
+
+
+def assert_has_joined(norm, parts):
+    """The norm's running statistics are those of its parts: mean of the means; mean of the variances, and variance between the means."""
     means, variances = (torch.stack([getattr(part, f"running_{what}") for part in parts]) for what in ("mean", "var"))
-    after = buffers(norm)
-    torch.testing.assert_close(after["running_mean"], torch.lerp(before["running_mean"], means.mean(0), 0.1))
-    joined = variances.mean(0) + (means - means.mean(0)).square().mean(0)
-    torch.testing.assert_close(after["running_var"], torch.lerp(before["running_var"], joined, 0.1))
-    assert after["num_batches_tracked"] == before["num_batches_tracked"] + 1
+    torch.testing.assert_close(norm.running_mean, means.mean(0))
+    torch.testing.assert_close(norm.running_var, variances.mean(0) + means.var(0, correction=0))
+
+
+def test_each_part_has_a_running_average_until_training_is_switched_on_again(case, norm):
+    generator = torch.Generator().manual_seed(5)
+    batch_over(norm, num_parts=3)
+    activate(norm, is_full=True)
+    parts = [case[1](24, eps=norm.eps) for _ in range(3)]
+    for epoch in range(2):
+        norm.train()
+        for part in parts:
+            part.running_mean.copy_(norm.running_mean), part.running_var.copy_(norm.running_var)
+        for _ in range(4):
+            # A mean that the batches of one part have in common stays between the parts; one that changes averages out.
+            x = torch.randn(6, 24, *case[2], generator=generator) + torch.tensor([0.0, 2, 4] * 2).view(6, 1, *[1] * len(case[2]))
+            norm(x)
+            for i, part in enumerate(parts):
+                part(x[i::3])
+        assert_has_joined(norm, parts)
+        norm.eval()
+    # A batch of which one clip alone could be read is that of the first part.
+    norm.train()
+    before = buffers(norm)
+    norm(x[:1])
+    only = case[1](24, momentum=1.0)
+    only(x[:1])
+    torch.testing.assert_close(norm.running_mean, torch.lerp(before["running_mean"], only.running_mean, norm.momentum / 3))
 
 
 def test_parts_are_a_matter_of_training_alone(case, norm, full_x):

@@ -93,6 +93,11 @@ def test_files_of_other_projects_are_recognised(names, tmp_path, caplog, name, f
         with_four = named_models.get_cfg(names[name])
         with_four.MODEL.NUM_CLASSES = 4
         named_models.load_checkpoint(named_models.build_model(with_four), path)
+    other = write(tmp_path / "other.file", mutual3d.create_model(name, num_classes=4), form)
+    # Whoever calls from Python has no config: the sentence names the argument.
+    with pytest.raises(ValueError, match="other.file' was made for 4 classes and this network has 5: give num_classes=4 to") as error:
+        mutual3d.create_model(name, weights=other)
+    assert "MODEL." not in str(error.value) and "--" not in str(error.value)
     check_taken(mutual3d.create_model(name, weights=path, num_classes=5, reset_head=True), network.state_dict(), but=CLASSIFIER)
 
 
