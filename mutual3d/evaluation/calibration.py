@@ -137,22 +137,27 @@ def _see(
 
 @contextlib.contextmanager
 def _collect(model: Any, population: Population) -> Iterator[None]:
-    """While open, every norm normalises by the batch and adds the moments of its input to `population`."""
-    norms = slimmable_norms(model)
+    """While open, every norm normalises by the batch; at the end the moments of their inputs are added to `population`."""
+    norms, seen = slimmable_norms(model), list[tuple[str, int, torch.Tensor]]()
     for name, norm in norms.items():
-        norm.observer = _observer(name, population)
+        norm.observer = _observer(name, seen)
     try:
         yield
     finally:
         for norm in norms.values():
             norm.observer = None
+    if seen:
+        # In one piece, so that a GPU is waited for once and not at every norm.
+        values = torch.cat([moments.flatten() for _, _, moments in seen]).double().cpu()
+        parts = values.split([moments.numel() for _, _, moments in seen])
+        for (name, count, _), part in zip(seen, parts):
+            mean, variance = part.view(2, -1)
+            # A tensor of its own: a view would take all the values with it into files.
+            population.add(name, count, mean.clone(), variance * count)
 
 
-def _observer(name: str, population: Population) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
-    def observe(count: int, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        population.add(name, count, mean.double().cpu(), variance.double().cpu() * count)
-
-    return observe
+def _observer(name: str, seen: list[tuple[str, int, torch.Tensor]]) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
+    return lambda count, mean, variance: seen.append((name, count, torch.stack([mean, variance])))
 
 
 @contextlib.contextmanager

@@ -81,9 +81,9 @@ def score_batch(
     for clips in batch.clips_BVCTHW.flatten(0, 1).split(scoring.clips_per_forward if boxes is None else videos * views):
         for configuration, pathways in model.fit_clips(prepare(clips), configurations):
             logits = model.activate(configuration)(pathways, boxes)
-            scores[configuration].append(scoring.activate(logits.float()).cpu())
+            scores[configuration].append(scoring.activate(logits.float()))
     for configuration, parts in scores.items():
-        joined = torch.cat(parts)
+        joined = torch.cat(parts).cpu()
         by_view = joined.view(videos, views, -1) if boxes is None else joined[:, None]
         yield configuration, scoring.join(by_view)
 

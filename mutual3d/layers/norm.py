@@ -132,7 +132,7 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         """Normalise by the values of all processes of the group; gradients cross them too (torch's SyncBatchNorm)."""
         channels, dims = x.shape[1], [0, *range(2, x.ndim)]
         values = x.to(self.weight.dtype)
-        count = values.new_tensor([x.numel() // channels])
+        count = values.new_full((1,), x.numel() // channels)
         # Two exchanges: the mean first, so that no variance is the difference of two large numbers.
         sums = _SumOverProcesses.apply(torch.cat([values.sum(dims), count]), self.group)
         count, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
@@ -157,8 +157,8 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         ]  # fmt: skip
         if self.is_full:
             self._keep_parts(means, variances)
-        order = torch.cat([torch.arange(i, len(x), count) for i in range(count)]).argsort()
-        return torch.cat(parts)[order.to(x.device)]
+        order = torch.cat([torch.arange(i, len(x), count, device=x.device) for i in range(count)]).argsort()
+        return torch.cat(parts)[order]
 
     def _keep_parts(self, means: torch.Tensor, variances: torch.Tensor) -> None:
         """Move the running statistics of the first parts towards these, and the norm's with them."""

@@ -41,8 +41,10 @@ class BoxPool(nn.Module):
         dtype = torch.promote_types(x_BCTHW.dtype, torch.float32)
         features = x_BCTHW.mean(2, dtype=dtype)
         height, width = features.shape[2:]
-        scale = torch.tensor([1, width, height, width, height], dtype=dtype, device=boxes_N5.device)
-        grids = self.align(features, boxes_N5.to(dtype) * scale)
+        position, *sides = boxes_N5.to(dtype).unbind(1)
+        # By numbers and not by a tensor of them, for which a GPU would be waited for.
+        scaled = (side * size for side, size in zip(sides, (width, height, width, height)))
+        grids = self.align(features, torch.stack([position, *scaled], 1))
         return grids.amax((2, 3))[:, :, None, None, None].to(x_BCTHW.dtype)
 
 

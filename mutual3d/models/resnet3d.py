@@ -23,7 +23,7 @@ from mutual3d.layers import (
     ScaledChannels,
     SlimmableBatchNorm3d,
 )
-from mutual3d.sampling import SearchSpace, shrink_clip, temporal_indices
+from mutual3d.sampling import SearchSpace, shrink_clip, take_frames
 
 from .adaptive import AdaptiveNetwork
 from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
@@ -293,8 +293,7 @@ def slow_and_fast(clip_BCTHW: torch.Tensor, alpha: int) -> list[torch.Tensor]:
     frames = clip_BCTHW.shape[2]
     if frames % alpha:
         raise ValueError(f"a clip of {frames} frames does not divide by SLOWFAST.ALPHA {alpha}")
-    indices = temporal_indices(frames, frames // alpha).to(clip_BCTHW.device)
-    return [clip_BCTHW.index_select(2, indices), clip_BCTHW]
+    return [take_frames(clip_BCTHW, frames // alpha), clip_BCTHW]
 
 
 def _both(

@@ -8,6 +8,7 @@ from .clip import (
     preferred_memory_format,
     prepare_clip,
     shrink_clip,
+    take_frames,
     temporal_indices,
     view_size,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "sample_subnets",
     "shrink_clip",
     "step_generator",
+    "take_frames",
     "temporal_indices",
     "view_size",
 ]

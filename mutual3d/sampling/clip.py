@@ -27,10 +27,17 @@ def prepare_clip(
 
 def normalize_clip(clip_BCTHW: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """uint8 in [0, 255] -> float in units of `std` around `mean` (both per channel, of pixels in [0, 1])."""
-    shape = (1, -1, 1, 1, 1)
-    scale = 255 * torch.as_tensor(std, dtype=torch.float32, device=clip_BCTHW.device).view(shape)
-    shift = 255 * torch.as_tensor(mean, dtype=torch.float32, device=clip_BCTHW.device).view(shape)
+    scale, shift = (255 * _per_channel(values, clip_BCTHW.device) for values in (std, mean))
     return (clip_BCTHW.float() - shift) / scale
+
+
+def _per_channel(values: Sequence[float], device: torch.device) -> torch.Tensor:
+    """float32 1, C, 1, 1, 1 on `device`. A GPU's is filled there: a copy would wait for all that the GPU has yet to do."""
+    if device.type == "cuda":
+        column = torch.cat([torch.full((1,), float(value), dtype=torch.float32, device=device) for value in values])
+    else:
+        column = torch.as_tensor(values, dtype=torch.float32, device=device)
+    return column.view(1, -1, 1, 1, 1)
 
 
 def temporal_indices(num_frames: int, temporal: int) -> torch.Tensor:
@@ -38,6 +45,14 @@ def temporal_indices(num_frames: int, temporal: int) -> torch.Tensor:
     if temporal > num_frames:
         raise ValueError(f"the clip has {num_frames} frames and cannot give {temporal}")
     return torch.linspace(0, num_frames - 1, temporal).long()
+
+
+def take_frames(clip_BCTHW: torch.Tensor, temporal: int) -> torch.Tensor:
+    """The `temporal_indices` frames of a clip. Of a GPU's one by one: to copy the indices there would wait for the GPU."""
+    indices = temporal_indices(clip_BCTHW.shape[2], temporal)
+    if clip_BCTHW.device.type == "cuda" and not torch.compiler.is_compiling():
+        return torch.stack([clip_BCTHW[:, :, index] for index in indices.tolist()], 2)
+    return clip_BCTHW.index_select(2, indices.to(clip_BCTHW.device))
 
 
 def view_size(crop: int, spatial: int, train_crop: int) -> int:
@@ -53,7 +68,7 @@ def shrink_clip(clip_BCTHW: torch.Tensor, size: int | Sequence[int] | None = Non
     """
     shrunk = clip_BCTHW
     if temporal is not None and temporal != shrunk.shape[2]:
-        shrunk = shrunk.index_select(2, temporal_indices(shrunk.shape[2], temporal).to(shrunk.device))
+        shrunk = take_frames(shrunk, temporal)
     size = (size, size) if isinstance(size, int) else size
     if size is not None and list(shrunk.shape[3:]) != list(size):
         shrunk = _resize_frames(shrunk, tuple(size))

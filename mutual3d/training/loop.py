@@ -14,6 +14,7 @@ from mutual3d.sampling import Configuration
 from mutual3d.training.schedule import Schedule
 from mutual3d.training.step import MutualStep, StepResult
 from mutual3d.utils import distributed
+from mutual3d.utils.host_copy import HostCopy
 from mutual3d.utils.logging import log_json_stats, progress_bar
 
 
@@ -136,7 +137,11 @@ class Trainer:
 
 
 class _Meter:
-    """Sums of one epoch, and the json_stats that PySlowFast's users parse (errors in percent, times in seconds)."""
+    """Sums of one epoch, and the json_stats that PySlowFast's users parse (errors in percent, times in seconds).
+
+    A step's numbers are read after the next step was given to the device, which a GPU then has to do meanwhile, and before a
+    line of the log. That is when a loss that is not finite is found there.
+    """
 
     def __init__(self, epoch: int, max_epoch: int, iterations: int) -> None:
         self.epoch, self.max_epoch, self.iterations = epoch, max_epoch, iterations
@@ -145,24 +150,37 @@ class _Meter:
         self.sums: dict[str, float] = {}
         self.times = {"dt": 0.0, "dt_data": 0.0, "dt_net": 0.0}
         self.last: dict[str, float] = {}
+        self.unread: tuple[StepResult, HostCopy | None, bool] | None = None
 
     def data_ready(self) -> None:
         self.ready = time.perf_counter()
 
     def update(self, result: StepResult, rate: float, largest: Configuration) -> None:
+        self._read()
         now = time.perf_counter()
         self.last = {"dt": now - self.mark, "dt_data": self.ready - self.mark, "dt_net": now - self.ready, "lr": rate}
         self.mark = now
         for key in self.times:
             self.times[key] += self.last[key]
-        count = len(result.labels)
+        self.unread = result, _hits(result), result.configurations[0] == largest
+
+    def _read(self) -> None:
+        """Add what the last step gave, once."""
+        if self.unread is None:
+            return
+        (result, hits, is_largest), self.unread = self.unread, None
+        result.check_finite()
+        count, losses = len(result.labels), result.losses
         self.samples += count
-        values = {"loss": sum(result.losses) * count, **_errors(result)}
-        if result.configurations[0] == largest:
-            values["loss_largest"] = result.losses[0] * count
+        values = {"loss": sum(losses) * count}
+        if hits is not None:
+            values |= dict(zip(("top1_err", "top5_err"), (100.0 * (count - hit) for hit in hits.tolist())))
+        if is_largest:
+            values["loss_largest"] = losses[0] * count
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in values.items()}
 
     def iteration_stats(self, iteration: int) -> dict[str, Any]:
+        self._read()
         left = (self.max_epoch - self.epoch) * self.iterations - iteration - 1
         return {
             "_type": "train_iter",
@@ -175,6 +193,7 @@ class _Meter:
         }
 
     def epoch_stats(self) -> dict[str, Any]:
+        self._read()
         self._join_processes()
         elapsed = time.perf_counter() - self.start
         return {
@@ -196,13 +215,11 @@ class _Meter:
         return {key: value / max(self.samples, 1) for key, value in self.sums.items()}
 
 
-def _errors(result: StepResult) -> dict[str, float]:
-    """Sums of top-1 and top-5 errors in per cent; none where a clip or box has several labels."""
+def _hits(result: StepResult) -> HostCopy | None:
+    """How many of the labels are the highest score and among the five highest; None where a clip or box has several labels."""
     if result.labels.ndim > 1:
-        return {}
-    hits = topk_correct(result.logits, result.labels, (1, 5))
-    wrong = (len(result.labels) - int(hit.sum()) for hit in hits)
-    return dict(zip(("top1_err", "top5_err"), (100.0 * count for count in wrong)))
+        return None
+    return HostCopy(torch.stack([hit.sum() for hit in topk_correct(result.logits, result.labels, (1, 5))]))
 
 
 def _duration(seconds: float) -> str:

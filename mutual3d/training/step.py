@@ -1,8 +1,10 @@
 """One mutual training step: the largest configuration with the labels, then each sub-network (paper, 4.2, Eq. 3-5)."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -10,6 +12,7 @@ import torch.nn as nn
 
 from mutual3d.sampling import Configuration, sample_subnets, step_generator
 from mutual3d.utils import distributed
+from mutual3d.utils.host_copy import HostCopy
 
 from .objectives import Method
 
@@ -18,14 +21,38 @@ class NonFiniteLossError(RuntimeError):
     """A loss became infinite or NaN; says at which step, and which configurations made it."""
 
 
-class StepResult(NamedTuple):
-    """losses: one float for each configuration, in order, and one more where the objective has its own; logits: the first
-    configuration's, B, K, detached."""
+@dataclass(frozen=True)
+class StepResult:
+    """What step number `step` ran, and what came of it.
 
-    configurations: list
-    losses: list
+    logits: the first configuration's, B, K, detached, with their labels. numbers: the losses, and a last one which is 1 where
+    those of every process are finite; they may still be on their way from the device.
+    """
+
+    configurations: list[Configuration]
     logits: torch.Tensor
     labels: torch.Tensor
+    step: int
+    numbers: HostCopy
+
+    @property
+    def losses(self) -> list[float]:
+        """One for each configuration, in order, and one more where the objective has its own; waits for the device."""
+        return self.numbers.tolist()[:-1]
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteLossError where a loss, of whichever process, is infinite or NaN; waits for the device."""
+        *losses, is_finite_everywhere = self.numbers.tolist()
+        if is_finite_everywhere:
+            return
+        # An objective's own loss comes after the configurations'.
+        names = [*map(str, self.configurations), "the ensemble"]
+        broken = [name for name, loss in zip(names, losses) if not math.isfinite(loss)] or ["of another process"]
+        raise NonFiniteLossError(
+            f"the loss of configuration {', '.join(broken)} is not finite in step {self.step} (losses: "
+            f"{', '.join(f'{name}: {loss:.4g}' for name, loss in zip(names, losses))}): lower SOLVER.BASE_LR, "
+            "lengthen SOLVER.WARMUP_EPOCHS, or set SOLVER.CLIP_GRAD_L2NORM; the last checkpoint is untouched"
+        )
 
 
 class Part(NamedTuple):
@@ -43,7 +70,8 @@ def split_step(clips: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor | 
     parts, start = [], 0
     for some in clips.chunk(count):
         own = (boxes[:, 0] >= start) & (boxes[:, 0] < start + len(some))
-        shifted = boxes[own] - boxes.new_tensor([start, 0, 0, 0, 0])
+        shifted = boxes[own]
+        shifted[:, 0] -= start
         parts.append(Part(some, labels[own], shifted))
         start += len(some)
     return parts
@@ -115,7 +143,8 @@ class MutualStep:
     def __call__(self, clips_BCTHW: torch.Tensor, labels: torch.Tensor, step: int, boxes: torch.Tensor | None = None) -> StepResult:
         """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B, or B, K.
 
-        With boxes, float N, 5, the labels are N, K. Raises NonFiniteLossError.
+        With boxes, float N, 5, the labels are N, K. Raises NonFiniteLossError, on a CPU: a GPU is not waited for, and its
+        result raises it when it is asked (`StepResult.check_finite`).
         """
         configurations = self.configurations(step)
         parts = split_step(clips_BCTHW, labels, boxes, self.accumulation_steps)
@@ -125,11 +154,15 @@ class MutualStep:
         for i, part in enumerate(parts):
             share = len(part.labels) / len(labels)
             part_losses, part_logits = run(part._replace(clips=self.prepare(part.clips)), configurations, share, i == len(parts) - 1)
-            losses += share * part_losses.cpu()
+            losses = losses + share * part_losses
             logits.append(part_logits)
         distributed.average_gradients(self.objective)
-        self._check_finite(configurations, losses, step, clips_BCTHW.device)
-        return StepResult(configurations, losses.tolist(), torch.cat(logits), labels)
+        is_finite = distributed.everywhere(losses.isfinite().all())
+        numbers = HostCopy(torch.cat([losses, is_finite.to(losses.dtype)[None]]))
+        result = StepResult(configurations, torch.cat(logits), labels, step, numbers)
+        if losses.device.type == "cpu":
+            result.check_finite()
+        return result
 
     def _one_by_one(
         self, part: Part, configurations: Sequence[Configuration], share: float, is_last: bool
@@ -167,17 +200,3 @@ class MutualStep:
 
     def _backward(self, loss: torch.Tensor) -> None:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-
-    def _check_finite(
-        self, configurations: Sequence[Configuration], losses: torch.Tensor, step: int, device: torch.device
-    ) -> None:
-        # An objective's own loss comes after the configurations'.
-        names = [*map(str, configurations), "the ensemble"]
-        broken = [name for name, loss in zip(names, losses) if not torch.isfinite(loss)]
-        if distributed.any_process(broken, device):
-            broken = broken or ["of another process"]
-            raise NonFiniteLossError(
-                f"the loss of configuration {', '.join(broken)} is not finite in step {step} (losses: "
-                f"{', '.join(f'{name}: {loss:.4g}' for name, loss in zip(names, losses))}): lower SOLVER.BASE_LR, "
-                "lengthen SOLVER.WARMUP_EPOCHS, or set SOLVER.CLIP_GRAD_L2NORM; the last checkpoint is untouched"
-            )

@@ -157,6 +157,14 @@ def any_process(condition: object, device: torch.device) -> bool:
     return flag.item() > 0
 
 
+def everywhere(flag: torch.Tensor) -> torch.Tensor:
+    """Whether a flag, a bool of one number, is true on every process: a number on its device, 1 or 0, which is not waited for."""
+    number = flag.float()
+    if is_distributed():
+        dist.all_reduce(number, op=dist.ReduceOp.MIN)
+    return number
+
+
 def agree(value: Value, what: str) -> Value:
     """`value`, if it is the same on every process; RuntimeError on all of them otherwise.
 

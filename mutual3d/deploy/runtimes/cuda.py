@@ -43,6 +43,8 @@ class _Graphs:
     def __init__(self, module: torch.nn.Module, device: torch.device) -> None:
         self._module, self._device = module, device
         self._lock = threading.Lock()
+        # After the last call: a thread may have a stream of its own, and would overwrite the buffers that another's still reads.
+        self._is_free = torch.cuda.Event()
         self._recorded: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, list[torch.Tensor], torch.Tensor]] = {}
 
     def run(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -53,14 +55,18 @@ class _Graphs:
                     return self._module(*(x.to(self._device) for x in inputs))
                 self._recorded[shapes] = self._record(inputs)
             graph, buffers, output = self._recorded[shapes]
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(self._is_free)
             for buffer, given in zip(buffers, inputs):
                 buffer.copy_(given)
             graph.replay()
-            return output.clone()
+            scores = output.clone()
+            self._is_free.record(stream)
+            return scores
 
     def _record(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, list[torch.Tensor], torch.Tensor]:
         """A graph, the tensors that it reads, and the one that it writes."""
-        buffers = [x.to(self._device).clone() for x in inputs]
+        buffers = [x.to(self._device).clone(memory_format=torch.contiguous_format) for x in inputs]
         side = torch.cuda.Stream(self._device)
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(side):
