@@ -91,7 +91,7 @@ def test_a_steps_losses_and_gradients_are_the_cpus(dtype, tolerance, exact):
 
 def test_a_step_does_not_wait_for_the_gpu():
     model = network(GPU)
-    step, optimizer = step_of(model), build_optimizer(model, base_lr=0.1)
+    step, optimizer = step_of(model), build_optimizer(model, base_lr=0.1, weight_decay=0.0)
     clips, labels = batch(GPU)
     step(clips, labels, 0)
     with no_waiting():
@@ -115,7 +115,7 @@ class OneBatch:
 
 def trainer_of(model, device, **options):
     return Trainer(
-        step_of(model), build_optimizer(model, base_lr=0.01), OneBatch(), lambda epoch: 0.01, TrainingCourse(1, log_period=3), device=device, **options
+        step_of(model), build_optimizer(model, base_lr=0.01, weight_decay=0.0), OneBatch(), lambda epoch: 0.01, TrainingCourse(1, log_period=3), device=device, **options
     )
 
 
