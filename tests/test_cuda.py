@@ -176,8 +176,8 @@ def test_a_run_and_its_resumption(words, tmp_path):
     run_net.main(["--cfg", str(config), *overrides(data, tmp_path / "out", **common, **first)])
     run_net.main(["--cfg", str(config), *overrides(data, tmp_path / "out", **common)])
     stats = read_json_stats(tmp_path / "out" / "stdout.log")
-    assert [entry["epoch"] for entry in stats if entry["_type"] == "train_epoch"] == ["1/1", "2/2"]
-    assert any(float(entry["gpu_mem"][:-1]) > 0 for entry in stats if entry["_type"] == "train_epoch")
+    assert [entry["epoch"] for entry in stats if entry.get("_type") == "train_epoch"] == ["1/1", "2/2"]
+    assert any(float(entry["gpu_mem"][:-1]) > 0 for entry in stats if entry.get("_type") == "train_epoch")
     table = json.loads((tmp_path / "out" / "query_table.json").read_text())
     keys = set(table["rows"][0]["latency_ms"])
     assert {key.split(".")[0] for key in keys} == {"cpu", "cuda"} and any("-cuda-" in key for key in keys)
