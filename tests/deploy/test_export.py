@@ -18,6 +18,7 @@ from mutual3d.deploy import Decoding, export
 from mutual3d.deploy.export import ExportMismatchError, export_network
 from mutual3d.deploy.runtimes import Runtime, onnx_program
 from mutual3d.deploy.runtimes.onnxruntime import OnnxRuntime
+from mutual3d.deploy.runtimes.openvino import core
 from mutual3d.models.adaptive import NotCalibratedError
 from mutual3d.sampling import shrink_clip
 
@@ -49,7 +50,7 @@ def run_file(path, inputs):
         session = sys.modules["onnxruntime"].InferenceSession(path)
         return session.run(["scores"], {node.name: array for node, array in zip(session.get_inputs(), arrays)})[0]
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    return sys.modules["openvino"].Core().compile_model(path, "CPU", exact)(arrays)["scores"]
+    return core(sys.modules["openvino"]).compile_model(path, "CPU", exact)(arrays)["scores"]
 
 
 FILES = [*((name, "onnx") for name in ("x3d", "slowfast", "images", "boxes")), ("slowfast", "openvino"), ("boxes", "openvino")]
@@ -126,7 +127,7 @@ def test_a_files_metadata_says_how_to_use_it(directory):
     session = sys.modules["onnxruntime"].InferenceSession(path)
     check_metadata({key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()})
     path, result = exported("slowfast", "openvino", directory)
-    info = sys.modules["openvino"].Core().read_model(path).get_rt_info()["mutual3d"]
+    info = core(sys.modules["openvino"]).read_model(path).get_rt_info()["mutual3d"]
     check_metadata({key: json.loads(text.astype(str)) for key, text in info.items()})
     assert result.files == (path, path.with_suffix(".bin"))
 

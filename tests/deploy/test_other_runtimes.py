@@ -1,6 +1,8 @@
 """torch.compile, CUDA graphs, OpenVINO in its own precision and int8: on a network of one convolution."""
 
 import json
+import os
+import subprocess
 import sys
 import types
 
@@ -8,9 +10,11 @@ import pytest
 import torch
 import torch.nn as nn
 from served import make_model, random_call
+from tiny import ROOT
 
 from mutual3d.deploy.compiled import CompilationError
 from mutual3d.deploy.runtimes import RUNTIMES, ExtractedNetwork
+from mutual3d.deploy.runtimes.openvino import core
 
 
 class OneConvolution(nn.Module):
@@ -63,6 +67,26 @@ def test_cuda_graphs():
     assert torch.equal(kept, before), "what was returned is the caller's own"
 
 
+INTERRUPTED = """
+import signal
+from test_other_runtimes import RUNTIMES, network
+networks = [RUNTIMES["openvino"].compile(network()) for _ in range(2)]
+while networks:
+    del networks[0]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_is_survived_after_networks_of_openvino_are_gone():
+    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tests" / "deploy"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 def test_openvino_in_its_own_precision():
     runtime = RUNTIMES["openvino_default"]
     assert runtime.precision == "default" and not runtime.is_automatic and not runtime.format
@@ -90,7 +114,7 @@ def test_int8_is_compiled_by_clips_of_the_users(nncf, tmp_path):
     assert all((sample[0] == clip.numpy()).all() for sample, clip in zip(nncf["samples"], clips))
     expected = network().module(clips)
     assert (runtime.load(tmp_path / "net.xml")(clips) - expected).abs().max() < 0.01
-    info = sys.modules["openvino"].Core().read_model(tmp_path / "net.xml").get_rt_info()["mutual3d"]
+    info = core(sys.modules["openvino"]).read_model(tmp_path / "net.xml").get_rt_info()["mutual3d"]
     assert json.loads(info["classes"].astype(str)) == ["a"]
     with pytest.raises(ValueError, match="runtime openvino_int8 chooses its ranges by clips, and there are none"):
         runtime.save(network(), tmp_path / "net.xml")

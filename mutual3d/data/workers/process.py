@@ -1,5 +1,6 @@
 """What a worker process does: it reads the items of its tasks, and says which one it begins before it does."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -78,10 +79,11 @@ class Failure(NamedTuple):
 
 
 def work(connection: Connection, job: Job) -> None:
-    # Ctrl-C is for the main process, which ends its workers.
     """What a worker process runs: it answers the tasks of the pool over `connection` until that is gone."""
+    # Ctrl-C is for the main process, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _write_no_core_file()
     # Each worker is one of many processes: more threads in it only contend.
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
@@ -92,6 +94,14 @@ def work(connection: Connection, job: Job) -> None:
             _answer(connection, job, *connection.recv())
     except (EOFError, OSError):
         return  # the main process is gone
+
+
+def _write_no_core_file() -> None:
+    """A crash is told by the pool; the memory of a process that loaded torch would be gigabytes on the disk, and a minute of wait."""
+    with contextlib.suppress(ImportError):  # not on Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _end_with_parent(parent: int) -> None:

@@ -1,5 +1,6 @@
 """OpenVINO, on the CPU: an .xml and a .bin that are converted from ONNX, metadata in `rt_info`, under `mutual3d`."""
 
+import functools
 import sys
 import tempfile
 import threading
@@ -48,7 +49,7 @@ class OpenVino(Runtime):
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
         if self.hint:
             options["INFERENCE_PRECISION_HINT"] = self.hint
-        compiled = self.package("openvino").Core().compile_model(str(path), "CPU", options)
+        compiled = core(self.package("openvino")).compile_model(str(path), "CPU", options)
         inputs, (output,) = tuple(map(_spec, compiled.inputs)), map(_spec, compiled.outputs)
         requests = _Requests(compiled)
 
@@ -57,6 +58,16 @@ class OpenVino(Runtime):
             return torch.from_numpy(requests.own.infer(arrays, share_inputs=True)[0])
 
         return CompiledNetwork(inputs, output, run)
+
+
+@functools.cache
+def core(package: ModuleType) -> Any:
+    """The one `openvino.Core` of this process, which lives as long as it does. package: the module openvino.
+
+    On Intel CPUs with AMX, the first network of each Core gives its thread another stack for signals, and the end of the Core
+    frees that stack while the thread may still be told to use it: the next Ctrl-C is then a segmentation fault.
+    """
+    return package.Core()
 
 
 class _Requests(threading.local):
@@ -74,9 +85,10 @@ def _spec(port: Any) -> TensorSpec:
 def example_lines(options: str) -> tuple[str, str]:
     """`Runtime.example` with options of `compile_model`, as Python."""
     return (
-        "network = openvino.Core().read_model(path)\n"
+        "core = openvino.Core()\n"
+        "network = core.read_model(path)\n"
         'facts = {name: json.loads(text.astype(str)) for name, text in network.get_rt_info()["mutual3d"].items()}',
-        f'scores = openvino.Core().compile_model(network, "CPU"{options})(INPUTS)[0][0]',
+        f'scores = core.compile_model(network, "CPU"{options})(INPUTS)[0][0]',
     )
 
 

@@ -71,6 +71,18 @@ def test_a_sample_that_kills_its_worker_is_named_and_the_others_are_read(num_wor
                     assert item == expected
 
 
+def test_a_crash_leaves_no_core_file_behind(tmp_path):
+    resource = pytest.importorskip("resource")
+    told = tmp_path / "limit"
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        read(WorkerPool(Echo({0: lambda: told.write_text(str(resource.getrlimit(resource.RLIMIT_CORE)[0]))}), 1), [[0]])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    assert told.read_text() == "0"
+
+
 def test_what_is_lost_is_not_read_again_by_any_pool_that_shares_it(tmp_path):
     def count_and_crash():
         with open(tmp_path / "reads", "a") as file:
