@@ -115,7 +115,7 @@ RAISED = {
     "A config that there is not": lambda: find_config("Kinetics/MUTUAL_X3DM"),
     "A command that there is not": lambda: cli.main(["predictions"]),
     "A word that nobody registered": lambda: load_config("Demo/MUTUAL_X3D", ["MUTUAL.OBJECTIVE", "alpha_divergence"]),
-    "A switch of PySlowFast's that is not here": lambda: load_config("Demo/MUTUAL_X3D", ["MIXUP.ENABLE", "True"]),
+    "A switch of PySlowFast's that is not here": lambda: load_config("Demo/MUTUAL_X3D", ["DEMO.ENABLE", "True"]),
     "A list that is not there": lambda: read_video_list("my_run/train.csv"),
     "Another separator": lambda: listed("walk/1.mp4,0\n"),
     "Labels that start at 1": lambda: listed("walk/1.mp4 1\nrun/1.mp4 2\n", num_classes=2),

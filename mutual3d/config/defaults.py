@@ -143,6 +143,9 @@ _C.TRAIN.MIXED_PRECISION = Key(False, Flag(), IS_TOLD)
 # (new) bfloat16, or float16 (with a gradient scaler; GPU only).
 _C.TRAIN.MIXED_PRECISION_DTYPE = Key("bfloat16", Only("bfloat16", "float16"), IS_TOLD)
 
+# (new) Gradients cross processes as they are (none), or in half the bytes (bfloat16, PyTorch's hook of that name).
+_C.TRAIN.GRADIENT_COMPRESSION = Key("none", Only("none", "bfloat16"), IS_TOLD)
+
 _C.TEST = Group()
 _C.TEST.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 _C.TEST.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
@@ -238,6 +241,31 @@ _C.DATA.MULTI_LABEL = Key(False, Flag(), IS_REFUSED)
 # reads as BGR, and turns into RGB so; here they are RGB with either value.
 _C.DATA.REVERSE_INPUT_CHANNEL = Key(False, Flag(), IS_REFUSED)
 
+# Clips of training, beside crop and flip: every operation is the same in all frames of a clip, and every sub-network sees the same
+# clip. Off in the papers' recipes.
+_C.AUG = Group()
+_C.AUG.ENABLE = Key(False, Flag(), IS_REFUSED)
+# RandAugment in timm's words: m the magnitude from 0 to 10, n the number of operations (2), mstd the magnitude's deviation (0), p the
+# probability of each operation (0.5), inc1 operations that grow with the magnitude, as all do here. Empty for none.
+_C.AUG.AA_TYPE = Key("rand-m9-mstd0.5-inc1", Text(), IS_REFUSED)
+# Probability that a rectangle of a clip is erased, and what it becomes: const the mean colour, rand one random colour, pixel noise.
+_C.AUG.RE_PROB = Key(0.25, Share(), IS_REFUSED)
+_C.AUG.RE_MODE = Key("pixel", Only("pixel", "rand", "const"), IS_REFUSED)
+_C.AUG.RE_COUNT = Key(1, Only(1), IS_REFUSED)
+# Times that a video is in a batch.
+_C.AUG.NUM_SAMPLE = Key(1, Only(1, instead="raise TRAIN.BATCH_SIZE"), IS_REFUSED)
+
+_C.MIXUP = Group()
+# Soft labels, and clips that are each two of the batch: with PROB, by mixup (ALPHA of its Beta distribution; 0 for none) or CutMix
+# (CUTMIX_ALPHA), which is taken with SWITCH_PROB where both are. With PROB 0 labels are smoothed, and nothing is mixed.
+_C.MIXUP.ENABLE = Key(False, Flag(), IS_REFUSED)
+_C.MIXUP.ALPHA = Key(0.8, Number(0, 1000), IS_REFUSED)
+_C.MIXUP.CUTMIX_ALPHA = Key(1.0, Number(0, 1000), IS_REFUSED)
+_C.MIXUP.PROB = Key(1.0, Share(), IS_REFUSED)
+_C.MIXUP.SWITCH_PROB = Key(0.5, Share(), IS_REFUSED)
+# Share of a label that is spread over all classes; where a clip has several, each moves so far towards one half.
+_C.MIXUP.LABEL_SMOOTH_VALUE = Key(0.1, Share(), IS_REFUSED)
+
 _C.DATA_LOADER = Group()
 # Worker processes of each process. With 0 it decodes itself, and a decoder's crash is its own.
 _C.DATA_LOADER.NUM_WORKERS = Key(8, Integer(0, 1024), TAKES_EFFECT)
@@ -256,7 +284,7 @@ _C.MODEL.MODEL_NAME = Key("SlowFast", Registered("network"), IS_REFUSED)
 # Kind of a ResNet: slow, c2d or i3d (c2d_nopool and i3d_nopool keep all frames after res2); a SlowFast's and X3D's own.
 _C.MODEL.ARCH = Key("slowfast", NAME, IS_REFUSED)
 _C.MODEL.NUM_CLASSES = Key(400, COUNT, IS_REFUSED)
-# cross_entropy, or for several labels bce_logit or bce; heads return logits, so that both are the same thing here.
+# cross_entropy (or soft_cross_entropy, PySlowFast's word for soft labels, which cross_entropy takes too), or for several labels bce_logit or bce; heads return logits, so that both are the same thing here.
 _C.MODEL.LOSS_FUNC = Key("cross_entropy", Registered("loss function"), IS_REFUSED)
 # What turns logits into scores in evaluation: softmax or sigmoid; it must go with LOSS_FUNC.
 _C.MODEL.HEAD_ACT = Key("softmax", Only("softmax", "sigmoid"), TAKES_EFFECT)
@@ -266,6 +294,11 @@ _C.MODEL.FC_INIT_STD = Key(0.01, Number(0, 100), IS_REFUSED)
 # (new) MobileNets and ImageResNet for images of about 32 pixels: without their first two halvings. A ResNet's first
 # convolution is then 3x3.
 _C.MODEL.SMALL_IMAGES = Key(False, Flag(), IS_REFUSED)
+
+# (new) Calibrate, measure, test and keep the exponential moving average of the weights over the steps (timm's model EMA) instead of
+# the last ones; a checkpoint holds both. Of each step's average EMA_DECAY stays: at first less, (1 + n) / (10 + n) after n steps.
+_C.MODEL.EMA = Key(False, Flag(), IS_REFUSED)
+_C.MODEL.EMA_DECAY = Key(0.9998, Number(0, 1, below=True), IS_TOLD)
 
 _C.X3D = Group()
 _C.X3D.WIDTH_FACTOR = Key(1.0, Number(0.1, 100), IS_REFUSED)

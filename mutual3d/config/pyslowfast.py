@@ -9,9 +9,10 @@ from .legal import Empty, Legal, Only
 # Whatever their value: they are of networks and tasks that are not here, of speed, or of what another setting switches on.
 # The name of a group stands for everything under it.
 WITHOUT_EFFECT = (
-    "AUG", "AVA.FULL_TEST_ON_VAL", "AVA.IMG_PROC_BACKEND", "AVA.TRAIN_PCA_EIGVAL", "AVA.TRAIN_PCA_EIGVEC",
+    "AUG.COLOR_JITTER", "AUG.GEN_MASK_LOADER", "AUG.INTERPOLATION", "AUG.MASK_FRAMES", "AUG.MASK_RATIO", "AUG.MASK_TUBE", "AUG.MASK_WINDOW_SIZE",
+    "AUG.MAX_MASK_PATCHES_PER_BLOCK", "AUG.RE_SPLIT", "AVA.FULL_TEST_ON_VAL", "AVA.IMG_PROC_BACKEND", "AVA.TRAIN_PCA_EIGVAL", "AVA.TRAIN_PCA_EIGVEC",
     "AVA.TRAIN_PCA_JITTER_ONLY", "BENCHMARK", "BN.NUM_BATCHES_PRECISE", "CONTRASTIVE", "DATA.PATH_TO_PRELOAD_IMDB", "DATA.TRAIN_PCA_EIGVAL", "DATA.TRAIN_PCA_EIGVEC",
-    "DATA_LOADER.ENABLE_MULTI_THREAD_DECODE", "DEMO", "LOG_MODEL_INFO", "MASK", "MIXUP", "MODEL.MULTI_PATHWAY_ARCH",
+    "DATA_LOADER.ENABLE_MULTI_THREAD_DECODE", "DEMO", "LOG_MODEL_INFO", "MASK", "MODEL.MULTI_PATHWAY_ARCH",
     "MODEL.SINGLE_PATHWAY_ARCH", "MULTIGRID", "MVIT", "NONLOCAL.GROUP", "NONLOCAL.INSTANTIATION", "NONLOCAL.POOL",
     "RESNET.INPLACE_RELU", "SOLVER.GAMMA", "SOLVER.STEP_SIZE", "SOLVER.WARMUP_FACTOR", "SSL", "TENSORBOARD.CATEGORIES_PATH",
     "TENSORBOARD.CLASS_NAMES_PATH", "TENSORBOARD.CONFUSION_MATRIX", "TENSORBOARD.HISTOGRAM", "TENSORBOARD.MODEL_VIS",
@@ -21,21 +22,15 @@ WITHOUT_EFFECT = (
 _NO_SUCH_PICTURES = "the report is report.html, and per_class_ap.json or TEST.SAVE_RESULTS_PATH has what an image would show"
 _PREDICT = "use `mutual3d predict`, with --output"
 _SIZES = "multigrid training, whose batches change in clips, frames and pixels by a cycle, is missing (MUTUAL.ENABLE True trains several sizes at once)"
-_IMAGES = "images are augmented by DATA.COLOR_JITTER and DATA.TRAIN_JITTER_SCALES_RELATIVE, videos by DATA.TRAIN_JITTER_SCALES"
 
-# The values at which these change nothing. A group that is given a bare value, as in `MIXUP True`, is its switch.
+# The values at which these change nothing. A group that is given a bare value, as in `DEMO True`, is its switch.
 MUST_BE_OFF: dict[str, Legal] = {
-    "AUG": Only(False, instead=_IMAGES),
-    "AUG.ENABLE": Only(False, instead=_IMAGES),
-    "AUG.NUM_SAMPLE": Only(1, instead="raise TRAIN.BATCH_SIZE"),
     "AVA.BGR": Only(False, instead="DATA.REVERSE_INPUT_CHANNEL True gives the network BGR"),
     "AVA.TEST_FORCE_FLIP": Only(False),
     "AVA.TRAIN_USE_COLOR_AUGMENTATION": Only(False),
     "DEMO": Only(False, instead=_PREDICT),
     "DEMO.ENABLE": Only(False, instead=_PREDICT),
     "MASK.ENABLE": Only(False),
-    "MIXUP": Only(False, instead="there is nothing of the kind in mutual3d"),
-    "MIXUP.ENABLE": Only(False, instead="there is nothing of the kind in mutual3d"),
     "MULTIGRID": Only(False, instead=_SIZES),
     "MULTIGRID.LONG_CYCLE": Only(False, instead=_SIZES),
     "MULTIGRID.SHORT_CYCLE": Only(False, instead=_SIZES),

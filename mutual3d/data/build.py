@@ -9,7 +9,7 @@ from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.datasets.kinetics import Video, VideoDataset
 from mutual3d.data.loader import ClipLoader, Reading, Share
 from mutual3d.data.sources import SOURCES
-from mutual3d.data.sources.facts import MODES, Mistakes, checked_names
+from mutual3d.data.sources.facts import MODES, Mistakes, checked_names, clip_augmentation
 from mutual3d.utils.words import unknown_word
 
 
@@ -66,6 +66,15 @@ def check_data(cfg: CfgNode) -> Mistakes:
             yield (
                 (f"DATA.{own}", "TRAIN.DATASET"), f"DATA.{own} is {cfg.DATA[own]}: mutual3d supports it for images, not for {name}"
             )
+    try:
+        clip_augmentation(cfg)
+    except ValueError as error:
+        yield ("AUG.AA_TYPE",), str(error)
+    if cfg.AUG.ENABLE and cfg.DETECTION.ENABLE:
+        yield (
+            ("AUG.ENABLE", "DETECTION.ENABLE"),
+            "AUG.ENABLE is True: operations of RandAugment and erasing know nothing of boxes; set it False",
+        )
     yield from source.check_config(cfg)
 
 

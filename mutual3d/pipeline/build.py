@@ -41,7 +41,7 @@ from mutual3d.pipeline.plans import (
 )  # fmt: skip
 from mutual3d.sampling import Preprocessing
 from mutual3d.training import GradientClipping, TrainingCourse
-from mutual3d.training.build import build_optimizer, build_schedule, build_step, check_method
+from mutual3d.training.build import build_average, build_optimizer, build_schedule, build_step, build_transforms, check_method
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
 from mutual3d.utils.words import unknown_word
@@ -240,6 +240,8 @@ def _training(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TrainingPl
         auto_resume=cfg.TRAIN.AUTO_RESUME,
         allow_other_data=cfg.TRAIN.ALLOW_OTHER_DATA,
         tensorboard=Path(board) if cfg.TENSORBOARD.ENABLE else None,
+        transforms=build_transforms(cfg),
+        make_average=functools.partial(build_average, cfg),
     )
 
 
@@ -259,9 +261,14 @@ def _grid(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> GridPlan:
         latency_repeats=cfg.GRID.LATENCY_REPEATS,
         runtimes=tuple(cfg.GRID.RUNTIMES),
         costs=tuple(dict.fromkeys([*ALWAYS_COUNTED, *cfg.GRID.COSTS])),
-        about={"dataset": cfg.DATA.PATH_TO_DATA_DIR, "model": cfg.MODEL.MODEL_NAME},
+        about={"dataset": cfg.DATA.PATH_TO_DATA_DIR, "model": cfg.MODEL.MODEL_NAME, **_averaged(cfg)},
         cascades=cfg.GRID.CASCADES,
     )
+
+
+def _averaged(cfg: CfgNode) -> dict[str, str]:
+    """For a table's provenance: that its weights are the moving average of those of training."""
+    return {"weights": f"moving average of the steps' (MODEL.EMA_DECAY {cfg.MODEL.EMA_DECAY:g})"} if cfg.MODEL.EMA else {}
 
 
 def _test(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TestPlan:

@@ -4,7 +4,7 @@ Data sets, networks and optimizers come as functions that make them, since they 
 stage made; a stage calls each once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mutual3d.data.loader import ClipLoader
 from mutual3d.metrics.metrics import Metric
 from mutual3d.models import AdaptiveNetwork
 from mutual3d.sampling import Preprocessing
-from mutual3d.training import MutualStep, TrainingCourse
+from mutual3d.training import BatchTransform, MutualStep, TrainingCourse, WeightAverage
 from mutual3d.training.objectives import Objective
 
 MakeLoader = Callable[[], ClipLoader]
@@ -46,6 +46,8 @@ class TrainingPlan:
     changed_settings: what differs from such a text. weights: a checkpoint to start from (weights_kind and inflate: as of
     `load_checkpoint`); reset_head: but for its classifier.
     doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. tensorboard: a directory, None writes none.
+    transforms: what becomes of a step's clips and labels first. make_average: of the model's weights, which is then what is
+    evaluated and kept; None keeps the weights themselves.
     """
 
     loader: MakeLoader
@@ -66,6 +68,8 @@ class TrainingPlan:
     auto_resume: bool = True
     allow_other_data: bool = False
     tensorboard: Path | None = None
+    transforms: Sequence[BatchTransform] = ()
+    make_average: Callable[[AdaptiveNetwork], WeightAverage | None] = lambda model: None
 
 
 @dataclass(frozen=True)

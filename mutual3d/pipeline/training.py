@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mutual3d.pipeline.plans import TrainingPlan
 from mutual3d.pipeline.workspace import Workspace
-from mutual3d.training import Trainer
+from mutual3d.training import Trainer, WeightAverage
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, logger
 
@@ -28,6 +29,7 @@ class _Training:
         self.run, self.plan = run, plan
         self.step = plan.make_step(run.model, run.device)
         self.optimizer = plan.make_optimizer(run.model, self.step.objective)
+        self.average: WeightAverage | None = None
         self.loader = plan.loader()
         self.training_set = distributed.from_main(self.loader.dataset.fingerprint)
         self.writer: SummaryWriter | None = None
@@ -37,25 +39,32 @@ class _Training:
         start = self._starting_epoch()
         if start >= plan.course.max_epoch:
             logger.info("training is finished: %d epochs", start)
+            self._take_average()
             return
         self.writer = self._open_writer()
         trainer = Trainer(
             self.step, self.optimizer, self.loader, plan.schedule, plan.course,
-            device=run.device, after_epoch=self._after_epoch, writer=self.writer,
+            device=run.device, after_epoch=self._after_epoch, writer=self.writer, transforms=plan.transforms,
+            after_step=self.average.update if self.average else None,
         )  # fmt: skip
         trainer.train(start)
         if self.writer:
             self.writer.close()
+        self._take_average()
         distributed.broadcast_buffers(run.model)
+
+    def _take_average(self) -> None:
+        """From here on the network is its averaged one, where there is one."""
+        if self.average:
+            self.average.finish()
 
     def _starting_epoch(self) -> int:
         plan, run = self.plan, self.run
         newest = distributed.agree(run.checkpoints.last(), "the newest checkpoint")
-        if newest is not None:
-            return self._resume(newest)
-        if plan.weights:
+        if newest is None and plan.weights:
             run.load(plan.weights, plan.reset_head, plan.weights_kind, plan.inflate)
-        return 0
+        self.average = plan.make_average(run.model)
+        return 0 if newest is None else self._resume(newest)
 
     def _resume(self, newest: Path) -> int:
         run = self.run
@@ -68,7 +77,7 @@ class _Training:
         if self.plan.weights:
             logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
         epoch = run.checkpoints.resume(
-            run.model, self.optimizer, self.step.scaler, self.step.objective, self._check_checkpoint, newest
+            run.model, self.optimizer, self.step.scaler, self.step.objective, self._check_checkpoint, newest, self.average
         )
         run.checkpoint_name = run.checkpoints.path(epoch).name
         logger.info("going on from '%s'", newest)
@@ -116,13 +125,14 @@ class _Training:
         if last or epoch % self.plan.checkpoint_period == 0:
             self._save(epoch)
         if last or epoch % self.plan.eval_period == 0:
-            self._validate(epoch)
+            with self.average.in_place() if self.average else contextlib.nullcontext():
+                self._validate(epoch)
 
     def _save(self, epoch: int) -> None:
         run = self.run
         run.checkpoints.save(
             run.model, self.optimizer, epoch=epoch, config=self.plan.settings, scaler=self.step.scaler,
-            objective=self.step.objective, training_set=self.training_set,
+            objective=self.step.objective, average=self.average, training_set=self.training_set,
         )  # fmt: skip
         run.checkpoint_name = run.checkpoints.path(epoch).name
 

@@ -1,23 +1,28 @@
 """The mutual step, its objectives, the optimizer, the schedule, checkpoints and the loop."""
 
+from .averaging import WeightAverage
 from .checkpoint import Checkpoints
 from .loop import GradientClipping, Trainer, TrainingCourse
+from .mixing import BatchTransform, Mixing
 from .objectives import LOSS_FUNCTIONS, OBJECTIVES, Method, Objective, check_objective, distillation_loss
 from .optimizer import build_optimizer, parameter_groups
 from .schedule import cosine_schedule, relative_steps_schedule
 from .step import MutualStep, NonFiniteLossError
 
 __all__ = [
+    "BatchTransform",
     "Checkpoints",
     "GradientClipping",
     "LOSS_FUNCTIONS",
     "Method",
+    "Mixing",
     "MutualStep",
     "NonFiniteLossError",
     "OBJECTIVES",
     "Objective",
     "Trainer",
     "TrainingCourse",
+    "WeightAverage",
     "build_optimizer",
     "check_objective",
     "cosine_schedule",

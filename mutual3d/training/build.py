@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 from fvcore.common.config import CfgNode
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from mutual3d.layers import batch_over
@@ -17,6 +18,8 @@ from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
 from mutual3d.utils.words import unknown_word
 
+from .averaging import WeightAverage
+from .mixing import BatchTransform, Mixing
 from .objectives import LOSS_FUNCTIONS, OBJECTIVES, Method, check_objective
 from .optimizer import build_optimizer as _build_optimizer
 from .schedule import cosine_schedule, linear_schedule, relative_steps_schedule, with_warmup
@@ -76,6 +79,8 @@ def build_step(cfg: CfgNode, model: Any, device: torch.device, *, reverse_channe
         # Norms of one's own take part in some configurations' backward only.
         private = model.private_by is not None
         network = DistributedDataParallel(Networks(model), broadcast_buffers=False, find_unused_parameters=private)
+        if cfg.TRAIN.GRADIENT_COMPRESSION == "bfloat16":
+            network.register_comm_hook(None, bf16_compress_hook)
     scaler = None
     if cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "float16":
         scaler = torch.amp.GradScaler(device.type)
@@ -92,6 +97,21 @@ def build_step(cfg: CfgNode, model: Any, device: torch.device, *, reverse_channe
         autocast=_autocast(cfg, device),
         scaler=scaler,
     )
+
+
+def build_transforms(cfg: CfgNode) -> list[BatchTransform]:
+    """What becomes of a step's clips and labels before any configuration sees them; empty in the papers' recipes."""
+    mixup = cfg.MIXUP
+    if not mixup.ENABLE:
+        return []
+    return [
+        Mixing(cfg.MODEL.NUM_CLASSES, mixup.ALPHA, mixup.CUTMIX_ALPHA, mixup.PROB, mixup.SWITCH_PROB, mixup.LABEL_SMOOTH_VALUE)
+    ]  # fmt: skip
+
+
+def build_average(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
+    """The moving average of the model's weights; None where there is to be none."""
+    return WeightAverage(model, cfg.MODEL.EMA_DECAY) if cfg.MODEL.EMA else None
 
 
 def _method(cfg: CfgNode) -> Method:
@@ -128,6 +148,7 @@ def check_method(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _check_rules(cfg.MUTUAL, objective_is_known=not objective)
     if cfg.TRAIN.ENABLE:
         yield from _check_schedule(cfg)
+        yield from _check_mixing(cfg)
 
 
 def _check_rules(mutual: CfgNode, objective_is_known: bool) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -158,6 +179,15 @@ def _check_rules(mutual: CfgNode, objective_is_known: bool) -> Iterator[tuple[tu
             f"MUTUAL.WIDTHS is {widths}: each_width needs a list from one end of MUTUAL.WIDTH_RANGE "
             f"{list(mutual.WIDTH_RANGE)} to the other",
         )
+
+
+def _check_mixing(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
+    if cfg.MIXUP.ENABLE and cfg.DETECTION.ENABLE:
+        yield ("MIXUP.ENABLE", "DETECTION.ENABLE"), "MIXUP.ENABLE is True: clips with boxes cannot be mixed; set it False"
+    try:
+        build_transforms(cfg)
+    except ValueError as error:
+        yield ("MIXUP.ALPHA", "MIXUP.CUTMIX_ALPHA", "MIXUP.PROB"), str(error)
 
 
 def _check_schedule(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:

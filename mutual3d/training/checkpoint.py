@@ -13,6 +13,7 @@ from mutual3d.utils.checkpoint import load_weights
 from mutual3d.utils.files import DamagedFileError, check_tensors, load_tensors, save_tensors
 from mutual3d.utils.logging import logger
 
+from .averaging import WeightAverage
 from .optimizer import load_optimizer_state
 
 
@@ -61,12 +62,14 @@ class Checkpoints:
         config: str = "",
         scaler: Any = None,
         objective: Any = None,
+        average: WeightAverage | None = None,
         training_set: str = "",
     ) -> None:
         """Write the state after `epoch` finished epochs, on the main process.
 
         config: the settings as text, and training_set: the fingerprint of what was trained on, for a run that goes on from
-        here to compare its own with. scaler, objective: whose states go in as well; None for none.
+        here to compare its own with. scaler, objective: whose states go in as well; None for none. average: of the model's
+        weights: whoever reads the file gets the averages, and `resume` the weights of training too.
         """
         if not distributed.is_main():
             return
@@ -74,11 +77,12 @@ class Checkpoints:
             self.path(epoch),
             {
                 "epoch": epoch,
-                "model_state": model.state_dict(),
+                "model_state": model.state_dict() if average is None else average.weights(),
                 "model_arguments": model.arguments,
                 "optimizer_state": optimizer.state_dict(),
                 "scaler_state": None if scaler is None else scaler.state_dict(),
                 "objective_state": None if objective is None else objective.state_dict(),
+                "average_state": None if average is None else average.state(),
                 "cfg": config,
                 "training_set": training_set,
             },
@@ -92,12 +96,13 @@ class Checkpoints:
         objective: torch.nn.Module | None = None,
         check: Callable[[Path, dict], None] = lambda path, state: None,
         path: Path | None = None,
+        average: WeightAverage | None = None,
     ) -> int:
         """Load the newest whole checkpoint into model and optimizer; returns the number of finished epochs, 0 if none.
 
         The optimizer keeps its own settings and takes the saved momenta. check(path, state) is called before anything is
         loaded, with what `save` wrote, and raises where this run cannot go on from it. path: what `last` gave, where that was
-        asked before: files are looked at, and damage is told, once.
+        asked before: files are looked at, and damage is told, once. average: of the model's weights, which goes on too.
         """
         path = path or self.last()
         if path is None:
@@ -110,6 +115,10 @@ class Checkpoints:
             )
         check(path, state)
         load_weights(model, state["model_state"], path)
+        if average is not None:
+            if not state.get("average_state"):
+                raise ValueError(f"'{path}' holds no averaged weights: set MODEL.EMA False, or choose another OUTPUT_DIR")
+            average.restore(state["model_state"], state["average_state"])
         load_optimizer_state(optimizer, state["optimizer_state"])
         if scaler is not None and state["scaler_state"]:
             scaler.load_state_dict(state["scaler_state"])

@@ -11,6 +11,7 @@ import torch
 from mutual3d.evaluation.unreadable import UnreadableVideos, UnreadableVideosError
 from mutual3d.metrics.metrics import topk_correct
 from mutual3d.sampling import Configuration
+from mutual3d.training.mixing import BatchTransform
 from mutual3d.training.schedule import Schedule
 from mutual3d.training.step import MutualStep, StepResult
 from mutual3d.utils import distributed
@@ -50,7 +51,8 @@ class Trainer:
 
     loader: `len(loader)` batches an epoch, `loader.batches(epoch)` gives them (clips uint8 B, V, C, T, H, W).
     schedule: exact epoch -> learning rate. after_epoch(epoch) is called with the number of finished epochs, to save and
-    to evaluate. writer: a TensorBoard SummaryWriter or None.
+    to evaluate. writer: a TensorBoard SummaryWriter or None. transforms: what becomes of a step's clips and labels, one after
+    the other, on the device and before any configuration sees them. after_step() is called after each step of the optimizer.
     """
 
     def __init__(
@@ -64,11 +66,14 @@ class Trainer:
         device: torch.device,
         after_epoch: Callable[[int], object] | None = None,
         writer: Any = None,
+        transforms: Sequence[BatchTransform] = (),
+        after_step: Callable[[], object] | None = None,
     ) -> None:
         self.step, self.optimizer, self.loader, self.schedule = step, optimizer, loader, schedule
         self.course, self.device = course, device
         self.after_epoch = after_epoch or (lambda epoch: None)
         self.writer = writer
+        self.transforms, self.after_step = tuple(transforms), after_step or (lambda: None)
         self.unreadable = UnreadableVideos(course.max_unreadable, loader.num_samples, "DATA_LOADER.MAX_UNREADABLE_TRAIN")
 
     def train(self, start_epoch: int = 0) -> None:
@@ -101,15 +106,19 @@ class Trainer:
             raise UnreadableVideosError("no video of a training batch can be read: raise TRAIN.BATCH_SIZE or mend them")
 
     def _train_batch(self, batch: Any, step: int) -> StepResult:
-        # Dropout's random numbers depend on the step alone, so that a resumed run repeats and skips none.
+        # Random numbers, of dropout and of mixed clips, depend on the step alone, so that a resumed run repeats and skips none.
         torch.manual_seed(hash((self.course.seed, step, distributed.rank())) & 0x7FFFFFFF)
         views = batch.clips_BVCTHW.shape[1]
         clips = batch.clips_BVCTHW.to(self.device, non_blocking=True).flatten(0, 1)
         labels = batch.labels.to(self.device, non_blocking=True)
         boxes = None if batch.boxes is None else batch.boxes.to(self.device, non_blocking=True)
+        labels = labels if views == 1 else labels.repeat_interleave(views, 0)
+        for transform in self.transforms:
+            clips, labels = transform(clips, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        result = self.step(clips, labels if views == 1 else labels.repeat_interleave(views, 0), step, boxes)
+        result = self.step(clips, labels, step, boxes)
         self._update()
+        self.after_step()
         return result
 
     def _update(self) -> None:
@@ -216,7 +225,8 @@ class _Meter:
 
 
 def _hits(result: StepResult) -> HostCopy | None:
-    """How many of the labels are the highest score and among the five highest; None where a clip or box has several labels."""
+    """How many of the labels are the highest score and among the five highest; None where a clip or box has several labels, or shares of
+    them."""
     if result.labels.ndim > 1:
         return None
     return HostCopy(torch.stack([hit.sum() for hit in topk_correct(result.logits, result.labels, (1, 5))]))

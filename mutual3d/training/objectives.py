@@ -1,7 +1,7 @@
 """What the configurations of a step learn from.
 
 A loss function is a pair: with the labels, and with another configuration's output. Heads give logits, B, K; labels are
-int64 B, or for several labels at once float B, K. Every loss is the mean over the batch.
+int64 B, or for soft labels and several at once float B, K. Every loss is the mean over the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +45,8 @@ class LossFunction(NamedTuple):
 
 _CROSS_ENTROPY = LossFunction(label_loss, distillation_loss)
 _BINARY = LossFunction(binary_label_loss, binary_distillation_loss)
-LOSS_FUNCTIONS = {"cross_entropy": _CROSS_ENTROPY, "bce_logit": _BINARY, "bce": _BINARY}
+# soft_cross_entropy is PySlowFast's word where labels are shares of classes, which cross_entropy takes here too.
+LOSS_FUNCTIONS = {"cross_entropy": _CROSS_ENTROPY, "soft_cross_entropy": _CROSS_ENTROPY, "bce_logit": _BINARY, "bce": _BINARY}
 
 
 class Objective(nn.Module):

@@ -9,11 +9,14 @@ import torch
 from tiny import ROOT
 
 from mutual3d.data.build import gives_bgr
+from mutual3d.data.clips.augment import ClipAugmentation, RandAugmentation, RandomErasing
+from mutual3d.data.sources.facts import clip_augmentation
 from mutual3d.models import build_model
 from mutual3d.pipeline import load_config
 from mutual3d.pipeline.build import tell_of_devices
 from mutual3d.sampling import prepare_clip
-from mutual3d.training.build import build_optimizer, build_step
+from mutual3d.training import Mixing
+from mutual3d.training.build import build_optimizer, build_step, build_transforms
 
 SHARED = """
 NUM_GPUS: 8
@@ -110,9 +113,7 @@ def test_a_value_that_cannot_work_is_named_with_its_key(key, value, message, loa
 @pytest.mark.parametrize(
     "key, instead",
     [
-        ("AUG.ENABLE", "DATA.COLOR_JITTER"),
-        ("AUG", "DATA.COLOR_JITTER"),
-        ("MIXUP.ENABLE", "nothing of the kind"),
+        ("AUG.NUM_SAMPLE", "TRAIN.BATCH_SIZE"),
         ("MULTIGRID.LONG_CYCLE", "multigrid training, .* is missing .MUTUAL.ENABLE True"),
         ("MULTIGRID.SHORT_CYCLE", "MUTUAL.ENABLE True"),
         ("DEMO.ENABLE", "mutual3d predict"),
@@ -125,14 +126,34 @@ def test_a_value_that_cannot_work_is_named_with_its_key(key, value, message, loa
     ],
 )
 def test_what_would_change_the_result_or_is_an_output_is_refused(key, instead, load):
-    with pytest.raises(ValueError, match=f"{key} .override. is .*: mutual3d supports .*{instead}"):
-        load("SLOW_8x8_R50", key, "2" if key == "SHARD_ID" else "True")
-    load("SLOW_8x8_R50", key, "0" if key == "SHARD_ID" else "False")
+    with pytest.raises(ValueError, match=f"{key} (.override. )?is .*: mutual3d supports .*{instead}"):
+        load("SLOW_8x8_R50", key, {"SHARD_ID": "2", "AUG.NUM_SAMPLE": "2"}.get(key, "True"))
+    load("SLOW_8x8_R50", key, {"SHARD_ID": "0", "AUG.NUM_SAMPLE": "1"}.get(key, "False"))
 
 
 def test_what_a_switch_that_is_off_would_read_changes_nothing(load, caplog):
-    load("SLOW_8x8_R50", "AUG.RE_PROB", "0.5", "MIXUP.ALPHA", "0.3", "DEMO.LABEL_FILE_PATH", "names.json", "MVIT.DEPTH", "3")
-    assert "(override), since they change nothing here: PySlowFast's AUG.RE_PROB, MIXUP.ALPHA, DEMO.LABEL_" in caplog.text
+    load("SLOW_8x8_R50", "AUG.INTERPOLATION", "bicubic", "DEMO.LABEL_FILE_PATH", "names.json", "MVIT.DEPTH", "3")
+    assert "(override), since they change nothing here: PySlowFast's AUG.INTERPOLATION, DEMO.LABEL_" in caplog.text
+
+
+def test_augmentation_and_mixing_do_what_its_files_say(load, caplog):
+    """The keys of its recipes of transformers, on a network that is here: nothing of them is skipped or refused but the
+    kernel of RandAugment's resampling and the strength of a jitter that its videos do not have either."""
+    words = {
+        "AUG.ENABLE": True, "AUG.NUM_SAMPLE": 1, "AUG.COLOR_JITTER": 0.4, "AUG.AA_TYPE": "rand-m7-n4-mstd0.5-inc1", "AUG.INTERPOLATION": "bicubic",
+        "AUG.RE_PROB": 0.25, "AUG.RE_MODE": "pixel", "AUG.RE_COUNT": 1, "AUG.RE_SPLIT": False, "MIXUP.ENABLE": True, "MIXUP.ALPHA": 0.8,
+        "MIXUP.CUTMIX_ALPHA": 1.0, "MIXUP.PROB": 1.0, "MIXUP.SWITCH_PROB": 0.5, "MIXUP.LABEL_SMOOTH_VALUE": 0.1,
+        "MODEL.LOSS_FUNC": "soft_cross_entropy",
+    }  # fmt: skip
+    cfg = load("SLOW_8x8_R50", *[str(word) for pair in words.items() for word in pair], *NARROW, "DATA.NUM_FRAMES", "4")
+    assert "nothing here: PySlowFast's AUG.COLOR_JITTER, AUG.INTERPOLATION, AUG.RE_SPLIT" in caplog.text
+    assert clip_augmentation(cfg) == ClipAugmentation(RandAugmentation(4, 7.0, 0.5, 0.5), RandomErasing(0.25, "pixel"))
+    (mixing,) = build_transforms(cfg)
+    assert mixing == Mixing(400, 0.8, 1.0, 1.0, 0.5, 0.1)
+    model = build_model(cfg)
+    clips, soft = mixing(*batch(cfg, 4)[:2])
+    (loss,) = build_step(cfg, model, torch.device("cpu"))(clips, soft, 0).losses
+    assert 0 < loss < 1000
 
 
 SETTINGS = json.loads((ROOT / "tests/data/pyslowfast/settings.json").read_text())

@@ -86,12 +86,12 @@ def test_several_bases_are_read_in_their_order(read, tmp_path):
 
 def test_all_mistakes_of_file_and_overrides_are_told_at_once(tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text("TRAIN: {BATCHSIZE: 8, ENABLE: 1}\nSOLVER: {MOMENTUM: 5, BASE_LR: .nan}\nMIXUP: {ENABLE: True}\n")
+    path.write_text("TRAIN: {BATCHSIZE: 8, ENABLE: 1}\nSOLVER: {MOMENTUM: 5, BASE_LR: .nan}\nDEMO: {ENABLE: True}\n")
     with pytest.raises(ConfigError) as told:
         load_config(path, ["DATA.STD", "[0, 1, 1]", "TRAIN.ACCUMULATION_STEPS", "3", "LOG_PERIODS", "3"])
     keys = {key for problem in told.value.problems for key in problem.keys}
     assert keys == {
-        "TRAIN.BATCHSIZE", "TRAIN.ENABLE", "SOLVER.MOMENTUM", "SOLVER.BASE_LR", "MIXUP.ENABLE", "DATA.STD", "LOG_PERIODS",
+        "TRAIN.BATCHSIZE", "TRAIN.ENABLE", "SOLVER.MOMENTUM", "SOLVER.BASE_LR", "DEMO.ENABLE", "DATA.STD", "LOG_PERIODS",
         "TRAIN.BATCH_SIZE", "TRAIN.ACCUMULATION_STEPS",
     }  # fmt: skip
     assert str(told.value).startswith("8 mistakes in the config:\n  - ") and str(told.value).count("\n  - ") == 8

@@ -34,6 +34,7 @@ def cfg(tmp_path):
                 "DECODING_BACKEND": "torchvision",
                 "TOLERATE_SHORT": False,
             },
+            "AUG": {"ENABLE": False},
             "TEST": {"NUM_ENSEMBLE_VIEWS": 2, "NUM_SPATIAL_CROPS": 3, "BATCH_SIZE": 4},
             "TRAIN": {"BATCH_SIZE": 4, "DATASET": "kinetics"},
             "DATA_LOADER": {"NUM_WORKERS": 0, "PIN_MEMORY": True, "TIMEOUT": 300.0},

@@ -209,3 +209,31 @@ def test_norms_of_ones_own_get_the_gradients_of_one_process_too(tmp_path, batchn
             assert torch.allclose(gradient, result["gradients"][name], atol=1e-6), name
         for parameter, gradient in zip(step.objective.parameters(), result["own"]):
             assert torch.allclose(parameter.grad, gradient, atol=1e-6)
+
+
+def _compressed_step(rank, port, path):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    clips, labels = batch(8)
+    own = slice(4 * rank, 4 * rank + 4)
+    found = {}
+    for compression in ("none", "bfloat16"):
+        words = {"TRAIN.GRADIENT_COMPRESSION": compression, "MODEL.DROPOUT_RATE": 0.0}
+        cfg = load_config(None, overrides("data", "out", **words))
+        torch.manual_seed(0)
+        model = build_model(cfg).train()
+        build_step(cfg, model, torch.device("cpu"))(clips[own], labels[own], step=0)
+        found[compression] = gradients(model)
+    torch.save(found, f"{path}/{rank}.pth")
+    dist.destroy_process_group()
+
+
+def test_compressed_gradients_are_the_others_rounded_to_bfloat16_and_the_same_everywhere(tmp_path):
+    mp.spawn(_compressed_step, args=(free_port(), str(tmp_path)), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
+    for name, whole in ranks[0]["none"].items():
+        rounded = ranks[0]["bfloat16"][name]
+        assert torch.equal(rounded, ranks[1]["bfloat16"][name]) and torch.equal(rounded, rounded.bfloat16().float()), name
+        # Each process's share is rounded to 8 bits, and so is the sum.
+        assert (whole - rounded).norm() <= 0.02 * whole.norm() + 1e-6, name
+    assert any(not torch.equal(whole, ranks[0]["bfloat16"][name]) for name, whole in ranks[0]["none"].items())

@@ -1,5 +1,6 @@
 """Images as clips of one frame: the public sets by name, and the samples made of them."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.transforms import v2
 
+from mutual3d.data.clips.augment import ClipAugmentation
 from mutual3d.data.clips.transforms import check_jitter_scales
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, stat_files
 from mutual3d.data.datasets.kinetics import sample_generator
@@ -271,7 +273,7 @@ class ImageDataset(ClipDataset):
             torchvision's, which states no fingerprint, so that no `PartialResult` or cache can be kept for it.
         crop_size: side S of the crop.
         test_resize: short side in evaluation, not below the crop; None takes the crop's (see `usual_test_resize`).
-        augmentation: arguments of `training_transform`, for training.
+        clip_augmentation: what happens to a training image beside. augmentation: arguments of `training_transform`, for training.
     """
 
     noun = "image"
@@ -284,6 +286,7 @@ class ImageDataset(ClipDataset):
         training: bool = False,
         test_resize: int | None = None,
         seed: int = 0,
+        clip_augmentation: ClipAugmentation | None = None,
         **augmentation: Any,
     ) -> None:
         test_resize = crop_size if test_resize is None else test_resize
@@ -292,7 +295,10 @@ class ImageDataset(ClipDataset):
         if seed < 0:
             raise ValueError(f"the seed is {seed} and must not be negative (RNG_SEED)")
         self.images, self.training, self.seed = images, training, seed
-        self._arguments = (crop_size, training, test_resize, seed, augmentation if training else None)
+        self.clip_augmentation = clip_augmentation if training else None
+        self._arguments: tuple = (crop_size, training, test_resize, seed, augmentation if training else None)
+        if self.clip_augmentation is not None:
+            self._arguments += (dataclasses.asdict(self.clip_augmentation),)
         if training:
             self.transform = training_transform(crop_size, **augmentation)
         else:
@@ -320,14 +326,19 @@ class ImageDataset(ClipDataset):
         except (VideoError, OSError) as error:
             return _bad_image(index, error)
         image = image if image.mode == "RGB" else image.convert("RGB")
-        image_CHW = self._augmented(image, epoch, index) if self.training else self.transform(image)
-        return Sample(image_CHW[None, :, None], int(label), index)
+        if not self.training:
+            return Sample(self.transform(image)[None, :, None], int(label), index)
+        generator = sample_generator(self.seed, epoch, index)
+        clips_VCTHW = self._augmented(image, int(generator.integers(2**63)))[None, :, None]
+        if self.clip_augmentation is not None:
+            clips_VCTHW = self.clip_augmentation(clips_VCTHW, int(generator.integers(2**63)))
+        return Sample(clips_VCTHW, int(label), index)
 
-    def _augmented(self, image: Image.Image, epoch: int, index: int) -> torch.Tensor:
+    def _augmented(self, image: Image.Image, seed: int) -> torch.Tensor:
         # The transforms draw from PyTorch's CPU generator. torch.manual_seed would seed the GPUs' as well, for which
         # nothing puts the earlier state back.
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(sample_generator(self.seed, epoch, index).integers(2**63)))
+            torch.default_generator.manual_seed(seed)
             return self.transform(image)
 
 

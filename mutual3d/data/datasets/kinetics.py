@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from mutual3d.data.clips.augment import ClipAugmentation
 from mutual3d.data.clips.frames import ClipSampling, Views, random_clip, view_clip
 from mutual3d.data.clips.transforms import TrainingCrop, UniformCrops, random_crop, stack_clips
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, describe_failure, stat_files
@@ -184,7 +185,7 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> None:
 class VideoDataset(ClipDataset):
     """Clips of the videos of a list. Indexed with (epoch, index); gives a `Sample`, or a `BadVideo` where unreadable.
 
-    Training (`training=True`): `num_views` random clips, each with its own random short side, crop and flip. The random
+    Training (`training=True`): `num_views` random clips, each with its own random short side, crop, flip and augmentation. The random
     numbers come from (seed, epoch, index) alone: not from the worker, the rank or what was loaded before.
     Evaluation: `num_views` clips in time x `num_crops` in space, clip-major; the epoch has no influence.
     The video is opened once and every frame decoded once, whatever the number of views.
@@ -193,7 +194,7 @@ class VideoDataset(ClipDataset):
         videos: list of `Video`s or of (path, label); or of other `ListedVideo`s (Charades).
         crop_size: side of the square crops.
         crop: how they are drawn in training.
-        views: the clips of a sample. opening: how videos are opened.
+        views: the clips of a sample. opening: how videos are opened. augmentation: what happens to a training clip beside.
     """
 
     def __init__(
@@ -207,12 +208,13 @@ class VideoDataset(ClipDataset):
         views: Views = Views(),
         opening: VideoOpening = VideoOpening(),
         seed: int = 0,
+        augmentation: ClipAugmentation | None = None,
     ) -> None:
         self.videos = as_videos(videos)
         self.training = training
         self.sampling, self.crop_size, self.crop, self.views, self.opening = sampling, crop_size, crop, views, opening
         self.num_views, self.num_crops = views.num_views, views.num_crops
-        self.seed = seed
+        self.seed, self.augmentation = seed, augmentation
         check_cut(crop_size, crop if training else None, seed)
 
     def __len__(self) -> int:
@@ -228,7 +230,9 @@ class VideoDataset(ClipDataset):
         arguments = (self.training, self.num_views, self.num_crops, *opened, self.seed, self.views.offset_sampling)
         content = [video.content() for video in self.videos]
         clip, crop = dataclasses.asdict(self.sampling), self.crop.fingerprinted(self.crop_size)
-        return fingerprint(type(self).__name__, arguments, clip, crop, content, files)
+        # Where nothing is augmented, fingerprints are those of before there was such a thing.
+        augmented = [dataclasses.asdict(self.augmentation)] if self.training and self.augmentation else []
+        return fingerprint(type(self).__name__, arguments, clip, crop, content, files, *augmented)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | BadVideo:
         epoch, index = key
@@ -266,7 +270,10 @@ class VideoDataset(ClipDataset):
             for view, crop in enumerate(crops):
                 if (view, i) in wanted:
                     frames[view, i] = crop(frame)
-        return stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips)), clips
+        clips_VCTHW = stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips))
+        if self.augmentation is not None:
+            clips_VCTHW = self.augmentation(clips_VCTHW, int(generator.integers(2**63)))
+        return clips_VCTHW, clips
 
     def _all_views(self, reader: VideoReader) -> torch.Tensor:
         clips = [reader.evenly(self._view_places(reader, view)) for view in range(self.num_views)]

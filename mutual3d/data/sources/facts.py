@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fvcore.common.config import CfgNode
 
+from mutual3d.data.clips.augment import ClipAugmentation, RandAugmentation, RandomErasing
 from mutual3d.data.clips.frames import ClipSampling, Views
 from mutual3d.data.clips.transforms import TrainingCrop
 from mutual3d.data.datasets.check import SetCheck
@@ -38,7 +39,7 @@ class Task:
 
 
 ONE_LABEL = Task(
-    "top_k", ("cross_entropy",), {"DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "softmax"}
+    "top_k", ("cross_entropy", "soft_cross_entropy"), {"DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "softmax"}
 )
 SEVERAL_LABELS = Task(
     "mean_average_precision", ("bce_logit", "bce"),
@@ -119,6 +120,15 @@ def training_crop(cfg: CfgNode) -> TrainingCrop:
     return TrainingCrop(cfg.DATA.TRAIN_JITTER_SCALES, cfg.DATA.INV_UNIFORM_SAMPLE, cfg.DATA.RANDOM_FLIP)
 
 
+def clip_augmentation(cfg: CfgNode) -> ClipAugmentation | None:
+    """What happens to a training clip beside crop and flip; None where that is nothing."""
+    if not cfg.AUG.ENABLE:
+        return None
+    rand_augment = RandAugmentation.parse(cfg.AUG.AA_TYPE) if cfg.AUG.AA_TYPE else None
+    erasing = RandomErasing(cfg.AUG.RE_PROB, cfg.AUG.RE_MODE) if cfg.AUG.RE_PROB else None
+    return ClipAugmentation(rand_augment, erasing, cfg.DATA.MEAN, cfg.DATA.STD)
+
+
 def list_path(cfg: CfgNode, split: str) -> Path:
     """The csv of a split."""
     return user_path(cfg.DATA.PATH_TO_DATA_DIR) / f"{split}.csv"
@@ -174,4 +184,5 @@ def video_dataset(
     return kind(
         videos, clip_sampling(cfg), crop_size(cfg, mode), training=is_training(mode), crop=training_crop(cfg), views=views,
         opening=VideoOpening(cfg.DATA.DECODING_BACKEND, cfg.DATA.TOLERATE_SHORT), seed=cfg.RNG_SEED,
+        augmentation=clip_augmentation(cfg) if is_training(mode) else None,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from fvcore.common.config import CfgNode
 from mutual3d.data.datasets.check import Checked, CheckOptions, ListToCheck, SetCheck, check_samples
 from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, ImageSet, open_images, usual_test_resize
 from mutual3d.data.datasets.lists import user_path
-from mutual3d.data.sources.facts import ONE_LABEL, Source, crop_size, is_training, register_dataset
+from mutual3d.data.sources.facts import ONE_LABEL, Source, clip_augmentation, crop_size, is_training, register_dataset
 
 # A run needs its sets again and again, and listing the files of a large one takes minutes.
 _open_images = functools.lru_cache(maxsize=4)(open_images)
@@ -26,7 +26,7 @@ def _open(name: str, cfg: CfgNode, split: str, mode: str, num_views: int) -> Ima
         images, crop_size=size, training=True, seed=cfg.RNG_SEED, jitter_scales=cfg.DATA.TRAIN_JITTER_SCALES,
         inverse_uniform=cfg.DATA.INV_UNIFORM_SAMPLE, relative_scales=cfg.DATA.TRAIN_JITTER_SCALES_RELATIVE,
         relative_aspects=cfg.DATA.TRAIN_JITTER_ASPECT_RELATIVE, padding=cfg.DATA.CROP_PADDING, flip=cfg.DATA.RANDOM_FLIP,
-        color_jitter=cfg.DATA.COLOR_JITTER,
+        color_jitter=cfg.DATA.COLOR_JITTER, clip_augmentation=clip_augmentation(cfg),
     )  # fmt: skip
 
 
