@@ -67,7 +67,7 @@ def _their_slowfast(frames: int, crop: int) -> nn.Module:
 
     side = max(1, crop // 32)
     return create_slowfast(
-        model_num_class=400, slowfast_fusion_conv_kernel_size=(7, 1, 1), head_activation=None,
+        model_num_class=400, slowfast_fusion_conv_kernel_size=(5, 1, 1), slowfast_fusion_conv_stride=(8, 1, 1), head_activation=None,
         head_pool_kernel_sizes=((frames // 8, side, side), (frames, side, side)), slowfast_channel_reduction_ratio=(8,),
         slowfast_conv_channel_fusion_ratio=2,
     )  # fmt: skip
