@@ -44,6 +44,7 @@ from mutual3d.utils.command_line import (
 )  # fmt: skip
 from mutual3d.utils.files import atomic_write, write_json
 from mutual3d.utils.logging import logger
+from mutual3d.utils.text import printable
 from mutual3d.utils.words import unknown_word
 
 _SUFFIXES = (".pyth", ".json", ".csv")
@@ -102,7 +103,7 @@ def chosen_runtimes(names: Sequence[str] | None, model: AdaptiveModel) -> list[s
     asked = list(dict.fromkeys(names))
     there = [name for name in asked if name == EAGER or RUNTIMES[name].is_installed]
     for name in asked:
-        if name not in there:
+        if name not in there and there:
             extra = f": pip install -e .[{RUNTIMES[name].extra}]" if RUNTIMES[name].extra else ""
             logger.warning("the runtime %s is not installed, and not measured%s", name, extra)
     if not there:
@@ -150,6 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for times in files:
         print(describe_file(times, columns))
     print("written: " + ", ".join(written) if written else "nothing is written: the model has no table of these configurations")
+    directory = Path(options.model).parent
+    if len(written) > 1 and (directory / "report.html").is_file():
+        print(f"report.html beside it shows the times from before: `mutual3d report {printable(directory)}` writes it anew")
     return 0
 
 

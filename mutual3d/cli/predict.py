@@ -28,12 +28,12 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.cli.budgets import add_budgets, budgets_of, check_choice
+from mutual3d.cli.budgets import budgets_of, check_choice
+from mutual3d.cli.chosen_model import add_choice, load_chosen
 from mutual3d.cost.flops import count_costs
 from mutual3d.data.video.decode import BACKENDS
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel, Decoding, predict_boxes
-from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.detect import detect_people, load_detector
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
 from mutual3d.deploy.predict import Reading, predict_each, window_seconds
@@ -47,6 +47,7 @@ from mutual3d.utils.command_line import (
     fraction_argument,
     path_argument,
     positive_argument,
+    print_error,
 )  # fmt: skip
 from mutual3d.utils.text import printable
 
@@ -65,11 +66,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="the adaptive.pyth of a run; then videos, images, folders of them, and patterns such as 'videos/*.mp4'")  # fmt: skip
     parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
     parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="another way to name SOURCE")
-    parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9, or a cascade, 0.25-64-4@0.83+0.8-160-9")
-    add_budgets(parser, positive_argument, with_means=True)
-    parser.add_argument("--device-key", help="another latency than this machine's: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
-    parser.add_argument("--runtime", help=f"torch, openvino, ..., auto (the fastest), none (default: auto from {_MANY_VIDEOS} videos on)")
+    config = "width-pixels-frames, for example 0.8-160-9, or a cascade, 0.25-64-4@0.83+0.8-160-9"
+    add_choice(parser, config=config, runtime=f"auto from {_MANY_VIDEOS} videos on", with_means=True)
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
     parser.add_argument("--window", type=explained(window_seconds), metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
     parser.add_argument("--batch", type=count_argument, default=1, help="clips that are computed together (default 1)")
@@ -117,15 +115,6 @@ def decoding_of(options: argparse.Namespace) -> Decoding:
     return Decoding(options.backend, options.timeout, timeout_option="--timeout")
 
 
-def load_onto(device: str, path: str, runtime: str | None = None) -> AdaptiveModel:
-    """The model, on a device `cpu` or `cuda`, in a runtime; ValueError where torch sees no GPU."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device is cuda, and torch sees no GPU here: leave --device out to run on the CPU")
-    model = load(path)
-    model.network.place(torch.device(device))
-    return model.run_in(runtime)
-
-
 def choose(model: AdaptiveModel, options: argparse.Namespace) -> None:
     """Activate what the options ask for: a configuration, a budget, or the largest."""
     budgets = budgets_of(options)
@@ -155,7 +144,8 @@ def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.N
             print(f"{printable(shown)}: {description}")
         if isinstance(found, VideoError):
             predictions.bad.append(found)
-            print(f"  cannot be read: {printable(found.cause)}")
+            if len(paths) > 1:  # of one alone the end of the program tells it
+                print(f"  cannot be read: {printable(found.cause)}")
             continue
         predictions.append(found)
         show_window(found, options.top) if found.window else show_prediction(found, options.top)
@@ -207,7 +197,8 @@ def show_all_boxes(model: AdaptiveModel, paths: Sequence[Path], options: argpars
             show_boxes(model, path, options)
         except VideoError as error:
             bad.append(error)
-            print(f"  cannot be read: {printable(error.cause)}")
+            if len(paths) > 1:
+                print(f"  cannot be read: {printable(error.cause)}")
     return bad
 
 
@@ -231,8 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
     paths = list_inputs(options.video)
-    runtime = options.runtime or ("auto" if len(paths) >= _MANY_VIDEOS else "none")
-    model = load_onto(options.device, options.model, None if runtime == "none" else runtime)
+    model = load_chosen(options.model, options.device, options.runtime or ("auto" if len(paths) >= _MANY_VIDEOS else None))
     choose(model, options)
     takes_boxes = model.network.takes_boxes
     if not takes_boxes and (options.boxes or options.detector):
@@ -245,7 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(model.choice)
     show = show_all_boxes if takes_boxes else show_videos
     bad = show(model, paths, options)
-    if bad:
+    if bad and len(paths) == 1:
+        print_error(bad[0])
+    elif bad:
         print(f"{len(bad)} of {len(paths)} videos cannot be read:", file=sys.stderr)
         for error in bad:
             print(f"  {printable(error.path)}: {printable(error.cause)}", file=sys.stderr)

@@ -125,7 +125,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--runtime", help="whose latency on this machine, such as openvino (default: the fastest that was measured)")
     parser.add_argument("--device", help="another latency: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
     parser.add_argument("--list", action="store_true", help="print the best row for each budget, of each cost (or of latency: --device)")
-    parser.add_argument("--cost", help="what the budgets of --list are of: a cost of the table, such as parameters (with --json: default gflops)")
+    parser.add_argument("--cost", help="what the budgets of --list are of: a cost of the table, such as parameters")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -169,9 +169,16 @@ def print_row(table: QueryTable, row: AnyRow, options: argparse.Namespace, fits:
 
 
 def print_front(table: QueryTable, options: argparse.Namespace) -> None:
-    """Print the Pareto front over --cost, or the latency of --device; without either, in words, over each cost that is drawn."""
-    if not options.json and options.cost is None and options.device is None:
-        print(table.format_fronts())
+    """Print the Pareto front over --cost, or the latency of --device; without either one over each cost that is drawn, time first."""
+    if options.cost is None and options.device is None:
+        if options.json:
+            fronts = [
+                {"cost": words.name, "device": key or None, "rows": [row.to_dict() for row in table.mean_front(words.name, key or None)]}
+                for words, key in table.drawn_columns
+            ]
+            print(simplejson.dumps({"provenance": table.provenance, "fronts": fronts}))
+        else:
+            print(table.format_fronts())
         return
     rows = table.mean_front(options.cost or ("gflops" if options.device is None else "latency_ms"), options.device)
     if options.json:

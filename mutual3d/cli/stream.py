@@ -26,12 +26,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from mutual3d.cli.budgets import add_budgets, budgets_of, check_choice
+from mutual3d.cli.budgets import budgets_of, check_choice
+from mutual3d.cli.chosen_model import add_choice, load_chosen
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel
-from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.live import open_source
 from mutual3d.deploy.predict import window_seconds
 from mutual3d.deploy.stream import WHEN_LATE, DeadlineStream, StreamPrediction, StreamSettings
@@ -65,11 +63,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=positive_argument, help="of the source, after which to end (default: at its end)")
     parser.add_argument("--output", type=path_argument, help="a csv with a row for each answer, whole at any time")
     parser.add_argument("--video", type=path_argument, help="an mp4 of the source with the answers drawn into it")
-    parser.add_argument("--config", help="hold this configuration: width-pixels-frames, for example 0.8-160-9")
-    add_budgets(parser, positive_argument)
-    parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
-    parser.add_argument("--runtime", help="what computes: auto (the fastest), torch, openvino, ... (default: PyTorch on the model's own weights)")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
+    add_choice(parser, config="hold this configuration: width-pixels-frames, for example 0.8-160-9", runtime="none")
     parsed = parser.parse_args(arguments)
     _check(parser, parsed)
     return parsed
@@ -127,7 +121,7 @@ def describe(stream: DeadlineStream, prediction: StreamPrediction) -> str:
 def summary(stream: DeadlineStream, totals: collections.Counter[str], seconds: float) -> str:
     """What the stream came to, in a few lines. totals: answers by configuration. seconds: that it took."""
     lines = [
-        f"{stream.num_answered} answers in {seconds:.1f} s: {100 * stream.share_met:.2f} % within {stream.deadline_ms:g} ms"
+        f"{stream.num_answered} {'answer' if stream.num_answered == 1 else 'answers'} in {seconds:.1f} s: {100 * stream.share_met:.2f} % within {stream.deadline_ms:g} ms"
         + (f", {stream.num_dropped} windows dropped" if stream.num_dropped else "")
     ]
     if totals:
@@ -144,10 +138,7 @@ def summary(stream: DeadlineStream, totals: collections.Counter[str], seconds: f
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device is cuda, and torch sees no GPU here: leave --device out to run on the CPU")
-    model = load(options.model, options.runtime)
-    model.network.place(torch.device(options.device))
+    model = load_chosen(options.model, options.device, options.runtime)
     settings = StreamSettings(
         options.deadline_ms, options.fps, options.window, options.when_late, options.seconds, fixed_configuration(model, options)
     )
@@ -171,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     video.show(prediction)
                 line.show(stream, prediction)
         except KeyboardInterrupt:
-            pass
+            pass  # Ctrl-C is how a stream of no end is ended: what there is so far is told below
         except VideoError as error:
             failed = error
         seconds = time.perf_counter() - start

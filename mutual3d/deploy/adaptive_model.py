@@ -115,7 +115,7 @@ class AdaptiveModel(nn.Module):
 
         A configuration is compiled when it is first called, or ahead by `prepare` (seconds, in runtimes that are not PyTorch),
         and compared with PyTorch then; it is kept on disk, and in memory, where all threads share it. Changed weights are
-        compiled anew. Normalising, shrinking and softmax are part of what is compiled. Runtimes that are not PyTorch compute
+        compiled anew, but for changes through `.data`, which PyTorch does not count: call this again after them. Normalising, shrinking and softmax are part of what is compiled. Runtimes that are not PyTorch compute
         on the CPU, in fp32 unless their name says otherwise.
 
         `auto` measures the installed runtimes whose scores are PyTorch's to 1e-4, at one configuration, and takes the fastest;
@@ -209,12 +209,13 @@ class AdaptiveModel(nn.Module):
         """Let another thread call `activate` from now on: for a model that is handed over as a whole."""
         self.network.release()
 
-    def at(self, configuration: Configuration | str) -> ConfigurationView:
+    def at(self, configuration: Configuration | Cascade | str) -> ConfigurationView:
         """This model at `configuration`, whatever is active: a small module with the same weights, for any thread.
 
-        Raises ValueError outside the space.
+        Of a cascade its thresholds decide which clips go on. Raises ValueError outside the space, and as `activate` does.
         """
-        return ConfigurationView(self, self.network.space.check(configuration))
+        given = _parsed(configuration)
+        return ConfigurationView(self, check_cascade(self, given) if isinstance(given, Cascade) else self.network.space.check(given))
 
     def set_budget(
         self,

@@ -1,5 +1,6 @@
 """The configurations of a model in a runtime: each is compiled on first use, compared with PyTorch, and kept."""
 
+import contextlib
 import operator
 import tempfile
 import threading
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # which holds one of these
 
 # The most networks that are kept in memory; the oldest one makes room.
 _KEPT = 128
+# Processes that ended while a network was compiled, after which it is not compiled any more.
+_MOST_CRASHES = 2
 # What a network on disk is known by changes with this.
 _FORMAT = 1
 
@@ -189,11 +192,17 @@ class CompiledConfigurations:
                     return found
                 if found is not None:
                     self.cache.refuse(model_key, key, found)
+            if key and model_key is not None and self.cache.num_crashes(model_key, key) >= _MOST_CRASHES:
+                raise CompilationError(
+                    f"{where} is not compiled: {_MOST_CRASHES} processes ended while they compiled it, by a crash of the runtime or killed from "
+                    "outside; another runtime, or none, runs it: mutual3d.load(path, runtime=None). `mutual3d cache --clear` lets it be tried again"
+                )
             expected = expected_scores(model, examples, configuration)
             network = extract_network(model, configuration, examples, device, dtype, self.clips)
             try:
-                compiled = _make(runtime, network, path)
-                scores = compiled(*network.examples.values())
+                with self.cache.compiling(model_key, key) if key and model_key is not None else contextlib.nullcontext():
+                    compiled = _make(runtime, network, path)
+                    scores = compiled(*network.examples.values())
             except Exception as error:  # a runtime's own, of any kind
                 first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise CompilationError(
@@ -206,6 +215,7 @@ class CompiledConfigurations:
             if problem:
                 raise RuntimeMismatchError(f"{where} {problem}")
             if key and model_key is not None:
+                self.cache.forget_crashes(model_key, key)
                 files = [path.with_suffix(suffix) for suffix in runtime.suffixes]
                 facts = {**_facts(model, runtime, configuration, examples), "scores": expected.tolist()}
                 self.cache.keep(model_key, key, files, facts)

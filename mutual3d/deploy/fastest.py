@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -72,9 +72,8 @@ def choose_fastest(
     versions = [(runtime.name, runtime.version()) for runtime in candidates]
     known = [model.network.arguments, model.preprocessing, str(weights.device), str(weights.dtype)]
     key = fingerprint(known, machine, torch.get_num_threads(), versions)
-    earlier = cache.read_choice(key)
-    if earlier is not None and earlier.get("runtime") in [runtime.name for runtime in candidates]:
-        choice = RuntimeChoice(**{**earlier, "is_remembered": True})
+    choice = _remembered(cache.read_choice(key), [runtime.name for runtime in candidates])
+    if choice is not None:
         logger.info("%s", choice)
         return choice, make(RUNTIMES[choice.runtime])
     configurations = measured_configurations(model)
@@ -95,6 +94,18 @@ def choose_fastest(
     logger.info("%s", choice)
     cache.write_choice(key, {name: value for name, value in vars(choice).items() if name != "is_remembered"})
     return choice, compiled.get(fastest) or make(RUNTIMES[fastest])
+
+
+def _remembered(earlier: Mapping[str, Any] | None, names: Sequence[str]) -> RuntimeChoice | None:
+    """The choice that a file tells, of one of the runtimes `names`; None for a file that does not tell one, so that it is measured anew."""
+    if earlier is None or earlier.get("runtime") not in names:
+        return None
+    texts, times, failed = [earlier.get("configuration"), earlier.get("machine")], earlier.get("milliseconds"), earlier.get("failed")
+    if not (all(isinstance(text, str) for text in texts) and isinstance(times, dict) and isinstance(failed, dict)):
+        return None
+    if not all(isinstance(value, (int, float)) for value in times.values()):
+        return None
+    return RuntimeChoice(earlier["runtime"], earlier["configuration"], times, failed, earlier["machine"], is_remembered=True)
 
 
 def _measure(

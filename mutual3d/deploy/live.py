@@ -12,6 +12,8 @@ from mutual3d.utils.logging import logger
 
 # Seconds that a feed may be silent before it counts as broken.
 _SILENCE = 5.0
+# A file whose frames end by so many seconds before the length that it tells is told as cut short.
+_SHORT = 1.0
 # Seconds to wait before each attempt to connect again; after the last one the feed is given up.
 _RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0)
 
@@ -46,11 +48,18 @@ class VideoFile(FrameSource):
         self._stopped = threading.Event()
 
     def frames(self) -> Iterator[TimedFrame]:
+        announced, last = self._reader.announced_seconds, 0.0
         try:
             for frame in self._reader.frames():
                 if self._stopped.is_set():
                     return
+                last = frame.second
                 yield frame
+            if announced is not None and announced - last > _SHORT:
+                logger.warning(
+                    "%s: its frames end at second %.1f, and it tells a length of %.1f s: it was cut short, or its sound is longer; the seconds "
+                    "without frames have no answers", self.name, last, announced,
+                )  # fmt: skip
         finally:
             self.num_bad = self._reader.num_bad
             self._reader.close()

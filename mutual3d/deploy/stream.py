@@ -16,7 +16,7 @@ from mutual3d.deploy.live import FrameSource, Paced, open_source
 from mutual3d.deploy.predict import frame_transform, window_seconds
 from mutual3d.deploy.timing import timed_front
 from mutual3d.deploy.windows import Pace, Window, WindowReader, clip_offsets, waiting_windows
-from mutual3d.sampling import Configuration
+from mutual3d.sampling import Cascade, Configuration
 from mutual3d.utils.logging import logger
 from mutual3d.utils.text import printable
 
@@ -44,6 +44,11 @@ class StreamSettings:
             value = getattr(self, name)
             if (value is not None or name == "fps") and not (_is_number(value) and 0 < value <= most):
                 raise ValueError(f"{name} is {value!r:.80}: give a number above 0{f', at most {most:g}' if name == 'fps' else ''}")
+        if isinstance(self.configuration, Cascade) or "@" in str(self.configuration):
+            raise ValueError(
+                f"the configuration is {self.configuration!s:.200}, a cascade, whose time changes from window to window: hold one of its "
+                "configurations, or name none, and the deadline chooses"
+            )
         if self.when_late is not None and self.when_late not in WHEN_LATE:
             raise ValueError(f"when_late is {self.when_late!r:.80}: choose among {', '.join(WHEN_LATE)}")
         if self.window is not None:
@@ -135,8 +140,8 @@ class DeadlineStream:
             cheapest = self.front[0]
             what = "it" if fixed else "no configuration meets the deadline on this machine: the cheapest"
             logger.warning(
-                "%s, %s, takes %.3g ms and the deadline is %g ms: it runs, and is late", what, cheapest.configuration,
-                cheapest.quiet_ms, settings.deadline,
+                "%s, %s, takes %.3g ms and the deadline is %g ms: it runs, and is late; deadlines that can be met are above %.3g ms",
+                what, cheapest.configuration, cheapest.quiet_ms, settings.deadline, cheapest.quiet_ms,
             )  # fmt: skip
         self._reader.start()
         # A stream that nobody iterates over any more ends its thread.

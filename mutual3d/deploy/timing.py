@@ -1,5 +1,6 @@
 """What the configurations of a model take on this machine, in the runtimes that serve it; and the columns of its table made of it."""
 
+import dataclasses
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from mutual3d.cost.machine import describe_device
 from mutual3d.deploy.compiled import CompilationError, RuntimeMismatchError
 from mutual3d.deploy.controller import TimedConfiguration
 from mutual3d.deploy.fastest import measured_configurations
-from mutual3d.deploy.runtimes import RUNTIMES
+from mutual3d.deploy.runtimes import RUNTIMES, Runtime
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.logging import logger, progress_bar
@@ -60,8 +61,13 @@ class _Place(NamedTuple):
 def latency_key(model: "AdaptiveModel", runtime: str | None, batch: int = 1, threads: int | None = None) -> LatencyKey:
     """The key of what `model` takes on this machine in `runtime`, None for PyTorch on the model's own weights."""
     weights = next(model.parameters())
-    device, dtype = (weights.device, weights.dtype) if runtime is None else RUNTIMES[runtime].placement(weights)
-    return LatencyKey.here(device, runtime or EAGER, dtype, batch, threads)
+    if runtime is None:
+        return LatencyKey.here(weights.device, EAGER, weights.dtype, batch, threads)
+    found = RUNTIMES[runtime]
+    device, dtype = found.placement(weights)
+    key = LatencyKey.here(device, runtime, dtype, batch, threads)
+    # What it computes in where that is not the type of its module's weights, such as int8.
+    return key if found.precision == Runtime.precision else dataclasses.replace(key, dtype=found.precision)
 
 
 def measure_columns(
@@ -198,7 +204,10 @@ def with_columns(table: QueryTable, columns: Sequence[Column]) -> QueryTable:
     for column in columns:
         timings = {c: timing for c, timing in column.timings.items() if c in rows}
         if timings:
-            about[str(column.key)] = dict(column.about)
+            known = {str(c) for c in timings}
+            failed = {c: cause for c, cause in _failed_before(table, str(column.key)).items() if c not in known}
+            failed |= {str(c): cause for c, cause in column.failed.items()}
+            about[str(column.key)] = {**column.about, **({"failed": failed} if failed else {})}
             for name, number in zip(LATENCIES, ("p50", "p90", "p99")):
                 costs[name][str(column.key)] = {c: getattr(timing, number) for c, timing in timings.items()}
     if not about:
@@ -206,22 +215,35 @@ def with_columns(table: QueryTable, columns: Sequence[Column]) -> QueryTable:
     return table.with_costs(costs, {"latency": about, "costs": {words.name: words.to_dict() for words in (P90, P99)}})
 
 
+def _failed_before(table: QueryTable, key: str) -> dict[str, str]:
+    """{configuration: why it has no latency under `key`}, as far as the table's provenance, which may be of any form, tells."""
+    found: Any = table.provenance.get("latency")
+    for name in (key, "failed"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return {str(c): str(cause) for c, cause in found.items()} if isinstance(found, dict) else {}
+
+
 def key_here(model: "AdaptiveModel") -> str:
     """The device key of the model's own calls on this machine, its front measured now where the table has nothing under it.
 
-    What is measured is put into the model's table, in memory. Raises ValueError where the runtime can run none of it.
+    So is what a column lacks of the front, such as one of a few named configurations, but for what failed in it. What is measured
+    is put into the model's table, in memory. Raises ValueError where the runtime can run none of it.
     """
     assert model.table is not None, "a model with a table"
-    key = latency_key(model, model.runtime)
-    if str(key) not in model.table.devices:
-        front = measured_configurations(model)
+    key = str(latency_key(model, model.runtime))
+    failed = _failed_before(model.table, key)
+    known = {str(row.configuration) for row in model.table.rows if key in row.latency_ms} | {*failed}
+    front = [c for c in measured_configurations(model) if str(c) not in known]
+    if front:
         there = f"; the table has {', '.join(model.table.devices)}" if model.table.devices else ""
-        logger.warning("no latency was measured on this machine as %s%s: measuring now (configurations: %d)", key, there, len(front))
+        what = "no latency" if key not in model.table.devices else "not all of the front"
+        logger.warning("%s was measured on this machine as %s%s: measuring now (configurations: %d)", what, key, there, len(front))
         (column,) = measure_columns(model, front, runtimes=[model.runtime], repeating=QUICK)
-        if not column.timings:
-            raise ValueError(f"no configuration runs in {model.runtime}: {next(iter(column.failed.values()))}")
+        failed |= {str(c): cause for c, cause in column.failed.items()}
         model.table = with_columns(model.table, [column])
-    return str(key)
+    if key not in model.table.devices:
+        raise ValueError(f"no configuration runs in {model.runtime}: {next(iter(failed.values()))}")
+    return key
 
 
 def timed_front(model: "AdaptiveModel", configurations: Sequence[Configuration] | None = None) -> list[TimedConfiguration]:
@@ -242,6 +264,10 @@ def timed_front(model: "AdaptiveModel", configurations: Sequence[Configuration] 
     key = key_here(model)
     rows = model.table.pareto_front("latency_ms", key)
     model.prepare(rows)
+    # A first call takes many times as long as the next, compiled or not: nobody waits for it then.
+    here = _Place(model, model.runtime, torch.get_num_threads())
+    for row in rows:
+        _call(here, 1, row.configuration)()()
     return _ascending({row.configuration: row.latency_ms[key] for row in rows})
 
 

@@ -51,6 +51,10 @@ def test_a_front_is_measured_and_written_beside_other_devices(run, capsys):
     assert table.provenance["latency"][key]["cpu"] and set(table.keys("file_ms")) == {key, key.replace("torch", "eager")}
     model = mutual3d.load(bundle, runtime="torch")
     assert model.set_budget(latency_ms=1e6, source="file").configuration == SPACE.largest
+    # The page of the run shows other times from now on.
+    (run / "report.html").write_text("earlier")
+    assert cli.main(["bench", bundle, "--runtime", "torch", *SHORT]) == 0
+    assert f"`mutual3d report {run}` writes it anew" in capsys.readouterr().out.splitlines()[-1]
 
     # What was measured here is what select takes; the fastest where no runtime is named.
     assert cli.main(["select", bundle, "--latency-ms", "1e6"]) == 0

@@ -54,7 +54,7 @@ def test_scores_are_those_of_running_the_stages_by_hand(model):
     goes_on = confidence(small, 1.6) < cascade.thresholds[0]
     expected = torch.where(goes_on[:, None], large, small)
     assert goes_on.sum() == 6 and not torch.allclose(small, large, atol=1e-3)
-    for scores in (model(clip, configuration=cascade), model.activate(str(cascade))(clip), model(clip.numpy())):
+    for scores in (model(clip, configuration=cascade), model.at(str(cascade))(clip), model.activate(str(cascade))(clip), model(clip.numpy())):
         assert torch.allclose(scores, expected, atol=1e-5)
     assert model.cascade == cascade and model.stages == cascade.configurations and str(cascade) in repr(model)
     assert model.spending.counts == [24, 12] and model.spending.spent == pytest.approx(6.0) and model.spending.promised is None
@@ -106,7 +106,7 @@ def test_a_model_of_several_labels_or_boxes_refuses(kind):
     model = make_model(boxes, "sigmoid") if kind == "boxes" else make_model(activation="sigmoid")
     text, active = str(model.table.cascades[0].configuration), model.active
     clip = [clips(model, 1), torch.zeros(0, 5)] if kind == "boxes" else [clips(model, 1)]
-    for call in (lambda: model.activate(text), lambda: model.set_budget(mean_gflops=6.0), lambda: model(*clip, configuration=text)):
+    for call in (lambda: model.activate(text), lambda: model.set_budget(mean_gflops=6.0), lambda: model(*clip, configuration=text), lambda: model.at(text)):
         with pytest.raises(ValueError, match=f"this model gives .*{kind}.*: activate a single configuration, such as 1-"):
             call()
     assert model.active == active and model.cascade is None

@@ -5,7 +5,11 @@ import json
 import logging
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +18,7 @@ from served import make_model, random_call
 
 import mutual3d
 from mutual3d.cli import cache as command
+from mutual3d.deploy.compiled import CompilationError
 from mutual3d.deploy.runtimes import RUNTIMES, CompiledNetwork, NetworkCache, Runtime, TensorSpec, register_runtime
 from mutual3d.deploy.runtimes import cache as cache_module
 from mutual3d.layers import BNStatistics
@@ -94,7 +99,7 @@ def test_a_network_is_compiled_once_for_all_processes(path, filed, tmp_path, mon
     assert len({network.model for network in files(tmp_path)}) == 2
 
 
-@pytest.mark.parametrize("harm", ["cut", "empty", "flipped", "text", "wrong scores"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "flipped", "password", "packed", "text", "wrong scores"])
 def test_a_damaged_file_is_said_once_and_compiled_anew(path, filed, tmp_path, harm, caplog):
     expected = call(path, tmp_path)
     (kept,) = files(tmp_path)
@@ -107,7 +112,13 @@ def test_a_damaged_file_is_said_once_and_compiled_anew(path, filed, tmp_path, ha
         return
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    kept.path.write_bytes({"cut": content[:middle], "empty": b"", "flipped": flipped, "text": b"no archive"}[harm])
+    # The entry of the first file in the list at the end of the archive: how it is locked, and how it is packed.
+    entry, marks = content.index(b"PK\x01\x02"), {"password": (8, 1), "packed": (10, 8)}
+    place, bit = marks.get(harm, (0, 0))
+    other = content[: entry + place] + bytes([content[entry + place] ^ bit]) + content[entry + place + 1 :]
+    harmed = {"cut": content[:middle], "empty": b"", "flipped": flipped, "text": b"no archive"}
+    kept.path.write_bytes(harmed.get(harm, other))
+    assert NetworkCache(tmp_path).networks()[0].facts in ({}, kept.facts)
     for _ in range(2):
         assert torch.equal(call(path, tmp_path), expected)
     assert filed.saved == ["0.5-32-4"] * 2 and caplog.text.count("is not what was written") == 1
@@ -129,6 +140,51 @@ def test_a_full_disk_and_a_folder_that_cannot_be_written_lose_nothing(path, file
     for _ in range(2):
         assert torch.allclose(call(path, tmp_path / "full"), expected, atol=1e-6)
     assert caplog.text.count("No space left on device") == 1 and not [x for x in (tmp_path / "full").rglob("*") if x.is_file()]
+
+
+CRASH = """
+import os, signal, sys
+import mutual3d, test_network_cache as tests
+
+class Killing(tests.Filed):
+    def save(self, network, path):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+tests.register_runtime(Killing)
+tests.call(sys.argv[1], sys.argv[2])
+"""
+
+
+def test_a_runtime_that_kills_its_process_while_it_compiles_is_refused_the_third_time(path, filed, tmp_path, caplog):
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent), *sys.path])}
+    for _ in range(2):
+        ended = subprocess.run([sys.executable, "-c", CRASH, str(path), str(tmp_path)], env=environment, capture_output=True)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    words = "0.5-32-4 in the runtime filed .* is not compiled: 2 processes ended while they compiled it, .*another runtime, or none, .*cache --clear"
+    for _ in range(2):
+        with pytest.raises(CompilationError, match=words):
+            call(path, tmp_path)
+    # Another configuration is not affected; and after a clearing it is tried again, and works.
+    call(path, tmp_path, "1-48-8")
+    assert NetworkCache(tmp_path).clear()[0] == 1
+    call(path, tmp_path)
+    assert filed.saved == ["1-48-8", "0.5-32-4"] and not list(tmp_path.rglob("*.compiling"))
+
+
+def test_a_full_disk_where_a_kept_network_is_unpacked_is_told_as_that(path, filed, tmp_path, caplog, monkeypatch):
+    call(path, tmp_path)
+    (kept,) = files(tmp_path)
+
+    def no_space(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "into").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "write_bytes", no_space)
+        assert NetworkCache(tmp_path).take(kept.model, kept.path.stem, tmp_path / "into") is None
+    assert f"nothing can be written in '{tmp_path}' (No space left on device): free space there" in caplog.text
+    assert "is not what was written" not in caplog.text and files(tmp_path)[0].facts == kept.facts
 
 
 def test_the_networks_that_were_not_used_for_longest_make_room(path, filed, tmp_path):
@@ -241,6 +297,19 @@ def test_auto_takes_the_fastest_runtime_and_remembers_it(path, candidates, filed
     # The remembered choice is this machine's alone, and goes with the cache.
     NetworkCache(tmp_path).clear()
     assert mutual3d.load(path, "auto", cache=tmp_path).runtime == "torch"
+
+
+@pytest.mark.parametrize(
+    "edit", [{"more": 1}, {"milliseconds": None}, {"milliseconds": {"filed": "fast"}}, {"failed": []}, {"machine": 1}, {"runtime": ["filed"]}, {"runtime": "gone"}]
+)
+def test_a_remembered_choice_that_somebody_edited_is_used_or_measured_anew(path, candidates, filed, tmp_path, edit):
+    calls = candidates[1]
+    mutual3d.load(path, "auto", cache=tmp_path)
+    (file,) = (tmp_path / "choices").glob("*.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **edit}))
+    measured = len(calls)
+    model = mutual3d.load(path, "auto", cache=tmp_path)
+    assert model.runtime == "filed" and model.choice.is_remembered == (edit == {"more": 1}) == (len(calls) == measured)
 
 
 def test_auto_falls_back_to_pytorch_where_a_runtime_fails(path, candidates, filed, tmp_path, caplog):

@@ -68,6 +68,20 @@ def test_a_deadline_that_nothing_meets_is_said_and_runs_the_cheapest(model, path
     assert stream.share_met == 0 and not answers[0].is_met
 
 
+def test_every_configuration_ran_once_before_the_first_window(model, path, monkeypatch):
+    """A first call is many times as slow as the next ones, which the controller would take for load."""
+    called = []
+    compute = model.compute
+    monkeypatch.setattr(model, "compute", lambda clip, boxes, configuration: called.append(str(configuration)) or compute(clip, boxes, configuration))
+    with model.stream(path, deadline_ms=1e6) as stream:
+        assert set(called) >= {str(timed.configuration) for timed in stream.front}
+
+
+def test_a_cascade_is_not_held_by_a_stream(model, path):
+    with pytest.raises(ValueError, match="0.5-16-2@0.7.1-24-4, a cascade, whose time changes from window to window: hold one of its configurations"):
+        model.stream(path, configuration="0.5-16-2@0.7+1-24-4")
+
+
 def test_a_fixed_configuration_needs_no_table(path):
     model = make_stream_model(table=False)
     with model.stream(path, configuration="0.5-16-2", seconds=1.0) as stream:
@@ -248,6 +262,18 @@ def test_a_feed_that_breaks_is_connected_again_and_given_up_in_the_end(model, ad
     assert caplog.text.count("): connecting again in 0.01 s") == 3 and caplog.text.count("the feed broke (") == 4
     ends = [answer.end for answer in answers]
     assert ends == sorted(ends)
+
+
+def test_a_file_that_was_cut_short_is_answered_as_far_as_it_goes_and_told(model, tmp_path, caplog):
+    content = write_video(tmp_path / "whole.mkv", moving_frames(120)).read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(content[: len(content) // 2])
+    counts = []
+    for path in (tmp_path / "whole.mkv", cut):
+        assert not caplog.text
+        with model.stream(path, fps=10, configuration="1-24-4") as stream:
+            counts.append(len(list(stream)))
+    assert 5 < counts[1] < counts[0] - 10 and "cut.mkv: its frames end at second" in caplog.text and "it tells a length of 4.0 s" in caplog.text
 
 
 def test_what_a_source_may_be(path, tmp_path):

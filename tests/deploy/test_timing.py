@@ -146,6 +146,24 @@ def test_a_budget_in_time_is_this_machines_and_is_measured_once_where_nothing_is
         model.set_budget(latency_ms=5, device="cpu-fp32-b1-t2")
 
 
+def test_a_column_of_named_configurations_is_no_front_and_what_failed_is_not_tried_again(model, by_flops, caplog):
+    """`bench --config` writes a column of one configuration, within which a budget would choose that one whatever its time."""
+    key = timing.latency_key(model, None)
+    first, second, *rest = [row.configuration for row in model.table.rows]
+    one = Column(key, {first: Timing(1.0, 2.0, 3.0, 0.01, 20)}, {second: "no memory"})
+    model.table = with_columns(model.table, [one])
+    assert key_here(model) == str(key) and len(by_flops) == 1
+    front = {row.configuration for row in model.table.pareto_front("gflops")}
+    assert set(by_flops[0]) == front - {first, second} and "not all of the front was measured on this machine" in caplog.text
+    assert model.table.provenance["latency"][str(key)]["failed"] == {str(second): "no memory"}
+    assert key_here(model) == str(key) and len(by_flops) == 1
+
+
+def test_a_key_says_what_a_runtime_computes_in(model):
+    words = {name: LatencyKey.parse(str(timing.latency_key(model, name))).dtype for name in ("torch", "openvino", "openvino_default", "openvino_int8")}
+    assert words == {"torch": "fp32", "openvino": "fp32", "openvino_default": "default", "openvino_int8": "int8"}
+
+
 def test_the_choice_is_by_time_and_not_by_gflops(model):
     """A row of more GFLOPs that is faster and better is taken, and the slower one never."""
     rows = sorted(model.table.rows, key=lambda row: row.gflops)

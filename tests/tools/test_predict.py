@@ -87,6 +87,14 @@ def test_an_empty_name_is_refused(words, capsys, option):
     assert f"argument {option}: '' is no name of a file" in capsys.readouterr().err
 
 
+def test_a_video_that_is_alone_and_cannot_be_read_is_told_once(words, tmp_path, capsys):
+    words[3] = str(tmp_path / "gone.mp4")
+    assert predict.main(words) == 1
+    told = capsys.readouterr()
+    assert (told.out + told.err).count("the file does not exist") == 1
+    assert told.err == f"error: cannot read video '{tmp_path}/gone.mp4': the file does not exist\n"
+
+
 def test_one_unreadable_video_among_many_is_listed_and_the_rest_goes_on(words, tmp_path, capsys):
     folder = tmp_path / "many"
     (folder / "inner").mkdir(parents=True)

@@ -93,6 +93,13 @@ def test_list_prints_the_pareto_front(path, capsys):
     ]
     assert main(["--table", path, "--list", "--cost", "gflops"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["0.6-48-4", "0.6-64-4", "1-64-4"]
+    assert main(["--table", path, "--list", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [(front["cost"], front["device"], [row["configuration"] for row in front["rows"]]) for front in answer["fronts"]] == [
+        ("latency_ms", "gpu", ["0.6-64-4", "1-64-4"]),
+        ("latency_ms", "cpu", ["0.6-48-4", "1-64-4"]),
+        ("gflops", None, ["0.6-48-4", "0.6-64-4", "1-64-4"]),
+    ]
     assert main(["--table", path, "--list", "--device", "cpu", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert [row["configuration"] for row in answer["rows"]] == ["0.6-48-4", "1-64-4"]

@@ -113,7 +113,12 @@ class ForwardReader:
     @property
     def is_endless(self) -> bool:
         """Whether the container tells no length, as one that is made while it is read."""
-        return not self._container.duration
+        return self.announced_seconds is None
+
+    @property
+    def announced_seconds(self) -> float | None:
+        """The length that the container tells, with its sound; None where it tells none."""
+        return self._container.duration / av.time_base if self._container.duration else None
 
     def frames(self) -> Iterator[TimedFrame]:
         """Every frame that decodes, of its own size. Raises VideoError where the data end otherwise than by their end."""
@@ -200,7 +205,7 @@ def open_camera(number: int, timeout: float) -> ForwardReader:
     device = f"/dev/video{number}"
     if not os.path.exists(device):
         there = sorted(path.name.removeprefix("video") for path in Path("/dev").glob("video[0-9]*"))
-        raise VideoError(name, f"there is no {device} on this machine; it has {'cameras ' + ', '.join(there) if there else 'no camera'}")
+        raise VideoError(name, f"there is no {device} on this machine; it has {'cameras ' + ', '.join(there) if there else 'no camera'}: give another number, a file or an address")
     with told(name, f"{device} cannot be opened"):
         return ForwardReader(av.open(device, format="v4l2", timeout=timeout), name)
 

@@ -1,16 +1,21 @@
 """Compiled networks on disk, so that the next process need not compile them again; and which runtime was the fastest one."""
 
+import contextlib
 import json
+import lzma
 import os
+import re
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mutual3d.utils.files import atomic_write, read_json, remove_leftovers, write_json
 from mutual3d.utils.logging import logger
+from mutual3d.utils.processes import this_process
 
 # Where the folder is, or `off`.
 VARIABLE = "MUTUAL3D_CACHE"
@@ -18,6 +23,11 @@ VARIABLE = "MUTUAL3D_CACHE"
 MAX_BYTES = 4_000_000_000
 _FACTS = "entry.json"
 _SUFFIX = ".network"
+# Ends the name of a note that a network is being compiled; before it stands who does that.
+_NOTE = ".compiling"
+_WRITER = r"(?P<place>[A-Za-z0-9_-]+)\+(?P<pid>\d+)\+(?P<started>\d+)\.compiling"
+# What reading an archive raises in which something changed: a bit may stand for a password, or another way to pack.
+_DAMAGES = (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 def cache_directory() -> Path | None:
@@ -59,13 +69,19 @@ class NetworkCache:
         if path is None or not path.is_file():
             return None
         try:
-            with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    # Names of an archive may lead out of the folder; those that `keep` writes have no folder.
-                    (into / Path(name).name).write_bytes(archive.read(name))  # which compares the check sum
-            facts = json.loads((into / _FACTS).read_text(encoding="utf-8"))
-        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+            # Names of an archive may lead out of the folder; those that `keep` writes have no folder.
+            content = {Path(name).name: data for name, data in _read_all(path).items()}
+            facts = json.loads(content[_FACTS])
+            if not isinstance(facts, dict):
+                raise ValueError(f"its {_FACTS} holds no facts")
+        except _DAMAGES as error:
             self.refuse(model, key, str(error))
+            return None
+        try:
+            for name, data in content.items():
+                (into / name).write_bytes(data)
+        except OSError as error:
+            _say_once(f"compiled networks that are kept cannot be used, as nothing can be written in '{into.parent}' ({error.strerror or error}): free space there")
             return None
         try:
             os.utime(path)  # the order in which networks make room
@@ -89,6 +105,41 @@ class NetworkCache:
         except OSError as error:
             _say_once(f"compiled networks are not kept ({error}); they are compiled anew by each process")
 
+    @contextlib.contextmanager
+    def compiling(self, model: str, key: str) -> Iterator[None]:
+        """A context in which a network is compiled, with a note on disk until it ends: what is left of a process that crashed."""
+        note, path = None, self._path(model, key)
+        if path is not None:
+            writer = this_process()
+            note = path.with_suffix(f".{writer.place[:80]}+{writer.pid}+{writer.started}{_NOTE}")
+            try:
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.touch()
+            except OSError:
+                note = None  # nothing can be written there, which `keep` says
+        try:
+            yield
+        finally:
+            if note is not None:
+                with contextlib.suppress(OSError):  # somebody cleared the folder
+                    note.unlink(missing_ok=True)
+
+    def num_crashes(self, model: str, key: str) -> int:
+        """How many processes ended while they compiled this network: killed from outside, or by what compiles it."""
+        path = self._path(model, key)
+        if path is None:
+            return 0
+        me, names = this_process(), [note.name.removeprefix(f"{path.stem}.") for note in path.parent.glob(f"{path.stem}.*{_NOTE}")]
+        found = [told for told in (re.fullmatch(_WRITER, name) for name in names) if told and told["place"] == me.place[:80]]
+        return sum(replace(me, pid=int(told["pid"]), started=int(told["started"])).is_alive() is False for told in found)
+
+    def forget_crashes(self, model: str, key: str) -> None:
+        """A network compiles after all: what ended earlier processes was something else."""
+        path = self._path(model, key)
+        for note in [] if path is None else path.parent.glob(f"{path.stem}.*{_NOTE}"):
+            with contextlib.suppress(OSError):  # another process may be at the same
+                note.unlink(missing_ok=True)
+
     def refuse(self, model: str, key: str, cause: str) -> None:
         """Say, once, that the file of a network is not used."""
         _say_once(f"'{self._path(model, key)}' is not what was written ({cause}): the network is compiled anew")
@@ -99,9 +150,10 @@ class NetworkCache:
         for path in self._files():
             try:
                 with zipfile.ZipFile(path) as archive:
-                    facts = json.loads(archive.read(_FACTS))
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-                facts = {}
+                    told = json.loads(archive.read(_FACTS))
+            except _DAMAGES:
+                told = None
+            facts = told if isinstance(told, dict) else {}
             found.append(CachedNetwork(path, path.parent.name, path.stat().st_size, facts))
         return found
 
@@ -112,7 +164,8 @@ class NetworkCache:
         """
         files = [path for path in self._files() if model in (None, path.parent.name)]
         num_bytes = sum(path.stat().st_size for path in files)
-        for path in files:
+        notes = [] if self.directory is None else self.directory.glob(f"networks/{model or '*'}/*{_NOTE}")
+        for path in (*files, *notes):
             path.unlink(missing_ok=True)
         if model is None and self.directory is not None:
             for path in self.directory.glob("choices/*.json"):
@@ -151,6 +204,12 @@ class NetworkCache:
             total += path.stat().st_size
             if total > self.max_bytes and path != newest:
                 path.unlink(missing_ok=True)
+
+
+def _read_all(path: Path) -> dict[str, bytes]:
+    """The files of an archive; what is not what was written raises one of `_DAMAGES`, since their check sums are compared."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 _SAID: set[str] = set()

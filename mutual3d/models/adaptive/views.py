@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn as nn
 
-from mutual3d.sampling import Configuration
+from mutual3d.sampling import Cascade, Configuration
 
 from .extraction import Inputs
 
@@ -19,7 +19,7 @@ class ConfigurationView(nn.Module):
     whatever mode the model is in. Called as the model is.
     """
 
-    def __init__(self, model: nn.Module, configuration: Configuration) -> None:
+    def __init__(self, model: nn.Module, configuration: Configuration | Cascade) -> None:
         super().__init__()
         self.model, self.configuration, self.training = model, configuration, False
 

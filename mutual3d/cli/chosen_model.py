@@ -1,0 +1,34 @@
+"""The model that a command runs: what chooses its configuration, and where and in what it computes."""
+
+import argparse
+
+import torch
+
+from mutual3d.cli.budgets import add_budgets
+from mutual3d.deploy import AdaptiveModel
+from mutual3d.deploy.adaptive_model import load
+from mutual3d.utils.command_line import positive_argument
+
+
+def add_choice(parser: argparse.ArgumentParser, *, config: str, runtime: str, with_means: bool = False) -> None:
+    """Add what a command that runs a model asks for: --config or a budget, and where and in what it runs.
+
+    config, runtime: help of these two, which differ. with_means: see `add_budgets`.
+    """
+    parser.add_argument("--config", help=config)
+    add_budgets(parser, positive_argument, with_means=with_means)
+    parser.add_argument("--device-key", help="another latency than this machine's: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
+    parser.add_argument("--runtime", help=f"what computes: torch, openvino, ..., auto (the fastest), none (PyTorch on the model's own weights); default: {runtime}")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
+
+
+def load_chosen(path: str, device: str, runtime: str | None) -> AdaptiveModel:
+    """The model of a file as --device and --runtime say; ValueError where torch sees no GPU.
+
+    runtime: None and `none` are PyTorch on the model's own weights.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device is cuda, and torch sees no GPU here: leave --device out to run on the CPU")
+    model = load(path)
+    model.network.place(torch.device(device))
+    return model.run_in(None if runtime == "none" else runtime)
