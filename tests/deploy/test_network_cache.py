@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -136,6 +137,8 @@ def test_a_full_disk_and_a_folder_that_cannot_be_written_lose_nothing(path, file
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(zipfile.ZipFile, "write", no_space)
+    free = iter(range(10))  # as others fill the disk meanwhile
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free)))
     caplog.clear()
     for _ in range(2):
         assert torch.allclose(call(path, tmp_path / "full"), expected, atol=1e-6)
@@ -158,9 +161,12 @@ tests.call(sys.argv[1], sys.argv[2])
 def test_a_runtime_that_kills_its_process_while_it_compiles_is_refused_the_third_time(path, filed, tmp_path, caplog):
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent), *sys.path])}
-    for _ in range(2):
-        ended = subprocess.run([sys.executable, "-c", CRASH, str(path), str(tmp_path)], env=environment, capture_output=True)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    ended = subprocess.run([sys.executable, "-c", CRASH, str(path), str(tmp_path)], env=environment, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    (note,) = tmp_path.rglob("*.compiling")
+    assert NetworkCache(tmp_path).num_crashes(note.parent.name, note.name.split(".")[0]) == 1
+    # As another process would have left it, which began at another time.
+    note.with_name(note.name.replace(".compiling", "1.compiling")).touch()
     words = "0.5-32-4 in the runtime filed .* is not compiled: 2 processes ended while they compiled it, .*another runtime, or none, .*cache --clear"
     for _ in range(2):
         with pytest.raises(CompilationError, match=words):

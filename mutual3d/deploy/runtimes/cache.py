@@ -103,7 +103,8 @@ class NetworkCache:
             remove_leftovers(path.parent)
             self._make_room(path)
         except OSError as error:
-            _say_once(f"compiled networks are not kept ({error}); they are compiled anew by each process")
+            # Told once: the free space in it is another from call to call.
+            _say_once(f"compiled networks are not kept ({error}); they are compiled anew by each process", about=f"keep {self.directory}")
 
     @contextlib.contextmanager
     def compiling(self, model: str, key: str) -> Iterator[None]:
@@ -186,7 +187,7 @@ class NetworkCache:
             try:
                 write_json(self.directory / "choices" / f"{key}.json", choice)
             except OSError as error:
-                _say_once(f"the choice of a runtime is not kept ({error}); each process measures anew")
+                _say_once(f"the choice of a runtime is not kept ({error}); each process measures anew", about=f"choice {self.directory}")
 
     def _path(self, model: str, key: str) -> Path | None:
         return None if self.directory is None else self.directory / "networks" / model / f"{key}{_SUFFIX}"
@@ -215,7 +216,8 @@ def _read_all(path: Path) -> dict[str, bytes]:
 _SAID: set[str] = set()
 
 
-def _say_once(message: str) -> None:
-    if message not in _SAID:
-        _SAID.add(message)
+def _say_once(message: str, about: str = "") -> None:
+    """Warn, once in a process. about: what is told once, where the message's words may change; "" for the message."""
+    if (about or message) not in _SAID:
+        _SAID.add(about or message)
         logger.warning(message)
