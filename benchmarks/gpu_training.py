@@ -90,6 +90,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--crop", type=int, help="pixels (default: the config's)")
     parser.add_argument("--repeats", type=int, default=8, help="rounds in which every way is timed once (default 8)")
     parser.add_argument("--seconds", type=float, default=40.0, help="of a network's rounds, after which no further one begins (default 40)")
+    parser.add_argument("--width-samples", type=int, default=10, help="how finely the ratio of FLOPs averages random widths (default 10)")
     return parser.parse_args()
 
 
@@ -226,7 +227,7 @@ def compare(name: str, options: argparse.Namespace) -> list[dict[str, object]]:
         for (_, run), own in zip(ways, times):
             own.append(timed(run, device))
     cfg = load_config(subject.config, ["NUM_GPUS", "0", *made_smaller(subject, options.frames, options.crop)])
-    ratio = flops_ratio(build_model(cfg), cfg.MUTUAL.SUBNETS)
+    ratio = flops_ratio(build_model(cfg).to("meta"), cfg.MUTUAL.SUBNETS, width_samples=options.width_samples)
     rows = []
     found = {tuple(facts.values()): _typical(facts, own) for (facts, _), own in zip(ways, times)}
     for (facts, _), own, peak in zip(ways, times, peaks):

@@ -19,10 +19,10 @@ from mutual3d.training.build import build_step
 from mutual3d.utils import distributed
 
 
-def flops_ratio(model, subnets):
+def flops_ratio(model, subnets, width_samples=10):
     """Expected GFLOPs of a step over the largest configuration's, counted."""
     crop, largest = model.space.spatial_sizes[-1], model.space.largest
-    return counted_step_cost(model, subnets, crop) / count_costs(model, [largest], crop)[largest].gflops
+    return counted_step_cost(model, subnets, crop, width_samples=width_samples) / count_costs(model, [largest], crop)[largest].gflops
 
 
 def compare(path, batch, repeats):
