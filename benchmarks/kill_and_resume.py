@@ -1,12 +1,16 @@
-"""Kill a run again and again with SIGKILL at random moments, go on each time, and compare with an uninterrupted run.
+"""End a run again and again with SIGKILL and SIGTERM, go on each time, and compare with an uninterrupted run.
 
 python benchmarks/kill_and_resume.py --kills 8
 
-Trains, calibrates and measures a shortened demo on the CPU. Writes benchmarks/results/kill_and_resume.csv with the stage
-that each kill hit; the last row says whether weights, statistics and accuracies are equal to the bit.
+Trains, calibrates and measures a shortened demo on the CPU. First each signal in the midst of an epoch, as soon as a new checkpoint
+inside one is there (TRAIN.CHECKPOINT_SECONDS is a second), then in turns at random moments. Writes
+benchmarks/results/kill_and_resume.csv with the stage that each signal hit, the status of the run, the seconds from the signal
+to its end, and the newest checkpoint that it left; the last row says whether weights, statistics, accuracies and the log's line
+of each epoch are equal to the bit.
 """
 
 import argparse
+import functools
 import os
 import random
 import re
@@ -21,11 +25,13 @@ from common import ROOT, save_rows
 
 from mutual3d.data.prepare.demo import make_demo
 from mutual3d.table.query_table import QueryTable
+from mutual3d.training import Checkpoints
 from mutual3d.utils.files import load_tensors
+from mutual3d.utils.logging import read_json_stats
 
 SHORT = (
     "SOLVER.MAX_EPOCH", 3, "SOLVER.WARMUP_EPOCHS", 0.5, "CALIBRATION.NUM_CLIPS", 96, "CALIBRATION.BATCH_SIZE", 8,
-    "TEST.ENABLE", False, "GRID.LATENCY_DEVICES", "[]", "PARTIAL_SAVE_SECONDS", 0.2, "TEST.BATCH_SIZE", 8,
+    "TRAIN.CHECKPOINT_SECONDS", 1, "TEST.ENABLE", False, "GRID.LATENCY_DEVICES", "[]", "PARTIAL_SAVE_SECONDS", 0.2, "TEST.BATCH_SIZE", 8,
 )  # fmt: skip
 
 
@@ -41,21 +47,52 @@ def stage_of(log):
     return found[-1] if found else "start"
 
 
-def kill_randomly(data, output, kills, longest, generator):
-    """Kill `kills` runs at random moments of their first `longest` seconds; rows of what was hit."""
-    rows = []
+def newest_checkpoint(output):
+    found = Checkpoints(output).found()
+    return found[0].name if found else ""
+
+
+def wait_for_checkpoint_inside(process, output):
+    """Until a run has written a checkpoint inside an epoch that was not there before."""
+    before = newest_checkpoint(output)
+    while process.poll() is None and ((now := newest_checkpoint(output)) == before or not now.startswith("unfinished")):
+        time.sleep(0.05)
+
+
+def end(data, output, number, kind, wait):
+    """A row of what a signal hit when `wait(process)` came back; None where the run was over before."""
+    log = output.parent / f"ended-{number}.log"
+    with open(log, "w") as file:
+        begin = time.perf_counter()
+        process = start(data, output, file)
+        wait(process)
+        if process.poll() is not None:
+            return None
+        sent = time.perf_counter()
+        os.kill(process.pid, kind)
+        status = process.wait()
+    return {
+        "event": f"{number}: {kind.name}", "seconds": f"{sent - begin:.1f}", "stage": stage_of(log), "status": status,
+        "seconds_to_end": f"{time.perf_counter() - sent:.1f}", "newest_checkpoint": newest_checkpoint(output),
+    }  # fmt: skip
+
+
+def end_often(data, output, kills, longest, generator):
+    """End runs inside an epoch, then `kills` at random moments of their first `longest` seconds; rows of what was hit."""
+    kinds = (signal.SIGTERM, signal.SIGKILL)
+    inside = functools.partial(wait_for_checkpoint_inside, output=output)
+    rows = [end(data, output, number, kind, inside) for number, kind in enumerate(kinds)]
     for number in range(kills):
-        log = output.parent / f"killed-{number}.log"
-        with open(log, "w") as file:
-            process = start(data, output, file)
-            wait = generator.uniform(0, longest)
-            time.sleep(wait)
-            if process.poll() is not None:
-                return rows
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        rows.append({"event": f"kill {number}", "seconds": f"{wait:.1f}", "stage": stage_of(log)})
-    return rows
+        rows.append(end(data, output, number + 2, kinds[number % 2], lambda _: time.sleep(generator.uniform(0, longest))))
+        if rows[-1] is None:
+            break
+    return [row for row in rows if row]
+
+
+def epoch_lines(output):
+    """The log's line of each epoch, without times."""
+    lines = [stats for stats in read_json_stats(output / "stdout.log") if stats.get("_type") == "train_epoch"]
+    return [{key: line.get(key) for key in ("epoch", "loss", "loss_largest", "top1_err", "top5_err", "lr")} for line in lines]
 
 
 def equal(a, b):
@@ -72,7 +109,10 @@ def compare(whole, killed):
     weights = [load_tensors(path / last)["model_state"] for path in (whole, killed)]
     statistics = [load_tensors(path / "statistics.pyth")["statistics"] for path in (whole, killed)]
     tables = [[row.accuracy for row in QueryTable.load(path / "query_table.json").rows] for path in (whole, killed)]
-    return {"weights": equal(*weights), "statistics": equal(*statistics), "accuracies": tables[0] == tables[1]}
+    lines = [epoch_lines(path) for path in (whole, killed)]
+    # An epoch that ended before the state was saved, and was done again, has a line for each time.
+    told = all(line in lines[0] for line in lines[1])
+    return {"weights": equal(*weights), "statistics": equal(*statistics), "accuracies": tables[0] == tables[1], "log": told}
 
 
 def main():
@@ -89,11 +129,12 @@ def main():
     longest = time.perf_counter() - begin
     generator = random.Random(options.seed)
     # Short lives: a run that is let live as long as it wants is over after a kill or two.
-    rows = kill_randomly(data, options.output / "killed", options.kills, longest / 3, generator)
+    rows = end_often(data, options.output / "killed", options.kills, longest / 3, generator)
     with open(options.output / "last.log", "w") as log:
         status = start(data, options.output / "killed", log).wait()
     result = compare(options.output / "whole", options.output / "killed")
-    rows.append({"event": f"finished with status {status}", "seconds": "", "stage": f"equal to the bit: {result}"})
+    last = {"event": "the same command, undisturbed", "stage": f"equal to the bit: {result}", "status": status}
+    rows.append({**dict.fromkeys(rows[0], ""), **last, "newest_checkpoint": newest_checkpoint(options.output / "killed")})
     save_rows("kill_and_resume", rows)
 
 

@@ -14,6 +14,7 @@ from mutual3d.cli import predict, run
 from mutual3d.data.prepare.demo import make_demo
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.pipeline import data_directory, load_config, machine_of
+from mutual3d.pipeline.run import words_of_times
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.command_line import command_parser, parse_with_settings
 from mutual3d.utils.files import ensure_directory
@@ -38,19 +39,23 @@ def predict_at_three_budgets(output: Path, video: Path, table: QueryTable) -> No
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the demo; `arguments`, by default those of the command line, are KEY VALUE pairs."""
-    overrides = parse(arguments).overrides
+    options = parse(arguments)
+    overrides = options.overrides
     cfg = load_config(CONFIG, overrides)
     data, output = data_directory(cfg), machine_of(cfg).output
     start = time.perf_counter()
     ensure_directory(output)  # which may be refused, before minutes of making videos
     make_demo(data)
-    print(f"videos in '{data}' ({time.perf_counter() - start:.0f} s)")
-    run.main(["--cfg", CONFIG, *overrides])
+    seconds = {"videos": time.perf_counter() - start}
+    print(f"videos in '{data}' ({seconds['videos']:.0f} s)")
+    run.run_config(options, seconds)
+    start = time.perf_counter()
     table = load(output / "adaptive.pyth").table
     if table is None:
         print("no query table: GRID.ENABLE is False, and so there is no budget to choose by")
         return
     first_test_video = (data / "test.csv").read_text().split()[0]
     predict_at_three_budgets(output, data / first_test_video, table)
-    print(f"\n{time.perf_counter() - start:.0f} seconds in all. Open {output / 'report.html'}; then, for example:")
+    seconds["predict"] = time.perf_counter() - start
+    print(f"\n{words_of_times(seconds)}. Open {output / 'report.html'}; then, for example:")
     print(f"mutual3d select {output / 'adaptive.pyth'} --list")

@@ -125,6 +125,14 @@ _C.TRAIN.ACCUMULATION_STEPS = Key(1, COUNT, IS_REFUSED)
 _C.TRAIN.EVAL_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 # Epochs between two checkpoints.
 _C.TRAIN.CHECKPOINT_PERIOD = Key(10, COUNT, TAKES_EFFECT)
+# (new) Seconds between two checkpoints inside an epoch, of which the newest is kept until the next of an epoch; 0 writes none
+# but where the run is asked to stop. Saving never takes more than a tenth of the time.
+_C.TRAIN.CHECKPOINT_SECONDS = Key(900.0, Number(0, 10**7, note="seconds"), TAKES_EFFECT)
+# (new) Checkpoints of finished epochs that are kept, the newest, of those that this run wrote; 0 or -1 keeps all.
+_C.TRAIN.KEEP_CHECKPOINTS = Key(0, Integer(-1, 10**6), TAKES_EFFECT)
+# (new) Minutes after which a run, in whatever stage it is, saves and ends as it does on SIGTERM: with status 75, and the same
+# command goes on. 0 sets no limit.
+_C.TRAIN.MAX_MINUTES = Key(0.0, Number(0, 10**6, note="minutes"), TAKES_EFFECT)
 # Go on from the newest checkpoint in OUTPUT_DIR/checkpoints. False refuses a directory that has one.
 _C.TRAIN.AUTO_RESUME = Key(True, Flag(), TAKES_EFFECT)
 # (new) Go on from a checkpoint although the training set is not the one that it was trained on: its lists, labels or files

@@ -11,6 +11,7 @@ from mutual3d.layers import BNStatistics, slimmable_norms
 from mutual3d.sampling import Configuration
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import progress_bar
+from mutual3d.utils.stopping import deferred
 
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
@@ -95,7 +96,7 @@ def calibrate(
         return {"moments": {str(c): p.moments for c, p in populations.items()}, "bad": unreadable.causes}
 
     batches = progress_bar(batches_from(done), "calibrate", videos.num_batches, initial=done)
-    with _batch_statistics(model):
+    with _batch_statistics(model), deferred():
         for batch in batches:
             unreadable.add(batch.bad)
             if len(batch.clips_BVCTHW):

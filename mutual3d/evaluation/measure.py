@@ -10,6 +10,7 @@ from mutual3d.metrics.metrics import Metric, TopK, naming
 from mutual3d.sampling import Configuration
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import progress_bar
+from mutual3d.utils.stopping import deferred
 
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
@@ -48,7 +49,7 @@ def measure(
     def result_so_far() -> dict[str, Any]:
         return {"metrics": {str(c): m.state() for c, m in metrics.items()}, "bad": unreadable.causes}
 
-    with evaluation_mode(model):
+    with evaluation_mode(model), deferred():
         for batch in progress_bar(batches_from(done), description, videos.num_batches, initial=done):
             unreadable.add(batch.bad)
             if len(batch.clips_BVCTHW):
@@ -57,7 +58,7 @@ def measure(
                         metrics[configuration].update(scores, batch)
             done += 1
             partial.save(done, result_so_far)
-    partial.save(done, result_so_far, force=True)
+        partial.save(done, result_so_far, force=True)
     unreadable.check_everywhere()
     return _joined(metrics, metric)
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from mutual3d.utils import distributed
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.logging import logger
+from mutual3d.utils.stopping import StopRequestedError
 
 T = TypeVar("T")
 
@@ -56,14 +57,17 @@ class PartialResult:
         """Write `state()` if the interval has passed, and never so often that saving takes a tenth of the time.
 
         With interval 0 every call writes. done: batches that are done. force: write whatever the time since the last one.
+        Raises StopRequestedError, when it has written, where the run is asked to stop.
         """
+        stop = distributed.stop_reason()
         start = time.monotonic()
         pause = max(self.interval, 10 * self.seconds_of_a_save) if self.interval else 0.0
-        if self.path is None or not force and start - self.saved_at < pause:
-            return
-        save_tensors(self.path, {"fingerprint": self.fingerprint, "done": done, "state": state()})
-        self.saved_at = time.monotonic()
-        self.seconds_of_a_save = self.saved_at - start
+        if self.path is not None and (force or stop or start - self.saved_at >= pause):
+            save_tensors(self.path, {"fingerprint": self.fingerprint, "done": done, "state": state()})
+            self.saved_at = time.monotonic()
+            self.seconds_of_a_save = self.saved_at - start
+        if stop:
+            raise StopRequestedError(stop)
 
     def remove(self) -> None:
         """Delete the file, and those of a run with another number of processes: what they led to is saved elsewhere."""

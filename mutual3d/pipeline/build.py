@@ -76,7 +76,7 @@ def _check_costs(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 _OWN_FILES = (
     "adaptive.pyth", "checkpoints", "config.yaml", "per_class_ap.json", "predictions.csv",
     "query_table.csv", "query_table.json", "query_table_per_class.json", "report.html", "report.json", "run.lock", "statistics.pyth",
-    "stdout.log", "test_results.json",
+    "stdout.log", "step_trace.json", "test_results.json",
 )  # fmt: skip
 _OWN_BEGINNINGS = (".", "accuracy_vs_", "detections_", "runs-")
 
@@ -176,7 +176,7 @@ def from_config(cfg: CfgNode) -> RunPlan:
 
 def machine_of(cfg: CfgNode) -> MachinePlan:
     """Where a config's run writes and what it runs on: known before the processes have met."""
-    return MachinePlan(Path(cfg.OUTPUT_DIR), cfg.NUM_GPUS, cfg.DIST_BACKEND)
+    return MachinePlan(Path(cfg.OUTPUT_DIR), cfg.NUM_GPUS, cfg.DIST_BACKEND, cfg.TRAIN.MAX_MINUTES)
 
 
 def counting_plan(cfg: CfgNode) -> CountingPlan:
@@ -226,13 +226,14 @@ def _training(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TrainingPl
         schedule=build_schedule(cfg),
         course=TrainingCourse(
             cfg.SOLVER.MAX_EPOCH, cfg.RNG_SEED, GradientClipping(cfg.SOLVER.CLIP_GRAD_VAL, cfg.SOLVER.CLIP_GRAD_L2NORM),
-            cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, cfg.LOG_PERIOD,
+            cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, cfg.LOG_PERIOD, cfg.TRAIN.CHECKPOINT_SECONDS,
         ),
         settings=cfg.dump(),
         changed_settings=lambda saved: changed_settings(saved, cfg),
         doubts=functools.partial(unused_classes, cfg),
         checkpoint_period=cfg.TRAIN.CHECKPOINT_PERIOD,
         eval_period=cfg.TRAIN.EVAL_PERIOD,
+        keep_checkpoints=cfg.TRAIN.KEEP_CHECKPOINTS,
         weights=_path(cfg.TRAIN.CHECKPOINT_FILE_PATH),
         weights_kind=_kind(cfg.TRAIN.CHECKPOINT_TYPE),
         inflate=cfg.TRAIN.CHECKPOINT_INFLATE,

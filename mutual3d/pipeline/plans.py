@@ -45,9 +45,10 @@ class TrainingPlan:
     epoch is validated. schedule: exact epoch -> learning rate. settings: the run's settings as text, for checkpoints;
     changed_settings: what differs from such a text. weights: a checkpoint to start from (weights_kind and inflate: as of
     `load_checkpoint`); reset_head: but for its classifier.
-    doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. tensorboard: a directory, None writes none.
-    transforms: what becomes of a step's clips and labels first. make_average: of the model's weights, which is then what is
-    evaluated and kept; None keeps the weights themselves.
+    doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. keep_checkpoints:
+    of finished epochs, the newest; 0 and less keeps all. trace: a file for a trace of some steps, None times none. tensorboard: a
+    directory, None writes none. transforms: what becomes of a step's clips and labels first. make_average: of the model's weights,
+    which is then what is evaluated and kept; None keeps the weights themselves.
     """
 
     loader: MakeLoader
@@ -61,6 +62,7 @@ class TrainingPlan:
     doubts: Callable[[ClipDataset], str] = lambda dataset: ""
     checkpoint_period: int = 10
     eval_period: int = 10
+    keep_checkpoints: int = 0
     weights: Path | None = None
     weights_kind: str | None = None
     inflate: bool = False
@@ -70,6 +72,7 @@ class TrainingPlan:
     tensorboard: Path | None = None
     transforms: Sequence[BatchTransform] = ()
     make_average: Callable[[AdaptiveNetwork], WeightAverage | None] = lambda model: None
+    trace: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -151,11 +154,13 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class MachinePlan:
-    """Where a run writes, and what it runs on. num_gpus: 0 runs on the CPU. backend: of torch.distributed."""
+    """Where a run writes, what it runs on, and for how long. num_gpus: 0 runs on the CPU. backend: of torch.distributed.
+    max_minutes: after which it saves and ends; 0 sets no limit."""
 
     output: Path
     num_gpus: int = 1
     backend: str = "nccl"
+    max_minutes: float = 0.0
 
 
 @dataclass(frozen=True)

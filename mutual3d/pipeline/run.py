@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import torch
@@ -18,6 +18,7 @@ from mutual3d.pipeline.workspace import Workspace
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
+from mutual3d.utils.stopping import StopRequestedError
 
 _Result = TypeVar("_Result")
 
@@ -51,22 +52,45 @@ def _write_last_page(run: Workspace, table: QueryTable | None) -> None:
         write_page(run.output, saved.table, RunFacts.of_run(run))
 
 
-def run_stages(plan: RunPlan, device: torch.device) -> QueryTable | None:
+def run_stages(plan: RunPlan, device: torch.device, seconds: dict[str, float] | None = None) -> QueryTable | None:
     """Train, calibrate, measure, save and test, as far as the plan has them; the query table, on the main process.
 
     Each stage goes on from what an earlier run of the same plan in the same directory has of it. Raises ValueError and
-    OSError, in words, for what lists, checkpoints and directories get wrong.
+    OSError, in words, for what lists, checkpoints and directories get wrong, and StopRequestedError where it is asked to stop.
+    seconds: takes how long each stage took; the log says it at the end in any case.
     """
-    check_data(plan)
-    run, seconds = Workspace(plan, device), {}
-    run.check_test_configurations()
+    seconds = {} if seconds is None else seconds
+    try:
+        table = _run_stages(plan, device, seconds)
+    except StopRequestedError:
+        logger.info("%s", words_of_times(seconds))
+        raise
+    logger.info("%s", words_of_times(seconds))
+    return table
+
+
+def words_of_times(seconds: Mapping[str, float]) -> str:
+    """Where the time went, as one line. seconds: {stage: how long it took}, in order."""
+    return f"{sum(seconds.values()):.1f} seconds: {', '.join(f'{name} {spent:.1f}' for name, spent in seconds.items())}"
+
+
+def _run_stages(plan: RunPlan, device: torch.device, seconds: dict[str, float]) -> QueryTable | None:
+    @contextlib.contextmanager
+    def taking(name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds[name] = time.perf_counter() - start
 
     def timed(name: str, stage: Callable[..., _Result], *arguments: object) -> _Result:
-        start = time.perf_counter()
-        result = stage(run, *arguments)
-        seconds[name] = time.perf_counter() - start
-        return result
+        with taking(name):
+            return stage(run, *arguments)
 
+    with taking("start"):
+        check_data(plan)
+        run = Workspace(plan, device)
+        run.check_test_configurations()
     if plan.training:
         timed("train", train, plan.training)
     else:
@@ -79,10 +103,9 @@ def run_stages(plan: RunPlan, device: torch.device) -> QueryTable | None:
         load_statistics(run)
     table = timed("measure the grid", measure_grid, plan.grid) if plan.grid else None
     if distributed.is_main():
-        save_adaptive(run, table)
+        timed("save", save_adaptive, table)
     if plan.test:
         timed("test", multi_view_test, plan.test)
     if distributed.is_main():
-        _write_last_page(run, table)
-    logger.info("seconds: %s", ", ".join(f"{name} {spent:.1f}" for name, spent in seconds.items()))
+        timed("report", _write_last_page, table)
     return table

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 
 from mutual3d.pipeline.plans import TrainingPlan
 from mutual3d.pipeline.workspace import Workspace
-from mutual3d.training import Trainer, WeightAverage
+from mutual3d.training import Progress, StepProfile, Trainer, WeightAverage
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, logger
+from mutual3d.utils.stopping import StopRequestedError, deferred, stop_reason
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
 def train(run: Workspace, plan: TrainingPlan) -> None:
-    """Train to the plan's last epoch, going on from the newest checkpoint of the output directory."""
+    """Train to the plan's last epoch, going on from the newest checkpoint of the output directory.
+
+    Raises StopRequestedError, with all of it saved, where the run is asked to stop.
+    """
     _Training(run, plan).run_epochs()
 
 
@@ -36,20 +40,33 @@ class _Training:
 
     def run_epochs(self) -> None:
         plan, run = self.plan, self.run
-        start = self._starting_epoch()
-        if start >= plan.course.max_epoch:
-            logger.info("training is finished: %d epochs", start)
+        start = self._starting_point()
+        if start.epoch >= plan.course.max_epoch:
+            if start.validation_is_due:
+                self._validate(start.epoch)
+                run.checkpoints.delete_unfinished()
+            logger.info("training is finished: %d epochs", start.epoch)
+            if plan.trace:
+                logger.warning("--profile has nothing to tell: it times steps of a training, and this one is finished")
             self._take_average()
             return
         self.writer = self._open_writer()
+        if plan.trace and distributed.is_main():
+            self.step.parts = StepProfile(plan.trace, run.device)
         trainer = Trainer(
             self.step, self.optimizer, self.loader, plan.schedule, plan.course,
-            device=run.device, after_epoch=self._after_epoch, writer=self.writer, transforms=plan.transforms,
-            after_step=self.average.update if self.average else None,
+            device=run.device, after_epoch=self._after_epoch, inside_epoch=self._save_inside, writer=self.writer,
+            transforms=plan.transforms, after_step=self.average.update if self.average else None,
         )  # fmt: skip
-        trainer.train(start)
-        if self.writer:
-            self.writer.close()
+        try:
+            with deferred():
+                if start.validation_is_due:
+                    self._validate_or_owe(start.epoch)
+                # With another training set (TRAIN.ALLOW_OTHER_DATA) an epoch may be shorter.
+                trainer.train(start.epoch, min(start.iteration, len(self.loader) - 1), start.parts)
+        finally:
+            if self.writer:
+                self.writer.close()
         self._take_average()
         distributed.broadcast_buffers(run.model)
 
@@ -58,15 +75,15 @@ class _Training:
         if self.average:
             self.average.finish()
 
-    def _starting_epoch(self) -> int:
+    def _starting_point(self) -> Progress:
         plan, run = self.plan, self.run
         newest = distributed.agree(run.checkpoints.last(), "the newest checkpoint")
         if newest is None and plan.weights:
             run.load(plan.weights, plan.reset_head, plan.weights_kind, plan.inflate)
         self.average = plan.make_average(run.model)
-        return 0 if newest is None else self._resume(newest)
+        return Progress() if newest is None else self._resume(newest)
 
-    def _resume(self, newest: Path) -> int:
+    def _resume(self, newest: Path) -> Progress:
         run = self.run
         if not self.plan.auto_resume:
             # Two runs in one directory would be taken for each other, by a resume and by every later stage.
@@ -76,12 +93,12 @@ class _Training:
             )
         if self.plan.weights:
             logger.warning("TRAIN.CHECKPOINT_FILE_PATH is not read: this run goes on from its own '%s'", newest)
-        epoch = run.checkpoints.resume(
+        progress = run.checkpoints.resume(
             run.model, self.optimizer, self.step.scaler, self.step.objective, self._check_checkpoint, newest, self.average
         )
-        run.checkpoint_name = run.checkpoints.path(epoch).name
+        run.checkpoint_name = run.checkpoints.path(progress.epoch).name
         logger.info("going on from '%s'", newest)
-        return epoch
+        return progress
 
     def _check_checkpoint(self, path: Path, state: dict) -> None:
         """Refuse, or tell, whatever this run has otherwise than the one that wrote a checkpoint."""
@@ -122,21 +139,43 @@ class _Training:
 
     def _after_epoch(self, epoch: int) -> None:
         last = epoch == self.plan.course.max_epoch
-        if last or epoch % self.plan.checkpoint_period == 0:
+        is_saved = last or epoch % self.plan.checkpoint_period == 0
+        if is_saved:
             self._save(epoch)
         if last or epoch % self.plan.eval_period == 0:
-            with self.average.in_place() if self.average else contextlib.nullcontext():
-                self._validate(epoch)
+            self._validate_or_owe(epoch)
+        # Once an epoch all processes agree: a signal after its last step may have come to one of them alone.
+        if not last and distributed.any_process(stop_reason(), self.run.device):
+            if not is_saved:
+                self._save(epoch, Progress(epoch))
+            distributed.barrier("the main process to save")
+            raise StopRequestedError(stop_reason() or "another process of the run was asked to stop")
 
-    def _save(self, epoch: int) -> None:
+    def _save(self, epoch: int, inside: Progress | None = None) -> None:
         run = self.run
         run.checkpoints.save(
             run.model, self.optimizer, epoch=epoch, config=self.plan.settings, scaler=self.step.scaler,
-            objective=self.step.objective, average=self.average, training_set=self.training_set,
+            objective=self.step.objective, average=self.average, training_set=self.training_set, inside=inside,
         )  # fmt: skip
         run.checkpoint_name = run.checkpoints.path(epoch).name
 
+    def _save_inside(self, epoch: int, iteration: int, parts: list[dict]) -> None:
+        self._save(epoch, Progress(epoch, iteration, parts))
+
+    def _validate_or_owe(self, epoch: int) -> None:
+        """Validate; where the run is asked to stop in the midst of it, save that this is still to be done."""
+        try:
+            self._validate(epoch)
+        except StopRequestedError:
+            self._save(epoch, Progress(epoch, validation_is_due=True))
+            raise
+
     def _validate(self, epoch: int) -> None:
+        """Accuracy of the largest configuration, of averaged weights where there are such; afterwards those of training are back."""
+        with self.average.in_place() if self.average else contextlib.nullcontext():
+            self._validate_as_it_is(epoch)
+
+    def _validate_as_it_is(self, epoch: int) -> None:
         """Accuracy of the largest configuration on the validation split, with its running statistics."""
         run, largest = self.run, self.run.model.space.largest
         try:

@@ -38,7 +38,7 @@ class Workspace:
         self.output, self.preprocessing = plan.output, plan.measuring.preprocessing
         torch.manual_seed(plan.seed)
         self.model = plan.make_model().place(device)
-        self.checkpoints = Checkpoints(self.output)
+        self.checkpoints = Checkpoints(self.output, plan.training.keep_checkpoints if plan.training else 0)
         self.checkpoint_name = "random weights"
 
     # ---- Weights -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ from mutual3d.training.step import MutualStep, StepResult
 from mutual3d.utils import distributed
 from mutual3d.utils.host_copy import HostCopy
 from mutual3d.utils.logging import log_json_stats, progress_bar
+from mutual3d.utils.stopping import StopRequestedError, request_stop, stop_reason
+
+_BY_ANOTHER = "another process of the run was asked to stop"
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,15 @@ class GradientClipping:
 @dataclass(frozen=True)
 class TrainingCourse:
     """How a training goes. max_epoch: epochs of all of it. seed: of dropout. max_unreadable: the share of the videos that may
-    be unreadable. log_period: steps between two lines of the log."""
+    be unreadable. log_period: steps between two lines of the log. checkpoint_seconds: between two states saved inside an epoch;
+    0 saves none but where the run is asked to stop."""
 
     max_epoch: int
     seed: int = 0
     clipping: GradientClipping = GradientClipping()
     max_unreadable: float = 0.0
     log_period: int = 10
+    checkpoint_seconds: float = 0.0
 
 
 class Trainer:
@@ -51,8 +56,10 @@ class Trainer:
 
     loader: `len(loader)` batches an epoch, `loader.batches(epoch)` gives them (clips uint8 B, V, C, T, H, W).
     schedule: exact epoch -> learning rate. after_epoch(epoch) is called with the number of finished epochs, to save and
-    to evaluate. writer: a TensorBoard SummaryWriter or None. transforms: what becomes of a step's clips and labels, one after
-    the other, on the device and before any configuration sees them. after_step() is called after each step of the optimizer.
+    to evaluate. inside_epoch(epoch, iteration, parts) is called with the number of finished epochs and of the next one's
+    finished batches, and what `train` takes as `parts`, to save. writer: a TensorBoard SummaryWriter or None. transforms: what
+    becomes of a step's clips and labels, one after the other, on the device and before any configuration sees them. after_step()
+    is called after each step of the optimizer.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Trainer:
         *,
         device: torch.device,
         after_epoch: Callable[[int], object] | None = None,
+        inside_epoch: Callable[[int, int, list[dict]], object] | None = None,
         writer: Any = None,
         transforms: Sequence[BatchTransform] = (),
         after_step: Callable[[], object] | None = None,
@@ -72,29 +80,42 @@ class Trainer:
         self.step, self.optimizer, self.loader, self.schedule = step, optimizer, loader, schedule
         self.course, self.device = course, device
         self.after_epoch = after_epoch or (lambda epoch: None)
+        self.inside_epoch = inside_epoch or (lambda epoch, iteration, parts: None)
         self.writer = writer
         self.transforms, self.after_step = tuple(transforms), after_step or (lambda: None)
         self.unreadable = UnreadableVideos(course.max_unreadable, loader.num_samples, "DATA_LOADER.MAX_UNREADABLE_TRAIN")
 
-    def train(self, start_epoch: int = 0) -> None:
-        """Train from `start_epoch` finished epochs to the course's last."""
-        for epoch in range(start_epoch, self.course.max_epoch):
-            self._train_epoch(epoch)
-            self.after_epoch(epoch + 1)
+    def train(self, start_epoch: int = 0, start_iteration: int = 0, parts: Sequence[dict] = ()) -> None:
+        """Train from `start_epoch` finished epochs, and `start_iteration` batches of the next one, to the course's last.
 
-    def _train_epoch(self, epoch: int) -> None:
+        parts: what each process had of that epoch, in the order of ranks. Raises StopRequestedError, on all processes after the
+        same step, where the run is asked to stop; `inside_epoch` or `after_epoch` was called before.
+        """
+        self._saved_at, self._seconds_of_a_save = time.monotonic(), 0.0
+        self._result: StepResult | None = None
+        for epoch in range(start_epoch, self.course.max_epoch):
+            is_first = epoch == start_epoch
+            self._train_epoch(epoch, start_iteration if is_first else 0, parts if is_first else ())
+            self.after_epoch(epoch + 1)
+            self._saved_at = time.monotonic()
+        self.step.parts.close()
+
+    def _train_epoch(self, epoch: int, start: int, parts: Sequence[dict]) -> None:
         self.step.model.train()
         meter = _Meter(epoch, self.course.max_epoch, len(self.loader))
+        self._take_parts(meter, parts)
         name = f"train {epoch + 1}/{self.course.max_epoch}"
-        batches = progress_bar(self.loader.batches(epoch=epoch), name, len(self.loader))
-        for iteration, batch in enumerate(batches):
+        batches = progress_bar(self.loader.batches(epoch=epoch, start=start), name, len(self.loader), initial=start)
+        for iteration, batch in enumerate(batches, start):
             meter.data_ready()
             self._take_unreadable(batch)
             rate = self._set_rate(epoch + iteration / len(self.loader))
             result = self._train_batch(batch, epoch * len(self.loader) + iteration)
             meter.update(result, rate, self.step.model.space.largest)
+            self.step.parts.step_done(meter.last["dt_data"], meter.last["dt"])
             if (iteration + 1) % self.course.log_period == 0:
                 log_json_stats(meter.iteration_stats(iteration))
+            self._save_inside(epoch, iteration + 1, meter, *self._agreed_wishes(result, iteration))
         self.unreadable.check_everywhere()
         stats = meter.epoch_stats()
         log_json_stats(stats)
@@ -105,20 +126,58 @@ class Trainer:
         if not len(batch.clips_BVCTHW):
             raise UnreadableVideosError("no video of a training batch can be read: raise TRAIN.BATCH_SIZE or mend them")
 
+    def _wishes(self) -> tuple[bool, bool]:
+        """Whether this process is to stop, and whether the main one has not saved for long."""
+        pause = max(self.course.checkpoint_seconds, 10 * self._seconds_of_a_save)
+        is_late = self.course.checkpoint_seconds > 0 and time.monotonic() - self._saved_at >= pause
+        return stop_reason() is not None, is_late and distributed.is_main()
+
+    def _agreed_wishes(self, result: StepResult, iteration: int) -> Sequence[bool]:
+        """The wishes of all processes after a step. A GPU is asked for those of the step before, which it has done meanwhile: all
+        processes ask alike, and what is wished stays wished until it is done."""
+        before, self._result = self._result, result
+        asked = result if self.device.type == "cpu" or iteration + 1 == len(self.loader) else before
+        return (False, False) if asked is None else asked.wishes
+
+    def _save_inside(self, epoch: int, iteration: int, meter: "_Meter", stop: bool, is_late: bool) -> None:
+        """What all processes wish after a step: save, stop. The last step of an epoch leaves both to what follows it."""
+        if stop:
+            request_stop(_BY_ANOTHER)
+        if not stop and not is_late or iteration == len(self.loader):
+            return
+        start = time.monotonic()
+        parts = distributed.gather({**meter.state(), "unreadable": self.unreadable.causes}, "what each has of the epoch")
+        self.inside_epoch(epoch, iteration, parts)
+        self._saved_at = time.monotonic()
+        self._seconds_of_a_save = self._saved_at - start
+        if stop:
+            distributed.barrier("the main process to save")
+            raise StopRequestedError(stop_reason() or _BY_ANOTHER)
+
+    def _take_parts(self, meter: "_Meter", parts: Sequence[dict]) -> None:
+        """Go on with the sums of an epoch: each process with its own, or the main one with all where their number changed."""
+        rank = distributed.rank()
+        main_has = parts if distributed.is_main() else ()
+        for part in parts[rank : rank + 1] if len(parts) == distributed.world_size() else main_has:
+            meter.add(part)
+            self.unreadable.causes.update(part["unreadable"])
+
     def _train_batch(self, batch: Any, step: int) -> StepResult:
         # Random numbers, of dropout and of mixed clips, depend on the step alone, so that a resumed run repeats and skips none.
         torch.manual_seed(hash((self.course.seed, step, distributed.rank())) & 0x7FFFFFFF)
         views = batch.clips_BVCTHW.shape[1]
-        clips = batch.clips_BVCTHW.to(self.device, non_blocking=True).flatten(0, 1)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        boxes = None if batch.boxes is None else batch.boxes.to(self.device, non_blocking=True)
+        with self.step.parts.part("to the device"):
+            clips = batch.clips_BVCTHW.to(self.device, non_blocking=True).flatten(0, 1)
+            labels = batch.labels.to(self.device, non_blocking=True)
+            boxes = None if batch.boxes is None else batch.boxes.to(self.device, non_blocking=True)
         labels = labels if views == 1 else labels.repeat_interleave(views, 0)
         for transform in self.transforms:
             clips, labels = transform(clips, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        result = self.step(clips, labels, step, boxes)
-        self._update()
-        self.after_step()
+        result = self.step(clips, labels, step, boxes, self._wishes)
+        with self.step.parts.part("clipping and the optimizer"):
+            self._update()
+            self.after_step()
         return result
 
     def _update(self) -> None:
@@ -160,6 +219,20 @@ class _Meter:
         self.times = {"dt": 0.0, "dt_data": 0.0, "dt_net": 0.0}
         self.last: dict[str, float] = {}
         self.unread: tuple[StepResult, HostCopy | None, bool] | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What `add` takes, of plain numbers. Raises NonFiniteLossError: no such state is to be saved."""
+        self._read()
+        spent = time.perf_counter() - self.start
+        return {"samples": self.samples, "sums": self.sums, "times": self.times, "last": self.last, "seconds": spent}
+
+    def add(self, state: dict[str, Any]) -> None:
+        """Join what an earlier part of the epoch came to."""
+        self.samples += state["samples"]
+        self.sums = {key: self.sums.get(key, 0.0) + value for key, value in state["sums"].items()}
+        self.times = {key: max(value, state["times"][key]) for key, value in self.times.items()}
+        self.last = state["last"]
+        self.start = min(self.start, time.perf_counter() - state["seconds"])
 
     def data_ready(self) -> None:
         self.ready = time.perf_counter()

@@ -15,6 +15,7 @@ from mutual3d.utils import distributed
 from mutual3d.utils.host_copy import HostCopy
 
 from .objectives import Method
+from .profile import StepParts
 
 
 class NonFiniteLossError(RuntimeError):
@@ -25,8 +26,9 @@ class NonFiniteLossError(RuntimeError):
 class StepResult:
     """What step number `step` ran, and what came of it.
 
-    logits: the first configuration's, B, K, detached, with their labels. numbers: the losses, and a last one which is 1 where
-    those of every process are finite; they may still be on their way from the device.
+    logits: the first configuration's, B, K, detached, with their labels. numbers: the losses; then one which is 1 where those of
+    every process are finite; then one for each wish that the step was given, 1 where no process had it. They may still be on
+    their way from the device.
     """
 
     configurations: list[Configuration]
@@ -34,16 +36,22 @@ class StepResult:
     labels: torch.Tensor
     step: int
     numbers: HostCopy
+    num_wishes: int = 0
 
     @property
     def losses(self) -> list[float]:
         """One for each configuration, in order, and one more where the objective has its own; waits for the device."""
-        return self.numbers.tolist()[:-1]
+        return self.numbers.tolist()[: -1 - self.num_wishes]
+
+    @property
+    def wishes(self) -> list[bool]:
+        """Of each wish that the step was given, whether any process had it; waits for the device."""
+        return [not has_none for has_none in self.numbers.tolist()[-self.num_wishes :]] if self.num_wishes else []
 
     def check_finite(self) -> None:
         """Raise NonFiniteLossError where a loss, of whichever process, is infinite or NaN; waits for the device."""
-        *losses, is_finite_everywhere = self.numbers.tolist()
-        if is_finite_everywhere:
+        losses = self.losses
+        if self.numbers.tolist()[len(losses)]:
             return
         # An objective's own loss comes after the configurations'.
         names = [*map(str, self.configurations), "the ensemble"]
@@ -131,6 +139,7 @@ class MutualStep:
         self.accumulation_steps = accumulation_steps
         self.autocast = autocast or contextlib.nullcontext
         self.scaler = scaler
+        self.parts = StepParts()
 
     def configurations(self, step: int) -> list[Configuration]:
         """What runs in step number `step`: the largest configuration first, where it runs."""
@@ -140,11 +149,15 @@ class MutualStep:
             raise ValueError("MUTUAL.LARGEST is False and MUTUAL.SUBNETS is empty: nothing would be trained")
         return [space.largest, *drawn] if self.method.largest else drawn
 
-    def __call__(self, clips_BCTHW: torch.Tensor, labels: torch.Tensor, step: int, boxes: torch.Tensor | None = None) -> StepResult:
+    def __call__(
+        self, clips_BCTHW: torch.Tensor, labels: torch.Tensor, step: int, boxes: torch.Tensor | None = None,
+        wishes: Callable[[], Sequence[bool]] = tuple,
+    ) -> StepResult:  # fmt: skip
         """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B, or B, K.
 
-        With boxes, float N, 5, the labels are N, K. Raises NonFiniteLossError, on a CPU: a GPU is not waited for, and its
-        result raises it when it is asked (`StepResult.check_finite`).
+        With boxes, float N, 5, the labels are N, K. wishes: what this process wants all of them to know, which costs no exchange
+        of its own. Raises NonFiniteLossError, on a CPU: a GPU is not waited for, and its result raises it when it is asked
+        (`StepResult.check_finite`).
         """
         configurations = self.configurations(step)
         parts = split_step(clips_BCTHW, labels, boxes, self.accumulation_steps)
@@ -156,10 +169,13 @@ class MutualStep:
             part_losses, part_logits = run(part._replace(clips=self.prepare(part.clips)), configurations, share, i == len(parts) - 1)
             losses = losses + share * part_losses
             logits.append(part_logits)
-        distributed.average_gradients(self.objective)
-        is_finite = distributed.everywhere(losses.isfinite().all())
-        numbers = HostCopy(torch.cat([losses, is_finite.to(losses.dtype)[None]]))
-        result = StepResult(configurations, torch.cat(logits), labels, step, numbers)
+        with self.parts.part("exchange of flags and of the objective's gradients"):
+            distributed.average_gradients(self.objective)
+            # What all processes must know alike, in one exchange.
+            wished = [torch.full((), not wish, device=losses.device) for wish in wishes()]
+            flags = distributed.everywhere(torch.stack([losses.isfinite().all(), *wished]))
+        numbers = HostCopy(torch.cat([losses, flags.to(losses.dtype)]))
+        result = StepResult(configurations, torch.cat(logits), labels, step, numbers, len(wished))
         if losses.device.type == "cpu":
             result.check_finite()
         return result
@@ -171,10 +187,11 @@ class MutualStep:
         teacher: torch.Tensor | None = None
         for i, configuration in enumerate(configurations):
             with self._gradient_exchange(is_last and i == len(configurations) - 1):
-                with self.autocast():
+                with self.parts.part("forward", i, configuration), self.autocast():
                     (logits,) = self.network([configuration], part.clips, part.boxes)
                     loss = self._loss(logits, teacher, part.labels)
-                self._backward(loss * share)
+                with self.parts.part("backward", i, configuration):
+                    self._backward(loss * share)
             teacher = logits.detach() if teacher is None else teacher
             losses.append(loss.detach())
         assert teacher is not None, "a step runs a configuration at least"
@@ -189,10 +206,11 @@ class MutualStep:
         self, part: Part, configurations: Sequence[Configuration], share: float, is_last: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         with self._gradient_exchange(is_last):
-            with self.autocast():
+            with self.parts.part("forward of all networks"), self.autocast():
                 logits = self.network(configurations, part.clips, part.boxes)
                 losses = self.objective(logits, part.labels)
-            self._backward(losses.sum() * share)
+            with self.parts.part("backward of all networks"):
+                self._backward(losses.sum() * share)
         return losses.detach(), logits[0].detach()
 
     def _gradient_exchange(self, wanted: bool) -> AbstractContextManager:

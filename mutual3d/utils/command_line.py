@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from mutual3d.utils.stopping import REQUEUE_STATUS, StopRequestedError
 from mutual3d.utils.streams import forgiving_streams
 from mutual3d.utils.text import printable
 
@@ -27,6 +28,9 @@ def run_command(main: Callable[..., int | None]) -> None:
 def _status(main: Callable[..., int | None]) -> int | None:
     try:
         return main()
+    except StopRequestedError as stop:
+        print(f"stopped ({stop}) with status {REQUEUE_STATUS}; the same command goes on from what is saved", file=sys.stderr)
+        return REQUEUE_STATUS
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what is saved", file=sys.stderr)
         return 130

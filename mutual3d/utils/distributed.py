@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from .peers import Peers, ProcessLostError
+from .stopping import StopRequestedError, deferred, request_stop
+from .stopping import stop_reason as own_stop_reason
 
 logger = logging.getLogger("mutual3d")
 
@@ -86,7 +88,14 @@ def process_group(device: torch.device, backend: str = "nccl", interval: float =
         )  # fmt: skip
         yield
         _peers.leave()
+    except StopRequestedError as stop:
+        _peers.leave(stop)
+        raise
     except BaseException as error:
+        reason = _peers.stop_reason_now() if _broke_off(error) else None
+        if reason:
+            _peers.leave(StopRequestedError(reason))
+            raise StopRequestedError(reason) from error
         # Said before the others hear of it: torchrun ends this process as soon as another one ends.
         logger.error("rank %d ends: %s: %s", own_rank, type(error).__name__, error)
         _peers.leave(error)
@@ -144,7 +153,8 @@ def gather(value: Value, what: str = "results") -> list[Value]:
         return [value]
     meet(what)
     values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
+    with deferred():  # who leaves an exchange in its midst breaks it off for all
+        dist.all_gather_object(values, value)
     return values
 
 
@@ -157,12 +167,20 @@ def any_process(condition: object, device: torch.device) -> bool:
     return flag.item() > 0
 
 
-def everywhere(flag: torch.Tensor) -> torch.Tensor:
-    """Whether a flag, a bool of one number, is true on every process: a number on its device, 1 or 0, which is not waited for."""
-    number = flag.float()
+def stop_reason() -> str | None:
+    """Why this run is to stop: this process was asked to, or another one was and has stopped; None where it is not."""
+    reason = own_stop_reason() or (_peers.stop_reason() if _peers is not None else None)
+    if reason:
+        request_stop(reason)
+    return reason
+
+
+def everywhere(flags: torch.Tensor) -> torch.Tensor:
+    """Of each of some flags, bools, whether it is true on every process: numbers on their device, 1 or 0, which are not waited for."""
+    numbers = flags.float()
     if is_distributed():
-        dist.all_reduce(number, op=dist.ReduceOp.MIN)
-    return number
+        dist.all_reduce(numbers, op=dist.ReduceOp.MIN)
+    return numbers
 
 
 def agree(value: Value, what: str) -> Value:
@@ -191,7 +209,8 @@ def from_main(function: Callable[[], Value]) -> Value:
         except Exception as raised:
             error, outcome = raised, [None, f"{type(raised).__name__}: {raised}"]
     meet("what the main process does for all")
-    dist.broadcast_object_list(outcome, src=0)
+    with deferred():
+        dist.broadcast_object_list(outcome, src=0)
     value, words = outcome
     if words is not None:
         raise error or MainProcessError(f"the main process failed: {words}")
@@ -210,12 +229,14 @@ def barrier(what: str = "the others") -> None:
     """Wait until every process is here; `what` says for what."""
     if is_distributed():
         meet(what)
-        dist.barrier()
+        with deferred():
+            dist.barrier()
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:
     """Give every process the main process's buffers (running statistics drift apart in training)."""
     if is_distributed():
         meet("the network's buffers")
-        for buffer in module.buffers():
-            dist.broadcast(buffer, src=0)
+        with deferred():
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)

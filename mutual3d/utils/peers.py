@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .processes import this_process
+from .stopping import StopRequestedError
 
 logger = logging.getLogger("mutual3d")
 
@@ -15,6 +16,8 @@ class ProcessLostError(RuntimeError):
     """Another process of the run was killed, or ended with an error."""
 
 
+# How often a loop that asks whether another process has stopped lets the store be asked.
+SECONDS_BETWEEN_QUESTIONS = 1.0
 # How often the log says who is waited for.
 SECONDS_BETWEEN_WORDS = 60.0
 
@@ -32,6 +35,7 @@ class Peers:
         self.store, self.rank, self.others = store, rank, [r for r in range(world_size) if r != rank]
         self.interval, self.patience = interval, patience
         self._meetings, self._ended = 0, threading.Event()
+        self._asked_at = time.monotonic()
         store.set(f"name/{rank}", str(this_process()))
         threading.Thread(target=self._show_life, daemon=True).start()
 
@@ -74,7 +78,24 @@ class Peers:
             time.sleep(pause)
             pause = min(2 * pause, 0.5)
 
+    def stop_reason(self) -> str | None:
+        """Why another process has stopped that was asked to; None where none has. Asked of the store once a second at most."""
+        now = time.monotonic()
+        if now - self._asked_at < SECONDS_BETWEEN_QUESTIONS:
+            return None
+        self._asked_at = now
+        return self.stop_reason_now()
+
+    def stop_reason_now(self) -> str | None:
+        """As `stop_reason`, asked in any case; None too where the store is gone."""
+        try:
+            return self.store.get("stopped").decode(errors="replace") if self.store.check(["stopped"]) else None
+        except RuntimeError:
+            return None
+
     def _check_alive(self, other: int, signs: dict[int, tuple[int, float]], now: float, what: str) -> None:
+        if reason := self.stop_reason_now():
+            raise StopRequestedError(reason)
         if self.store.check([f"failed/{other}"]):
             cause = self.store.get(f"failed/{other}").decode(errors="replace")
             raise ProcessLostError(f"waiting for {what}: {self._names([other])} ended with an error ({cause}); {_GO_ON}")
@@ -92,8 +113,16 @@ class Peers:
         return ", ".join(f"{name} (rank {rank})" for name, rank in zip(names, ranks))
 
     def leave(self, error: BaseException | None = None) -> None:
-        """Say that this process ends; without an error, when all others are here too."""
+        """Say that this process ends; without an error, when all others are here too.
+
+        One that was asked to stop makes the others stop as well, where they next look or meet.
+        """
         try:
+            if isinstance(error, StopRequestedError):
+                self.store.set("stopped", f"{error}")
+                self.store.add(f"left/{self.rank}", 1)
+                self._wait_for_readers()
+                return
             if error is not None:
                 self.store.set(f"failed/{self.rank}", f"{type(error).__name__}: {_first_line(error)}")
                 return
@@ -107,7 +136,7 @@ class Peers:
             self._ended.set()
 
     def _wait_for_readers(self, seconds: float = 10.0) -> None:
-        """The first process may hold the store: it goes when the others have read that all were here."""
+        """The first process may hold the store: it goes when the others have read what is in it."""
         end = time.monotonic() + seconds
         while self.rank == 0 and time.monotonic() < end and not self.store.check([f"left/{other}" for other in self.others]):
             time.sleep(0.01)

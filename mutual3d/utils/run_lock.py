@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 
 import simplejson
 
@@ -170,24 +171,28 @@ def _alone_in(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible(lock: _Lock) -> Iterator[None]:
-    """Lets `_interrupt` through where SIGINT is ignored: shells start the background jobs of scripts so.
+    """Lets `_interrupt` through at once, whatever becomes of Ctrl-C: a run that saves on it must not save here any more.
 
-    Ctrl-C, which such a job was not meant to see, stays without effect. Only the main thread can have handlers of signals.
+    Where SIGINT is ignored, as shells start the background jobs of scripts, Ctrl-C stays without effect. Only the main thread
+    can have handlers of signals.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:  # None: not Python's own
         yield
         return
 
-    def stop_if_lost(*_: object) -> None:
+    def stop_if_lost(number: int, frame: FrameType | None) -> None:
         if lock.is_lost:
             raise KeyboardInterrupt
+        if callable(before):
+            before(number, frame)
 
-    signal.signal(signal.SIGINT, stop_if_lost)
+    if before != signal.SIG_DFL:
+        signal.signal(signal.SIGINT, stop_if_lost)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, before)
 
 
 def _interrupt() -> None:

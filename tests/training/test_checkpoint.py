@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import tiny_network
 
-from mutual3d.training import Checkpoints, build_optimizer
+from mutual3d.training import Checkpoints, Progress, build_optimizer
 from mutual3d.utils.files import DamagedFileError
 
 
@@ -26,13 +26,13 @@ def test_the_newest_is_found_by_number(tmp_path):
 def test_resume_restores_weights_and_epoch(tmp_path):
     checkpoints, model, _ = saved(tmp_path, 3)
     other = tiny_network()
-    assert Checkpoints(tmp_path).resume(other, build_optimizer(other, base_lr=0.1, weight_decay=0.0)) == 3
+    assert Checkpoints(tmp_path).resume(other, build_optimizer(other, base_lr=0.1, weight_decay=0.0)).epoch == 3
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
 
 
 def test_nothing_to_resume_is_epoch_0(tmp_path):
     model = tiny_network()
-    assert Checkpoints(tmp_path).resume(model, build_optimizer(model, base_lr=0.1, weight_decay=0.0)) == 0
+    assert Checkpoints(tmp_path).resume(model, build_optimizer(model, base_lr=0.1, weight_decay=0.0)) == Progress()
 
 
 def test_a_checkpoint_of_another_class_count_says_so(tmp_path):
@@ -71,9 +71,9 @@ def test_a_damaged_newest_checkpoint_is_stepped_over_and_said(tmp_path, caplog, 
     damage(checkpoints.path(3))
     whole = checkpoints.last()
     assert whole == checkpoints.path(2)
-    assert checkpoints.resume(tiny_network(), optimizer, path=whole) == 2
+    assert checkpoints.resume(tiny_network(), optimizer, path=whole).epoch == 2
     assert caplog.text.count("the checkpoint before it is taken") == 1
-    assert checkpoints.resume(tiny_network(), optimizer) == 2
+    assert checkpoints.resume(tiny_network(), optimizer).epoch == 2
     assert f"'{checkpoints.path(3)}' is not a" in caplog.text and "the checkpoint before it is taken" in caplog.text
     assert "weights_only" not in caplog.text
 

@@ -1,11 +1,14 @@
 """The loop around the step: clipping, rates, TensorBoard, mixed precision through the config."""
 
+import re
+
 import pytest
 import torch
 from tiny import overrides, tiny_network, write_set
 
 from mutual3d.cli import run as run_net
 from mutual3d.training import GradientClipping, Trainer, TrainingCourse, build_optimizer
+from mutual3d.utils.files import load_tensors, read_json
 from mutual3d.utils.logging import read_json_stats
 
 from test_step import batch, make_step  # isort: skip
@@ -67,3 +70,34 @@ def test_tensorboard_and_mixed_precision_from_the_config(tmp_path):
     assert list((tmp_path / "out" / "runs-kinetics").iterdir())
     kinds = [entry["_type"] for entry in read_json_stats(tmp_path / "out" / "stdout.log")]
     assert kinds == ["train_iter", "train_iter", "train_epoch", "val_epoch"]
+
+
+@pytest.mark.parametrize("objective", [{}, {"MUTUAL.OBJECTIVE": "ensemble_distillation", "MUTUAL.SUBNETS": ["each_size"], "MUTUAL.LARGEST": False}], ids=["mutual", "joint"])
+def test_a_profile_tells_a_steps_time_by_part_and_changes_no_bit(tmp_path, objective):
+    data = write_set(tmp_path / "set", num_videos=8, splits=("train",))
+    config = tmp_path / "tiny.yaml"
+    config.write_text("RNG_SEED: 3\n")
+    weights = []
+    for output, options in ((tmp_path / "plain", []), (tmp_path / "profiled", ["--profile"])):
+        words = overrides(data, output, **{
+            "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 8,
+            "TRAIN.CHECKPOINT_PERIOD": 8, **objective,
+        })  # fmt: skip
+        run_net.main(["--cfg", str(config), *options, *words])
+        weights.append(load_tensors(output / "checkpoints" / "checkpoint_epoch_00008.pyth")["model_state"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    log = (tmp_path / "profiled" / "stdout.log").read_text()
+    table = log.partition("a training step by part, medians of 8 steps:\n")[2].partition("\n[")[0]
+    parts = [(label, float(ms)) for ms, label in re.findall(r"(-?[\d.]+) ms +-?[\d.]+ %  (.*)", table)]
+    labels = [label for label, _ in parts]
+    kinds = ["forward of all networks", "backward of all networks"] if objective else ["forward, 1-24-4", "backward, 1-24-4", "forward, 0.5-16-2", "backward, 0.5-16-2"]
+    assert {"waiting for data", "to the device", "clipping and the optimizer", "the rest", *kinds} <= set(labels)
+    assert all(ms > 0 for label, ms in parts if label in kinds)
+    trace = read_json(tmp_path / "profiled" / "step_trace.json")
+    names = {event.get("name") for event in trace["traceEvents"]}
+    assert "clipping and the optimizer" in names and any(name.startswith(kinds[1].split(",")[0]) for name in names if name)
+
+
+def test_a_profile_of_nothing_is_told(tmp_path):
+    with pytest.raises(ValueError, match="--profile times training steps, and TRAIN.ENABLE is False"):
+        run_net.main(["--profile", "--cfg", "Demo/MUTUAL_X3D", "TRAIN.ENABLE", "False", "OUTPUT_DIR", str(tmp_path)])

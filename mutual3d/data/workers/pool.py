@@ -6,6 +6,7 @@ silent for too long, is started again, and its batch is made of the other sample
 (`messages`), which no mounted file system limits.
 """
 
+import contextlib
 import itertools
 import logging
 import multiprocessing
@@ -16,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import wait
+from multiprocessing.util import Finalize
 from typing import Any, NamedTuple
 
 from mutual3d.data.workers.messages import receive
@@ -92,9 +94,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the workers."""
-        for worker in self._workers:
-            worker.end()
-        self._workers.clear()
+        _end_all(self._workers)
 
     def __del__(self) -> None:
         self.close()
@@ -130,7 +130,9 @@ class WorkerPool:
 
     def _hand_out(self, task: _Task) -> None:
         if not self._workers:
-            self._workers = [_Worker(self._job) for _ in range(self._num_workers)]
+            self._workers.extend(_Worker(self._job) for _ in range(self._num_workers))
+            # With the program: Python's own way to end them is SIGTERM, which they leave to the main process.
+            Finalize(self, _end_all, (self._workers,), exitpriority=1)
         worker = min(self._workers, key=lambda worker: len(worker.tasks))
         worker.tasks.append(task)
         self._send(worker, task)
@@ -214,6 +216,12 @@ class WorkerPool:
         _logger.warning("a worker is started again: %s", words)
 
 
+def _end_all(workers: "list[_Worker]") -> None:
+    for worker in workers:
+        worker.end()
+    workers.clear()
+
+
 def _words_of_failure(failure: Failure, settings: Settings) -> str:
     if not failure.is_memory:
         return f"the samples of a batch do not fit together:\n{failure.words}"
@@ -231,6 +239,19 @@ def _words_of_exit(code: int | None, settings: Settings) -> str:
     return f"the process ended with status {code}"
 
 
+@contextlib.contextmanager
+def _without_signals() -> Iterator[None]:
+    """Signals wait meanwhile: a process that is forked has the handlers of this one until it sets its own (`work`)."""
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker:
     """A process, its end of the line, the `tasks` that it has in hand, and the `place` in the first that it is at."""
 
@@ -241,7 +262,8 @@ class _Worker:
         self._owner = os.getpid()
         self.connection, theirs = multiprocessing.Pipe()
         self.process = multiprocessing.Process(target=work, args=(theirs, job), daemon=True)
-        self.process.start()
+        with _without_signals():
+            self.process.start()
         theirs.close()
 
     def send(self, task: _Task, known: dict[int, Any]) -> None:

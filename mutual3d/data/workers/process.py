@@ -80,9 +80,12 @@ class Failure(NamedTuple):
 
 def work(connection: Connection, job: Job) -> None:
     """What a worker process runs: it answers the tasks of the pool over `connection` until that is gone."""
-    # Ctrl-C is for the main process, which ends its workers.
+    # Terminals and schedulers send these to every process of a run. They are for the main process, which may need the batch at
+    # hand to finish its step, and ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.name == "posix":  # they were held back until here
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     _write_no_core_file()
     # Each worker is one of many processes: more threads in it only contend.
     torch.set_num_threads(1)
