@@ -152,6 +152,42 @@ def test_folder_imports_what_the_table_allows(folder):
         assert others <= MAY_IMPORT[folder], f"{path.relative_to(ROOT)} imports {sorted(others - MAY_IMPORT[folder])}"
 
 
+def files_imported(path):
+    """The files of mutual3d that a file imports, also late: those of modules, and of names that are modules of a package."""
+    package, found = package_of(path).split("."), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {ROOT.joinpath(*alias.name.split(".")).with_suffix(".py") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            module = ROOT.joinpath(*base, *(node.module or "").split("."))
+            found |= {module.with_suffix(".py"), *(module / f"{alias.name}.py" for alias in node.names)}
+    return {file for file in found if file.is_file()} - {path}
+
+
+def circle_from(start, imports):
+    """The shortest way from a file back to it, or []."""
+    ways = [[start, file] for file in sorted(imports[start])]
+    seen = set()
+    while ways:
+        way = ways.pop(0)
+        if way[-1] == start:
+            return way
+        if way[-1] not in seen:
+            seen.add(way[-1])
+            ways += [[*way, file] for file in sorted(imports.get(way[-1], ()))]
+    return []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Late imports count too. In deploy the parts of AdaptiveModel name it in their types, and it has them as methods."""
+    files = (path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" and not path.is_relative_to(PACKAGE / "deploy"))
+    imports = {path: files_imported(path) for path in files}
+    assert PACKAGE / "config" / "keys.py" in imports[PACKAGE / "config" / "defaults.py"]
+    circles = [way for path in imports if (way := circle_from(path, imports))]
+    assert not circles, " -> ".join(str(file.relative_to(PACKAGE)) for file in min(circles, key=len))
+
+
 @pytest.mark.parametrize("folder", TORCH_ONLY)
 def test_folder_needs_torch_and_numpy_alone(folder):
     legal = {"torch", "numpy", "mutual3d", *sys.stdlib_module_names}

@@ -4,10 +4,10 @@
     mutual3d bench out/adaptive.pyth --runtime openvino --threads 1 2 --batch 1 8
     mutual3d bench out/adaptive.pyth --video clip.mp4
 
-Measured are the configurations of the Pareto front over GFLOPs, --all rows of the table, or those that --config names: calls with
-a uint8 clip at full size, warm, in turns, so that drift hits all alike. The columns (median, 90th and 99th percentile) are written
+It measures the configurations of the Pareto front over GFLOPs, every row of the table with --all, or those that --config names, by calls
+with a uint8 clip at full size, warm and in turns, so that drift hits all alike. The columns (median, 90th and 99th percentile) are written
 into the model's table beside those of other devices, with what was measured on; where the run's query_table.json lies beside
-the model, into that and its csv too. What is noisy is measured again, and told. --video adds what it takes to open, decode and cut a
+the model, into that and its csv too. A noisy configuration is measured again, and named where it stays so. --video adds what it takes to open, decode and cut a
 clip, of which a configuration of few frames reads few: set_budget(latency_ms=..., source="file") counts it.
 
 Exit status: 0 when something was measured, 1 when nothing could be, 2 when the arguments are wrong.
@@ -61,10 +61,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     which.add_argument("--config", nargs="+", metavar="C", help="these configurations, for example 0.8-160-9")
     parser.add_argument(
         "--runtime", nargs="+", metavar="NAME", type=_runtime_argument,
-        help=f"of {', '.join([EAGER, *RUNTIMES])}; {EAGER} is PyTorch on the weights that all configurations share (default: those of them that are installed and compile in seconds)",
+        help=f"runtimes to measure, of {', '.join([EAGER, *RUNTIMES])}; {EAGER} is PyTorch on the weights that all configurations share (default: those of them that are installed and compile in seconds)",
     )  # fmt: skip
-    parser.add_argument("--batch", nargs="+", type=count_argument, default=[1], metavar="N", help="clips at a time (default 1)")
-    parser.add_argument("--threads", nargs="+", type=count_argument, default=[], metavar="N", help="default: those PyTorch uses here")
+    parser.add_argument("--batch", nargs="+", type=count_argument, default=[1], metavar="N", help="numbers of clips at a time (default 1)")
+    parser.add_argument("--threads", nargs="+", type=count_argument, default=[], metavar="N", help="numbers of threads to compute with (default: as many as PyTorch uses here)")
     parser.add_argument("--repeats", type=count_argument, default=30, metavar="N", help="timed calls of each (default %(default)s)")
     parser.add_argument("--seconds", type=positive_argument, default=math.inf, metavar="S", help="time fewer calls after so long")
     parser.add_argument("--video", type=path_argument, metavar="CLIP", help="measure the whole way from this file, too")

@@ -22,8 +22,8 @@ from mutual3d.utils.text import printable
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
     parser = command_parser("cache", __doc__)
-    parser.add_argument("--model", type=path_argument, metavar="BUNDLE", help="an adaptive.pyth: its networks alone")
-    parser.add_argument("--clear", action="store_true", help="delete them")
+    parser.add_argument("--model", type=path_argument, metavar="BUNDLE", help="only the networks of this adaptive.pyth")
+    parser.add_argument("--clear", action="store_true", help="delete the kept networks")
     parser.add_argument("--directory", type=path_argument, help="the folder, where it is not the usual one")
     return parser.parse_args(arguments)
 

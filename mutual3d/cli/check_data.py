@@ -7,7 +7,7 @@
         --ground-truth ava_val_v2.2.csv --detected ava_val_predicted_boxes.csv
 
 The formats are the words of TRAIN.DATASET; of images, --csv names the folder and the split, as in /data/imagenet/train.
-Prints each bad file or row with its cause and a summary. Exit status: 0 when all is well, 1 when some videos are not
+It prints each bad file or row with its cause and a summary. Exit status: 0 when all is well, 1 when some videos are not
 readable or some rows of annotations are wrong, 2 when the list itself is wrong. Files are decoded in processes of
 their own: one that crashes its decoder, or that no decoder ends with, is bad, and the others are checked all the same.
 """

@@ -3,7 +3,7 @@
     mutual3d compare ours=out/query_table.json alone=alone/query_table.json --output comparison
     mutual3d compare ours=out/query_table.json --point "Slow 8x8" 54.5 74.8 --output comparison
 
-Writes comparison.png and comparison.csv. Exit status: 0, or 1 where the tables cannot be compared.
+It writes comparison.png and comparison.csv. Exit status: 0, or 1 where the tables cannot be compared.
 """
 
 import argparse

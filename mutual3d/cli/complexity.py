@@ -7,7 +7,7 @@
     mutual3d complexity --cfg Kinetics/MUTUAL_SLOW_8x8_R50 \\
         --spatial-factors 0.63 0.8 1.0 --temporal-factors 0.4 0.63 1.0
 
-Prints parameters and GFLOPs of every configuration of the grid (each distinct network once), the expected cost of a
+It prints parameters and GFLOPs of every configuration of the grid (each distinct network once), the expected cost of a
 training step, the stages of the largest configuration, and the memory of its activations. GFLOPs are 1e9 multiply-adds
 of convolutions and linears in the forward pass of one view.
 """
@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("spatial", "temporal"):
         parser.add_argument(
             f"--{name}-factors", type=float, nargs="+",
-            help=f"of the estimate by factors, one for each {name} size, ascending; default: sizes over the largest",
+            help=f"factors of the estimate, one for each {name} size, ascending; default: sizes over the largest",
         )  # fmt: skip
     options, settings = parse_with_settings(parser, arguments)
     options.opts = settings

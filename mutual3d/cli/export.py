@@ -40,14 +40,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_budgets(parser, positive_argument)
     parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
     words = [word for word, runtime in formats().items() if not runtime.needs_clips]
-    parser.add_argument("--format", choices=words, default="onnx", help="default onnx")
-    parser.add_argument("--int8", action="store_true", help="in int8, with --format openvino and --clips")
+    parser.add_argument("--format", choices=words, default="onnx", help="the format to write (default onnx)")
+    parser.add_argument("--int8", action="store_true", help="write the network in int8; it needs --format openvino and --clips")
     parser.add_argument("--clips", nargs="+", default=[], type=path_argument, metavar="SOURCE",
                         help=f"videos, folders and patterns by which --int8 chooses its ranges: some tens, at most {_MOST_CLIPS} are read")  # fmt: skip
     parser.add_argument("--output", type=path_argument, help="the file to write (default: the configuration, beside the model)")
     parser.add_argument(
         "--frame", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
-        help="of the whole frames that a model of boxes sees, before they are shrunk (default: a square)",
+        help="height and width of the whole frames that a model of boxes sees, before they are shrunk (default: a square)",
     )  # fmt: skip
     parser.add_argument("--repeats", type=count_argument, default=10, help="forwards to time (default 10)")
     parsed = parser.parse_args(arguments)

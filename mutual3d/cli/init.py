@@ -3,7 +3,7 @@
     mutual3d init my_videos/ --out my_run
     mutual3d run --cfg my_run/config.yaml
 
-Writes train.csv, val.csv and test.csv, classes.txt and config.yaml, whose sizes, frames, batch, rate and epochs fit the
+It writes train.csv, val.csv and test.csv, classes.txt and config.yaml, whose sizes, frames, batch, rate and epochs fit the
 videos, this machine and the minutes that the run may take. To see what to write for --group: in a folder of
 walk/anna_1.mp4 and run/anna_2.mp4, --group '([a-z]+)_[0-9]+.mp4' keeps each person's videos in one list.
 """

@@ -2,7 +2,7 @@
 
     mutual3d report demo/out
 
-Takes what lies in the directory: adaptive.pyth with its table, what the run kept in report.json, test_results.json where the test
+It takes what lies in the directory: adaptive.pyth with its table, what the run kept in report.json, test_results.json where the test
 was of this network, and stdout.log. No video is read.
 """
 

@@ -1,4 +1,4 @@
-"""Which configuration to run at a budget: asks a query table.
+"""Which configuration to run at a budget, by a query table.
 
     mutual3d select out/adaptive.pyth --gflops 2.0
     mutual3d select out/adaptive.pyth --latency-ms 5 --runtime openvino
@@ -7,7 +7,7 @@
     mutual3d select out/adaptive.pyth --mean-latency-ms 3
     mutual3d select out/adaptive.pyth --list
 
-Prints the row, and the next two of the Pareto front on either side of it.
+It prints the row, and the next two of the Pareto front on either side of it.
 A budget in time means this machine, one clip at a time: the column of --runtime, or that of the fastest runtime that was measured
 here. Where an adaptive.pyth has none, its front is measured first; another machine's column is taken only by --device.
 A budget on the mean over clips, --mean-gflops or --mean-latency-ms, may have a cascade: a dearer configuration runs where a cheap one

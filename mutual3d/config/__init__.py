@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .check import Check, check_config, find_problems
-from .defaults import KEYS, get_cfg
+from .defaults import KEYS
 from .keys import IS_REFUSED, IS_TOLD, TAKES_EFFECT, Key, Resume
 from .named import find_config, list_configs
 from .node import CfgNode
 from .problem import ConfigError, Problem
 from .resume import Changes, changed_settings
+from .whole import get_cfg
 
 __all__ = [
     "CfgNode", "Changes", "Check", "ConfigError", "IS_REFUSED", "IS_TOLD", "KEYS", "Key", "Problem", "Resume", "TAKES_EFFECT", "changed_settings", "check_config",

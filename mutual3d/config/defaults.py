@@ -8,7 +8,6 @@ IS_REFUSED (the result would be neither run's).
 
 from .keys import IS_REFUSED, IS_TOLD, TAKES_EFFECT, Group, Key, declared, defaults_of
 from .legal import AnyOf, Each, Empty, Flag, Integer, Number, Only, Registered, Share, Text
-from .node import CfgNode
 
 # Several keys' legal values.
 COUNT = Integer(1, 10**6)
@@ -405,9 +404,4 @@ _C.TENSORBOARD.LOG_DIR = Key("", PATH, TAKES_EFFECT)
 
 
 KEYS = declared(_C)
-_DEFAULTS = defaults_of(_C)
-
-
-def get_cfg() -> CfgNode:
-    """A fresh copy of the defaults."""
-    return _DEFAULTS.clone()
+DEFAULTS = defaults_of(_C)

@@ -23,13 +23,6 @@ class CfgNode(_CfgNode):
     What cannot be merged is told at once, as one ConfigError, after the rest is merged.
     """
 
-    def check(self) -> "CfgNode":
-        """ConfigError, a ValueError, for a config that cannot work; see `check_config`. Returns the config."""
-        from .check import check_config  # what it checks is declared with this class
-
-        check_config(self)
-        return self
-
     def merge_from_file(self, cfg_filename: str | Path, allow_unsafe: bool = False) -> None:
         """Merge a YAML file. FileNotFoundError when it is missing; ValueError that names it for anything else.
 

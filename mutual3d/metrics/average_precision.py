@@ -67,7 +67,18 @@ class CollectedRows:
 
 
 class CollectingMetric(CollectedRows, Metric):
-    """Mean average precision, which needs the scores of all videos at once. A subclass writes `update` and `per_class`."""
+    """Mean average precision, which needs the scores of all videos at once.
+
+    A subclass writes `update`, `rows_and_truth` and `per_class`.
+    """
+
+    @abstractmethod
+    def rows_and_truth(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """(what `rows` gives, bool rows, K: which classes, the columns of the scores, hold), of those that count alone."""
+
+    def class_names(self) -> list[str] | None:
+        """What the columns of the scores are called; None where that is the data set's affair."""
+        return None
 
     @abstractmethod
     def per_class(self) -> dict[int, float]:
@@ -96,6 +107,10 @@ class MeanAveragePrecision(CollectingMetric):
                 "precision needs a 0 or 1 for each class (DATA.MULTI_LABEL, MODEL.NUM_CLASSES)"
             )
         self.append(indices=batch.indices.clone(), scores=scores.float(), labels=batch.labels > 0.5)
+
+    def rows_and_truth(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        rows = self.rows()
+        return rows, rows["labels"] if rows else torch.zeros(0, 0, dtype=torch.bool)
 
     def per_class(self) -> dict[int, float]:
         # Imported late: it takes a second, and only this metric needs it.

@@ -103,6 +103,10 @@ class Matches(NamedTuple):
         ranking = np.argsort(-scores[counted], kind="stable")
         return _area(_first_on_target(targets[counted][ranking]), int((self.actions == action).sum()))
 
+    def has_action(self, action: int) -> np.ndarray:
+        """bool N: the box overlaps a ground truth box of the action by 0.5 or more."""
+        return self._targets(action) >= 0
+
     def _targets(self, action: int) -> np.ndarray:
         """For each box the ground truth box of `action` that it overlaps most, -1 where there is none."""
         of_action = self.actions[self.truth] == action
@@ -201,6 +205,23 @@ class DetectionAveragePrecision(CollectingMetric):
         columns = torch.tensor([action - 1 for action, _ in self.classes])
         indices = batch.indices[batch.boxes[:, 0].long()]
         self.append(indices=indices, origins=batch.origins.clone(), scores=scores[:, columns].float())
+
+    def rows_and_truth(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """See the base class. A box's classes are those of the ground truth boxes that it overlaps by 0.5 or more."""
+        rows = self.rows()
+        if not rows:
+            return rows, torch.zeros(0, len(self.classes), dtype=torch.bool)
+        matches = self._matches(rows)
+        truth = torch.from_numpy(np.stack([matches.has_action(action) for action, _ in self.classes], axis=1))
+        counted = torch.from_numpy(matches.counted)
+        return {name: column[counted] for name, column in rows.items()}, truth[counted]
+
+    def class_names(self) -> list[str]:
+        return [name for _, name in self.classes]
+
+    def _matches(self, rows: Mapping[str, torch.Tensor]) -> Matches:
+        truth = GroundTruth(self.ground_truth, self.excluded)
+        return truth.match(self._keyframes_of(rows), _join_boxes([rows["origins"]]))
 
     def per_class(self) -> dict:
         rows, names = self.rows(), dict(self.classes)

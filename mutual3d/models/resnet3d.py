@@ -153,22 +153,29 @@ def slow_channels(space: SearchSpace, width_per_group: int) -> tuple[Channels, l
     return ExpandedChannels(stages[0], 1 / 4), stages
 
 
+@dataclass(frozen=True)
+class FirstWeights:
+    """How a network's first weights are drawn. fc_init_std: standard deviation of the classifier's. zero_init_final_bn:
+    whether each residual branch begins at zero."""
+
+    fc_init_std: float = 0.01
+    zero_init_final_bn: bool = True
+
+    def put_into(self, network: AdaptiveNetwork) -> AdaptiveNetwork:
+        """Draw all weights of a network, which is returned."""
+        initialize(network, fc_std=self.fc_init_std, zero_init_final_bn=self.zero_init_final_bn)
+        return network
+
+
 def build_slow(
     *,
     space: SearchSpace,
     head: HeadOptions,
     shape: ResNetShape = ResNetShape(),
-    fc_init_std: float = 0.01,
-    zero_init_final_bn: bool = True,
+    first: FirstWeights = FirstWeights(),
 ) -> AdaptiveNetwork:
-    """An adaptive Slow network: one pathway, no stride in time.
-
-    fc_init_std: standard deviation of the classifier's first weights. zero_init_final_bn: whether each residual branch
-    begins at zero.
-    """
-    network = _one_pathway(space, head, shape, SLOW_KERNELS)
-    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
-    return network
+    """An adaptive Slow network: one pathway, no stride in time."""
+    return first.put_into(_one_pathway(space, head, shape, SLOW_KERNELS))
 
 
 def build_c2d(
@@ -177,17 +184,13 @@ def build_c2d(
     head: HeadOptions,
     shape: ResNetShape = ResNetShape(),
     temporal_pool: bool = True,
-    fc_init_std: float = 0.01,
-    zero_init_final_bn: bool = True,
+    first: FirstWeights = FirstWeights(),
 ) -> AdaptiveNetwork:
     """An adaptive C2D: `build_slow` without temporal kernels; time meets in the pool after res2 and in the head.
 
-    temporal_pool: take the maximum of each two frames after res2. One frame stays. fc_init_std, zero_init_final_bn: as of
-    `build_slow`.
+    temporal_pool: take the maximum of each two frames after res2. One frame stays.
     """
-    network = _one_pathway(space, head, shape, C2D_KERNELS, temporal_pool)
-    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
-    return network
+    return first.put_into(_one_pathway(space, head, shape, C2D_KERNELS, temporal_pool))
 
 
 def build_i3d(
@@ -196,16 +199,13 @@ def build_i3d(
     head: HeadOptions,
     shape: ResNetShape = ResNetShape(),
     temporal_pool: bool = True,
-    fc_init_std: float = 0.01,
-    zero_init_final_bn: bool = True,
+    first: FirstWeights = FirstWeights(),
 ) -> AdaptiveNetwork:
     """An adaptive I3D: `build_c2d` with temporal kernels in the stem and in every other block (in each of res2).
 
-    temporal_pool, fc_init_std, zero_init_final_bn: as of `build_c2d`.
+    temporal_pool: as of `build_c2d`.
     """
-    network = _one_pathway(space, head, shape, I3D_KERNELS, temporal_pool)
-    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
-    return network
+    return first.put_into(_one_pathway(space, head, shape, I3D_KERNELS, temporal_pool))
 
 
 def _one_pathway(
@@ -247,13 +247,12 @@ def build_slowfast(
     head: HeadOptions,
     shape: ResNetShape = ResNetShape(),
     options: FastPathway = FastPathway(),
-    fc_init_std: float = 0.01,
-    zero_init_final_bn: bool = True,
+    first: FirstWeights = FirstWeights(),
 ) -> AdaptiveNetwork:
     """An adaptive SlowFast network: only the Slow pathway has configurations, the Fast one always runs whole.
 
     Takes [slow B, 3, t, s, s; fast B, 3, alpha T, S, S], which `fit_clip` makes of one clip at the Fast rate. Raises
-    ValueError for a Fast pathway without channels. fc_init_std, zero_init_final_bn: as of `build_slow`.
+    ValueError for a Fast pathway without channels.
     """
     alpha = options.alpha
     stem, stages = slow_channels(space, shape.width_per_group)
@@ -270,11 +269,8 @@ def build_slowfast(
             for pathway, (inputs, (c, k)) in enumerate(zip(joined, _both(slow, fast)))
         ])
     children["head"] = ResNetHead(JoinedChannels(slow[-1], fast[-1].count), head.num_classes, head.dropout_rate, head.detection)
-    network = AdaptiveNetwork(
-        children, space, functools.partial(slow_and_fast, alpha=alpha), alpha * space.temporal_sizes[-1],
-    )
-    initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)
-    return network
+    split = functools.partial(slow_and_fast, alpha=alpha)
+    return first.put_into(AdaptiveNetwork(children, space, split, alpha * space.temporal_sizes[-1]))
 
 
 def fast_channels(slow: Sequence[Channels], beta_inv: int) -> list[FixedChannels]:

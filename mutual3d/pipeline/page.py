@@ -10,10 +10,11 @@ from typing import Any
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.models import AdaptiveNetwork
+from mutual3d.pipeline.examples import read_examples
 from mutual3d.pipeline.multi_view import TEST_RESULTS
-from mutual3d.pipeline.predictions import left_out, load_per_class, load_predictions, read_examples
+from mutual3d.pipeline.predictions import left_out, load_candidates, load_per_class, load_predictions
 from mutual3d.pipeline.workspace import Workspace, network_fingerprint
-from mutual3d.report.classes import Example, Predictions
+from mutual3d.report.classes import Example, Predictions, Seen
 from mutual3d.report.page import Findings, MultiViewTest, write_report
 from mutual3d.report.plots import plot_costs
 from mutual3d.table.query_table import QueryTable
@@ -50,10 +51,11 @@ def write_page(output: Path, table: QueryTable | None, about: RunFacts, dataset:
     """
     predictions = load_predictions(output, table) if table else ()
     kept = _load_kept(output, table)
-    if kept is None or (dataset and predictions and not kept["examples"]):
+    candidates = load_candidates(output, table, predictions, about.class_names) if table and dataset else []
+    if kept is None or (candidates and not kept["examples"]):
         kept = {"left_out": left_out(dataset, predictions) if dataset else [], "examples": []}
-        if dataset and predictions:
-            kept["examples"] = [_to_dict(one) for one in read_examples(dataset, predictions[-1])]
+        if dataset:
+            kept["examples"] = [_to_dict(one) for one in read_examples(dataset, candidates)]
     kept |= {"command": about.command, "settings": about.settings}
     write_json(output / KEPT, {"fingerprint": _fingerprint(table), **kept})
     _write(output, table, predictions, kept, about)
@@ -129,11 +131,11 @@ def _load_kept(output: Path, table: QueryTable | None) -> dict[str, Any] | None:
 
 
 def _to_dict(one: Example) -> dict[str, Any]:
-    numbers = {"label": one.label, "predicted": one.predicted, "confidence": one.confidence}
     video = one.video.encode("utf-8", "replace").decode("utf-8")
-    return {"video": video, **numbers, "strip_JPEG": base64.b64encode(one.strip_JPEG).decode("ascii")}
+    strip = base64.b64encode(one.strip_JPEG).decode("ascii")
+    return {"video": video, "is_right": one.is_right, "seen": [seen.to_dict() for seen in one.seen], "strip_JPEG": strip}
 
 
 def _from_dict(entry: dict[str, Any]) -> Example:
     strip = base64.b64decode(entry["strip_JPEG"], validate=True)
-    return Example(str(entry["video"]), int(entry["label"]), int(entry["predicted"]), float(entry["confidence"]), strip)
+    return Example(str(entry["video"]), bool(entry["is_right"]), tuple(map(Seen.from_dict, entry["seen"])), strip)

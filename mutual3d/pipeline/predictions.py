@@ -1,4 +1,4 @@
-"""What single videos were taken for, at the best configurations of a table: files beside it, and examples for its page."""
+"""What single videos were taken for, at the best configurations of a table: files beside it, and what its page shows of them."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mutual3d.data.datasets.dataset import ClipDataset, Sample, read_sample
+from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.datasets.kinetics import write_table
+from mutual3d.metrics.average_precision import CollectingMetric
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import RecordingMetric
-from mutual3d.report.classes import ClassPrecision, Example, Predictions, choose_examples, frame_strip
+from mutual3d.pipeline.examples import Candidate, candidates_of_one_label, candidates_of_several_labels
+from mutual3d.report.classes import ClassPrecision, Predictions
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import read_json, write_json
@@ -22,15 +24,13 @@ PER_CLASS = "query_table_per_class.json"
 COLUMNS = ("configuration", "index", "video", "label", "predicted", "confidence", "label_name", "predicted_name")
 # How far accuracies counted in two ways may lie apart, in points: of equal scores either class may be called the highest.
 _TOLERANCE = 1.0
-_FRAMES = 4
-_EXAMPLES = 4
 
 
 def save_predictions(
     output: Path, table: QueryTable, metrics: Mapping[Configuration, Metric], dataset: ClipDataset, class_names: Sequence[str] | None
 ) -> None:
     """Write predictions.csv, a row for each video and each configuration of the Pareto front; for average precision
-    query_table_per_class.json, that of each class."""
+    query_table_per_class.json, that of each class, and what the most accurate configuration saw in some videos."""
     front = {row.configuration: metrics[row.configuration] for row in table.pareto_front()}
     records = {c: metric for c, metric in front.items() if isinstance(metric, RecordingMetric)}
     if records:
@@ -39,7 +39,10 @@ def save_predictions(
         return
     per_class = {str(c): values for c, metric in front.items() if (values := metric.per_class()) is not None}
     if per_class:
-        write_json(output / PER_CLASS, {"fingerprint": table.provenance.get("fingerprint"), "per_class": per_class})
+        best = list(front.values())[-1]
+        candidates = candidates_of_several_labels(best, class_names or ()) if isinstance(best, CollectingMetric) else []
+        examples = [candidate.to_dict() for candidate in candidates]
+        write_json(output / PER_CLASS, {"fingerprint": table.provenance.get("fingerprint"), "per_class": per_class, "examples": examples})
 
 
 def _lines(
@@ -92,48 +95,40 @@ def left_out(dataset: ClipDataset, predictions: Sequence[Predictions]) -> list[s
 
 def load_per_class(output: Path, table: QueryTable, class_names: Sequence[str] | None) -> tuple[ClassPrecision, ...]:
     """Average precision of each class at the configurations of the Pareto front, cheapest first; () where there is none."""
+    content = _read_per_class(output, table)
+    return tuple(
+        ClassPrecision(c, {_name_of_class(name, class_names): value for name, value in values.items()})
+        for c, values in content["per_class"].items()
+    )
+
+
+def load_candidates(output: Path, table: QueryTable, predictions: Sequence[Predictions], class_names: Sequence[str]) -> list[Candidate]:
+    """The videos that the table's page may show, at its most accurate configuration."""
+    if predictions:
+        return candidates_of_one_label(predictions[-1], class_names)
+    return _read_per_class(output, table)["examples"]
+
+
+def _read_per_class(output: Path, table: QueryTable) -> dict[str, Any]:
+    """{"per_class": {configuration: {class: percent}}, "examples": [Candidate]}, empty where the file is missing, damaged or of another table."""
     path = output / PER_CLASS
+    nothing: dict[str, Any] = {"per_class": {}, "examples": []}
     if not path.is_file():
-        return ()
+        return nothing
     try:
         content: Any = read_json(path)
         if content["fingerprint"] != table.provenance.get("fingerprint"):
             raise ValueError("it is of another table")
-        found = [
-            ClassPrecision(c, {_name_of_class(name, class_names): float(value) for name, value in values.items()})
-            for c, values in content["per_class"].items()
-        ]
+        per_class = {
+            c: {str(name): float(value) for name, value in values.items()} for c, values in content["per_class"].items()
+        }
+        return {"per_class": per_class, "examples": [Candidate.from_dict(one) for one in content.get("examples", ())]}
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         logger.warning("'%s' is not shown in the report: %s", path, error)
-        return ()
-    return tuple(found)
+        return nothing
 
 
 def _name_of_class(name: str, class_names: Sequence[str] | None) -> str:
     """Of several labels a class is a number; of boxes it has its name already."""
     number = int(name) if name.isdecimal() else None
     return class_names[number] if number is not None and class_names and number < len(class_names) else name
-
-
-def read_examples(dataset: ClipDataset, predictions: Predictions) -> tuple[Example, ...]:
-    """A few videos that were recognised and a few that were not, with frames; a video that cannot be read is left out."""
-    found = []
-    for rows in choose_examples(predictions, 3 * _EXAMPLES):
-        examples = filter(None, (_read_example(dataset, predictions, row) for row in rows))
-        found += [example for example, _ in zip(examples, range(_EXAMPLES))]
-    return tuple(found)
-
-
-def _read_example(dataset: ClipDataset, predictions: Predictions, row: int) -> Example | None:
-    index = int(predictions.indices[row])
-    # The list may be another one than when the videos were scored.
-    if not 0 <= index < len(dataset):
-        return None
-    sample = read_sample(dataset, 0, index)
-    if not isinstance(sample, Sample) or sample.label != predictions.labels[row]:
-        return None
-    clip_TCHW = sample.clips_VCTHW[0].transpose(0, 1)
-    places = np.unique(np.linspace(0, len(clip_TCHW) - 1, _FRAMES).round().astype(int))
-    frames_THWC = clip_TCHW[places.tolist()].permute(0, 2, 3, 1).numpy()
-    numbers = int(predictions.labels[row]), int(predictions.predicted[row]), float(predictions.confidences[row])
-    return Example(predictions.videos[row], *numbers, frame_strip(frames_THWC))

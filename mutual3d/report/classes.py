@@ -1,9 +1,9 @@
 """What one configuration saw in each video, and what that says of each class."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -96,25 +96,37 @@ class ClassPrecision:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What was seen in a video or in a box. labels: names of the classes that hold. scores: (class, score in [0, 1]), the highest first."""
+
+    labels: tuple[str, ...]
+    scores: tuple[tuple[str, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for `from_dict`."""
+        return {"labels": list(self.labels), "scores": [[name, score] for name, score in self.scores]}
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> "Seen":
+        """The inverse of `to_dict`; ValueError, KeyError or TypeError for anything else."""
+        return cls(tuple(map(str, entry["labels"])), tuple((str(name), float(score)) for name, score in entry["scores"]))
+
+
+@dataclass(frozen=True)
 class Example:
-    """One video with what was seen in it. strip_JPEG: of `frame_strip`, some of its frames as the network sees them."""
+    """One video with what was seen in it, or in each of its boxes. strip_JPEG: of `frame_strip`, frames as the network sees them."""
 
     video: str
-    label: int
-    predicted: int
-    confidence: float
+    is_right: bool
+    seen: tuple[Seen, ...]
     strip_JPEG: bytes
 
-    @property
-    def is_right(self) -> bool:
-        return self.label == self.predicted
 
-
-def frame_strip(frames_THWC: np.ndarray) -> bytes:
-    """uint8 frames beside each other as a small JPEG, 2 to 10 kB."""
+def frame_strip(frames_THWC: np.ndarray, height: int = _THUMBNAIL) -> bytes:
+    """uint8 frames beside each other as a small JPEG, 2 to 10 kB. height: of the frames in it, in pixels."""
     images = [Image.fromarray(frame) for frame in frames_THWC]
-    images = [image.resize((max(1, round(image.width * _THUMBNAIL / image.height)), _THUMBNAIL)) for image in images]
-    joined = Image.new("RGB", (sum(image.width for image in images) + _GAP * (len(images) - 1), _THUMBNAIL), "white")
+    images = [image.resize((max(1, round(image.width * height / image.height)), height)) for image in images]
+    joined = Image.new("RGB", (sum(image.width for image in images) + _GAP * (len(images) - 1), height), "white")
     left = 0
     for image in images:
         joined.paste(image, (left, 0))

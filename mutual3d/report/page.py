@@ -192,8 +192,9 @@ def _of_table(table: QueryTable, findings: Findings) -> dict[str, Any]:
         "rows": [(str(row.configuration), _cells(row, columns), row in lead) for row in table.rows],
         "classes": [_classes(predictions, names, noun(table)) for predictions in _ends(findings.predictions)],
         "precisions": _precisions(_ends(findings.per_class)),
-        "examples": _examples(findings.examples, names),
-        "shown_configuration": best.configuration if best else "",
+        "examples": _examples(findings.examples),
+        "has_several_labels": not findings.predictions, "has_boxes": findings.has_boxes,
+        "shown_configuration": (best or best_per_class).configuration if best or best_per_class else "",
         "suggestions": suggestions(table, best, best_per_class, names),
     }
 
@@ -386,20 +387,23 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [(_png(history_figure(history, [name])), f"{HISTORY_LABELS[name]} over epochs") for name in history_names(history)]
 
 
-def _examples(examples: Sequence[Example], names: Sequence[str]) -> list[tuple[str, list[dict[str, Any]]]]:
+def _examples(examples: Sequence[Example]) -> list[tuple[str, list[dict[str, Any]]]]:
     """(heading, videos): first those that were recognised, then those that were not."""
     groups = {
         "Recognised": [example for example in examples if example.is_right],
         "Mistaken, of those that it was surest of": [example for example in examples if not example.is_right],
     }
-    return [(heading, [_example(one, names) for one in group]) for heading, group in groups.items() if group]
+    return [(heading, [_example(one) for one in group]) for heading, group in groups.items() if group]
 
 
-def _example(example: Example, names: Sequence[str]) -> dict[str, Any]:
+def _example(example: Example) -> dict[str, Any]:
     return {
         "picture": _data_uri("image/jpeg", example.strip_JPEG), "video": Path(example.video).name or example.video,
-        "is_right": example.is_right, "label": class_name(example.label, names),
-        "predicted": class_name(example.predicted, names), "confidence": f"{100 * example.confidence:.0f} %",
+        "is_right": example.is_right,
+        "seen": [
+            (", ".join(one.labels), [(name, f"{100 * score:.0f} %", name in one.labels) for name, score in one.scores])
+            for one in example.seen
+        ],
     }  # fmt: skip
 
 

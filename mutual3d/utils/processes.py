@@ -67,5 +67,5 @@ def _answers(pid: int) -> bool | None:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
+        return True  # another user's
     return True

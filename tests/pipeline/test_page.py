@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ from videos import moving_frames, write_video
 from mutual3d.data.clips.frames import ClipSampling
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample
 from mutual3d.data.datasets.kinetics import VideoDataset
+from mutual3d.data.loader import Batch
 from mutual3d.deploy import AdaptiveModel
+from mutual3d.metrics.average_precision import MeanAveragePrecision
+from mutual3d.metrics.detection import DetectionAveragePrecision
+from mutual3d.pipeline.examples import Candidate, candidates_of_one_label, candidates_of_several_labels, read_examples
 from mutual3d.pipeline.page import RunFacts, write_page, write_page_without_data
-from mutual3d.pipeline.predictions import COLUMNS, read_examples
+from mutual3d.pipeline.predictions import COLUMNS
 from mutual3d.report.classes import Predictions
 from mutual3d.sampling import Preprocessing
 from mutual3d.table.query_table import QueryTable, Row
@@ -87,6 +92,57 @@ def test_what_was_kept_is_made_anew_where_it_is_damaged_or_of_another_table(outp
     assert written(output, videos) == first and len(videos.reads) == 5
 
 
+class Keyframes(ClipDataset):
+    """Grey keyframes with two boxes each."""
+
+    noun = "keyframe"
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, key):
+        boxes = torch.tensor([[0.1, 0.1, 0.4, 0.9], [0.5, 0.1, 0.9, 0.9]])
+        return Sample(torch.full((1, 3, 4, 32, 48), 128, dtype=torch.uint8), torch.ones(2, 3), key[1], boxes, boxes)
+
+    def fingerprint(self):
+        return "keyframes"
+
+
+def test_of_several_labels_the_highest_scores_are_shown_beside_what_holds():
+    metric = MeanAveragePrecision()
+    scores = torch.tensor([[0.9, 0.2, 0.6], [0.8, 0.7, 0.1], [0.3, 0.1, 0.2]])
+    labels = torch.tensor([[1.0, 0, 1], [0, 1, 0], [0, 0, 0]])
+    metric.update(scores, Batch(torch.empty(3), labels, torch.tensor([4, 2, 0]), []))
+    right, wrong = candidates_of_several_labels(metric, ["walk", "run"])
+    assert (right.index, right.is_right, right.boxes) == (4, True, ()) and (wrong.index, wrong.is_right) == (2, False)
+    assert right.seen[0].labels == ("walk", "class 2") and [name for name, _ in right.seen[0].scores] == ["walk", "class 2", "run"]
+    assert wrong.seen[0].labels == ("run",) and wrong.seen[0].scores[0] == ("walk", pytest.approx(0.8))
+    assert Candidate.from_dict(json.loads(json.dumps(wrong.to_dict()))) == wrong
+
+
+def test_boxes_are_drawn_on_their_keyframe_with_what_was_seen_in_each():
+    boxes = [[0.1, 0.1, 0.4, 0.9], [0.5, 0.1, 0.9, 0.9]]
+    names = [("a", second) for second in range(3)]
+    truth = {name: (np.array([boxes[0], boxes[0], boxes[1]]), np.array([1, 2, 3])) for name in names[:2]}
+    metric = DetectionAveragePrecision(names, truth, {names[2]}, [(1, "sit"), (2, "talk"), (3, "walk")])
+    # The second box of keyframe 1 is mistaken, keyframe 2 does not count.
+    scores = torch.tensor([[0.9, 0.8, 0.1], [0.1, 0.2, 0.7], [0.6, 0.2, 0.1], [0.3, 0.9, 0.2], [0.9, 0, 0], [0.9, 0, 0]])
+    rows = torch.cat([torch.arange(3).repeat_interleave(2)[:, None], torch.tensor(boxes).repeat(3, 1)], 1)
+    metric.update(scores, Batch(torch.empty(3), torch.empty(6, 3), torch.arange(3), [], rows, rows[:, 1:]))
+    right, wrong = candidates_of_several_labels(metric, [])
+    assert (right.index, right.is_right, wrong.index, wrong.is_right) == (0, True, 1, False)
+    assert [seen.labels for seen in wrong.seen] == [("sit", "talk"), ("walk",)] and wrong.seen[1].scores[0][0] == "talk"
+    example, _ = read_examples(Keyframes(), [right, wrong])
+    image = np.asarray(Image.open(io.BytesIO(example.strip_JPEG)).convert("RGB")).astype(int)
+    height, width = image.shape[:2]
+    # Red and yellow lines along the left sides of the two boxes, grey between them.
+    middle = image[height // 2]
+    assert height >= 240 and np.ptp(middle[round(0.45 * width)]) < 30
+    for left in (0.1, 0.5):
+        around = middle[round(left * width) - 4 : round(left * width) + 5]
+        assert np.ptp(around, axis=1).max() > 60, left
+
+
 def test_a_video_that_is_rotated_in_its_metadata_is_upright_in_the_examples(tmp_path):
     """As phones record: the frames lie on their side, and the file says by how much."""
     frames_THWC = moving_frames(8, 64, 64)
@@ -96,7 +152,8 @@ def test_a_video_that_is_rotated_in_its_metadata_is_upright_in_the_examples(tmp_
     for rotation in (0, 90, 180):
         lying = np.rot90(frames_THWC, -rotation // 90, axes=(1, 2))
         path = write_video(tmp_path / f"{rotation}.mp4", np.ascontiguousarray(lying), rotation=rotation)
-        (example,) = read_examples(VideoDataset([(str(path), 0)], sampling, 64), Predictions("1-64-4", (str(path),), *numbers))
+        candidates = candidates_of_one_label(Predictions("1-64-4", (str(path),), *numbers), ["walk"])
+        (example,) = read_examples(VideoDataset([(str(path), 0)], sampling, 64), candidates)
         strip_HWC = np.asarray(Image.open(io.BytesIO(example.strip_JPEG)), np.float64)
         height = len(strip_HWC)
         bright[rotation] = strip_HWC[: height // 3].mean(), strip_HWC[-height // 3 :].mean()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mutual3d.report.advice import suggestions
-from mutual3d.report.classes import ClassPrecision, Example, Predictions, frame_strip
+from mutual3d.report.classes import ClassPrecision, Example, Predictions, Seen, frame_strip
 from mutual3d.report.page import Findings, MultiViewTest, write_report
 from mutual3d.report.plots import devices_figure, plot_costs
 from mutual3d.sampling import Cascade, Configuration
@@ -111,7 +111,10 @@ def predictions(configuration, labels, predicted):
 
 def findings(**more):
     frames = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
-    examples = [Example(f"{HOSTILE}.mp4", 0, k % 2, 0.5, frame_strip(frames)) for k in range(8)]
+    examples = [
+        Example(f"{HOSTILE}.mp4", k % 2 == 0, (Seen(("walk",), ((HOSTILE if k % 2 else "walk", 0.5),)),), frame_strip(frames))
+        for k in range(8)
+    ]
     return Findings(
         command="mutual3d run --cfg 'a <b>.yaml'",
         config=f"NAME: {HOSTILE}",

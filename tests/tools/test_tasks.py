@@ -11,6 +11,7 @@ from mutual3d.cli import predict
 from mutual3d.cli import run as run_net
 from mutual3d.data.prepare.demo_ava import make_demo_ava
 from mutual3d.data.prepare.demo_charades import make_demo_charades
+from mutual3d.pipeline.page import write_page_without_data
 from mutual3d.utils.files import read_json, save_tensors
 
 SEVERAL = {"MODEL.LOSS_FUNC": "bce_logit", "MODEL.HEAD_ACT": "sigmoid", "MODEL.NUM_CLASSES": 8, "TRAIN.CHECKPOINT_RESET_HEAD": True}
@@ -51,6 +52,14 @@ def test_several_labels_train_to_a_table_of_mean_average_precision(charades, cap
     per_class = read_json(output / "per_class_ap.json")
     assert list(results) == list(per_class) == ["1-24-4"]
     assert float(results["1-24-4"]["map"]) == pytest.approx(sum(per_class["1-24-4"].values()) / len(per_class["1-24-4"]), abs=0.01)
+
+
+def test_the_page_of_several_labels_shows_videos_with_their_highest_scores(charades):
+    text = (charades[0] / "report.html").read_text()
+    assert 1 <= text.count("data:image/jpeg") <= 8 and "Behind each colon are the highest scores" in text
+    best = mutual3d.load(charades[0] / "adaptive.pyth").table.pareto_front()[-1].configuration
+    assert f"What {best} made of single videos" in text
+    assert write_page_without_data(charades[0]).read_text() == text
 
 
 def test_fine_tuning_a_finished_checkpoint_trains_all_its_epochs(charades):
@@ -98,6 +107,7 @@ def test_the_page_of_boxes_counts_keyframes_and_a_box_command(ava):
     table, text = mutual3d.load(output / "adaptive.pyth").table, (output / "report.html").read_text()
     count = table.provenance["num_videos"]
     assert f"Measured on {count} keyframes" in text and f"{count} videos" not in text and "view a keyframe" in text
+    assert 1 <= text.count("data:image/jpeg") <= 8 and "the highest score of every box" in text
     assert read_json(output / "test_results.json")["sample"] == "keyframe" and "--boxes boxes.csv" in text
 
 

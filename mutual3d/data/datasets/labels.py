@@ -99,7 +99,7 @@ def list_row(path: str, label: int, separator: str = " ") -> str:
         if split_row(row.strip(_BLANKS), "", separator, "label") == (path, str(label)):
             return row
     except ValueError:
-        pass
+        pass  # a path that a row does not hold as it is, with one quote in it for instance, is quoted
     doubled = path.replace('"', '""')
     return f'"{doubled}"{separator}{label}'
 

@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -104,17 +105,40 @@ def make_demo(
     num_test: videos of each split.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
-    num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
-    check_arguments(counts, seed, num_workers)
-    arguments = {"generator_version": GENERATOR_VERSION, "seed": seed, "num_videos": counts}
-    directory = claim_directory(directory, _ARGUMENTS_FILE, arguments, "a demo set")
-    videos = [(split, index) for split, count in counts.items() for index in range(count)]
-    missing = [video for video in videos if not _video_path(directory, *video).is_file()]
-    run_in_processes(partial(_write_video, directory, seed), missing, num_workers)
+    form = SetForm("a demo set", _ARGUMENTS_FILE, GENERATOR_VERSION, _is_there, _write_video)
+    directory = make_videos(directory, form, counts, seed, num_workers)
     for split, count in counts.items():
         rows = (f"{_video_path('', split, index).as_posix()} {label_of(index)}" for index in range(count))
         write_lines(directory / f"{split}.csv", rows)
     write_lines(directory / "classes.txt", CLASS_NAMES)
+    return directory
+
+
+class SetForm(NamedTuple):
+    """How the videos of a demo set are made. kind: what its folder is called in messages. file_name: of the json of its arguments,
+    and version: of what draws them. is_whole: (folder, split, index) -> whether a video is there. write: (folder, seed, (split,
+    index)), writes one."""
+
+    kind: str
+    file_name: str
+    version: int
+    is_whole: Callable[[Path, str, int], bool]
+    write: Callable[[Path, int, tuple[str, int]], None]
+
+
+def make_videos(directory: str | Path, form: SetForm, counts: Mapping[str, int], seed: int, num_workers: int | None) -> Path:
+    """Write the videos of a set that are not there; returns its folder.
+
+    counts: {split: number of videos}. num_workers: processes, None for one a core. Raises ValueError as `check_arguments` and
+    `claim_directory` do.
+    """
+    num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
+    check_arguments(counts, seed, num_workers)
+    arguments = {"generator_version": form.version, "seed": seed, "num_videos": dict(counts)}
+    directory = claim_directory(directory, form.file_name, arguments, form.kind)
+    videos = [(split, index) for split, count in counts.items() for index in range(count)]
+    missing = [video for video in videos if not form.is_whole(directory, *video)]
+    run_in_processes(partial(form.write, directory, seed), missing, num_workers)
     return directory
 
 
@@ -258,10 +282,10 @@ def encode_video(path: str | Path, frames_THWC: np.ndarray, gop_size: int = 12) 
 _MAX_VIDEOS = 10**6
 
 
-def check_arguments(counts: Mapping[str, int], seed: int, num_workers: int | None) -> None:
+def check_arguments(counts: Mapping[str, int], seed: int, num_workers: int) -> None:
     """Raise ValueError, naming the argument, unless the {split: count} are 1 or more and the rest makes sense.
 
-    counts: {split: number of videos}. num_workers: processes, None for the usual number.
+    counts: {split: number of videos}. num_workers: processes.
     """
     legal = {**{f"num_{split}": (count, 1, _MAX_VIDEOS) for split, count in counts.items()}, "seed": (seed, 0, 2**63)}
     for name, (value, smallest, largest) in {**legal, "num_workers": (num_workers, 1, 2**63)}.items():
@@ -275,18 +299,19 @@ def _video_path(directory: str | Path, split: str, index: int) -> Path:
     return Path(directory) / split / f"{index:05d}.mp4"
 
 
-def run_in_processes(write: Callable[[tuple[str, int]], None], videos: Sequence[tuple[str, int]], num_workers: int | None) -> None:
-    """Call `write` for each of `videos` under a progress bar, in this process when one is enough.
+def _is_there(directory: Path, split: str, index: int) -> bool:
+    return _video_path(directory, split, index).is_file()
 
-    num_workers: how many processes, None for one a core.
-    """
+
+def run_in_processes(write: Callable[[tuple[str, int]], None], videos: Sequence[tuple[str, int]], num_workers: int) -> None:
+    """Call `write` for each of `videos` under a progress bar, in this process when one of `num_workers` is enough."""
     with progress_bar((), "demo videos", total=len(videos), unit="video") as progress:
         if num_workers == 1 or len(videos) < 2:
             for video in videos:
                 write(video)
                 progress.update()
             return
-        with ProcessPoolExecutor(min(num_workers or os.cpu_count() or 1, len(videos))) as pool:
+        with ProcessPoolExecutor(min(num_workers, len(videos))) as pool:
             for _ in pool.map(write, videos, chunksize=4):
                 progress.update()
 

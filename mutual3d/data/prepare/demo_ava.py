@@ -5,16 +5,13 @@ actor is in the left half of the keyframe, the other in the right half, and thei
 the box alone, and as in the demo set a single frame tells nothing.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.data.prepare.demo import (
     CLASS_NAMES,
     FRAME_SIZE,
@@ -22,11 +19,11 @@ from mutual3d.data.prepare.demo import (
     MOTIONS,
     NUM_FRAMES,
     Actor,
-    check_arguments,
+    SetForm,
     draw_actor,
     draw_scene,
     encode_video,
-    run_in_processes,
+    make_videos,
     write_lines,
 )  # fmt: skip
 from mutual3d.data.prepare.extraction import write_frame_rows, write_image
@@ -67,13 +64,8 @@ def make_demo_ava(
     the directory. Raises ValueError for a count below 1, and for a folder that holds something else.
     """
     counts = dict(zip(SPLITS, (num_train, num_val)))
-    num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
-    check_arguments(counts, seed, num_workers)
-    arguments = {"generator_version": GENERATOR_VERSION, "seed": seed, "num_videos": counts}
-    directory = claim_directory(directory, _ARGUMENTS_FILE, arguments, "a demo set in AVA's form")
-    videos = [(split, index) for split, count in counts.items() for index in range(count)]
-    missing = [video for video in videos if not _video_path(directory, *video).is_file()]
-    run_in_processes(partial(_write_video, directory, seed), missing, num_workers)
+    form = SetForm("a demo set in AVA's form", _ARGUMENTS_FILE, GENERATOR_VERSION, _is_whole, _write_video)
+    directory = make_videos(directory, form, counts, seed, num_workers)
     for split, count in counts.items():
         _write_lists(directory, split, count, seed)
     classes = enumerate(CLASS_NAMES, start=1)
@@ -218,6 +210,10 @@ def _frame_path(name: str, frame: int) -> Path:
 
 def _video_path(directory: Path, split: str, index: int) -> Path:
     return directory / "videos" / f"{_name(split, index)}.mp4"
+
+
+def _is_whole(directory: Path, split: str, index: int) -> bool:
+    return _video_path(directory, split, index).is_file()
 
 
 def _write_video(directory: Path, seed: int, video: tuple[str, int]) -> None:

@@ -4,7 +4,6 @@ Two actors do one motion and two others do another one, before scenes like the d
 frequent as any other, so that a class is in a quarter of the videos, and a single frame still tells nothing.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import combinations
@@ -13,17 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from mutual3d.data.datasets.kinetics import write_lines
-from mutual3d.data.prepare.claim import claim_directory
 from mutual3d.data.prepare.demo import (
     CLASS_NAMES,
     MOTIONS,
     NUM_FRAMES,
     SPLITS,
     Actor,
-    check_arguments,
+    SetForm,
     draw_actor,
     draw_scene,
-    run_in_processes,
+    make_videos,
 )  # fmt: skip
 from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 
@@ -53,13 +51,8 @@ def make_demo_charades(
     split.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
-    num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
-    check_arguments(counts, seed, num_workers)
-    arguments = {"generator_version": GENERATOR_VERSION, "seed": seed, "num_videos": counts}
-    directory = claim_directory(directory, _ARGUMENTS_FILE, arguments, "a demo set in Charades' form")
-    videos = [(split, index) for split, count in counts.items() for index in range(count)]
-    missing = [video for video in videos if not _is_whole(directory, *video)]
-    run_in_processes(partial(_write_video, directory, seed), missing, num_workers)
+    form = SetForm("a demo set in Charades' form", _ARGUMENTS_FILE, GENERATOR_VERSION, _is_whole, _write_video)
+    directory = make_videos(directory, form, counts, seed, num_workers)
     for split, count in counts.items():
         write_frame_rows(directory / f"{split}.csv", _rows(split, count, seed))
     write_lines(directory / "classes.txt", CLASS_NAMES)
