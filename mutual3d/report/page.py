@@ -179,6 +179,7 @@ def _of_table(table: QueryTable, findings: Findings) -> dict[str, Any]:
     names = findings.class_names
     best = findings.predictions[-1] if findings.predictions else None
     best_per_class = findings.per_class[-1] if findings.per_class else None
+    shown = best or best_per_class
     columns = _columns(table, max(len(names), best.num_classes if best else 0) or None)
     lead = _lead_front(table)
     return {
@@ -194,7 +195,7 @@ def _of_table(table: QueryTable, findings: Findings) -> dict[str, Any]:
         "precisions": _precisions(_ends(findings.per_class)),
         "examples": _examples(findings.examples),
         "has_several_labels": not findings.predictions, "has_boxes": findings.has_boxes,
-        "shown_configuration": (best or best_per_class).configuration if best or best_per_class else "",
+        "shown_configuration": shown.configuration if shown else "",
         "suggestions": suggestions(table, best, best_per_class, names),
     }
 
