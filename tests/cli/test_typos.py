@@ -98,7 +98,7 @@ WRONG = [
     ("predict bundle.pyth", 2, "name a model and what it is to look at"),
     ("predict empty text.txt", 1, "give the path of a .pyth file"),
     ("predict bundle.pyth empty", 1, "there are no videos and no images in the folder 'empty'"),
-    ("predict bundle.pyth text.txt", 1, "text.txt: it is not a video"),
+    ("predict bundle.pyth text.txt", 1, "cannot read video 'text.txt': it is not a video"),
     ("stream bundle.pyth", 2, "required: --source"),
     ("stream bundle.pyth --source text.txt", 1, "cannot read video 'text.txt'"),
     ("stream bundle.pyth --source 973", 1, "there is no /dev/video973 on this machine"),
