@@ -12,6 +12,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from . import depthwise
 from .channels import Channels, Width, as_channels
 
 Weighted = TypeVar("Weighted", bound=nn.Conv2d | nn.Conv3d | nn.Linear)
@@ -129,10 +130,10 @@ def _conv3d(
     dilation: Sequence[int],
     groups: int,
 ) -> torch.Tensor:
-    """`F.conv3d`, in float32 where oneDNN's bfloat16 is wrong: with fewer frames than taps in time, its gradient of the
+    """`depthwise.conv3d`, in float32 where oneDNN's bfloat16 is wrong: with fewer frames than taps in time, its gradient of the
     weight takes in memory that nothing has written (torch 2.15, CPU)."""
     if x.device.type != "cpu" or x.shape[2] >= weight.shape[2] or not torch.is_autocast_enabled("cpu"):
-        return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
+        return depthwise.conv3d(x, weight, bias, stride, padding, dilation, groups)
     with torch.autocast("cpu", enabled=False):
         bias = None if bias is None else bias.float()
         return F.conv3d(x.float(), weight.float(), bias, stride, padding, dilation, groups)
