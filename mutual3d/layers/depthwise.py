@@ -44,7 +44,8 @@ Triple = tuple[int, int, int]
 
 # ---- The rules -----------------------------------------------------------------------------------------------------------
 
-# {(gradient, kind of convolution): ((up to so many pixels in a frame of the output, way), ...)}; `benchmarks/depthwise.py` prints them.
+# {(gradient, kind of convolution): ((up to so many pixels in a frame of the output, way), ...)}; `benchmarks/depthwise.py` prints them,
+# but for dilations, which oneDNN's fast kernels lack: there the ways gain for some shapes and lose for others.
 RULES: dict[tuple[str, str], tuple[tuple[float, str], ...]] = {
     ("input", "temporal"): ((math.inf, "forward"),),
     ("input", "dilated"): ((math.inf, "autograd"),),

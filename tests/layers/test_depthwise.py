@@ -196,7 +196,8 @@ def test_no_way_copies_x(own_calls):
 def test_the_rules_are_those_of_the_measurement():
     rows = list(csv.DictReader((ROOT / "benchmarks" / "results" / "depthwise.csv").open()))
     assert {row["instructions"] for row in rows} == set(depthwise.MEASURED_INSTRUCTIONS)
-    assert benchmark.derive_rules(rows) == depthwise.RULES
+    measured = {key: rule for key, rule in depthwise.RULES.items() if key[1] != "dilated"}
+    assert benchmark.derive_rules(rows) == measured
 
 
 def test_rules_follow_their_rows():
