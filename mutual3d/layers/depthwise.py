@@ -60,7 +60,10 @@ MEASURED_INSTRUCTIONS = ("AVX2", "AVX512")
 
 
 def kind_of(kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> str:
-    """`dilated`: any dilation; `temporal`: a kernel in time alone, which keeps pixels apart; `strided`: others with a stride; `unit`: without."""
+    """`dilated`: any dilation; `temporal`: a kernel in time alone, which keeps pixels apart; `strided`: others with a stride; `unit`: without.
+
+    kernel, stride, padding, dilation: each (time, height, width).
+    """
     if max(dilation) > 1:
         return "dilated"
     if tuple(kernel[1:]) == tuple(stride[1:]) == (1, 1) and tuple(padding[1:]) == (0, 0):
@@ -71,7 +74,10 @@ def kind_of(kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 def choose_ways(
     output_size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> tuple[str, str]:
-    """The ways of the input's and of the weight's gradient; all arguments are (time, height, width)."""
+    """The ways of the input's and of the weight's gradient.
+
+    output_size, kernel, stride, padding, dilation: each (time, height, width).
+    """
     kind, pixels = kind_of(kernel, stride, padding, dilation), output_size[1] * output_size[2]
     input_way, weight_way = (
         next(way for most, way in RULES[gradient, kind] if pixels <= most) for gradient in ("input", "weight")
@@ -93,7 +99,8 @@ def conv3d(
 ) -> torch.Tensor:
     """`torch.nn.functional.conv3d`, bit for bit, with a backward of its own where that is faster.
 
-    x: N, C, T, H, W. weight: outputs, inputs / groups, and three sizes. stride, padding, dilation: one number or (time, height, width).
+    x: N, C, T, H, W. weight: outputs, inputs / groups, and three sizes. bias: one number for each output. stride, padding, dilation: one
+    number or (time, height, width). groups: into how many the channels are divided.
     """
     if not _has_own_backward(x, weight, groups):
         return F.conv3d(x, weight, bias, stride, padding, dilation, groups)  # type: ignore[arg-type]  # sequences as well as tuples
@@ -161,7 +168,11 @@ class _DepthwiseConv3d(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Given:
-    """What a gradient is computed of. grad: N, C, T', H', W' and x: N, C, T, H, W, both in channels last; weight: C, 1 and three sizes."""
+    """What a gradient is computed of.
+
+    grad: N, C, T', H', W' and x: N, C, T, H, W, both in channels last. weight: C, 1 and three sizes. stride, padding, dilation: each
+    (time, height, width).
+    """
 
     grad: torch.Tensor
     x: torch.Tensor
@@ -172,10 +183,14 @@ class Given:
 
     @property
     def channels(self) -> int:
+        """How many x has."""
         return self.x.shape[1]
 
     def overlap(self, axis: int, tap: int) -> tuple[slice, slice] | None:
-        """The positions of x and of the output, along an axis, that a tap of the kernel connects; None where there are none."""
+        """The positions of x and of the output, along an axis, that a tap of the kernel connects; None where there are none.
+
+        axis: 0, 1 or 2, of time, height and width. tap: its number in the kernel, along the axis.
+        """
         stride, length = self.stride[axis], self.x.shape[2 + axis]
         offset = tap * self.dilation[axis] - self.padding[axis]
         first = max(0, -(offset // stride))
