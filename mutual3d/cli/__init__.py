@@ -19,6 +19,7 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS = {
     "init": Subcommand("init", "plan a run for your own videos: lists and a config that fit them and this machine"),
     "run": Subcommand("run", "train, calibrate, measure every configuration and test, as a config says"),
+    "submit": Subcommand("submit", "send a run to Slurm, which queues it again until it is finished"),
     "bench": Subcommand("bench", "measure how long every configuration takes on this device, in each runtime"),
     "predict": Subcommand("predict", "say what a trained network sees in videos or images, at a budget"),
     "select": Subcommand("select", "name the best configuration within a budget"),

@@ -76,7 +76,7 @@ def _check_costs(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 _OWN_FILES = (
     "adaptive.pyth", "checkpoints", "config.yaml", "per_class_ap.json", "predictions.csv",
     "query_table.csv", "query_table.json", "query_table_per_class.json", "report.html", "report.json", "run.lock", "statistics.pyth",
-    "stdout.log", "step_trace.json", "test_results.json",
+    "stdout.log", "step_trace.json", "submit", "test_results.json",
 )  # fmt: skip
 _OWN_BEGINNINGS = (".", "accuracy_vs_", "detections_", "runs-")
 

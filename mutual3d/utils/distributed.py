@@ -65,13 +65,14 @@ def choose_device(num_gpus: int) -> torch.device:
 
 @contextlib.contextmanager
 def process_group(device: torch.device, backend: str = "nccl", interval: float = 5.0, patience: float = 180.0) -> Iterator[None]:
-    """Join the processes that torchrun started, for the length of the block; does nothing without torchrun.
+    """Join the processes that torchrun started, for the length of the block; does nothing without torchrun, nor where
+    something else has joined them, such as Ray Train, which then also sees to processes that are lost.
 
     interval, patience: as of `Peers`. Raises ProcessLostError when one of the others is killed or ends with an error.
     backend: torch's word for how GPUs exchange tensors; CPUs use gloo.
     """
     global _peers
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or is_distributed():
         yield
         return
     if device.type == "cuda":

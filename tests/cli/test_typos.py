@@ -44,6 +44,7 @@ SOUND = {
     "cache": "cache --model bundle.pyth",
     "report": "report empty",
     "bench": "bench bundle.pyth",
+    "submit": "submit --cfg Demo/MUTUAL_X3D",
 }  # fmt: skip
 
 
