@@ -179,7 +179,9 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         """As of every module. Parts begin anew, each with the norm's own statistics, as after a checkpoint is loaded.
 
         A checkpoint holds the statistics of all parts together, so that a run which stopped between two epochs goes on as
-        one that did not.
+        one that did not; inside an epoch, see `part_statistics`.
+
+        mode: True to normalise by batches, False to evaluate.
         """
         self._part_statistics = None
         return super().train(mode)
@@ -303,3 +305,18 @@ def interpolated_norm(lower: nn.Module, upper: nn.Module, share: float) -> nn.Mo
         key: torch.lerp(low, high, share) if low.is_floating_point() else low for (key, low), high in states
     })
     return norm
+
+
+def part_statistics(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Running means and variances, 2 x P x C, of the parts of each norm that has them, by its name: what the state dict has not."""
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, SlimmableNorm)}
+    return {name: torch.stack(norm._part_statistics) for name, norm in norms.items() if norm._part_statistics is not None}
+
+
+def load_part_statistics(model: nn.Module, statistics: Mapping[str, torch.Tensor]) -> None:
+    """Go on with what `part_statistics` gave, after the model was set to train."""
+    for name, both in statistics.items():
+        norm = model.get_submodule(name)
+        assert isinstance(norm, SlimmableNorm), "the same network gave them"
+        means, variances = both.to(norm.weight.device).unbind()
+        norm._part_statistics = means.clone(), variances.clone()

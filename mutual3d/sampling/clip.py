@@ -48,7 +48,10 @@ def temporal_indices(num_frames: int, temporal: int) -> torch.Tensor:
 
 
 def take_frames(clip_BCTHW: torch.Tensor, temporal: int) -> torch.Tensor:
-    """The `temporal_indices` frames of a clip. Of a GPU's one by one: to copy the indices there would wait for the GPU."""
+    """`temporal` frames of a clip, evenly spread (see `temporal_indices`): B, C, `temporal`, H, W.
+
+    Of a GPU's clip one by one: to copy the indices there would wait for the GPU.
+    """
     indices = temporal_indices(clip_BCTHW.shape[2], temporal)
     if clip_BCTHW.device.type == "cuda" and not torch.compiler.is_compiling():
         return torch.stack([clip_BCTHW[:, :, index] for index in indices.tolist()], 2)

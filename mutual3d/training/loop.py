@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mutual3d.evaluation.unreadable import UnreadableVideos, UnreadableVideosError
+from mutual3d.layers.norm import load_part_statistics, part_statistics
 from mutual3d.metrics.metrics import topk_correct
 from mutual3d.sampling import Configuration
 from mutual3d.training.mixing import BatchTransform
@@ -146,7 +147,9 @@ class Trainer:
         if not stop and not is_late or iteration == len(self.loader):
             return
         start = time.monotonic()
-        parts = distributed.gather({**meter.state(), "unreadable": self.unreadable.causes}, "what each has of the epoch")
+        norms = {name: both.cpu() for name, both in part_statistics(self.step.model).items()}
+        own = {**meter.state(), "unreadable": self.unreadable.causes, "norms": norms}
+        parts = distributed.gather(own, "what each has of the epoch")
         self.inside_epoch(epoch, iteration, parts)
         self._saved_at = time.monotonic()
         self._seconds_of_a_save = self._saved_at - start
@@ -160,6 +163,7 @@ class Trainer:
         main_has = parts if distributed.is_main() else ()
         for part in parts[rank : rank + 1] if len(parts) == distributed.world_size() else main_has:
             meter.add(part)
+            load_part_statistics(self.step.model, part["norms"])
             self.unreadable.causes.update(part["unreadable"])
 
     def _train_batch(self, batch: Any, step: int) -> StepResult:

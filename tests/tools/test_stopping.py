@@ -179,8 +179,9 @@ def test_a_signal_in_every_stage_saves_it_and_the_same_command_ends_as_if_nothin
     check_equal(output, whole)
 
 
-def test_a_run_killed_inside_an_epoch_goes_on_from_there_without_decoding_again(data, tmp_path):
-    changes = {**TRAINING, "SOLVER.MAX_EPOCH": 1, "TRAIN.EVAL_PERIOD": 1}
+@pytest.mark.parametrize("norm", ["batchnorm", "sub_batchnorm"])
+def test_a_run_killed_inside_an_epoch_goes_on_from_there_without_decoding_again(data, tmp_path, norm):
+    changes = {**TRAINING, "SOLVER.MAX_EPOCH": 1, "TRAIN.EVAL_PERIOD": 1, "BN.NORM_TYPE": norm, "BN.NUM_SPLITS": 2}
     assert run(tmp_path / "whole", data, **changes)[0] == 0
     output = tmp_path / "out"
     changes["TRAIN.CHECKPOINT_SECONDS"] = 1e-9
