@@ -1,4 +1,4 @@
-"""Damage videos in seeded ways and read them as training and testing do, in both backends: nothing may be wrong in silence.
+"""Damage videos in seeded ways and read them as training and testing do, in every backend that works here: nothing may be wrong in silence.
 
 python benchmarks/fuzz_videos.py --count 500 --seed 0                          # generated videos, twelve kinds
 python benchmarks/fuzz_videos.py --videos clips/*.mp4 --count 500 --keep bad/
@@ -33,7 +33,7 @@ from fuzzing.mutations import Mutation, write_mutation, write_videos
 from mutual3d.data.clips.frames import ClipSampling, Views
 from mutual3d.data.clips.transforms import TrainingCrop
 from mutual3d.data.datasets.kinetics import BadVideo, Video, VideoDataset
-from mutual3d.data.video.decode import BACKENDS, VideoOpening, VideoReader, check_backend, open_video
+from mutual3d.data.video.decode import BACKENDS, VideoOpening, VideoReader, check_backend, open_video, what_is_missing
 
 ACCESSES = ("training", "test")
 SIZE = 32
@@ -171,7 +171,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=500, help="mutations")
     parser.add_argument("--first", type=int, default=0, help="number of the first, to look at one again")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
+    parser.add_argument("--backends", nargs="+", default=[name for name in BACKENDS if not what_is_missing(name)], choices=BACKENDS)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0, help="time limit of an access")
     parser.add_argument("--memory", type=float, default=2.0, help="GiB that an access may allocate")

@@ -12,8 +12,8 @@ import numpy as np
 
 # A file that says to hold more pixels than this is not judged further on.
 _MAX_PIXELS = 200_000_000
-# decord converts colours by another version of the same library: values differ by a rounding or two.
-_DECORD_TOLERANCE = 8
+# Other backends convert colours by another version of the same library: values differ by a rounding or two.
+_TOLERANCE = 8
 # Where over a fifth of the frames that a file announces are missing, it was cut.
 _SHORT = 0.8
 
@@ -146,7 +146,7 @@ class Originals:
 
 def judge(reading: Reading, plain: PlainDecode, originals: Originals, backend: str, documented: str) -> Verdict:
     """The verdict on a reading that gave frames. `documented`: what `open_video` says of the backends."""
-    verdict = _judge(reading, plain, originals, _DECORD_TOLERANCE if backend == "decord" else 0)
+    verdict = _judge(reading, plain, originals, 0 if backend == "pyav" else _TOLERANCE)
     limits = [words for words in plain.documented if words.lower() in documented.lower()]
     if backend == "decord" and verdict.outcome in FAILURES and limits:
         return Verdict("decord, documented", f"{', '.join(limits)}: {verdict.detail}")

@@ -25,7 +25,7 @@ import torch
 
 from mutual3d.cost.latency import Repeating
 from mutual3d.cost.latency_key import EAGER
-from mutual3d.data.video.decode import BACKENDS
+from mutual3d.data.video.decode import CHOICES
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.fastest import measured_configurations
@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=count_argument, default=30, metavar="N", help="timed calls of each (default %(default)s)")
     parser.add_argument("--seconds", type=positive_argument, default=math.inf, metavar="S", help="time fewer calls after so long")
     parser.add_argument("--video", type=path_argument, metavar="CLIP", help="measure the whole way from this file, too")
-    parser.add_argument("--backend", default="pyav", choices=BACKENDS, help="decoder of --video (default pyav)")
+    parser.add_argument("--backend", default="pyav", choices=CHOICES, help="decoder of --video (default pyav)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where PyTorch runs (default cpu)")
     parser.add_argument("--output", type=path_argument, metavar="FILE", help=".pyth, .json or .csv to write, instead of MODEL itself")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -28,7 +28,7 @@ from mutual3d.data.datasets.check import CheckOptions, ListToCheck, SetCheck
 from mutual3d.data.datasets.kinetics import write_table
 from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.sources import SOURCES
-from mutual3d.data.video.decode import BACKENDS
+from mutual3d.data.video.decode import CHOICES
 from mutual3d.data.workers.pool import WorkerError
 from mutual3d.utils.command_line import check_output_argument, command_parser, path_argument, print_error
 from mutual3d.utils.text import printable
@@ -69,7 +69,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> CheckArguments:
     parser.add_argument("--path-prefix", type=path_argument, help="folder of the relative paths; default: the csv's own folder")
     parser.add_argument("--separator", default=" ", help="what separates path and label; default: a space")
     parser.add_argument("--num-classes", type=_whole_from(1), help="check that labels are below this number")
-    parser.add_argument("--backend", default="pyav", choices=BACKENDS, help="decoder")
+    parser.add_argument("--backend", default="pyav", choices=CHOICES, help="decoder")
     parser.add_argument("--full", action="store_true", help="decode every frame, not only first, middle and last")
     parser.add_argument("--extend", action="append", metavar="FILE", help="a Python file that registers a data set")
     parser.add_argument(

@@ -31,7 +31,7 @@ import torch
 from mutual3d.cli.budgets import budgets_of, check_choice
 from mutual3d.cli.chosen_model import add_choice, load_chosen
 from mutual3d.cost.flops import count_costs
-from mutual3d.data.video.decode import BACKENDS
+from mutual3d.data.video.decode import CHOICES
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel, Decoding, predict_boxes
 from mutual3d.deploy.detect import detect_people, load_detector
@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--window", type=explained(window_seconds), metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
     parser.add_argument("--batch", type=count_argument, default=1, help="clips that are computed together (default 1)")
     parser.add_argument("--top", type=count_argument, default=5, help="classes to print (default 5)")
-    parser.add_argument("--backend", default="pyav", choices=BACKENDS, help="decoder (default pyav)")
+    parser.add_argument("--backend", default="pyav", choices=CHOICES, help="decoder (default pyav)")
     parser.add_argument("--boxes", type=path_argument, help="csv of boxes to classify, for a model of AVA's kind")
     parser.add_argument(
         "--detector", type=path_argument, help="weights of torchvision's fasterrcnn_resnet50_fpn, to find people instead"

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Decoding:
-    """How videos are decoded. backend: pyav or decord. timeout: seconds without progress after which a file is given up.
+    """How videos are decoded. backend: pyav, decord, torchcodec or auto. timeout: seconds without progress after which a file is given up.
 
     timeout_option: what the user sets the timeout by, for messages. progress: show a bar meanwhile.
     """

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from backends import every_backend
 from clips import video_dataset
 from PIL import Image
 from torchvision.models import detection
@@ -70,12 +71,10 @@ def seen_around(path, seconds, backend="pyav"):
         return [[number_of(reader.read([index])[0]) for index in clip] for clip in indices]
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@every_backend
 @pytest.mark.parametrize("write", [write_phone_video, write_late_video])
 def test_prediction_sees_the_frames_that_training_sees(tmp_path, write, backend):
     """Training on extracted frames, and prediction from the video, whatever its rate and wherever it begins."""
-    if backend == "decord":
-        pytest.importorskip("decord")
     path = write(tmp_path / "v.mp4")
     layout = Layout(VIDEO.target_fps)
     counts, _ = extract_frames([path], tmp_path / "frames", layout, num_workers=1)

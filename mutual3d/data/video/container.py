@@ -118,9 +118,18 @@ def announced_rate(stream: av.VideoStream) -> float:
 
 def orientation_of_frame(frame: av.VideoFrame) -> Orientation:
     """What the frame's display matrix says; upright without one."""
-    side_data: Any = frame.side_data  # by type, and of buffers, which its stubs do not say
-    matrix = side_data.get(SideDataType.DISPLAYMATRIX)
+    matrix = _display_matrix(frame)
     return Orientation.UPRIGHT if matrix is None else orientation_of_matrix(struct.unpack("9i", bytes(matrix)))
+
+
+def has_display_matrix(frame: av.VideoFrame) -> bool:
+    """Whether the frame carries a display matrix, which may say that it is upright."""
+    return _display_matrix(frame) is not None
+
+
+def _display_matrix(frame: av.VideoFrame) -> Any:
+    side_data: Any = frame.side_data  # by type, and of buffers, which its stubs do not say
+    return side_data.get(SideDataType.DISPLAYMATRIX)
 
 
 def read_announced(container: av.container.InputContainer, stream: av.VideoStream) -> Announced:

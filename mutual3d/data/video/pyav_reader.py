@@ -33,7 +33,7 @@ from mutual3d.data.video.container import (
 )
 from mutual3d.data.video.file_cache import FileCache, file_fingerprint
 from mutual3d.data.video.mjpeg import has_its_tables
-from mutual3d.data.video.orientation import upright
+from mutual3d.data.video.orientation import Orientation, upright
 from mutual3d.data.video.reader import VideoError, VideoReader, frame_rate, join_times
 
 # Containers that store a presentation time for every packet, and codecs with one packet for each shown frame.
@@ -450,7 +450,8 @@ class PyAVReader(VideoReader):
                 self._swaps_sides = orientation.swaps_sides
             if orientation.swaps_sides != self._swaps_sides:
                 raise VideoError(self.path, f"frame {index} lies on its side, and others stand: it is turned on the way")
-            return upright(image, orientation)
+            # An upright one is given as it lies, its rows padded: turning would copy it.
+            return image if orientation == Orientation.UPRIGHT else upright(image, orientation)
 
 
 def _is_indexed(container: av.container.InputContainer, codec: av.VideoCodecContext, packets: _Packets) -> bool:

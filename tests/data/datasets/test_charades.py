@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from backends import every_backend
 from clips import video_dataset
 from published import CHARADES_HEADER
 from videos import moving_frames, phone_index, write_late_video, write_phone_video, write_video
@@ -114,11 +115,9 @@ def test_official_csv_with_videos(tmp_path):
     assert labels_of(dataset[0, 0].label) == [1, 3] and dataset[0, 1].cause == "the file does not exist"
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@every_backend
 def test_actions_are_those_of_the_seconds_that_a_clip_shows(tmp_path, backend):
     """Of a phone's video, which slows down half-way: by one average rate, second 4 would be frame 80."""
-    if backend == "decord":
-        pytest.importorskip("decord")
     (tmp_path / "train.csv").write_text(
         f"{CHARADES_HEADER}\nphone,X,Kitchen,6,7,Yes,s,o,d,c000 0.0 1.9;c001 2.1 3.9;c002 4.1 6.0,6.0\n"
     )

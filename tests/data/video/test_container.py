@@ -1,6 +1,5 @@
-"""What is opened, how it stands and how long it should be: both backends."""
+"""What is opened, how it stands and how long it should be: every backend."""
 
-import importlib.util
 import shutil
 import struct
 from fractions import Fraction
@@ -8,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from backends import every_backend
 from clips import video_dataset
 from videos import decode_all, moving_frames, write_audio, write_video
 
@@ -15,10 +15,6 @@ from mutual3d.data.datasets.dataset import BadVideo
 from mutual3d.data.video import pyav_reader
 from mutual3d.data.video.decode import VideoError, open_video
 from mutual3d.data.video.orientation import upright
-
-HAS_DECORD = importlib.util.find_spec("decord") is not None
-BACKENDS = ("pyav", "decord") if HAS_DECORD else ("pyav",)
-both = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def cut(path, share):
@@ -32,7 +28,7 @@ def cut(path, share):
 # --- names and formats ---
 
 
-@both
+@every_backend
 @pytest.mark.parametrize("name", ["12:30:15.mp4", "pipe:3.mp4", "http:x.mp4", "-i.mp4", "%03d.mp4", "a b\u2028c.mp4"])
 def test_a_name_is_a_file_whatever_it_looks_like(tmp_path, monkeypatch, backend, name):
     write_video(tmp_path / "v.mp4", moving_frames(6)).rename(tmp_path / name)
@@ -41,7 +37,7 @@ def test_a_name_is_a_file_whatever_it_looks_like(tmp_path, monkeypatch, backend,
         assert reader.num_frames == 6 and reader.read([5]).shape == (1, 48, 64, 3)
 
 
-@both
+@every_backend
 @pytest.mark.parametrize(
     "script, cause",
     [
@@ -62,7 +58,7 @@ def test_a_playlist_opens_nothing(tmp_path, backend, script, cause, ending):
         open_video(playlist, backend)
 
 
-@both
+@every_backend
 def test_what_ffmpeg_would_read_but_is_no_video_container(tmp_path, backend):
     path = tmp_path / "subtitles.mp4"
     path.write_text("1\n00:00:00,000 --> 00:00:01,000\nwords\n")
@@ -70,14 +66,14 @@ def test_what_ffmpeg_would_read_but_is_no_video_container(tmp_path, backend):
         open_video(path, backend)
 
 
-@both
+@every_backend
 def test_a_link_to_a_video_is_one(tmp_path, backend):
     (tmp_path / "link.mp4").symlink_to(write_video(tmp_path / "v.mp4", moving_frames(3)))
     with open_video(tmp_path / "link.mp4", backend) as reader:
         assert reader.num_frames == 3
 
 
-@both
+@every_backend
 def test_metadata_that_are_not_utf8(tmp_path, backend):
     path = tmp_path / "v.avi"
     with av.open(str(path), "w") as container:
@@ -94,7 +90,7 @@ def test_metadata_that_are_not_utf8(tmp_path, backend):
         assert reader.num_frames == 5
 
 
-@both
+@every_backend
 def test_any_failure_is_a_bad_video_with_its_cause(tmp_path, monkeypatch, backend):
     path = write_video(tmp_path / "v.mp4", moving_frames(8))
     dataset = video_dataset([(str(path), 0)], num_frames=2, sampling_rate=1, crop_size=16, backend=backend)
@@ -102,8 +98,11 @@ def test_any_failure_is_a_bad_video_with_its_cause(tmp_path, monkeypatch, backen
     def fail(*arguments, **options):
         raise MemoryError("no room")
 
-    target = "mutual3d.data.video.pyav_reader.orientation_of_frame" if backend == "pyav" else "decord.VideoReader.get_batch"
-    monkeypatch.setattr(target, fail)
+    targets = {
+        "pyav": "mutual3d.data.video.pyav_reader.orientation_of_frame", "decord": "decord.VideoReader.get_batch",
+        "torchcodec": "torchcodec.decoders.VideoDecoder.get_frames_at",
+    }  # fmt: skip
+    monkeypatch.setattr(targets[backend], fail)
     with open_video(path, backend) as reader, pytest.raises(VideoError, match="no room"):
         reader.read([0])
     bad = dataset[0, 0]
@@ -135,7 +134,7 @@ MATRICES = {
 }  # fmt: skip
 
 
-@both
+@every_backend
 @pytest.mark.parametrize("matrix, orientation", MATRICES.items())
 def test_every_display_matrix(tmp_path, backend, matrix, orientation):
     path = write_video(tmp_path / "v.mp4", moving_frames(4, 64, 96))
@@ -150,7 +149,7 @@ def test_every_display_matrix(tmp_path, backend, matrix, orientation):
         np.testing.assert_allclose(frame.astype(int), upright(stored, orientation).astype(int), atol=2)
 
 
-@both
+@every_backend
 def test_a_picture_that_changes_its_size_keeps_one(tmp_path, backend):
     first = write_video(tmp_path / "a.h264", moving_frames(6, 64, 96), b_frames=0)
     second = write_video(tmp_path / "b.h264", moving_frames(6, 96, 64), b_frames=0)
@@ -180,23 +179,20 @@ CONTAINERS = [
 ]  # fmt: skip
 
 
+@every_backend
 @pytest.mark.parametrize("codec, ending, audio", CONTAINERS)
-def test_a_cut_video_is_named_with_both_numbers(tmp_path, codec, ending, audio):
+def test_a_cut_video_is_named_with_both_numbers(tmp_path, codec, ending, audio, backend):
     whole = write_video(tmp_path / f"v.{ending}", moving_frames(60), codec=codec, audio=audio)
-    for backend in BACKENDS:
-        with open_video(whole, backend) as reader:
-            assert reader.num_frames >= 58
+    with open_video(whole, backend) as reader:
+        assert reader.num_frames >= 58
     short = cut(whole, 0.7)
-    with open_video(short, tolerate_short=True) as reader:
+    with open_video(short, backend, tolerate_short=True) as reader:
         num_frames = reader.num_frames
     with pytest.raises(VideoError, match=rf"announces (60|6[1-5]) frames, and {num_frames} are there .*TOLERATE_SHORT"):
-        open_video(short)
-    if HAS_DECORD:
-        with pytest.raises(VideoError):
-            open_video(short, "decord")
+        open_video(short, backend)
 
 
-@both
+@every_backend
 def test_a_hole_in_a_constant_rate_is_named(tmp_path, backend):
     """Blocks lost from the middle of a Matroska: its last frame is where it should be."""
     held = write_video(tmp_path / "held.mkv", moving_frames(24), times=[10 * k + (240 if k > 11 else 0) for k in range(24)])
@@ -207,7 +203,7 @@ def test_a_hole_in_a_constant_rate_is_named(tmp_path, backend):
         assert reader.num_frames == 24
 
 
-@both
+@every_backend
 def test_sound_that_goes_on_after_the_picture_is_no_cut(tmp_path, backend):
     """Matroska without its tags, as mkclean and browsers write it, and FLV tell one length for all tracks."""
     for ending in ("mkv", "flv", "mp4", "avi"):
@@ -239,7 +235,7 @@ def test_a_cut_video_is_taken_where_the_data_set_is_told_to(tmp_path):
     assert taken.fingerprint() != video_dataset([(str(short), 0)], **arguments).fingerprint()
 
 
-@both
+@every_backend
 def test_a_rate_that_no_camera_has(tmp_path, backend):
     """An AVI tells times by its rate alone: with a flipped bit both are absurd."""
     path = write_video(tmp_path / "v.avi", moving_frames(30), codec="mjpeg")

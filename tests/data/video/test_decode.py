@@ -1,14 +1,29 @@
 """Frames by index, against a decode of the whole file."""
 
+import importlib
+import logging
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from videos import cut_video, decode_all, moving_frames, write_audio, write_video
+from backends import backends, every_backend
+from videos import (
+    cut_video,
+    decode_all,
+    moving_frames,
+    numbered_frames,
+    write_audio,
+    write_joined_video,
+    write_late_video,
+    write_phone_video,
+    write_size_change,
+    write_video,
+)  # fmt: skip
 
-from mutual3d.data.video.decode import VideoError, check_backend, open_video
+from mutual3d.data.video import decode
+from mutual3d.data.video.decode import BACKENDS, BY_SPEED, VideoError, VideoOpening, check_backend, open_video
 
 CLIPS = Path(__file__).resolve().parents[3] / "../shared/data/clips"
 
@@ -149,20 +164,64 @@ def test_rotation_is_applied(tmp_path, rotation, turns):
     assert_exact(path, expected=expected)
 
 
-def test_rotation_agrees_with_decord(tmp_path):
-    pytest.importorskip("decord")
-    path = write_video(tmp_path / "turned.mp4", moving_frames(6, 128, 64), rotation=90)
-    with open_video(path) as ours, open_video(path, "decord") as theirs:
-        np.testing.assert_allclose(ours.read([0, 3]).astype(int), theirs.read([0, 3]).astype(int), atol=2)
+# --- the other backends ---
+
+OPEN_GOP = {"x264-params": "open-gop=1:bframes=3:scenecut=0:b-adapt=0"}
 
 
-def test_decord_agrees_on_a_plain_file(tmp_path):
-    pytest.importorskip("decord")
-    path = write_video(tmp_path / "clip.mp4", moving_frames(30, 64, 64), b_frames=2)
-    with open_video(path) as ours, open_video(path, "decord") as theirs:
-        assert (ours.num_frames, ours.fps) == (theirs.num_frames, theirs.fps)
-        wanted = [7, 3, 3, 29]
-        np.testing.assert_allclose(ours.read(wanted).astype(int), theirs.read(wanted).astype(int), atol=2)
+def _edit_list(path):
+    return cut_video(write_video(path.with_name("whole.mp4"), numbered_frames(50), gop=15, b_frames=2), path, 0.55)
+
+
+# {what is special about a video: its file's ending, and what writes it}
+KINDS = {
+    "B-frames": ("mp4", lambda path: write_video(path, numbered_frames(40), b_frames=3)),
+    "mkv": ("mkv", lambda path: write_video(path, numbered_frames(40), gop=250, b_frames=3, audio=True)),
+    "varying rate": ("mp4", lambda path: write_phone_video(path, b_frames=2)),
+    "late start": ("mp4", write_late_video),
+    "edit list": ("mp4", _edit_list),
+    "cut mkv": ("mkv", _edit_list),
+    "open GOP": ("mp4", lambda path: write_video(path, numbered_frames(40), gop=10, b_frames=3, options=OPEN_GOP)),
+    "turned": ("mp4", lambda path: write_video(path, numbered_frames(12, 128, 64), rotation=90)),
+    "upside down": ("mp4", lambda path: write_video(path, numbered_frames(12), rotation=180)),
+    "odd sides": ("mp4", lambda path: write_video(path, moving_frames(12, 56, 72)[:, :50, :66])),
+    "another size": ("mkv", write_size_change),
+    "transport stream": ("ts", lambda path: write_video(path, numbered_frames(30), b_frames=2)),
+    "joined": ("ts", write_joined_video),
+    "avi": ("avi", lambda path: write_video(path, numbered_frames(30), codec="mpeg4", b_frames=2)),
+    "mjpeg": ("avi", lambda path: write_video(path, numbered_frames(10), codec="mjpeg")),
+    "VP9": ("webm", lambda path: write_video(path, numbered_frames(20), codec="libvpx-vp9")),
+    "one frame": ("mp4", lambda path: write_video(path, numbered_frames(1))),
+}  # fmt: skip
+
+
+# How far values of two conversions of a frame to RGB are apart at most: each backend brings another FFmpeg.
+TOLERANCES = {"decord": 8, "torchcodec": 2}
+
+
+def assert_same_frames(path, backend):
+    """The same frames by the same numbers at the same seconds."""
+    with open_video(path) as ours, open_video(path, backend) as theirs:
+        assert (theirs.num_frames, theirs.fps) == (ours.num_frames, ours.fps)
+        np.testing.assert_array_equal(theirs.frame_times(), ours.frame_times())
+        last = ours.num_frames - 1
+        for wanted in ([last // 2], [last, 0, last // 3, last // 3], range(0, ours.num_frames, last // 50 + 1)):
+            apart = np.abs(ours.read(wanted).astype(np.int16) - theirs.read(wanted))
+            assert apart.max() <= TOLERANCES[backend]
+
+
+@pytest.mark.parametrize("backend", backends("decord", "torchcodec"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_backend_has_the_same_frames(tmp_path, kind, backend):
+    ending, write = KINDS[kind]
+    assert_same_frames(write(tmp_path / f"v.{ending}"), backend)
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="no sample clips")
+@pytest.mark.parametrize("backend", backends("decord", "torchcodec"))
+@pytest.mark.parametrize("name", sorted(str(path.relative_to(CLIPS)) for path in CLIPS.glob("*/*.*")))
+def test_every_backend_has_the_same_frames_of_sample_clips(name, backend):
+    assert_same_frames(CLIPS / name, backend)
 
 
 def test_single_frame(tmp_path):
@@ -206,10 +265,8 @@ def test_index_out_of_range(tmp_path):
                 reader.read(wanted)
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@every_backend
 def test_what_is_no_video_names_path_and_cause(tmp_path, backend):
-    if backend == "decord":
-        pytest.importorskip("decord")
     text, empty, folder, missing = (tmp_path / f"{name}.mp4" for name in ("text", "empty", "folder", "missing"))
     text.write_text("no video at all\n" * 100)
     empty.write_bytes(b"")
@@ -236,14 +293,45 @@ def test_causes_of_the_reference_backend(tmp_path):
 
 
 def test_backends(monkeypatch, caplog):
-    with pytest.raises(ValueError, match="'opencv'.*pyav, decord"):
+    with pytest.raises(ValueError, match="'opencv'.*pyav, decord, torchcodec, auto"):
         check_backend("opencv")
-    monkeypatch.setattr("mutual3d.data.video.decode._warned", set())
+    monkeypatch.setattr("mutual3d.data.video.decode._told", set())
     assert check_backend("torchvision") == check_backend("torchvision") == "pyav"
     assert sum("torchvision" in record.getMessage() for record in caplog.records) == 1
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install -e .\[decord\]"):
-        check_backend("decord")
+    for backend in ("decord", "torchcodec"):
+        with pytest.raises(ImportError, match=rf"pip install -e .\[{backend}\]"):
+            check_backend(backend)
+
+
+def test_auto_is_the_fastest_of_those_that_work_and_says_so(tmp_path, monkeypatch, caplog):
+    """Which is the fastest was measured once: the benchmark's last run."""
+    assert sorted(BY_SPEED) == sorted(BACKENDS)
+    caplog.set_level(logging.INFO)
+    for installed, taken in (({"decord", "torchcodec", "pyav"}, BY_SPEED[0]), ({"pyav"}, "pyav")):
+        monkeypatch.setattr("mutual3d.data.video.decode._told", set())
+        monkeypatch.setattr("mutual3d.data.video.decode.what_is_missing", lambda name: "" if name in installed else "gone")
+        caplog.clear()
+        assert check_backend("auto") == check_backend("auto") == VideoOpening("auto").backend == taken
+        (told,) = [record.getMessage() for record in caplog.records]
+        assert f"decoded by '{taken}'" in told and all(name in told for name in installed)
+    path = write_video(tmp_path / "v.mp4", moving_frames(3))
+    with open_video(path, "auto") as reader:
+        assert reader.num_frames == 3
+
+
+def test_ffmpeg_without_its_libraries_is_told_in_a_sentence(monkeypatch):
+    def fail(name):
+        raise RuntimeError("Could not load libtorchcodec. Likely causes:\n[... libavutil.so.59: cannot open shared object file]")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.import_module", fail)
+    decode._missing_libraries.cache_clear()
+    try:
+        with pytest.raises(ImportError, match=r"^[^\n]*libavutil.so.59 is missing[^\n]*apt-get install ffmpeg[^\n]*$"):
+            check_backend("torchcodec")
+    finally:
+        decode._missing_libraries.cache_clear()
 
 
 def test_frame_rate(tmp_path):
@@ -262,22 +350,14 @@ def test_sample_clips(name):
 # --- the clock ---
 
 
-def write_phone_video(path, **options):
-    """Thirty frames a second, then fifteen, as phones record in the dark."""
-    times = [10 * k for k in range(30)] + [300 + 20 * k for k in range(30)]
-    return write_video(path, moving_frames(60), times=times, **options)
-
-
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@every_backend
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_seconds_of_a_varying_rate(tmp_path, backend, ending):
-    if backend == "decord":
-        pytest.importorskip("decord")
     with open_video(write_phone_video(tmp_path / f"phone.{ending}", b_frames=2), backend) as reader:
-        times = [k / 30 for k in range(30)] + [1 + k / 15 for k in range(30)]
+        times = [k / 30 for k in range(60)] + [2 + k / 15 for k in range(60)]
         assert reader.frame_times().tolist() == pytest.approx(times, abs=1e-3)
-        assert reader.index_at(0.5) == 15 and reader.index_at(2) == 45 and reader.time_of(45) == pytest.approx(2, abs=1e-3)
-        assert reader.duration == pytest.approx(3, abs=2e-3)
+        assert reader.index_at(0.5) == 15 and reader.index_at(3) == 75 and reader.time_of(75) == pytest.approx(3, abs=1e-3)
+        assert reader.duration == pytest.approx(6, abs=2e-3)
 
 
 def test_a_picture_that_starts_after_the_sound(tmp_path):
@@ -300,12 +380,10 @@ def test_joined_transport_streams_ascend_and_lose_no_frame(tmp_path):
     assert_exact(glued)
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@every_backend
 @pytest.mark.parametrize("codec, ending", [("libx264", "mp4"), ("mpeg4", "avi"), ("mpeg4", "mp4")])
 def test_damage_before_a_wanted_frame_is_told(tmp_path, codec, ending, backend):
     """The wanted frame's own packet is whole, and its decoder flags nothing: the one that it refers to is damaged."""
-    if backend == "decord":
-        pytest.importorskip("decord")
     path = write_video(tmp_path / f"clip.{ending}", moving_frames(40), codec=codec, gop=40)
     with av.open(str(path)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
@@ -333,23 +411,36 @@ def test_an_mjpeg_picture_is_not_filled_up_with_an_earlier_one(tmp_path):
         reader.read([9, 10])
 
 
-def test_decord_reads_what_was_found_sound_and_pyav_looks_once(tmp_path, monkeypatch):
-    pytest.importorskip("decord")
-    from mutual3d.data.video.decord_reader import DecordReader
+OTHERS = {"decord": ("decord_reader", "DecordReader"), "torchcodec": ("torchcodec_reader", "TorchcodecReader")}
 
+
+@pytest.mark.parametrize("backend", backends(*OTHERS))
+def test_another_backend_reads_what_was_found_sound_and_pyav_looks_once(tmp_path, monkeypatch, backend):
+    module, name = OTHERS[backend]
+    kind = getattr(importlib.import_module(f"mutual3d.data.video.{module}"), name)
     path = write_video(tmp_path / "clip.mp4", moving_frames(40), gop=10, b_frames=2)
     looked, read = [], []
-    look, give = DecordReader._decodes, DecordReader._decode_by_decord
-    monkeypatch.setattr(DecordReader, "_decodes", lambda *run: looked.append(run[1:]) or look(*run))
-    monkeypatch.setattr(DecordReader, "_decode_by_decord", lambda self, wanted: read.append(wanted) or give(self, wanted))
+    look, give = kind._decodes, kind._decode_by_other
+    monkeypatch.setattr(kind, "_decodes", lambda *run: looked.append(run[1:]) or look(*run))
+    monkeypatch.setattr(kind, "_decode_by_other", lambda self, wanted: read.append(wanted) or give(self, wanted))
     for _ in range(2):
-        with open_video(path, "decord") as reader:
+        with open_video(path, backend) as reader:
             np.testing.assert_allclose(reader.read([13, 34]).astype(int), decode_all(path)[[13, 34]].astype(int), atol=8)
     assert len(looked) == 2 and read == [[13, 34]] * 2
 
 
-@pytest.mark.parametrize("options, ending", [({"x264-params": "open-gop=1:bframes=3:scenecut=0:b-adapt=0"}, "mp4"), ({}, "ts")])
-def test_decord_is_exact_where_its_own_frames_are_not(tmp_path, options, ending):
-    pytest.importorskip("decord")
+@pytest.mark.parametrize("backend", backends(*OTHERS))
+@pytest.mark.parametrize("options, ending", [(OPEN_GOP, "mp4"), ({}, "ts")])
+def test_another_backend_is_exact_where_its_own_frames_are_not(tmp_path, options, ending, backend):
     path = write_video(tmp_path / f"clip.{ending}", moving_frames(40), gop=10, b_frames=3, options=options)
-    assert_exact(path, backend="decord")
+    assert_exact(path, backend=backend)
+
+
+@pytest.mark.parametrize("backend", backends("torchcodec"))
+def test_frames_of_other_times_are_not_taken(tmp_path, monkeypatch, backend):
+    from torchcodec.decoders import VideoDecoder
+
+    path = write_video(tmp_path / "clip.mp4", moving_frames(40), gop=10)
+    give = VideoDecoder.get_frames_at
+    monkeypatch.setattr(VideoDecoder, "get_frames_at", lambda self, wanted: give(self, [(index + 1) % 40 for index in wanted]))
+    assert_exact(path, backend=backend)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from backends import every_backend
 from clips import video_dataset
 from PIL import Image
 
@@ -22,10 +23,8 @@ def save(path, count=5):
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@every_backend
 def test_pictures_are_frames_at_their_times(tmp_path, name, backend):
-    if backend == "decord":
-        pytest.importorskip("decord")
     times = np.arange(5) / 25 if name == "a.tif" else [0, 0.1, 0.4, 0.5, 0.6]
     with open_video(save(tmp_path / name), backend) as reader:
         np.testing.assert_allclose(reader.frame_times(), times, atol=1e-6)
