@@ -37,5 +37,5 @@ def ava_dataset(frames, keyframes, **settings):
 
 def clip_loader(dataset, batch_size, **settings):
     """shuffle, seed, indices, lost, and the fields of Share and Reading."""
-    share, reading = taken(settings, Share, "rank world_size"), taken(settings, Reading, "num_workers timeout pin_memory")
+    share, reading = taken(settings, Share, "rank world_size"), taken(settings, Reading, "num_workers timeout pin_memory device")
     return ClipLoader(dataset, batch_size, share=share, reading=reading, **settings)

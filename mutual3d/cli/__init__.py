@@ -18,6 +18,7 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS = {
     "init": Subcommand("init", "plan a run for your own videos: lists and a config that fit them and this machine"),
+    "prepare": Subcommand("prepare", "decode the videos of a small set once, into a cache that every epoch reads"),
     "run": Subcommand("run", "train, calibrate, measure every configuration and test, as a config says"),
     "submit": Subcommand("submit", "send a run to Slurm, which queues it again until it is finished"),
     "bench": Subcommand("bench", "measure how long every configuration takes on this device, in each runtime"),

@@ -236,10 +236,14 @@ _C.DATA.INV_UNIFORM_SAMPLE = Key(False, Flag(), IS_REFUSED)
 _C.DATA.RANDOM_FLIP = Key(True, Flag(), IS_REFUSED)
 # Spread test clips from the first to the last position instead of stopping one short.
 _C.DATA.USE_OFFSET_SAMPLING = Key(False, Flag(), TAKES_EFFECT)
-# pyav (exact) or decord; torchvision, as in PySlowFast's files, means pyav.
-_C.DATA.DECODING_BACKEND = Key("pyav", Only("pyav", "decord", "torchvision"), IS_REFUSED)
+# What decodes videos: pyav, decord or torchcodec (extras), or auto, the fastest installed one; frames are the same by their
+# numbers. torchvision, as in PySlowFast's files, means pyav.
+_C.DATA.DECODING_BACKEND = Key("pyav", Only("pyav", "decord", "torchcodec", "auto", "torchvision"), IS_REFUSED)
 # Take videos whose container announces over 20 % more frames than there are (cut off, or damaged) instead of counting them bad.
 _C.DATA.TOLERATE_SHORT = Key(False, Flag(), IS_TOLD)
+# (new) Folder of decoded frames, which `mutual3d prepare` makes of a small set; "" decodes the videos in every epoch. With frames
+# as decoded the clips are the same, bit for bit; with copies (--short-side) they are resized once more.
+_C.DATA.CACHE = Key("", PATH, IS_TOLD)
 # How scores of views are joined: sum or max.
 _C.DATA.ENSEMBLE_METHOD = Key("sum", Only("sum", "max"), TAKES_EFFECT)
 # Several labels a clip (Charades): scores are sigmoids, accuracy is mean average precision.

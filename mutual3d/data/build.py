@@ -10,6 +10,7 @@ from mutual3d.data.datasets.kinetics import Video, VideoDataset
 from mutual3d.data.loader import ClipLoader, Reading, Share
 from mutual3d.data.sources import SOURCES
 from mutual3d.data.sources.facts import MODES, Mistakes, checked_names, clip_augmentation
+from mutual3d.utils.distributed import choose_device
 from mutual3d.utils.words import unknown_word
 
 
@@ -75,7 +76,34 @@ def check_data(cfg: CfgNode) -> Mistakes:
             ("AUG.ENABLE", "DETECTION.ENABLE"),
             "AUG.ENABLE is True: operations of RandAugment and erasing know nothing of boxes; set it False",
         )
+    if cfg.DATA.CACHE and source.is_image:
+        yield (
+            ("DATA.CACHE", "TRAIN.DATASET"),
+            f"DATA.CACHE is {cfg.DATA.CACHE!r}: it holds frames of videos, and TRAIN.DATASET {name} has images; leave it empty",
+        )
     yield from source.check_config(cfg)
+
+
+def video_files(cfg: CfgNode) -> list[str]:
+    """The video files of the lists of a config's splits: of train, val and the test, those that are there.
+
+    Raises ValueError for a data set that reads no video files, FileNotFoundError where none of the lists is there.
+    """
+    missing: FileNotFoundError | None = None
+    files: dict[str, None] = {}
+    for split in dict.fromkeys(("train", "val", test_split(cfg))):
+        try:
+            dataset = build_dataset(cfg, split, "single_view")
+        except FileNotFoundError as error:
+            missing = error
+            continue
+        if isinstance(dataset, VideoDataset):
+            files.update((path, None) for video in dataset.videos for path in video.files() if path == video.path)
+    if not files and missing is not None:
+        raise missing
+    if not files:
+        raise ValueError(f"TRAIN.DATASET {cfg.TRAIN.DATASET} reads no video files: there is nothing to decode ahead")
+    return list(files)
 
 
 def build_loader(
@@ -154,7 +182,10 @@ def _loader(
     cfg: CfgNode, dataset: ClipDataset, batch_size: int, share: Share, *, lost: dict[str, str] | None, shuffle: bool = False,
     indices: Sequence[int] | None = None,
 ) -> ClipLoader:  # fmt: skip
-    reading = Reading(cfg.DATA_LOADER.NUM_WORKERS, cfg.DATA_LOADER.TIMEOUT, cfg.DATA_LOADER.PIN_MEMORY and cfg.NUM_GPUS > 0)
+    reading = Reading(
+        cfg.DATA_LOADER.NUM_WORKERS, cfg.DATA_LOADER.TIMEOUT, cfg.DATA_LOADER.PIN_MEMORY and cfg.NUM_GPUS > 0,
+        choose_device(cfg.NUM_GPUS) if shuffle else None,
+    )  # fmt: skip
     return ClipLoader(
         dataset, batch_size, shuffle=shuffle, seed=cfg.RNG_SEED, share=share, reading=reading, indices=indices, lost=lost
     )

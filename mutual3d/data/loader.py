@@ -35,12 +35,14 @@ class Share:
 class Reading:
     """By whom samples are read: `num_workers` processes beside this one, or this one for 0 (DATA_LOADER.NUM_WORKERS).
 
-    timeout: seconds for one video; 0 waits for ever. pin_memory: batches lie where a GPU copies from faster.
+    timeout: seconds for one video; 0 waits for ever. pin_memory: batches lie where a GPU copies from faster. device: a CUDA device
+    that batches are given on, each copied while the GPU still computes with the one before; None, or the CPU, leaves them.
     """
 
     num_workers: int = 0
     timeout: float = 0.0
     pin_memory: bool = False
+    device: torch.device | None = None
 
 
 class Batch(NamedTuple):
@@ -189,7 +191,7 @@ class ClipLoader:
             self.num_samples = len(served)
             self._sampler = EvaluationSampler(served, batch_size, share, dataset.groups)
             self._order = served
-        self.dataset, self._batch_size = dataset, batch_size
+        self.dataset, self._batch_size, self._device = dataset, batch_size, reading.device
         self._has_told_padded = False
         finish = _pin if reading.pin_memory and torch.cuda.is_available() else None
         self._pool = WorkerPool(
@@ -214,7 +216,8 @@ class ClipLoader:
         """
         if not 0 <= start <= len(self):
             raise ValueError(f"cannot start at batch {start}: an epoch has {len(self)} batches")
-        return self._tell_padded(self._pool.map(self._sampler.batches(epoch, start)))
+        batches = self._tell_padded(self._pool.map(self._sampler.batches(epoch, start)))
+        return batches if self._device is None or self._device.type != "cuda" else copied_beside(batches, self._device)
 
     def _tell_padded(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches; at the end, once, how many videos were shorter than a clip."""
@@ -236,6 +239,27 @@ class ClipLoader:
 def _pin(batch: Batch) -> Batch:
     pinned: Any = (value.pin_memory() if isinstance(value, torch.Tensor) else value for value in batch)
     return Batch(*pinned)
+
+
+def copied_beside(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches with what a step computes with on a CUDA device; their indices stay.
+
+    Copied on a stream of its own, which waits for nothing: where the caller's kernels of the batch before are still running, the
+    copy runs beside them. The caller's stream waits for the copy, this thread does not. Pinned batches alone are copied so.
+    """
+    side = torch.cuda.Stream(device)
+    for batch in batches:
+        with torch.cuda.stream(side):
+            copied = {name: getattr(batch, name).to(device, non_blocking=True) for name in _COMPUTED_WITH if getattr(batch, name) is not None}
+        current = torch.cuda.current_stream(device)
+        current.wait_stream(side)
+        for tensor in copied.values():
+            # Its memory was taken on the other stream, and must not be given away before this one is done with it.
+            tensor.record_stream(current)
+        yield batch._replace(**copied)
+
+
+_COMPUTED_WITH = ("clips_BVCTHW", "labels", "boxes")
 
 
 def collate(samples: list[Sample | BadVideo]) -> Batch:

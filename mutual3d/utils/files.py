@@ -105,10 +105,10 @@ def _explained(path: Path, size: int | None) -> Iterator[None]:
         if cause is None:
             raise
         free = shutil.disk_usage(path.parent).free
-        needed = "" if size is None else f"{_readable(size)} are needed, "
+        needed = "" if size is None else f"{readable_size(size)} are needed, "
         fix = "free space there" if cause.errno in _NO_SPACE or cause.errno is None else "mend that"
         raise OSError(
-            f"cannot write '{path}' ({cause.strerror or cause}; {needed}{_readable(free)} are free on its disk): {fix}, or "
+            f"cannot write '{path}' ({cause.strerror or cause}; {needed}{readable_size(free)} are free on its disk): {fix}, or "
             "choose another place, and start the same command again"
         ) from error
 
@@ -125,7 +125,8 @@ def _disk_error(error: BaseException) -> OSError | None:
     return error if isinstance(error, OSError) and error.errno in (*_NO_SPACE, errno.EIO, errno.EROFS, errno.ESTALE) else None
 
 
-def _readable(size: float) -> str:
+def readable_size(size: float) -> str:
+    """`size` bytes as text, in bytes, kB, MB or GB."""
     unit = "bytes"
     for larger in ("kB", "MB", "GB"):
         if size < 1000:
@@ -177,7 +178,7 @@ def read_json(path: str | os.PathLike) -> Any:
         raise FileNotFoundError(f"there is no file '{path}'")
     size = path.stat().st_size
     if size > _MAX_JSON_BYTES:
-        raise ValueError(f"'{path}' has {_readable(size)}: JSON files of at most {_readable(_MAX_JSON_BYTES)} are read")
+        raise ValueError(f"'{path}' has {readable_size(size)}: JSON files of at most {readable_size(_MAX_JSON_BYTES)} are read")
     try:
         return simplejson.loads(read_text(path))
     except RecursionError as error:

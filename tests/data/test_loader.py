@@ -1,5 +1,7 @@
 """Batches: order, ranks, resuming, workers, bad videos."""
 
+import contextlib
+
 import pytest
 import torch
 from clips import clip_loader, video_dataset
@@ -206,3 +208,55 @@ def test_videos_that_are_shorter_than_a_clip_are_counted_and_told_once(tmp_path,
     caplog.clear()
     list(clip_loader(video_dataset(videos[:1], **clip), 2, shuffle=False))
     assert not caplog.records
+
+
+class FakeStream:
+    """A CUDA stream that notes what happens to it."""
+
+    def __init__(self, name, events):
+        self.name, self.events = name, events
+
+    def wait_stream(self, other):
+        self.events.append(f"{self.name} waits for {other.name}")
+
+
+def test_batches_are_copied_on_a_stream_beside_the_one_that_computes(monkeypatch):
+    """Without a GPU: the order of what is asked of CUDA, and that nothing waits for it."""
+    events, running = [], ["main"]
+
+    @contextlib.contextmanager
+    def stream(side):
+        running.append(side.name)
+        yield
+        running.pop()
+
+    def copy(tensor, device, non_blocking):
+        events.append(f"copy {tuple(tensor.shape)} on {running[-1]}{'' if non_blocking else ', waiting'}")
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream("side", events))
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream("main", events))
+    monkeypatch.setattr(torch.Tensor, "to", copy)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, used: events.append(f"{tuple(tensor.shape)} used by {used.name}"))
+    plain = list(clip_loader(Numbers(4), 2, shuffle=False).batches())
+    beside = clip_loader(Numbers(4), 2, shuffle=False, device=torch.device("cuda", 0)).batches()
+    shape = (2, 1, 3, 2, 4, 4)
+    for batch in plain:
+        copied = next(beside)
+        assert torch.equal(copied.clips_BVCTHW, batch.clips_BVCTHW) and torch.equal(copied.labels, batch.labels)
+        assert torch.equal(copied.indices, batch.indices) and copied.bad == batch.bad and copied.boxes is None
+        assert events == [
+            f"copy {shape} on side", "copy (2,) on side", "main waits for side", f"{shape} used by main", "(2,) used by main",
+        ]  # fmt: skip
+        events.clear()
+    assert not list(beside)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_batches_on_a_gpu_are_those_of_the_cpu():
+    device = torch.device("cuda", 0)
+    plain, beside = (clip_loader(Numbers(40), 4, shuffle=True, pin_memory=True, device=where) for where in (None, device))
+    for ours, theirs in zip(beside.batches(), plain.batches(), strict=True):
+        assert ours.clips_BVCTHW.device == device and torch.equal(ours.clips_BVCTHW.cpu(), theirs.clips_BVCTHW)
+        assert torch.equal(ours.labels.cpu(), theirs.labels) and torch.equal(ours.indices, theirs.indices)

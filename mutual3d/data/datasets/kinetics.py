@@ -17,6 +17,7 @@ from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, descri
 from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_row
 from mutual3d.data.datasets.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
 from mutual3d.data.video.decode import VideoError, VideoOpening, VideoReader, open_video
+from mutual3d.data.video.frame_cache import FrameCache
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.fingerprint import fingerprint
 
@@ -195,6 +196,9 @@ class VideoDataset(ClipDataset):
         crop_size: side of the square crops.
         crop: how they are drawn in training.
         views: the clips of a sample. opening: how videos are opened. augmentation: what happens to a training clip beside.
+        cache: where decoded frames are, of the videos that it has.
+
+    Raises ValueError for a cache that holds videos which were cut off, where `opening` does not tolerate them.
     """
 
     def __init__(
@@ -209,7 +213,11 @@ class VideoDataset(ClipDataset):
         opening: VideoOpening = VideoOpening(),
         seed: int = 0,
         augmentation: ClipAugmentation | None = None,
+        cache: FrameCache | None = None,
     ) -> None:
+        if cache is not None and cache.tolerates_short and not opening.tolerate_short:
+            raise ValueError(f"the frame cache '{cache.directory}' was made with --tolerate-short: set DATA.TOLERATE_SHORT True, or make another one")
+        self.cache = cache
         self.videos = as_videos(videos)
         self.training = training
         self.sampling, self.crop_size, self.crop, self.views, self.opening = sampling, crop_size, crop, views, opening
@@ -232,13 +240,15 @@ class VideoDataset(ClipDataset):
         clip, crop = dataclasses.asdict(self.sampling), self.crop.fingerprinted(self.crop_size)
         # Where nothing is augmented, fingerprints are those of before there was such a thing.
         augmented = [dataclasses.asdict(self.augmentation)] if self.training and self.augmentation else []
-        return fingerprint(type(self).__name__, arguments, clip, crop, content, files, *augmented)
+        # Cached frames as they were decoded are those of the videos.
+        copies = [self.cache.fingerprint()] if self.cache is not None and self.cache.short_side is not None else []
+        return fingerprint(type(self).__name__, arguments, clip, crop, content, files, *augmented, *copies)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | BadVideo:
         epoch, index = key
         video = self.videos[index]
         try:
-            with video.open(self.opening.backend, self.opening.tolerate_short) as reader:
+            with self._open(video) as reader:
                 if not self.training:
                     return Sample(self._all_views(reader), video.label_of(None, reader.time_of), index, is_padded=self._is_padded(reader))
                 clips_VCTHW, clips = self._random_clips(reader, epoch, index)
@@ -247,6 +257,10 @@ class VideoDataset(ClipDataset):
             return BadVideo(index, error.path, error.cause)
         except Exception as error:  # a decoder may fail in any way, MemoryError among them: it is this video's failure
             return BadVideo(index, self.name_of(index), describe_failure(error))
+
+    def _open(self, video: ListedVideo) -> VideoReader:
+        cached = None if self.cache is None else self.cache.open(video.path)
+        return cached or video.open(self.opening.backend, self.opening.tolerate_short)
 
     def _random_places(self, reader: VideoReader, generator: np.random.Generator) -> list[int]:
         return random_clip(reader.num_frames, reader.fps, self.sampling, generator)

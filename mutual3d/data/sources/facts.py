@@ -1,6 +1,7 @@
 """What a data set says of itself, the registry of its words, and what several sets read of a config alike."""
 
 import functools
+import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,12 @@ from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.video.decode import VideoOpening
 from mutual3d.data.video.file_cache import FileCache, file_fingerprint
+from mutual3d.data.video.frame_cache import ARGUMENTS, INDEX, FrameCache
 
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+_told: set[str] = set()
 
 # What does not fit in a config: its keys, and a sentence.
 Mistakes = Iterator[tuple[tuple[str, ...], str]]
@@ -184,5 +189,24 @@ def video_dataset(
     return kind(
         videos, clip_sampling(cfg), crop_size(cfg, mode), training=is_training(mode), crop=training_crop(cfg), views=views,
         opening=VideoOpening(cfg.DATA.DECODING_BACKEND, cfg.DATA.TOLERATE_SHORT), seed=cfg.RNG_SEED,
-        augmentation=clip_augmentation(cfg) if is_training(mode) else None,
+        augmentation=clip_augmentation(cfg) if is_training(mode) else None, cache=_frame_cache(cfg, videos),
     )  # fmt: skip
+
+
+def _frame_cache(cfg: CfgNode, videos: Sequence[ListedVideo]) -> FrameCache | None:
+    """The cache of DATA.CACHE; the log says, once, what comes out of it and what is otherwise with copies."""
+    if not cfg.DATA.CACHE:
+        return None
+    folder = user_path(cfg.DATA.CACHE)
+    cache: FrameCache = read_once([folder / name for name in (ARGUMENTS, INDEX)], functools.partial(FrameCache, folder))
+    told = cache.check(video.path for video in videos)
+    if cache.short_side is not None:
+        is_same = cache.short_side == cfg.DATA.TEST_CROP_SIZE
+        told += (
+            f"; they are copies of short side {cache.short_side}: clips of training are resized once more than without a cache, "
+            f"those of evaluation are {'the same' if is_same else f'too (DATA.TEST_CROP_SIZE {cfg.DATA.TEST_CROP_SIZE})'}"
+        )
+    if told not in _told:
+        _told.add(told)
+        _logger.info(told)
+    return cache
