@@ -80,8 +80,18 @@ def weights(output):
 
 def row(what, ranks, output, reference, status):
     steps = steps_of(output)
-    same = equal(weights(reference), weights(output)) if status == 0 else False
-    return {"event": what, "processes": ranks, "status": status, "steps_done_again": len(steps) - len(set(steps)), "weights_equal_to_the_bit": same}
+    same = distance = ""
+    if status == 0:
+        ours, theirs = weights(output), weights(reference)
+        # Running statistics follow the weights.
+        floats = [key for key, value in ours.items() if value.is_floating_point() and "running" not in key]
+        norms = [sum(float(tensor.double().norm() ** 2) for tensor in tensors) ** 0.5 for tensors in
+                 ([ours[key].double() - theirs[key].double() for key in floats], [theirs[key] for key in floats])]  # fmt: skip
+        same, distance = equal(ours, theirs), f"{norms[0] / norms[1]:.1e}"
+    return {
+        "event": what, "processes": ranks, "status": status, "steps_done_again": len(steps) - len(set(steps)),
+        "weights_equal_to_the_bit": same, "relative_distance_of_weights": distance,
+    }  # fmt: skip
 
 
 def of_torchrun(data, folder, ranks):
@@ -121,7 +131,7 @@ def of_measuring(data, folder, checkpoint, many):
         rows.append({
             "event": f"calibrated and measured: {len(accuracies)} rows, accuracies equal {accuracies == first[1]}, "
                      f"statistics differ by a share of {farthest:.1e} at most",
-            "processes": ranks, "status": status, "steps_done_again": "", "weights_equal_to_the_bit": "",
+            "processes": ranks, "status": status, "steps_done_again": "", "weights_equal_to_the_bit": "", "relative_distance_of_weights": "",
         })  # fmt: skip
     return rows
 
