@@ -240,6 +240,7 @@ def triton_ways():
 
 
 def measure_cuda(layers, repeats):
+    """Rows as `describe` and times; written after each layer, so that a run which is ended early has given something."""
     triton_forward, triton_input = triton_ways()
     parts = {
         "forward": {"autograd": plain_forward, "frames": frames_forward, **triton_forward},
@@ -266,7 +267,7 @@ def measure_cuda(layers, repeats):
                 "times_faster": f"{ms['autograd'] / ms[fastest]:.2f}", "worst_error": f"{max(errors.values()):.0e}",
                 "machine": f"{torch.cuda.get_device_name()}, torch {torch.__version__}",
             })  # fmt: skip
-    return rows
+        save_rows("depthwise_cuda", rows)
 
 
 def main():
@@ -286,7 +287,7 @@ def main():
         return
     layers = list(dict.fromkeys([*itertools.chain(*(layers_of(path, batch) for path, batch in NETWORKS.items())), *OTHERS]))
     if options.device == "cuda":
-        save_rows("depthwise_cuda", measure_cuda(layers, options.repeats))
+        measure_cuda(layers, options.repeats)
     else:
         write_csv(options.rows, measure_cpu(layers, options.repeats))
 

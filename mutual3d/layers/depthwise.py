@@ -358,7 +358,7 @@ def _dense_weight(given: Given) -> torch.Tensor:
             reached[:, :, overlap[1], tap] = x[:, :, overlap[0]]
     grad = given.grad.permute(1, 3, 4, 0, 2).reshape(channels, -1, batch * outputs)
     matrices = torch.bmm(grad, reached.view(channels, batch * outputs, -1)).view(channels, grad.shape[1], taps, -1).transpose(1, 2)
-    return (matrices.reshape(channels * taps, -1) @ connections).view_as(given.weight)
+    return (matrices.reshape(channels * taps, -1) @ connections.to(given.x.device)).view_as(given.weight)
 
 
 @lru_cache(maxsize=256)
