@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from common import machine, save_rows, write_csv
+from common import RESULTS, machine, save_rows, write_csv
 
 from mutual3d.layers import SlimmableConv3d, depthwise
 from mutual3d.layers.depthwise import INPUT_WAYS, WEIGHT_WAYS, Given
@@ -267,7 +267,7 @@ def measure_cuda(layers, repeats):
                 "times_faster": f"{ms['autograd'] / ms[fastest]:.2f}", "worst_error": f"{max(errors.values()):.0e}",
                 "machine": f"{torch.cuda.get_device_name()}, torch {torch.__version__}",
             })  # fmt: skip
-        save_rows("depthwise_cuda", rows)
+        write_csv(RESULTS / "depthwise_cuda.csv", rows)
 
 
 def main():
