@@ -43,8 +43,7 @@ One video network, trained once, that runs at any budget.
 {commands}
 
 Start with mutual3d demo. Then, with a folder that holds a folder of videos for each class:
-  mutual3d init my_videos --out my_run
-  mutual3d run --cfg my_run/config.yaml
+  mutual3d init my_videos --out my_run && mutual3d run --cfg my_run/config.yaml
 mutual3d COMMAND --help explains a command, mutual3d --configs lists the configs by name, mutual3d --version says which this is.
 """
 

@@ -25,7 +25,7 @@ def add_budgets(
             parser.add_argument(words.option, dest=_destination(words.name), type=kind, metavar="NUMBER", help=text)
         option = f"--mean-{words.option.removeprefix('--')}"
         if with_means and words.adds and option not in known:
-            text = f"max {words.unit} of a clip on average: a cascade may spend more on a clip that it is not sure of"
+            text = f"max {words.unit} of a clip on average; one may cost more"
             parser.add_argument(option, dest=_destination(words.mean_name), type=kind, metavar="NUMBER", help=text)
 
 

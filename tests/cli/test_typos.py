@@ -45,6 +45,7 @@ SOUND = {
     "report": "report empty",
     "bench": "bench bundle.pyth",
     "submit": "submit --cfg Demo/MUTUAL_X3D",
+    "prepare": "prepare --videos empty --out cache",
 }  # fmt: skip
 
 
@@ -67,6 +68,9 @@ def test_an_option_that_there_is_not_names_the_nearest(name, folder, monkeypatch
 
 
 WRONG = [
+    ("prepare --videos empty", 2, "required: --out"),
+    ("prepare --videos nowhere --out cache", 2, "there is no video list 'nowhere'"),
+    ("prepare --out cache", 2, "--videos"),
     ("bench", 2, "required: MODEL"),
     ("bench text.txt", 1, "text.txt' is not a readable checkpoint"),
     ("bench bundle.pyth --all --config 0.5-16-2", 2, "--config: not allowed with argument --all"),

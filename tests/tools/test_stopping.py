@@ -45,6 +45,8 @@ def start(output, data, harm=lambda: None, environment=(), **changes):
 
     def child():
         os.setsid()
+        # Shells start the background jobs of scripts with Ctrl-C ignored, and the tests may be run by one.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ.update(environment)
         torch.set_num_threads(1)
         harm()
