@@ -33,6 +33,7 @@ def cfg(tmp_path):
                 "USE_OFFSET_SAMPLING": False,
                 "DECODING_BACKEND": "torchvision",
                 "TOLERATE_SHORT": False,
+                "CACHE": "",
             },
             "AUG": {"ENABLE": False},
             "TEST": {"NUM_ENSEMBLE_VIEWS": 2, "NUM_SPATIAL_CROPS": 3, "BATCH_SIZE": 4},

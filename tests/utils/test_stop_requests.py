@@ -10,6 +10,14 @@ from mutual3d.utils.run_lock import run_lock
 from mutual3d.utils.stopping import StopRequestedError, deferred, request_stop, stop_reason, stoppable
 
 
+@pytest.fixture(autouse=True)
+def heard_interrupts():
+    """Shells start the background jobs of scripts with Ctrl-C ignored, and the tests may be run by one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def send(number):
     os.kill(os.getpid(), number)
 

@@ -17,6 +17,7 @@ from PIL import Image
 from tiny import ROOT
 from videos import moving_frames, write_video
 
+from mutual3d.data.clips.augment import ClipAugmentation, RandAugmentation
 from mutual3d.data.datasets import dataset as dataset_module
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_reference
 from mutual3d.data.datasets.ava.dataset import AvaDataset
@@ -102,11 +103,12 @@ CUTS = [
     dict(num_frames=5), dict(sampling_rate=3), dict(crop_size=30), dict(target_fps=25), dict(num_views=2), dict(num_crops=3),
     dict(offset_sampling=True), dict(tolerate_short=True), dict(training=True), dict(training=True, seed=1), dict(training=True, flip=False),
     dict(training=True, inverse_uniform=True), dict(training=True, jitter_scales=(32, 41)),
+    dict(training=True, augmentation=ClipAugmentation(RandAugmentation())),
 ]  # fmt: skip
 # Another decoder may give other pictures.
 if importlib.util.find_spec("decord"):
     CUTS.append(dict(backend="decord"))
-BOX_CUTS = [cut for cut in CUTS if not {"num_views", "num_crops", "offset_sampling", "tolerate_short", "backend"} & cut.keys()]
+BOX_CUTS = [cut for cut in CUTS if not {"num_views", "num_crops", "offset_sampling", "tolerate_short", "backend", "augmentation"} & cut.keys()]
 IMAGE_CUTS = [
     dict(crop_size=30), dict(test_resize=34), dict(training=True), dict(training=True, seed=1), dict(training=True, padding=4),
     dict(training=True, flip=False), dict(training=True, color_jitter=0.1), dict(training=True, relative_scales=(0.5, 1)),
@@ -157,14 +159,14 @@ def test_fingerprints_change_with_each_label_box_file_and_cut(make, changes, fil
 
 @pytest.mark.parametrize("kind, content", [(VideoDataset, {"videos"}), (AvaDataset, {"frames", "annotations", "reference"})])
 def test_no_argument_of_a_data_set_is_left_out_of_the_cases(kind, content):
-    """A new argument has a case above, so that its fingerprint cannot forget it."""
+    """A new argument has a case above, so that its fingerprint cannot forget it; caches have tests of theirs."""
     parameters = [parameter for name, parameter in inspect.signature(kind).parameters.items() if name not in content]
     arguments = set()
     for parameter in parameters:
         is_group = dataclasses.is_dataclass(parameter.annotation)
         arguments |= {field.name for field in dataclasses.fields(parameter.annotation)} if is_group else {parameter.name}
     assert {"num_frames", "flip", "crop_size", "seed"} <= arguments
-    assert arguments <= {name for cut in CUTS for name in cut} | {"backend"}
+    assert arguments <= {name for cut in CUTS for name in cut} | {"backend", "cache"}
 
 
 def test_fingerprints_change_with_the_order_and_the_batches(tmp_path):
