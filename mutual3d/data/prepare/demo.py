@@ -265,9 +265,10 @@ def _paint(image: np.ndarray, actor: Actor, x: float, y: float, time: int) -> No
 
 def encode_video(path: str | Path, frames_THWC: np.ndarray, gop_size: int = 12) -> None:
     """Write uint8 RGB frames T, H, W, 3 as an H.264 mp4 (yuv420p, a keyframe at least every `gop_size` frames)."""
-    # One thread of each kind, and the colour conversion by frame: otherwise the same frames give other bytes each time.
+    # One thread of each kind, no macroblock tree, and the colour conversion by frame: otherwise the same frames give other bytes
+    # in another process.
     options = {"crf": "18", "preset": "fast", "g": str(gop_size)}
-    options["x264-params"] = "threads=1:lookahead-threads=1:sliced-threads=0"
+    options["x264-params"] = "threads=1:lookahead-threads=1:sliced-threads=0:mbtree=0"
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
         stream.height, stream.width = frames_THWC.shape[1:3]

@@ -53,7 +53,7 @@ def _tell_once(level: int, text: str) -> None:
 
 
 def what_is_missing(backend: str) -> str:
-    """What keeps one of `BACKENDS` from working here, with the fix; empty where nothing does."""
+    """What keeps `backend`, one of `BACKENDS`, from working here, with the fix; empty where nothing does."""
     if backend == "pyav":
         return ""
     if importlib.util.find_spec(backend) is None:

@@ -100,7 +100,7 @@ def content_of(path: str | os.PathLike) -> str:
 
 
 def sum_of(frame_sums: Sequence[int], times: np.ndarray) -> str:
-    """A video's sum: of `frame_sum` of each frame, in order, and of the seconds at which they are shown."""
+    """A video's sum: of `frame_sums`, the `frame_sum` of each frame in order, and of `times`, the seconds at which they are shown."""
     return fingerprint([int(one) for one in frame_sums], np.asarray(times, _TIME))
 
 
