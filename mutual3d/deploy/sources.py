@@ -12,6 +12,7 @@ import torch
 from mutual3d.data.prepare.extraction import VIDEO_SUFFIXES
 from mutual3d.data.video.reader import VideoReader
 from mutual3d.data.video.stills import has_image_name
+from mutual3d.utils.files import files_under
 
 Array = torch.Tensor | np.ndarray
 Source = str | os.PathLike | Array | Sequence[str | os.PathLike | Array]
@@ -70,7 +71,7 @@ def list_inputs(names: Sequence[str | os.PathLike]) -> list[Path]:
 
 
 def _files_of(folder: Path, empty: bool = False) -> list[Path]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    files = (path for path in files_under(folder) if not path.name.startswith("."))
     found = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES or has_image_name(path)]
     if not found and not empty:
         raise FileNotFoundError(f"there are no videos and no images in the folder '{folder}'")

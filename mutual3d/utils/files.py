@@ -125,6 +125,19 @@ def _disk_error(error: BaseException) -> OSError | None:
     return error if isinstance(error, OSError) and error.errno in (*_NO_SPACE, errno.EIO, errno.EROFS, errno.ESTALE) else None
 
 
+def files_under(folder: str | Path) -> list[Path]:
+    """The files in a folder and the folders in it, sorted; links to folders are followed, each folder once."""
+    found, seen = [], set[tuple[int, int]]()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(root)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        found += [path for path in map(Path(root).joinpath, names) if path.is_file()]
+    return sorted(found)
+
+
 def readable_size(size: float) -> str:
     """`size` bytes as text, in bytes, kB, MB or GB."""
     unit = "bytes"

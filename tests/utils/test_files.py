@@ -20,6 +20,7 @@ from mutual3d.utils.files import (
     DamagedFileError,
     atomic_write,
     ensure_directory,
+    files_under,
     load_tensors,
     read_json,
     remove_leftovers,
@@ -373,3 +374,15 @@ def test_a_key_that_takes_for_ever_to_hash_is_refused_at_once(tmp_path, zipped):
         path.write_bytes(head[:start] + content + head[start:])
     with pytest.raises(DamagedFileError, match="zoo.pyth' is not a readable checkpoint; it has a key of over 1000 values"):
         load_tensors(path)
+
+
+def test_files_of_linked_folders_are_found_once(tmp_path):
+    (tmp_path / "elsewhere" / "walk").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "walk" / "1.mp4").touch()
+    folder = tmp_path / "videos"
+    (folder / "run").mkdir(parents=True)
+    (folder / "run" / "2.mp4").touch()
+    (folder / "walk").symlink_to(tmp_path / "elsewhere" / "walk", target_is_directory=True)
+    (folder / "run" / "above").symlink_to(folder, target_is_directory=True)
+    (folder / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    assert files_under(folder) == [folder / "run" / "2.mp4", folder / "walk" / "1.mp4"]

@@ -22,7 +22,7 @@ from mutual3d.data.video.frame_list_reader import COLUMNS
 from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.data.workers.pool import OPTIONS, WorkerPool
 from mutual3d.data.workers.process import show_life
-from mutual3d.utils.files import atomic_write, ensure_directory
+from mutual3d.utils.files import atomic_write, ensure_directory, files_under
 from mutual3d.utils.logging import progress_bar
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".3gp", ".flv", ".wmv", ".ts")
@@ -105,7 +105,7 @@ class Layout(NamedTuple):
 def list_videos(directory: str | Path) -> list[Path]:
     """Video files of a folder and the folders in it, sorted; FileNotFoundError when there are none."""
     directory = Path(directory)
-    found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    found = [path for path in files_under(directory) if path.suffix.lower() in VIDEO_SUFFIXES]
     if not found:
         raise FileNotFoundError(f"there are no videos ({', '.join(VIDEO_SUFFIXES)}) in '{directory}'")
     return found
