@@ -130,13 +130,14 @@ def _conv3d(
     dilation: Sequence[int],
     groups: int,
 ) -> torch.Tensor:
-    """`depthwise.conv3d`, in float32 where oneDNN's bfloat16 is wrong: with fewer frames than taps in time, its gradient of the
-    weight takes in memory that nothing has written (torch 2.15, CPU)."""
-    if x.device.type != "cpu" or x.shape[2] >= weight.shape[2] or not torch.is_autocast_enabled("cpu"):
+    """`depthwise.conv3d`, in float32 where oneDNN's bfloat16 cannot be relied on: of depthwise convolutions, and with fewer frames or
+    pixels than taps, its gradient of the weight takes in memory that nothing has written (torch 2.14 and 2.15, CPU)."""
+    is_wrong = groups > 1 or any(size < taps for size, taps in zip(x.shape[2:], weight.shape[2:]))
+    if x.device.type != "cpu" or not is_wrong or not torch.is_autocast_enabled("cpu"):
         return depthwise.conv3d(x, weight, bias, stride, padding, dilation, groups)
     with torch.autocast("cpu", enabled=False):
         bias = None if bias is None else bias.float()
-        return F.conv3d(x.float(), weight.float(), bias, stride, padding, dilation, groups)
+        return depthwise.conv3d(x.float(), weight.float(), bias, stride, padding, dilation, groups)
 
 
 class SlimmableConv3d(_SlimmableConv, nn.Conv3d):

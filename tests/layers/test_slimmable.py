@@ -205,3 +205,22 @@ def test_bfloat16_gradients_are_right_where_there_are_fewer_frames_than_taps(ker
         y = convolution(x)
     (half,) = torch.autograd.grad(y, convolution.weight, upstream.to(y.dtype))
     assert (half - exact).abs().max() < 0.03 * exact.abs().max()
+
+
+@pytest.mark.parametrize("groups, sides", [(216, 2), (216, 5), (1, 2)])
+def test_bfloat16_gradients_are_right_of_depthwise_convolutions_and_of_fewer_pixels_than_taps(groups, sides):
+    """Several times, in memory that others have used: what is wrong there is what nothing has written."""
+    torch.manual_seed(0)
+    channels = groups if groups > 1 else 16
+    convolution = SlimmableConv3d(channels, channels, 3, stride=(1, 2, 2), padding=1, groups=groups, bias=False)
+    for _ in range(20):
+        x = torch.randn(2, channels, 4, sides, sides).contiguous(memory_format=torch.channels_last_3d)
+        y = convolution(x)
+        upstream = torch.randn_like(y)
+        (exact,) = torch.autograd.grad(y, convolution.weight, upstream)
+        used = [torch.full((size,), 1e36) for size in (1000, 10000, 100000)]
+        del used
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = convolution(x)
+        (half,) = torch.autograd.grad(y, convolution.weight, upstream.to(y.dtype))
+        assert (half - exact).abs().max() < 0.03 * exact.abs().max()
