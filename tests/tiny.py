@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from videos import write_video
 
 from mutual3d.models import create_model
@@ -51,3 +52,12 @@ def overrides(data, output, **changes):
     }  # fmt: skip
     values.update(changes)
     return [str(word) for pair in values.items() for word in pair]
+
+
+def same(a, b):
+    """Nested containers of tensors, equal to the bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return a == b

@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from tiny import ROOT, overrides, write_set
+from tiny import ROOT, overrides, same, write_set
 
 import mutual3d
 from mutual3d import cli
@@ -50,15 +50,6 @@ def finished(data, config, tmp_path_factory):
 
 def command(config, *words):
     return [sys.executable, str(ROOT / "tools" / "run_net.py"), "--cfg", str(config), *map(str, words)]
-
-
-def same(a, b):
-    """Nested containers of tensors, equal to the bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return a == b
 
 
 def test_a_run_writes_everything_that_it_promises(finished):

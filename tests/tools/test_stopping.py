@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from tiny import overrides, write_set
+from tiny import overrides, same, write_set
 
 from mutual3d.cli import run as run_net
 from mutual3d.data.datasets import kinetics
@@ -109,14 +109,6 @@ def at_call(owner, name, number, act):
 
 def send(number):
     return lambda: os.kill(os.getpid(), number)
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return a == b
 
 
 def epoch_lines(output):

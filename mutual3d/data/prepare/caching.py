@@ -207,6 +207,7 @@ class _Job:
             return VideoError(name, describe_failure(error))
 
     def make(self, name: str) -> Any:
+        """What becomes of the video `name`: a subclass says. Raises VideoError where it cannot be read."""
         raise NotImplementedError
 
     def join(self, items: list) -> Any:
