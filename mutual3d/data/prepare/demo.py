@@ -32,7 +32,7 @@ FRAME_SIZE = 64
 NUM_FRAMES = 30
 FRAMES_PER_SECOND = 30
 # Raised whenever the same arguments would give other videos, so that an old folder is never taken for a new one.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 _ARGUMENTS_FILE = "demo.json"
 _GOP_SIZES = (6, 12, 30)
@@ -169,7 +169,10 @@ def draw_scene(draw_actors: Callable[..., list[Actor]], generator: np.random.Gen
     """A video of the actors that `draw_actors(generator)` gives, before a scene: uint8 RGB frames T, H, W, 3."""
     background, shake = _draw_background(generator), _draw_shake(generator)
     actors = draw_actors(generator)
-    frames = np.stack([_render(background, actors, shake[time], time) for time in range(NUM_FRAMES)])
+    corners = shake + _SHAKE_MARGIN
+    frames = np.stack([background[top : top + FRAME_SIZE, left : left + FRAME_SIZE] for top, left in corners])
+    for actor in actors:
+        _paint(frames, actor, shake)
     grain = generator.normal(0, 0.01, frames.shape[:3] + (1,))
     return np.rint(np.clip(frames + grain, 0, 1) * 255).astype(np.uint8)
 
@@ -240,34 +243,38 @@ def _draw_shake(generator: np.random.Generator) -> np.ndarray:
     return np.rint(reach * np.sin(2 * np.pi * (rate * seconds + start))).astype(int)
 
 
-def _render(background: np.ndarray, actors: Sequence[Actor], shake: np.ndarray, time: int) -> np.ndarray:
-    """The image at frame number `time`, RGB H, W, 3 in [0, 1]."""
-    top, left = shake + _SHAKE_MARGIN
-    image = background[top : top + FRAME_SIZE, left : left + FRAME_SIZE].copy()
-    for actor in actors:
-        _paint(image, actor, actor.x[time] - shake[1], actor.y[time] - shake[0], time)
-    return image
+def _paint(frames_THWC: np.ndarray, actor: Actor, shake: np.ndarray) -> None:
+    """Blend an actor into RGB frames in [0, 1], in place; only the pixels around it that it can reach are computed.
 
-
-def _paint(image: np.ndarray, actor: Actor, x: float, y: float, time: int) -> None:
-    """Blend an actor into `image` in place around x, y; only the pixels that it can reach are computed."""
+    shake: where the camera looks, (T, 2) pixels down and right.
+    """
     amplitudes, angles = actor.lobes
     reach = actor.radius * (1 + amplitudes.sum()) + 1
-    top, left = max(int(y - reach), 0), max(int(x - reach), 0)
-    patch = image[top : max(int(y + reach) + 1, 0), left : max(int(x + reach) + 1, 0)]
-    down, right = np.mgrid[: patch.shape[0], : patch.shape[1]] + 0.5
-    down, right = down + top - y, right + left - x
-    waves = np.cos(np.arctan2(down, right)[..., None] * np.arange(2, 6) + angles) @ amplitudes
-    cover = np.clip(actor.radius * (1 + waves) - np.hypot(right, down) + 0.5, 0, 1)[..., None]
-    share = 0.5 + 0.5 * np.cos(2 * np.pi * (right / actor.wavelength - actor.stripes[time]))[..., None]
-    patch += cover * (actor.colours[0] * share + actor.colours[1] * (1 - share) - patch)
+    pixels = np.arange(int(2 * reach) + 2)
+    y, x = actor.y - shake[:, 0], actor.x - shake[:, 1]
+    top, left = (np.floor(place - reach).astype(int) for place in (y, x))
+    down = (top - y)[:, None, None] + pixels[:, None] + 0.5
+    right = (left - x)[:, None, None] + pixels + 0.5
+    distance = np.hypot(right, down)
+    # Waves around the outline: the cosines of 2 to 5 times the angle, as powers of a complex number.
+    turn = (right + 1j * down) / np.maximum(distance, 1e-9)
+    waves = sum(a * (turn**k * np.exp(1j * angle)).real for k, a, angle in zip(range(2, 6), amplitudes, angles))
+    cover = np.clip(actor.radius * (1 + waves) - distance + 0.5, 0, 1)[..., None]
+    share = 0.5 + 0.5 * np.cos(2 * np.pi * (right / actor.wavelength - actor.stripes[:, None, None]))[..., None]
+    colours = actor.colours[0] * share + actor.colours[1] * (1 - share)
+    for time, frame in enumerate(frames_THWC):
+        rows, columns = (slice(max(0, -start), max(0, FRAME_SIZE - start)) for start in (top[time], left[time]))
+        part = cover[time, rows, columns]
+        first_row, first_column = max(0, top[time]), max(0, left[time])
+        patch = frame[first_row : first_row + part.shape[0], first_column : first_column + part.shape[1]]
+        patch += part * (colours[time, :, columns] - patch)
 
 
 def encode_video(path: str | Path, frames_THWC: np.ndarray, gop_size: int = 12) -> None:
     """Write uint8 RGB frames T, H, W, 3 as an H.264 mp4 (yuv420p, a keyframe at least every `gop_size` frames)."""
     # One thread of each kind, no macroblock tree, and the colour conversion by frame: otherwise the same frames give other bytes
     # in another process.
-    options = {"crf": "18", "preset": "fast", "g": str(gop_size)}
+    options = {"crf": "18", "preset": "veryfast", "g": str(gop_size)}
     options["x264-params"] = "threads=1:lookahead-threads=1:sliced-threads=0:mbtree=0"
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)

@@ -28,7 +28,7 @@ from mutual3d.data.prepare.demo import (
 )  # fmt: skip
 from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 SPLITS = ("train", "val")
 # Height and width of a frame: no square, because the frames of films are none.
 FRAME_SHAPE = (48, FRAME_SIZE)

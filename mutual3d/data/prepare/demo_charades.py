@@ -25,7 +25,7 @@ from mutual3d.data.prepare.demo import (
 )  # fmt: skip
 from mutual3d.data.prepare.extraction import write_frame_rows, write_image
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 PAIRS = tuple(combinations(range(len(CLASS_NAMES)), 2))
 
 _ARGUMENTS_FILE = "demo_charades.json"
