@@ -1,6 +1,8 @@
 # make demo: environment, demo videos, train, calibrate, table, plot, predict. make test: environment, all tests.
 # make lint: environment, ruff and mypy.
 PYTHON ?= python3
+# Processes of `make test`, of one thread each: small networks gain nothing by a second one.
+TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -16,7 +18,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
