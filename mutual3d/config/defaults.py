@@ -70,6 +70,9 @@ _C.MUTUAL.BATCHNORM = Key("calibrated", Registered("kind of batch norm"), IS_REF
 _C.MUTUAL.WIDTHS = Key([], Each(WIDTH, 0, 1000, distinct=True), IS_REFUSED)
 # Run the largest configuration in every step. False leaves what MUTUAL.SUBNETS draws: for ablations and baselines.
 _C.MUTUAL.LARGEST = Key(True, Flag(), IS_REFUSED)
+# Epochs, a fraction of one too, at the start in which the largest configuration trains alone: what it has not learned it cannot
+# teach. The papers have none; short trainings from nothing gain much by it.
+_C.MUTUAL.SUBNETS_START_EPOCH = Key(0.0, Number(0, 10**5, note="epochs"), IS_REFUSED)
 
 _C.CALIBRATION = Group()
 # Compute batch norm statistics of every configuration of the grid after training.

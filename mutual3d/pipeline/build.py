@@ -227,6 +227,7 @@ def _training(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TrainingPl
         course=TrainingCourse(
             cfg.SOLVER.MAX_EPOCH, cfg.RNG_SEED, GradientClipping(cfg.SOLVER.CLIP_GRAD_VAL, cfg.SOLVER.CLIP_GRAD_L2NORM),
             cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN, cfg.LOG_PERIOD, cfg.TRAIN.CHECKPOINT_SECONDS,
+            cfg.MUTUAL.SUBNETS_START_EPOCH if cfg.MUTUAL.ENABLE else 0.0,
         ),
         settings=cfg.dump(),
         changed_settings=lambda saved: changed_settings(saved, cfg),

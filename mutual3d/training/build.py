@@ -159,6 +159,12 @@ def _check_rules(mutual: CfgNode, objective_is_known: bool) -> Iterator[tuple[tu
             "MUTUAL.LARGEST is False and MUTUAL.SUBNETS is empty: nothing would be trained",
         )
         return
+    if mutual.SUBNETS_START_EPOCH and not mutual.LARGEST:
+        yield (
+            ("MUTUAL.SUBNETS_START_EPOCH", "MUTUAL.LARGEST"),
+            f"MUTUAL.SUBNETS_START_EPOCH is {mutual.SUBNETS_START_EPOCH}: until then the largest configuration trains alone, which "
+            "MUTUAL.LARGEST False leaves out; set one of them otherwise",
+        )
     for name in mutual.SUBNETS if mutual.LARGEST else ():
         if RULES[name].runs_largest:
             yield (

@@ -42,7 +42,8 @@ class GradientClipping:
 class TrainingCourse:
     """How a training goes. max_epoch: epochs of all of it. seed: of dropout. max_unreadable: the share of the videos that may
     be unreadable. log_period: steps between two lines of the log. checkpoint_seconds: between two states saved inside an epoch;
-    0 saves none but where the run is asked to stop."""
+    0 saves none but where the run is asked to stop. subnets_start_epoch: exact epoch before which the largest configuration trains
+    alone."""
 
     max_epoch: int
     seed: int = 0
@@ -50,6 +51,7 @@ class TrainingCourse:
     max_unreadable: float = 0.0
     log_period: int = 10
     checkpoint_seconds: float = 0.0
+    subnets_start_epoch: float = 0.0
 
 
 class Trainer:
@@ -110,8 +112,10 @@ class Trainer:
         for iteration, batch in enumerate(batches, start):
             meter.data_ready()
             self._take_unreadable(batch)
-            rate = self._set_rate(epoch + iteration / len(self.loader))
-            result = self._train_batch(batch, epoch * len(self.loader) + iteration)
+            exact_epoch = epoch + iteration / len(self.loader)
+            rate = self._set_rate(exact_epoch)
+            largest_alone = exact_epoch < self.course.subnets_start_epoch
+            result = self._train_batch(batch, epoch * len(self.loader) + iteration, largest_alone)
             meter.update(result, rate, self.step.model.space.largest)
             self.step.parts.step_done(meter.last["dt_data"], meter.last["dt"])
             if (iteration + 1) % self.course.log_period == 0:
@@ -166,7 +170,7 @@ class Trainer:
             load_part_statistics(self.step.model, part["norms"])
             self.unreadable.causes.update(part["unreadable"])
 
-    def _train_batch(self, batch: Any, step: int) -> StepResult:
+    def _train_batch(self, batch: Any, step: int, largest_alone: bool) -> StepResult:
         # Random numbers, of dropout and of mixed clips, depend on the step alone, so that a resumed run repeats and skips none.
         torch.manual_seed(hash((self.course.seed, step, distributed.rank())) & 0x7FFFFFFF)
         views = batch.clips_BVCTHW.shape[1]
@@ -178,7 +182,7 @@ class Trainer:
         for transform in self.transforms:
             clips, labels = transform(clips, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        result = self.step(clips, labels, step, boxes, self._wishes)
+        result = self.step(clips, labels, step, boxes, self._wishes, largest_alone)
         with self.step.parts.part("clipping and the optimizer"):
             self._update()
             self.after_step()

@@ -141,9 +141,11 @@ class MutualStep:
         self.scaler = scaler
         self.parts = StepParts()
 
-    def configurations(self, step: int) -> list[Configuration]:
-        """What runs in step number `step`: the largest configuration first, where it runs."""
+    def configurations(self, step: int, largest_alone: bool = False) -> list[Configuration]:
+        """What runs in step number `step`: the largest configuration first, where it runs, and with `largest_alone` nothing else."""
         space = self.model.space
+        if largest_alone:
+            return [space.largest]
         drawn = sample_subnets(space, self.method.subnets, step_generator(self.seed, step))
         if not self.method.largest and not drawn:
             raise ValueError("MUTUAL.LARGEST is False and MUTUAL.SUBNETS is empty: nothing would be trained")
@@ -151,15 +153,15 @@ class MutualStep:
 
     def __call__(
         self, clips_BCTHW: torch.Tensor, labels: torch.Tensor, step: int, boxes: torch.Tensor | None = None,
-        wishes: Callable[[], Sequence[bool]] = tuple,
+        wishes: Callable[[], Sequence[bool]] = tuple, largest_alone: bool = False,
     ) -> StepResult:  # fmt: skip
         """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B, or B, K.
 
         With boxes, float N, 5, the labels are N, K. wishes: what this process wants all of them to know, which costs no exchange
-        of its own. Raises NonFiniteLossError, on a CPU: a GPU is not waited for, and its result raises it when it is asked
+        of its own. largest_alone: see `configurations`. Raises NonFiniteLossError, on a CPU: a GPU is not waited for, and its result raises it when it is asked
         (`StepResult.check_finite`).
         """
-        configurations = self.configurations(step)
+        configurations = self.configurations(step, largest_alone)
         parts = split_step(clips_BCTHW, labels, boxes, self.accumulation_steps)
         run = self._jointly if self.objective.is_joint else self._one_by_one
         losses: Any = 0.0

@@ -26,12 +26,12 @@ class OneBatchLoader:
             yield type("Batch", (), dict(clips_BVCTHW=clips[:, None], labels=labels, bad=[], boxes=None))
 
 
-def make_trainer(schedule=lambda epoch: 0.1, clipping=GradientClipping(), **options):
+def make_trainer(schedule=lambda epoch: 0.1, course=TrainingCourse(2), **options):
     torch.manual_seed(0)
     model = tiny_network()
     step = make_step(model, subnets=["smallest"], objective="labels")
     optimizer = build_optimizer(model, base_lr=0.1, weight_decay=0.0)
-    return Trainer(step, optimizer, OneBatchLoader(), schedule, TrainingCourse(2, clipping=clipping), device=torch.device("cpu"), **options)
+    return Trainer(step, optimizer, OneBatchLoader(), schedule, course, device=torch.device("cpu"), **options)
 
 
 def test_the_rate_is_set_at_every_iteration():
@@ -45,10 +45,26 @@ def test_gradients_are_clipped_by_norm_and_by_value():
         (GradientClipping(norm=1e-3), lambda gradients: torch.cat(gradients).norm(), 1e-3),
         (GradientClipping(value=1e-5), lambda gradients: torch.cat(gradients).abs().max(), 1e-5),
     ):
-        trainer = make_trainer(clipping=clipping)
+        trainer = make_trainer(course=TrainingCourse(2, clipping=clipping))
         trainer.train(start_epoch=1)
         gradients = [p.grad.flatten() for p in trainer.step.model.parameters()]
         assert measure(gradients) == pytest.approx(limit, rel=1e-3)
+
+
+@pytest.mark.parametrize("start, alone", [(0.0, []), (0.5, [0]), (1.25, [0, 1, 2])])
+def test_sub_networks_start_at_their_epoch(start, alone):
+    trainer = make_trainer(course=TrainingCourse(2, subnets_start_epoch=start))
+    ran, train_batch = [], trainer._train_batch
+
+    def noted(*arguments):
+        ran.append(train_batch(*arguments))
+        return ran[-1]
+
+    trainer._train_batch = noted
+    trainer.train()
+    space = trainer.step.model.space
+    both = [space.largest, space.smallest]
+    assert [result.configurations for result in ran] == [both[:1] if number in alone else both for number in range(4)]
 
 
 def test_epochs_are_reported_as_finished():
