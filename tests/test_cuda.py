@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from batches import batches_from
+from networks import NETWORKS
 from served import CASES, FRAME, make_model, random_call
 from tiny import overrides, tiny_network, write_set
 from torch.nn.parallel import DistributedDataParallel
@@ -55,7 +56,8 @@ def network(device):
 def step_of(model, **options):
     device = next(model.parameters()).device
     method = Method(("smallest", "random"), "inplace_distillation")
-    return MutualStep(model, method, prepare=functools.partial(prepare_clip, device=device, mean=MEAN, std=STD), seed=1, **options)
+    prepare = functools.partial(prepare_clip, device=device, mean=MEAN, std=STD, memory_format=model.memory_format)
+    return MutualStep(model, method, prepare=prepare, seed=1, **options)
 
 
 def batch(device, count=4):
@@ -87,6 +89,23 @@ def test_a_steps_losses_and_gradients_are_the_cpus(dtype, tolerance, exact):
     theirs = torch.cat([p.grad.flatten() for p in on_cpu.parameters()])
     ours = torch.cat([p.grad.flatten() for p in on_gpu.parameters()]).cpu() / scale
     assert (ours - theirs).norm() / theirs.norm() < (1e-3 if dtype is None else 0.3)
+
+
+@pytest.mark.parametrize("name", ["slow", "slowfast", "x3d"])
+def test_networks_train_in_their_memory_format_and_have_the_cpus_gradients(name, exact):
+    found = {}
+    for device in (CPU, GPU):
+        model = NETWORKS[f"{name}_small"].build(dropout_rate=0.0).place(device).train()
+        generator = torch.Generator().manual_seed(0)
+        shape = 4, 3, model.clip_frames, 48, 48
+        clips = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
+        step_of(model)(clips, (torch.arange(4) % 2).to(device), step=3)
+        found[device.type] = torch.cat([p.grad.flatten().cpu() for p in model.parameters()])
+    is_last = model.memory_format == torch.channels_last_3d
+    assert is_last == (name != "x3d")
+    weights = [weight for weight in model.parameters() if weight.ndim == 5]
+    assert all(weight.is_contiguous(memory_format=model.memory_format) for weight in weights)
+    assert (found["cuda"] - found["cpu"]).norm() / found["cpu"].norm() < 1e-2
 
 
 def test_a_step_does_not_wait_for_the_gpu():
@@ -191,7 +210,7 @@ def test_calibration_and_accuracy_are_the_cpus(exact):
     for device in (CPU, GPU):
         model = network(device)
         configurations = [model.space.smallest, model.space.largest]
-        prepare = functools.partial(prepare_clip, device=device, mean=MEAN, std=STD)
+        prepare = functools.partial(prepare_clip, device=device, mean=MEAN, std=STD, memory_format=model.memory_format)
         calibrate(model, batches_from, configurations, prepare=prepare)
         results.append(measure(model.eval(), batches_from, configurations, prepare=prepare))
         models.append(model)

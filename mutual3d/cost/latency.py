@@ -160,7 +160,7 @@ def measure_latencies(
     def runner(configuration: Configuration) -> Callable[[], Callable[[], object]]:
         def prepare_run() -> Callable[[], object]:
             model.activate(configuration)
-            return lambda: model(model.fit_clip(prepare_clip(clip, device, mean, std)), *inputs)
+            return lambda: model(model.fit_clip(prepare_clip(clip, device, mean, std, memory_format=model.memory_format)), *inputs)
 
         return prepare_run
 

@@ -415,7 +415,7 @@ class AdaptiveModel(nn.Module):
             clip_BCTHW = clip_BCTHW.unsqueeze(2)
         if clip_BCTHW.dtype == torch.uint8:
             cut = self.preprocessing
-            clip_BCTHW = prepare_clip(clip_BCTHW, like.device, cut.mean, cut.std, cut.reverse_channels)
+            clip_BCTHW = prepare_clip(clip_BCTHW, like.device, cut.mean, cut.std, cut.reverse_channels, self.network.memory_format)
         elif self.preprocessing.reverse_channels:
             clip_BCTHW = clip_BCTHW.flip(1)
         boxes = None if boxes_N5 is None else boxes_N5.to(like.device)

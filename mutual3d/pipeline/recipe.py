@@ -243,7 +243,7 @@ def time_step(choice: NetworkChoice, num_classes: int, batch_size: int, device: 
         depth_factor=choice.depth_factor, dim_c5=choice.dim_c5, dim_c1=choice.dim_c1, dropout_rate=0.2,
         bottleneck_factor=choice.bottleneck_factor, scale_res2=choice.scale_res2,
     ).place(device).train()  # fmt: skip
-    prepare = functools.partial(prepare_clip, device=device, mean=(0.45,) * 3, std=(0.225,) * 3)
+    prepare = functools.partial(prepare_clip, device=device, mean=(0.45,) * 3, std=(0.225,) * 3, memory_format=model.memory_format)
     step = MutualStep(model, Method(("smallest", "random"), "inplace_distillation"), prepare=prepare, seed=0)
     optimizer = build_optimizer(model, base_lr=0.0, weight_decay=0.0)
     shape = (batch_size, 3, choice.num_frames, choice.crop, choice.crop)

@@ -95,7 +95,7 @@ class Workspace:
     def prepare(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
         """uint8 clips from the loader -> normalised clips on the device."""
         cut = self.preprocessing
-        return prepare_clip(clips_BCTHW, self.device, cut.mean, cut.std, cut.reverse_channels)
+        return prepare_clip(clips_BCTHW, self.device, cut.mean, cut.std, cut.reverse_channels, self.model.memory_format)
 
     def measure(
         self,

@@ -85,7 +85,8 @@ def build_step(cfg: CfgNode, model: Any, device: torch.device, *, reverse_channe
     if cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "float16":
         scaler = torch.amp.GradScaler(device.type)
     prepare = functools.partial(
-        prepare_clip, device=device, mean=cfg.DATA.MEAN, std=cfg.DATA.STD, reverse_channels=reverse_channels
+        prepare_clip, device=device, mean=cfg.DATA.MEAN, std=cfg.DATA.STD, reverse_channels=reverse_channels,
+        memory_format=model.memory_format,
     )  # fmt: skip
     return MutualStep(
         model,

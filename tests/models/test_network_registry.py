@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from networks import IMAGE_NETWORKS
 from networks import NETWORKS as VIDEO_CASES
 
 from mutual3d.models import NETWORKS, create_model, register_network
 from mutual3d.models.registry import find_network, network_words
+from mutual3d.utils.memory_format import preferred_memory_format
 
 NAMES = {
     "x3d": "clips", "slow": "clips", "c2d": "clips", "i3d": "clips", "slowfast": "pathways", "mobilenet_v1": "images",
@@ -29,6 +31,20 @@ def registry():
 def test_every_network_says_what_it_takes():
     assert {name: facts.takes for name, facts in NETWORKS.items()} == NAMES
     assert set(NAMES) == {case.arguments["name"] for case in (VIDEO_CASES | IMAGE_NETWORKS).values()}
+
+
+DENSE_3D = {"slow", "c2d", "i3d", "slowfast"}
+
+
+@pytest.mark.parametrize("case", (VIDEO_CASES | IMAGE_NETWORKS).values(), ids=VIDEO_CASES | IMAGE_NETWORKS)
+def test_a_network_is_channels_last_on_a_gpu_where_all_its_3d_convolutions_are_dense(case):
+    with torch.device("meta"):
+        network = case._create()
+    expected = torch.channels_last_3d if case.arguments["name"] in DENSE_3D else torch.contiguous_format
+    for form in (network, network.subnetwork(network.space.smallest)):
+        assert preferred_memory_format(form, torch.device("cuda", 0)) == expected
+        assert preferred_memory_format(form, torch.device("cpu")) == torch.channels_last_3d
+        assert preferred_memory_format(form, torch.device("mps")) == torch.contiguous_format
 
 
 def test_all_are_there_whatever_is_imported_first():

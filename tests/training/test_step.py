@@ -3,11 +3,14 @@ import functools
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import SPACE, tiny_network
+from tiny import SPACE, overrides, tiny_network
 
 from mutual3d.layers import slimmable_norms
+from mutual3d.models import build_model
+from mutual3d.pipeline import load_config
 from mutual3d.sampling import fit_clip, normalize_clip, prepare_clip
 from mutual3d.training import Method, MutualStep, NonFiniteLossError
+from mutual3d.training.build import build_step
 from mutual3d.training.step import split_step
 
 MEAN, STD = (0.45,) * 3, (0.225,) * 3
@@ -175,3 +178,15 @@ def test_boxes_and_their_labels_go_with_their_clips():
     assert first.clips.flatten().tolist() == [0, 1, 2] and second.clips.flatten().tolist() == [3, 4]
     assert first.boxes[:, 0].tolist() == [0, 2] and second.boxes[:, 0].tolist() == [0, 1, 0]
     assert torch.allclose(second.labels.flatten(), torch.tensor([3.0, 4.0, 5.0]))
+
+
+@pytest.mark.parametrize("wanted", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_step_trains_in_the_memory_format_that_the_network_prefers(monkeypatch, wanted):
+    """As on a GPU, where some networks are faster in one and some in the other."""
+    monkeypatch.setattr("mutual3d.models.adaptive.network.preferred_memory_format", lambda network, device: wanted)
+    cfg, device = load_config(None, overrides("data", "out")), torch.device("cpu")
+    model = build_model(cfg).place(device)
+    clips = build_step(cfg, model, device).prepare(batch()[0])
+    weights = [weight for weight in model.parameters() if weight.ndim == 5]
+    assert weights and all(tensor.is_contiguous(memory_format=wanted) for tensor in (clips, *weights))
+    assert clips.is_contiguous() == (wanted == torch.contiguous_format)

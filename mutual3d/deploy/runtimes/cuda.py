@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
+from mutual3d.utils.memory_format import in_format, preferred_memory_format, put_in_format
+
 from .interface import CompiledNetwork, ExtractedNetwork, Runtime, TensorSpec, register_runtime
 
 # Before recording: libraries choose their kernels in the first calls.
@@ -42,6 +44,8 @@ class _Graphs:
 
     def __init__(self, module: torch.nn.Module, device: torch.device) -> None:
         self._module, self._device = module, device
+        self._memory_format = preferred_memory_format(module, device)
+        put_in_format(module, self._memory_format)
         self._lock = threading.Lock()
         # After the last call: a thread may have a stream of its own, and would overwrite the buffers that another's still reads.
         self._is_free = torch.cuda.Event()
@@ -66,7 +70,7 @@ class _Graphs:
 
     def _record(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, list[torch.Tensor], torch.Tensor]:
         """A graph, the tensors that it reads, and the one that it writes."""
-        buffers = [x.to(self._device).clone(memory_format=torch.contiguous_format) for x in inputs]
+        buffers = [in_format(x.to(self._device), self._memory_format).clone() for x in inputs]
         side = torch.cuda.Stream(self._device)
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(side):

@@ -13,7 +13,8 @@ import torch
 import torch.nn as nn
 
 from mutual3d.layers import BNStatistics, NormPairs, PrivateNorms, SlimmableLayer, SlimmableNorm, Width, fold_norms, slimmable_norms
-from mutual3d.sampling import Configuration, SearchSpace, fit_clips, preferred_memory_format
+from mutual3d.sampling import Configuration, SearchSpace, fit_clips
+from mutual3d.utils.memory_format import preferred_memory_format, put_in_format
 
 from ..heads import BoxHead
 from .extraction import Inputs, PlainNetwork, as_inputs, load_statistics, plain_copy, run_stages
@@ -104,6 +105,7 @@ class AdaptiveNetwork(NormPairs):
     def _take_parts(self) -> None:
         """Find the layers and norms that activating is about."""
         self._plans, self._twins = {}, {}
+        self._formats: dict[str, torch.memory_format] = {}
         self._norms = slimmable_norms(self)
         self._layers = [layer for layer in self.modules() if isinstance(layer, SlimmableLayer)]
         self._private = [part for part in self.modules() if isinstance(part, PrivateNorms)]
@@ -123,12 +125,17 @@ class AdaptiveNetwork(NormPairs):
 
     def place(self, device: torch.device) -> "AdaptiveNetwork":
         """Move to `device`, in the memory format that is fastest there; returns the network."""
-        last = preferred_memory_format(device) != torch.contiguous_format
-        formats = {4: torch.channels_last, 5: torch.channels_last_3d} if last else {}
         self.to(device)
-        for parameter in self.parameters():
-            parameter.data = parameter.data.contiguous(memory_format=formats.get(parameter.ndim, torch.contiguous_format))
+        put_in_format(self, self.memory_format)
         return self
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """That of the clips with which it runs fastest where it is, and of its weights after `place`."""
+        device = next(self.parameters()).device.type
+        if device not in self._formats:
+            self._formats[device] = preferred_memory_format(self, torch.device(device))
+        return self._formats[device]
 
     def fit_clip(self, clip_BCTHW: torch.Tensor, configuration: Configuration | str | None = None) -> Inputs:
         """The pathways of a full-size clip as `configuration`, or the active one, sees them: the argument of `forward`."""
@@ -397,14 +404,14 @@ class AdaptiveNetwork(NormPairs):
 
     def __getstate__(self) -> dict:
         """What a pickle carries: plans and twins are about these very layers, and a lock belongs to one process."""
-        left_out = ("_plans", "_twins", "_lock", "_owner")
+        left_out = ("_plans", "_twins", "_formats", "_lock", "_owner")
         state = {key: value for key, value in vars(self).items() if key not in left_out}
         return {**state, "statistics": dict(self.statistics)}
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__({**state, "statistics": MappingProxyType(state["statistics"])})
         self._start_threads()
-        self._plans, self._twins = {}, {}
+        self._plans, self._twins, self._formats = {}, {}, {}
         self._activate(self.active)
 
     def __deepcopy__(self, memo: dict) -> "AdaptiveNetwork":
