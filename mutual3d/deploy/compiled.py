@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -61,6 +61,13 @@ class _Call:
     configuration: Configuration | str
     is_normalized: bool
     frame: tuple[int, int] | None
+
+
+class _Place(NamedTuple):
+    """Where a network is kept on disk: what its model's weights are known by, and what it is itself."""
+
+    model_key: str
+    key: str
 
 
 class CompiledConfigurations:
@@ -181,55 +188,67 @@ class CompiledConfigurations:
         device, dtype = runtime.placement(weights)
         tolerance = max(runtime.tolerance, 4 * max(_rounding(weights.device, weights.dtype), _rounding(device, dtype)))
         where = f"configuration {configuration} in the runtime {runtime.name} ({runtime.version()})"
-        model_key, key = kept.fingerprint, ""
+        place = self._place(runtime, kept, configuration, examples)
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / f"network{(*runtime.suffixes, '')[0]}"
-            if runtime.suffixes and model_key is not None:
-                key = self._key(runtime, configuration, examples)
-                facts = self.cache.take(model_key, key, path.parent)
-                found = None if facts is None else self._reuse(runtime, path, facts, examples, tolerance)
-                if isinstance(found, CompiledNetwork):
-                    return found
+            if place is not None:
+                found = self._take(place, runtime, path, examples, tolerance)
                 if found is not None:
-                    self.cache.refuse(model_key, key, found)
-            if key and model_key is not None and self.cache.num_crashes(model_key, key) >= _MOST_CRASHES:
-                raise CompilationError(
-                    f"{where} is not compiled: {_MOST_CRASHES} processes ended while they compiled it, by a crash of the runtime or killed from "
-                    "outside; another runtime, or none, runs it: mutual3d.load(path, runtime=None). `mutual3d cache --clear` lets it be tried again"
-                )
+                    return found
+                self._check_crashes(place, where)
             expected = expected_scores(model, examples, configuration)
             network = extract_network(model, configuration, examples, device, dtype, self.clips)
             try:
-                with self.cache.compiling(model_key, key) if key and model_key is not None else contextlib.nullcontext():
+                with contextlib.nullcontext() if place is None else self.cache.compiling(*place):
                     compiled = _make(runtime, network, path)
                     scores = compiled(*network.examples.values())
             except Exception as error:  # a runtime's own, of any kind
-                first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise CompilationError(
-                    f"{where} cannot be compiled: {first_line}; another runtime, or none, runs it: "
-                    "mutual3d.load(path, runtime=None)"
+                    f"{where} cannot be compiled: {_first_line(error)}; another runtime, or none, runs it: mutual3d.load(path, runtime=None)"
                 ) from error
             if compiled.inputs != network.inputs:
                 raise RuntimeMismatchError(f"{where} takes {compiled.inputs}, and PyTorch's takes {network.inputs}")
             problem = _difference(scores, expected, tolerance)
             if problem:
                 raise RuntimeMismatchError(f"{where} {problem}")
-            if key and model_key is not None:
-                self.cache.forget_crashes(model_key, key)
+            if place is not None:
+                self.cache.forget_crashes(*place)
                 files = [path.with_suffix(suffix) for suffix in runtime.suffixes]
                 facts = {**_facts(model, runtime, configuration, examples), "scores": expected.tolist()}
-                self.cache.keep(model_key, key, files, facts)
+                self.cache.keep(*place, files, facts)
         return compiled
 
-    def _reuse(
-        self, runtime: Runtime, path: Path, facts: Mapping[str, Any], examples: Mapping[str, torch.Tensor], tolerance: float
-    ) -> CompiledNetwork | str:
-        """The network that the disk holds, if it still gives the scores that PyTorch gave; else what is wrong with it."""
+    def _place(
+        self, runtime: Runtime, kept: "_Kept", configuration: Configuration, examples: Mapping[str, torch.Tensor]
+    ) -> _Place | None:
+        """Where the network is kept on disk; None for a runtime without files, and for weights that no text tells."""
+        if not runtime.suffixes or kept.fingerprint is None:
+            return None
+        return _Place(kept.fingerprint, self._key(runtime, configuration, examples))
+
+    def _take(
+        self, place: _Place, runtime: Runtime, path: Path, examples: Mapping[str, torch.Tensor], tolerance: float
+    ) -> CompiledNetwork | None:
+        """The network that the disk holds, if it still gives the scores that PyTorch gave; else it is not asked for again."""
+        facts = self.cache.take(*place, path.parent)
+        if facts is None:
+            return None
         try:
             compiled = runtime.load(path)
-            return _difference(compiled(*examples.values()), torch.tensor(facts["scores"]), tolerance) or compiled
+            problem = _difference(compiled(*examples.values()), torch.tensor(facts["scores"]), tolerance)
         except Exception as error:  # a runtime's own, of any kind
-            return (str(error).strip() or type(error).__name__).splitlines()[0]
+            problem = _first_line(error)
+        if not problem:
+            return compiled
+        self.cache.refuse(*place, problem)
+        return None
+
+    def _check_crashes(self, place: _Place, where: str) -> None:
+        if self.cache.num_crashes(*place) >= _MOST_CRASHES:
+            raise CompilationError(
+                f"{where} is not compiled: {_MOST_CRASHES} processes ended while they compiled it, by a crash of the runtime or killed from "
+                "outside; another runtime, or none, runs it: mutual3d.load(path, runtime=None). `mutual3d cache --clear` lets it be tried again"
+            )
 
     def _key(self, runtime: Runtime, configuration: Configuration, examples: Mapping[str, torch.Tensor]) -> str:
         """What changes with anything that decides a compiled network, but for the weights."""
@@ -239,6 +258,10 @@ class CompiledConfigurations:
             _FORMAT, package_version("mutual3d"), runtime.name, runtime.version(), configuration, model.network.find_statistics(configuration),
             model.preprocessing, inputs, self.clips if runtime.needs_clips else None,
         )  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def model_fingerprint(network: AdaptiveNetwork) -> str | None:
