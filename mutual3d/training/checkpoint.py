@@ -16,12 +16,14 @@ import torch.nn as nn
 
 from mutual3d.utils import distributed
 from mutual3d.utils.checkpoint import load_weights
-from mutual3d.utils.files import DamagedFileError, check_tensors, load_tensors, save_tensors
+from mutual3d.utils.files import DamagedFileError, check_tensors, load_tensors, save_tensors, state_of
 from mutual3d.utils.logging import logger
 
 from .averaging import WeightAverage
 from .optimizer import load_optimizer_state
 
+# A file as it is now.
+_Version = tuple[Path, tuple[int, int] | None]
 _FINISHED, _UNFINISHED = re.compile(r"checkpoint_epoch_(\d+)"), re.compile(r"unfinished_epoch_(\d+)_batch_(\d+)")
 
 
@@ -49,7 +51,7 @@ class Checkpoints:
         self.directory, self.keep = Path(output_dir) / "checkpoints", keep
         # Which run wrote a file: in every checkpoint, and taken over from the one that a run goes on from.
         self._run = uuid.uuid4().hex
-        self._runs: dict[tuple[Path, int, int], str | None] = {}
+        self._runs: dict[_Version, str | None] = {}
 
     def path(self, epoch: int, iteration: int | None = None) -> Path:
         """The file of the checkpoint after `epoch` epochs, or after `iteration` batches more."""
@@ -212,6 +214,5 @@ class Checkpoints:
         )
 
 
-def _version(path: Path) -> tuple[Path, int, int]:
-    about = path.stat()
-    return path, about.st_mtime_ns, about.st_size
+def _version(path: Path) -> _Version:
+    return path, state_of(path)

@@ -138,6 +138,15 @@ def files_under(folder: str | Path) -> list[Path]:
     return sorted(found)
 
 
+def state_of(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(size in bytes, time of modification in ns) of a file, by which a changed one is known; None where it is not there."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a name with a NUL
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def readable_size(size: float) -> str:
     """`size` bytes as text, in bytes, kB, MB or GB."""
     unit = "bytes"

@@ -1,6 +1,5 @@
 """What a data set of clips is to the rest of the project, and what it gives."""
 
-import os
 import time
 import traceback
 from collections.abc import Hashable, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from mutual3d.data.video.reader import VideoError
+from mutual3d.utils.files import state_of
 from mutual3d.utils.logging import progress_bar
 
 
@@ -144,12 +144,4 @@ def stat_files(paths: Sequence[str]) -> np.ndarray:
 
 
 def _stat_chunk(paths: Sequence[str]) -> np.ndarray:
-    return np.array([_stat(path) for path in paths], np.int64).reshape(-1, 2)
-
-
-def _stat(path: str) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a name with a NUL
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+    return np.array([state_of(path) or (-1, -1) for path in paths], np.int64).reshape(-1, 2)

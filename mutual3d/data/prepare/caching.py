@@ -27,13 +27,12 @@ from mutual3d.data.video.frame_cache import (
     frame_sum,
     index_content,
     read_index,
-    state_of,
     sum_of,
 )
 from mutual3d.data.video.reader import VideoError, check_file
 from mutual3d.data.workers.pool import OPTIONS, WorkerPool
 from mutual3d.data.workers.process import show_life
-from mutual3d.utils.files import readable_size, write_json
+from mutual3d.utils.files import readable_size, state_of, write_json
 from mutual3d.utils.logging import progress_bar
 from mutual3d.utils.run_lock import run_lock
 
@@ -231,7 +230,8 @@ class _Look(_Job):
         if known is not None and state == (known.num_bytes, known.mtime_ns):
             return known
         check_file(name)
-        state = os.stat(name).st_size, os.stat(name).st_mtime_ns
+        if state is None:
+            raise VideoError(name, "it was changed while it was read")
         content = content_of(name)
         if known is not None and known.content == content:
             return dataclasses.replace(known, mtime_ns=state[1])

@@ -22,7 +22,7 @@ from mutual3d.data.video.frame_list_reader import COLUMNS
 from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.data.workers.pool import OPTIONS, WorkerPool
 from mutual3d.data.workers.process import show_life
-from mutual3d.utils.files import atomic_write, ensure_directory, files_under
+from mutual3d.utils.files import atomic_write, ensure_directory, files_under, state_of
 from mutual3d.utils.logging import progress_bar
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".3gp", ".flv", ".wmv", ".ts")
@@ -246,11 +246,8 @@ def _extract_one(output: Path, layout: Layout, video: Path) -> int:
 
 def _source_of(video: Path) -> str | None:
     """What a video's frames are known by: its size and time of modification. None when it is not there."""
-    try:
-        status = video.stat()
-    except (OSError, ValueError):  # ValueError: a name with a NUL
-        return None
-    return f"{status.st_size} bytes, {status.st_mtime_ns} ns\n"
+    state = state_of(video)
+    return None if state is None else f"{state[0]} bytes, {state[1]} ns\n"
 
 
 def _delete_frames(output: Path, layout: Layout, name: str) -> None:

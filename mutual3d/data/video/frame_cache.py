@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mutual3d.data.video.reader import VideoReader
-from mutual3d.utils.files import DamagedFileError, read_json
+from mutual3d.utils.files import DamagedFileError, read_json, state_of
 from mutual3d.utils.fingerprint import fingerprint
 
 ARGUMENTS, FRAMES, INDEX = "frame_cache.json", "frames.bin", "index.json"
@@ -79,15 +79,6 @@ def read_index(directory: str | os.PathLike) -> dict[str, CachedVideo]:
 def index_content(videos: dict[str, CachedVideo]) -> dict[str, dict]:
     """What `read_index` reads, as plain containers."""
     return {path: dataclasses.asdict(video) for path, video in videos.items()}
-
-
-def state_of(path: str | os.PathLike) -> tuple[int, int] | None:
-    """(size in bytes, time of modification in ns) of a file; None where it is not there."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a name with a NUL
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def content_of(path: str | os.PathLike) -> str:

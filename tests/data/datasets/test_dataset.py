@@ -272,7 +272,7 @@ def test_files_are_looked_at_in_order_by_one_thread_or_many(tmp_path, monkeypatc
 
 def test_many_threads_look_at_slow_files(monkeypatch):
     monkeypatch.setattr(dataset_module, "_CHUNK", 2)
-    monkeypatch.setattr(dataset_module, "_stat", lambda path: time.sleep(0.02) or (len(path), 0))
+    monkeypatch.setattr(dataset_module, "state_of", lambda path: time.sleep(0.02) or (len(path), 0))
     start = time.monotonic()
     assert len(stat_files(["x"] * 100)) == 100
     assert time.monotonic() - start < 1
