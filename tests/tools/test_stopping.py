@@ -76,18 +76,18 @@ def end(process):
         process.join()
 
 
-def run_two(output, data, harms, **changes):
-    """As `run`, of two processes that torch.distributed joins."""
+def run_together(output, data, harms, **changes):
+    """As `run`, of a process for each of `harms`; torch.distributed joins them."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(s.getsockname()[1])}
-    both = [
+        shared = {"WORLD_SIZE": str(len(harms)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(s.getsockname()[1])}
+    all_of_them = [
         start(output, data, harm, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}.items(), **changes)
         for rank, harm in enumerate(harms)
     ]
-    for process, _ in both:
+    for process, _ in all_of_them:
         end(process)
-    return [(process.exitcode, path.read_text()) for process, path in both]
+    return [(process.exitcode, path.read_text()) for process, path in all_of_them]
 
 
 def at_call(owner, name, number, act):
@@ -120,7 +120,7 @@ def epoch_lines(output):
 def check_equal(output, whole, last=2):
     name = f"checkpoints/checkpoint_epoch_{last:05d}.pyth"
     states = [load_tensors(path / name) for path in (output, whole)]
-    for part in ("model_state", "optimizer_state", "epoch"):
+    for part in ("model_state", "optimizer_state", "average_state", "epoch"):
         assert same(*(state[part] for state in states)), part
     assert epoch_lines(output) == epoch_lines(whole)
     assert sorted(p.name for p in (output / "checkpoints").iterdir()) == sorted(p.name for p in (whole / "checkpoints").iterdir())
@@ -173,9 +173,14 @@ def test_a_signal_in_every_stage_saves_it_and_the_same_command_ends_as_if_nothin
     check_equal(output, whole)
 
 
-@pytest.mark.parametrize("norm", ["batchnorm", "sub_batchnorm"])
-def test_a_run_killed_inside_an_epoch_goes_on_from_there_without_decoding_again(data, tmp_path, norm):
-    changes = {**TRAINING, "SOLVER.MAX_EPOCH": 1, "TRAIN.EVAL_PERIOD": 1, "BN.NORM_TYPE": norm, "BN.NUM_SPLITS": 2}
+PARTS, AVERAGE = {"BN.NORM_TYPE": "sub_batchnorm", "BN.NUM_SPLITS": 2}, {"MODEL.EMA": True, "MODEL.EMA_DECAY": 0.5}
+RANDOM = {"MIXUP.ENABLE": True, "AUG.ENABLE": True, "MODEL.LOSS_FUNC": "soft_cross_entropy"}
+RECIPES = {"the papers'": {}, "norms of parts": PARTS, "averaged": {**PARTS, **AVERAGE}, "mixed and averaged": {**RANDOM, **AVERAGE}}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_killed_inside_an_epoch_goes_on_from_there_without_decoding_again(data, tmp_path, recipe):
+    changes = {**TRAINING, "SOLVER.MAX_EPOCH": 1, "TRAIN.EVAL_PERIOD": 1, **RECIPES[recipe]}
     assert run(tmp_path / "whole", data, **changes)[0] == 0
     output = tmp_path / "out"
     changes["TRAIN.CHECKPOINT_SECONDS"] = 1e-9
@@ -208,27 +213,39 @@ def test_unreadable_videos_of_the_first_part_of_an_epoch_are_counted(tmp_path):
 def test_two_processes_of_which_one_is_signalled_stop_after_the_same_step(data, tmp_path):
     changes = {**TRAINING, "DATA_LOADER.NUM_WORKERS": 1}
     calm = [lambda: None] * 2
-    assert [status for status, _ in run_two(tmp_path / "whole", data, calm, **changes)] == [0, 0]
+    assert [status for status, _ in run_together(tmp_path / "whole", data, calm, **changes)] == [0, 0]
     output = tmp_path / "out"
     harmed = [lambda: None, at_call(MutualStep, "_backward", 5, send(signal.SIGTERM))]
-    results = run_two(output, data, harmed, **changes)
+    results = run_together(output, data, harmed, **changes)
     assert [status for status, _ in results] == [75, 75], results
     assert all("Traceback" not in told for _, told in results) and "stopped (SIGTERM)" in results[1][1]
     assert Checkpoints(output).last().name == "unfinished_epoch_00001_batch_0000002.pyth"
-    assert [status for status, _ in run_two(output, data, calm, **changes)] == [0, 0]
+    assert [status for status, _ in run_together(output, data, calm, **changes)] == [0, 0]
     check_equal(output, tmp_path / "whole")
     # Another number of processes takes over what both had.
     again = tmp_path / "again"
-    assert [status for status, _ in run_two(again, data, harmed, **changes)] == [75, 75]
+    assert [status for status, _ in run_together(again, data, harmed, **changes)] == [75, 75]
     assert run(again, data, **changes)[0] == 0
     first, other = (epoch_lines(path)[0] for path in (again, tmp_path / "whole"))
     assert first.keys() == other.keys() and first["top1_err"] <= 100
 
 
+def test_three_processes_that_stop_and_go_on_end_with_the_same_bits(data, tmp_path):
+    """Sums of three depend on their order, which must not depend on how many steps a process has made."""
+    calm, changes = [lambda: None] * 3, {**TRAINING, "TRAIN.BATCH_SIZE": 6, "TEST.BATCH_SIZE": 6, "CALIBRATION.BATCH_SIZE": 6}
+    for name in ("whole", "twin"):
+        assert [status for status, _ in run_together(tmp_path / name, data, calm, **changes)] == [0] * 3
+    check_equal(tmp_path / "twin", tmp_path / "whole")
+    harmed = [lambda: None, lambda: None, at_call(MutualStep, "_backward", 2, send(signal.SIGTERM))]
+    assert [status for status, _ in run_together(tmp_path / "out", data, harmed, **changes)] == [75] * 3
+    assert [status for status, _ in run_together(tmp_path / "out", data, calm, **changes)] == [0] * 3
+    check_equal(tmp_path / "out", tmp_path / "whole")
+
+
 def test_two_processes_of_which_one_is_signalled_outside_training_both_stop(whole, data, tmp_path):
     output = tmp_path / "out"
     changes = {"TRAIN.ENABLE": False, "TEST.CHECKPOINT_FILE_PATH": whole / "checkpoints" / "checkpoint_epoch_00002.pyth"}
-    results = run_two(output, data, [lambda: None, at_call(measure, "score_batch", 1, send(signal.SIGTERM))], **changes)
+    results = run_together(output, data, [lambda: None, at_call(measure, "score_batch", 1, send(signal.SIGTERM))], **changes)
     assert [status for status, _ in results] == [75, 75], results
     assert all("Traceback" not in told for _, told in results)
 

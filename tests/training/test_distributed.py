@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny import NETWORK, SPACE, overrides, tiny_network
+from tiny import NETWORK, SPACE, overrides, same, tiny_network
 from torch.nn.parallel import DistributedDataParallel
 
 from mutual3d.evaluation import PartialResult, VideoPass, calibrate, measure
 from mutual3d.models import build_model, create_model
 from mutual3d.pipeline import load_config
 from mutual3d.sampling import normalize_clip
-from mutual3d.training.build import build_step
+from mutual3d.training.build import build_average, build_optimizer, build_step
 from mutual3d.training.step import Networks
 from mutual3d.utils import distributed
 
@@ -49,14 +49,16 @@ def _exchanging_step(rank, port, path):
     dist.destroy_process_group()
 
 
-def free_port():
+def run_two(process, path, *arguments):
+    """`process(rank, port, path, ...)` in two processes, forked because torch takes seconds to import."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+        port = s.getsockname()[1]
+    mp.start_processes(process, args=(port, str(path), *arguments), nprocs=2, start_method="fork")
 
 
 def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(tmp_path):
-    mp.spawn(_exchanging_step, args=(free_port(), str(tmp_path)), nprocs=2)
+    run_two(_exchanging_step, tmp_path)
     model = freeze_norms(network())
     make_step(model)(*batch(8), step=0)
     ranks = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
@@ -104,7 +106,7 @@ def _synchronised_step(rank, port, path):
 
 
 def test_norms_that_are_synchronised_have_the_statistics_and_gradients_of_one_process(tmp_path):
-    mp.spawn(_synchronised_step, args=(free_port(), str(tmp_path)), nprocs=2)
+    run_two(_synchronised_step, tmp_path)
     model, alone = _synchronised(*batch(8))
     alone["calibrated"] = _calibrated(model, batches_of(0, 1, 0))
     assert len(alone["buffers"]) > 30
@@ -149,7 +151,7 @@ def _evaluating(rank, port, path):
 
 
 def test_two_processes_calibrate_and_measure_like_one(tmp_path):
-    mp.spawn(_evaluating, args=(free_port(), str(tmp_path)), nprocs=2)
+    run_two(_evaluating, tmp_path)
     statistics, metrics = _evaluate(0, 1)
     for rank in (0, 1):
         result = torch.load(tmp_path / f"{rank}.pth")
@@ -195,7 +197,7 @@ def _private_step(rank, port, path, batchnorm):
 
 @pytest.mark.parametrize("batchnorm", PRIVATE)
 def test_norms_of_ones_own_get_the_gradients_of_one_process_too(tmp_path, batchnorm):
-    mp.spawn(_private_step, args=(free_port(), str(tmp_path), batchnorm), nprocs=2)
+    run_two(_private_step, tmp_path, batchnorm)
     model = private_network(batchnorm)
     step = make_step(model, **PRIVATE[batchnorm])
     for number in range(2):
@@ -209,6 +211,47 @@ def test_norms_of_ones_own_get_the_gradients_of_one_process_too(tmp_path, batchn
             assert torch.allclose(gradient, result["gradients"][name], atol=1e-6), name
         for parameter, gradient in zip(step.objective.parameters(), result["own"]):
             assert torch.allclose(parameter.grad, gradient, atol=1e-6)
+
+
+def _train(clips_and_labels):
+    """Weights, running statistics and their averages after steps of a config, each with its own clips; the settings are those of a
+    process group, where there is one."""
+    cfg = load_config(None, overrides("data", "out", **SYNCHRONISED, **{"TRAIN.GRADIENT_COMPRESSION": "bfloat16", "MODEL.EMA": True, "SOLVER.BASE_LR": 0.001}))
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    step, average = build_step(cfg, model, torch.device("cpu")), build_average(cfg, model)
+    optimizer = build_optimizer(cfg, model)
+    for number, (clips, labels) in enumerate(clips_and_labels):
+        optimizer.zero_grad(set_to_none=True)
+        step(clips, labels, step=number)
+        optimizer.step()
+        average.update()
+    return {"weights": dict(model.state_dict()), "averages": average.weights()}
+
+
+STEPS = 4
+
+
+def _training_together(rank, port, path):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    clips, labels = batch(8 * STEPS)
+    places = [slice(8 * number + 4 * rank, 8 * number + 4 * rank + 4) for number in range(STEPS)]
+    torch.save(_train([(clips[own], labels[own]) for own in places]), f"{path}/{rank}.pth")
+    dist.destroy_process_group()
+
+
+def test_synchronised_norms_and_compressed_gradients_leave_all_processes_with_the_same_weights(tmp_path):
+    run_two(_training_together, tmp_path)
+    ranks = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
+    assert same(*ranks)
+    # And with those of one process, up to the gradients' 8 bits.
+    clips, labels = batch(8 * STEPS)
+    alone, start = (_train(list(zip(clips.split(8), labels.split(8)))[:steps]) for steps in (STEPS, 0))
+    for kind in ("weights", "averages"):
+        names = [name for name, value in alone[kind].items() if value.is_floating_point() and "running" not in name]
+        together, own, initial = (torch.cat([found[kind][name].flatten() for name in names]) for found in (ranks[0], alone, start))
+        assert 0 < (together - own).norm() < 0.05 * (own - initial).norm(), kind
 
 
 def _compressed_step(rank, port, path):
@@ -229,7 +272,7 @@ def _compressed_step(rank, port, path):
 
 
 def test_compressed_gradients_are_the_others_rounded_to_bfloat16_and_the_same_everywhere(tmp_path):
-    mp.spawn(_compressed_step, args=(free_port(), str(tmp_path)), nprocs=2)
+    run_two(_compressed_step, tmp_path)
     ranks = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
     for name, whole in ranks[0]["none"].items():
         rounded = ranks[0]["bfloat16"][name]
