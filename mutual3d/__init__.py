@@ -4,6 +4,7 @@
     row = model.set_budget(gflops=2.0)                      # or latency_ms=...; or model.activate("0.8-160-9")
     model.predict("clip.mp4").top(5)                        # [(name of a class, probability)]
     model.stream("long.mp4", deadline_ms=40)                # an answer each 0.2 seconds, each within 40 ms; or a camera
+    model.explain("clip.mp4", ["0.8-160-9"])                # where it looks, over space and time
     scores = model(clip, configuration="0.8-160-9")         # uint8 clips B, 3, T, S, S -> probabilities B, K
 
     mutual3d.create_model("x3d_m", num_classes=10)          # a network to train; mutual3d.list_models() has the names
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mutual3d.deploy.adaptive_model import AdaptiveModel as AdaptiveModel
     from mutual3d.deploy.adaptive_model import load as load
+    from mutual3d.deploy.embed import Embeddings as Embeddings
+    from mutual3d.deploy.explain import Explanation as Explanation
     from mutual3d.deploy.prediction import Prediction as Prediction
     from mutual3d.deploy.prediction import Predictions as Predictions
     from mutual3d.deploy.stream import StreamPrediction as StreamPrediction
@@ -44,6 +47,8 @@ _HOMES = {
     "SearchSpace": "mutual3d.sampling",
     "QueryTable": "mutual3d.table.query_table",
     "AdaptiveModel": "mutual3d.deploy.adaptive_model",
+    "Embeddings": "mutual3d.deploy.embed",
+    "Explanation": "mutual3d.deploy.explain",
     "Prediction": "mutual3d.deploy.prediction",
     "Predictions": "mutual3d.deploy.prediction",
     "StreamPrediction": "mutual3d.deploy.stream",

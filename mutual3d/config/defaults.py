@@ -73,6 +73,10 @@ _C.MUTUAL.LARGEST = Key(True, Flag(), IS_REFUSED)
 # Epochs, a fraction of one too, at the start in which the largest configuration trains alone: what it has not learned it cannot
 # teach. The papers have none; short trainings from nothing gain much by it.
 _C.MUTUAL.SUBNETS_START_EPOCH = Key(0.0, Number(0, 10**5, note="epochs"), IS_REFUSED)
+# (new) Weight of a small loss by which the features before the classifier agree, at every configuration, with those of the step's first
+# one (1 - cosine similarity): for features that are compared across configurations, `model.embed`. 0 leaves it out, as the papers do.
+# For networks whose classifier reads as many features at every width (X3D, MobileNet v2 and v3).
+_C.MUTUAL.FEATURE_LOSS = Key(0.0, Number(0, 1000, note="a weight"), IS_REFUSED)
 
 _C.CALIBRATION = Group()
 # Compute batch norm statistics of every configuration of the grid after training.

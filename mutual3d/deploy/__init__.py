@@ -2,6 +2,8 @@
 
 from .adaptive_model import AdaptiveModel, Preprocessing
 from .decoding import Decoding
+from .embed import Embeddings
+from .explain import Explanation, explain_clip
 from .live import FrameSource
 from .predict import predict_boxes, predict_video
 from .prediction import Prediction, Predictions
@@ -11,11 +13,14 @@ __all__ = [
     "AdaptiveModel",
     "DeadlineStream",
     "Decoding",
+    "Embeddings",
+    "Explanation",
     "FrameSource",
     "Prediction",
     "Predictions",
     "Preprocessing",
     "StreamPrediction",
+    "explain_clip",
     "predict_boxes",
     "predict_video",
 ]

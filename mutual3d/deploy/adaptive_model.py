@@ -15,11 +15,14 @@ from mutual3d.cost.latency_key import LATENCIES
 from mutual3d.deploy.cascade import check_cascade, promise, run_cascade, thresholds_of
 from mutual3d.deploy.compiled import CompiledConfigurations, Prepared
 from mutual3d.deploy.decoding import Decoding
+from mutual3d.deploy.embed import Embeddings, embed
+from mutual3d.deploy.explain import Explanation, explain_clip
 from mutual3d.deploy.fastest import RuntimeChoice, choose_fastest, measured_configurations
 from mutual3d.deploy.live import FrameSource
-from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, window_seconds
+from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, read_clip, window_seconds
 from mutual3d.deploy.prediction import Predictions
 from mutual3d.deploy.runtimes import NetworkCache, Runtime, find_runtime
+from mutual3d.deploy.share import find_bundle
 from mutual3d.deploy.sources import Source, list_sources
 from mutual3d.deploy.spending import Spending
 from mutual3d.deploy.stream import DeadlineStream, StreamSettings
@@ -347,6 +350,66 @@ class AdaptiveModel(nn.Module):
         """
         return DeadlineStream(self, source, StreamSettings(deadline_ms, fps, window, when_late, seconds, configuration))
 
+    def explain(
+        self,
+        source: Source,
+        configurations: Sequence[Configuration | str] | None = None,
+        *,
+        class_name: str | int | None = None,
+        decoding: Decoding = Decoding(),
+    ) -> list[Explanation]:
+        """Where in a clip the network looks: what speaks for a class over space and time, an `Explanation` for each configuration.
+
+        Class activation maps: of the classifier's weights where they are applied to averaged features, of gradients otherwise.
+        Computed in PyTorch, whatever the runtime, from any number of threads; nothing is activated.
+
+        Args:
+            source: one file or array, as `predict` takes them; the clip in its middle is explained.
+            configurations: at which; None takes the active one (of a cascade all).
+            class_name: a class by name or number; None explains what each configuration predicts.
+            decoding: how the file is read.
+
+        Raises VideoError for a file that cannot be read, ValueError for a class, a configuration or an array that cannot be, and for
+        a model of boxes; NotCalibratedError.
+        """
+        chosen = self.stages if configurations is None else configurations
+        return explain_clip(self, read_clip(self, source, decoding), chosen, class_name)
+
+    def embed(
+        self,
+        source: Source,
+        configuration: Configuration | str | None = None,
+        *,
+        batch: int = 32,
+        decoding: Decoding = Decoding(),
+    ) -> Embeddings:
+        """The features before the classifier, of each file or array, at any configuration: to search clips by, at any budget.
+
+        All configurations give as many, in the places in which the whole classifier reads them. X3D and MobileNet v2 and v3 compute all
+        of them at every width. The others compute fewer at smaller widths, and the rest is 0, which the classifier takes for the same
+        logits. Trained with `MUTUAL.FEATURE_LOSS`, configurations agree better; `benchmarks/retrieval.py` measures it.
+
+        Args:
+            source: files, folders, patterns and arrays, as `predict` takes them; a row for the clip in the middle of each.
+            configuration: None takes the active one.
+            batch: clips that are computed together.
+            decoding: how files are read.
+
+        What cannot be read is in `bad`. Computed in PyTorch, whatever the runtime, from any number of threads. Raises ValueError for a
+        cascade and a model of boxes, NotCalibratedError.
+        """
+        chosen = (self.cascade or self.active) if configuration is None else configuration
+        return embed(self, list_sources(source), chosen, batch=batch, decoding=decoding)
+
+    def inputs(self, clip_BCTHW: torch.Tensor | np.ndarray, configuration: Configuration | str | None = None) -> Inputs:
+        """What `network`, or what `extract` gives, takes of a full-size clip at a configuration: normalised and shrunk.
+
+        clip_BCTHW: uint8 or normalised, as calling the model takes it. configuration: None takes the active one. Raises ValueError
+        as a call does.
+        """
+        clip, _ = self._checked(clip_BCTHW, None, needs_boxes=False)
+        return self._inputs(clip, None, configuration)[0]
+
     def __repr__(self) -> str:
         name = (self.network.arguments or {}).get("name", type(self.network).__name__)
         space = self.network.space
@@ -517,10 +580,12 @@ def load(path: str | os.PathLike, runtime: str | None = None, *, cache: str | os
     on the model's own weights, which all configurations share. See `AdaptiveModel.run_in`.
     cache: the folder of compiled networks, where it is not the usual one.
 
+    path: the file, a folder that `mutual3d push` wrote, or `org/name` of the Hugging Face hub (`pip install -e .[hub]`).
+
     Raises FileNotFoundError or ValueError that names the file and the fix, ValueError for another runtime, and ImportError
-    for one that is not installed.
+    for one that is not installed, and for the hub without its extra.
     """
-    return AdaptiveModel.load(path, runtime, cache=cache)
+    return AdaptiveModel.load(find_bundle(path), runtime, cache=cache)
 
 
 def _parsed(configuration: Configuration | Cascade | str) -> Configuration | Cascade | str:

@@ -26,7 +26,7 @@ from mutual3d.data.workers.process import show_life
 from mutual3d.deploy.cascade import at_present
 from mutual3d.deploy.decoding import Decoding, read_apart
 from mutual3d.deploy.prediction import Clips, Prediction, Predictions
-from mutual3d.deploy.sources import Array, ArrayReader, frames_of, is_array
+from mutual3d.deploy.sources import Array, ArrayReader, Source, frames_of, is_array, list_sources
 from mutual3d.deploy.used_frames import fill_in, used_by_all, used_frames
 from mutual3d.sampling import Cascade, Configuration, Preprocessing
 from mutual3d.utils.logging import logger, progress_bar
@@ -88,6 +88,7 @@ def _read_frames(
         Clips(
             stack_clips([frames[i] for i in view] for view in filled),
             tuple((reader.time_of(view[0]), reader.time_of(view[-1])) for view in group), reader.duration, padded,
+            tuple(tuple(map(reader.time_of, view)) for view in group),
         )
         for group, filled in zip(groups, read)
     ]  # fmt: skip
@@ -322,7 +323,7 @@ def predict_each(
     run, stages = at_present(model, configuration)
     how = how._replace(used=tuple(used_by_all(model.network, stages)))
     waiting: list[tuple[str, _Part, float]] = []
-    for name, found in _read_all(model, sources, how):
+    for name, found in read_all(model, sources, how):
         if isinstance(found, VideoError):
             yield from _score(model, waiting, batch, run)
             waiting.clear()
@@ -333,6 +334,26 @@ def predict_each(
             yield from _score(model, waiting, batch, run)
             waiting.clear()
     yield from _score(model, waiting, batch, run)
+
+
+def read_clip(model: "AdaptiveModel", source: Source, decoding: Decoding = Decoding()) -> Clips:
+    """The one clip of a file or an array that `predict` looks at, in its middle, whole: uint8 1, 3, T, S, S.
+
+    The file is read in a process of its own. Raises VideoError if unreadable, ValueError for several sources, and for an array that
+    is no frames and no clip.
+    """
+    sources = list_sources(source)
+    if len(sources) != 1:
+        raise ValueError(f"the source is {len(sources)} files or arrays: give one")
+    found = [read for _, read in read_all(model, sources, Reading(decoding=decoding))]
+    if isinstance(found[0], VideoError):
+        raise found[0]
+    parts = [part for read in found if not isinstance(read, VideoError) for part in read.parts]
+    if len(parts) != 1:
+        raise ValueError(f"the array is {len(parts)} clips: give one")
+    clips = parts[0].clips
+    clip_BCTHW = clips.clips_VCTHW.unsqueeze(2) if clips.clips_VCTHW.ndim == 4 else clips.clips_VCTHW
+    return clips._replace(clips_VCTHW=clip_BCTHW)
 
 
 def _score(
@@ -355,7 +376,7 @@ def _score(
     ]  # fmt: skip
 
 
-def _read_all(
+def read_all(
     model: "AdaptiveModel", sources: Sequence[Path | Array], how: Reading
 ) -> Iterator[tuple[str, _Read | VideoError]]:
     """(name, what was read) of each source; of a long video several times, one after the other."""

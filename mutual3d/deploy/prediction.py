@@ -20,13 +20,15 @@ class Clips(NamedTuple):
     """What a network is shown of a file: clips uint8 V, 3, T, S, S, and where they come from.
 
     `seconds`: of each clip the seconds at which its first and its last frame are shown; empty for a still. `duration`: the
-    second at which the video ends. `is_padded`: a clip is longer than the video, whose last frame is repeated.
+    second at which the video ends. `is_padded`: a clip is longer than the video, whose last frame is repeated. `frame_seconds`:
+    of each clip the second at which each of its frames is shown.
     """
 
     clips_VCTHW: torch.Tensor
     seconds: tuple[tuple[float, float], ...] = ()
     duration: float = 0.0
     is_padded: bool = False
+    frame_seconds: tuple[tuple[float, ...], ...] = ()
 
     def describe(self) -> str:
         """What was looked at, in words; "" for a still."""

@@ -12,21 +12,35 @@ from mutual3d.sampling import Configuration
 _SIDE = 32
 
 
-def used_frames(network: AdaptiveNetwork, configuration: Configuration | str) -> list[int]:
-    """The positions, ascending, in a full-size clip that `network` sees at `configuration`.
+def pathway_frames(network: AdaptiveNetwork, configuration: Configuration | str) -> list[list[int]] | None:
+    """Of each pathway that `network` sees at `configuration` the positions of its frames in a full-size clip; None where it mixes frames.
 
-    Found by showing a clip whose frames are their numbers to `fit_clip`, so it holds for networks of any pathways; all
-    positions where a network mixes frames.
+    Found by showing a clip whose frames are their numbers to `fit_clip`, so it holds for networks of any pathways.
     """
     every = torch.arange(network.clip_frames, dtype=torch.float32)
     with torch.no_grad():
         inputs = network.fit_clip(every.view(1, 1, -1, 1, 1).expand(1, 3, -1, _SIDE, _SIDE), configuration)
     tensors = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs)
-    seen = torch.cat([tensor.flatten() for tensor in tensors]).unique()
-    numbers = seen.round()
-    if not torch.allclose(seen, numbers, atol=1e-2, rtol=0):
+    found = []
+    for pathway in tensors:
+        # Images have no dimension of frames.
+        by_frame = pathway.reshape(1, 3, -1, *pathway.shape[-2:]).transpose(1, 2).flatten(2)[0]
+        numbers = by_frame.mean(1).round()
+        if not torch.allclose(by_frame, numbers[:, None].expand_as(by_frame), atol=1e-2, rtol=0):
+            return None
+        found.append([int(number) for number in numbers.tolist()])
+    return found
+
+
+def used_frames(network: AdaptiveNetwork, configuration: Configuration | str) -> list[int]:
+    """The positions, ascending, in a full-size clip that `network` sees at `configuration`.
+
+    All positions where a network mixes frames.
+    """
+    pathways = pathway_frames(network, configuration)
+    if pathways is None:
         return list(range(network.clip_frames))
-    return sorted(set(numbers.int().tolist()))
+    return sorted({position for frames in pathways for position in frames})
 
 
 def used_by_all(network: AdaptiveNetwork, configurations: Iterable[Configuration | str]) -> list[int]:

@@ -20,7 +20,7 @@ from mutual3d.utils.words import unknown_word
 
 from .averaging import WeightAverage
 from .mixing import BatchTransform, Mixing
-from .objectives import LOSS_FUNCTIONS, OBJECTIVES, Method, check_objective
+from .objectives import LOSS_FUNCTIONS, OBJECTIVES, Method, check_feature_loss, check_objective
 from .optimizer import build_optimizer as _build_optimizer
 from .schedule import cosine_schedule, linear_schedule, relative_steps_schedule, with_warmup
 from .step import MutualStep, Networks, StepNetwork
@@ -121,7 +121,7 @@ def _method(cfg: CfgNode) -> Method:
     mutual = cfg.MUTUAL
     if not mutual.ENABLE:
         return Method(loss_function=cfg.MODEL.LOSS_FUNC)
-    return Method(tuple(mutual.SUBNETS), mutual.OBJECTIVE, cfg.MODEL.LOSS_FUNC, mutual.LARGEST)
+    return Method(tuple(mutual.SUBNETS), mutual.OBJECTIVE, cfg.MODEL.LOSS_FUNC, mutual.LARGEST, mutual.FEATURE_LOSS)
 
 
 def _set_norms(bn: CfgNode, model: torch.nn.Module) -> None:
@@ -179,6 +179,10 @@ def _check_rules(mutual: CfgNode, objective_is_known: bool) -> Iterator[tuple[tu
             check_objective(mutual.OBJECTIVE, mutual.SUBNETS, mutual.LARGEST)
         except ValueError as error:
             yield ("MUTUAL.OBJECTIVE", "MUTUAL.SUBNETS", "MUTUAL.LARGEST"), str(error)
+        try:
+            check_feature_loss(Method(tuple(mutual.SUBNETS), mutual.OBJECTIVE, largest=mutual.LARGEST, feature_loss=mutual.FEATURE_LOSS))
+        except ValueError as error:
+            yield ("MUTUAL.FEATURE_LOSS", "MUTUAL.OBJECTIVE", "MUTUAL.LARGEST"), str(error)
     # The max of the listed widths is what is validated and tested, the min is where budgets begin.
     widths = list(mutual.WIDTHS)
     lists_widths = any(RULES[name].width == "each" for name in mutual.SUBNETS)

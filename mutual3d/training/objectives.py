@@ -134,16 +134,18 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 @dataclass(frozen=True)
 class Method:
-    """What a step runs, and what it learns from: MUTUAL.SUBNETS, OBJECTIVE and LARGEST, and MODEL.LOSS_FUNC.
+    """What a step runs, and what it learns from: MUTUAL.SUBNETS, OBJECTIVE, LARGEST and FEATURE_LOSS, and MODEL.LOSS_FUNC.
 
     subnets: names of sampling rules; () trains the largest configuration alone. objective: a name of OBJECTIVES.
-    loss_function: a name of LOSS_FUNCTIONS. largest: whether the largest configuration runs beside them.
+    loss_function: a name of LOSS_FUNCTIONS. largest: whether the largest configuration runs beside them. feature_loss: weight of the
+    features' agreement with the first configuration's (MUTUAL.FEATURE_LOSS), 0 for none.
     """
 
     subnets: tuple[str, ...] = ()
     objective: str = "labels"
     loss_function: str = "cross_entropy"
     largest: bool = True
+    feature_loss: float = 0.0
 
     def make_objective(self, num_networks: int) -> tuple[LossFunction, Objective]:
         """The loss of the first configuration, and the objective of the others, in a step of so many networks.
@@ -154,7 +156,9 @@ class Method:
         if self.loss_function not in LOSS_FUNCTIONS:
             raise ValueError(f"there is no loss function '{self.loss_function}': choose among {', '.join(LOSS_FUNCTIONS)}")
         loss = LOSS_FUNCTIONS[self.loss_function]
-        return loss, check_objective(self.objective, self.subnets, self.largest)(loss, num_networks)
+        objective = check_objective(self.objective, self.subnets, self.largest)
+        check_feature_loss(self)
+        return loss, objective(loss, num_networks)
 
 
 def check_objective(name: str, subnets: Sequence[str], largest: bool) -> type[Objective]:
@@ -179,3 +183,14 @@ def check_objective(name: str, subnets: Sequence[str], largest: bool) -> type[Ob
             f"MUTUAL.OBJECTIVE {' or '.join(free)}"
         )
     return objective
+
+
+def check_feature_loss(method: Method) -> None:
+    """ValueError where features are to agree with those of a first configuration that there is not, or that does not contain the others."""
+    if not method.feature_loss:
+        return
+    told = f"MUTUAL.FEATURE_LOSS is {method.feature_loss:g}"
+    if OBJECTIVES[method.objective].is_joint:
+        raise ValueError(f"{told}, and MUTUAL.OBJECTIVE {method.objective} runs all networks at once, without a first one: set it 0")
+    if not method.largest and not first_contains_others(list(method.subnets)):
+        raise ValueError(f"{told}, and no configuration contains the others: set MUTUAL.LARGEST True, or MUTUAL.FEATURE_LOSS 0")

@@ -14,6 +14,7 @@ from mutual3d.sampling import Configuration, sample_subnets, step_generator
 from mutual3d.utils import distributed
 from mutual3d.utils.host_copy import HostCopy
 
+from .features import FeatureAgreement
 from .objectives import Method
 from .profile import StepParts
 
@@ -140,6 +141,7 @@ class MutualStep:
         self.autocast = autocast or contextlib.nullcontext
         self.scaler = scaler
         self.parts = StepParts()
+        self.features = FeatureAgreement(model, method.feature_loss) if method.feature_loss else None
 
     def configurations(self, step: int, largest_alone: bool = False) -> list[Configuration]:
         """What runs in step number `step`: the largest configuration first, where it runs, and with `largest_alone` nothing else."""
@@ -189,9 +191,12 @@ class MutualStep:
         teacher: torch.Tensor | None = None
         for i, configuration in enumerate(configurations):
             with self._gradient_exchange(is_last and i == len(configurations) - 1):
-                with self.parts.part("forward", i, configuration), self.autocast():
+                watching = contextlib.nullcontext() if self.features is None else self.features.watching()
+                with self.parts.part("forward", i, configuration), self.autocast(), watching:
                     (logits,) = self.network([configuration], part.clips, part.boxes)
                     loss = self._loss(logits, teacher, part.labels)
+                    if self.features is not None:
+                        loss = loss + self.features.loss(is_first=teacher is None)
                 with self.parts.part("backward", i, configuration):
                     self._backward(loss * share)
             teacher = logits.detach() if teacher is None else teacher

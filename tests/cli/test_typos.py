@@ -46,6 +46,8 @@ SOUND = {
     "bench": "bench bundle.pyth",
     "submit": "submit --cfg Demo/MUTUAL_X3D",
     "prepare": "prepare --videos empty --out cache",
+    "explain": "explain bundle.pyth text.txt",
+    "push": "push bundle.pyth shared", "pull": "pull shared --output out.pyth",
 }  # fmt: skip
 
 
@@ -68,6 +70,17 @@ def test_an_option_that_there_is_not_names_the_nearest(name, folder, monkeypatch
 
 
 WRONG = [
+    ("explain bundle.pyth", 2, "required: CLIP"),
+    ("explain bundle.pyth empty", 2, "CLIP is 'empty', which is a folder: name one video or image"),
+    ("explain bundle.pyth text.txt", 1, "cannot read video 'text.txt': it is not a video"),
+    ("explain bundle.pyth text.txt --output text.txt", 2, "which is a file: name a folder"),
+    ("push bundle.pyth", 2, "name a FOLDER to write, or a repository to send it to, --hub ORG/NAME"),
+    ("push bundle.pyth --hub walker", 2, "--hub is 'walker': give ORG/NAME"),
+    ("push bundle.pyth shared --private", 2, "--private is for a repository"),
+    ("push bundle.pyth shared --license Apache", 1, "give the hub's word for it, such as apache-2.0"),
+    ("push text.txt shared", 1, "text.txt' is not a readable checkpoint"),
+    ("pull empty", 1, "there is no adaptive.pyth in the folder 'empty'"),
+    ("pull bundle.pyth --revision main", 2, "is no ORG/NAME"),
     ("prepare --videos empty", 2, "required: --out"),
     ("prepare --videos nowhere --out cache", 2, "there is no video list 'nowhere'"),
     ("prepare --out cache", 2, "--videos"),

@@ -165,10 +165,36 @@ def draw_frames(class_name: str, generator: np.random.Generator) -> np.ndarray:
     return draw_scene(partial(_draw_actors, class_name), generator)
 
 
+def boxes_of(split: str, index: int, seed: int = 0) -> list[list[tuple[float, ...]]]:
+    """Where the actors of a video are: for each frame the normalised xyxy box of each, as far as it is in the frame.
+
+    split: one of SPLITS. index: number of the video in it.
+    """
+    generator = np.random.default_rng([seed, SPLITS.index(split), index])
+    _, shake, actors = _draw_parts(partial(_draw_actors, CLASS_NAMES[label_of(index)]), generator)
+    return [
+        [tuple(np.clip((actor_box(actor, time) - np.tile(shake[time][::-1], 2)) / FRAME_SIZE, 0, 1).tolist()) for actor in actors]
+        for time in range(NUM_FRAMES)
+    ]
+
+
+def actor_box(actor: Actor, time: int) -> np.ndarray:
+    """x1, y1, x2, y2, in pixels, of an actor at frame number `time`, before a camera that does not shake: its radius and half of its lobes."""
+    reach, x, y = actor.radius * (1 + actor.lobes[0].sum() / 2), actor.x[time], actor.y[time]
+    return np.array([x - reach, y - reach, x + reach, y + reach])
+
+
+def _draw_parts(
+    draw_actors: Callable[..., list[Actor]], generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, list[Actor]]:
+    """The background, where the camera looks, and the actors of a video."""
+    background, shake = _draw_background(generator), _draw_shake(generator)
+    return background, shake, draw_actors(generator)
+
+
 def draw_scene(draw_actors: Callable[..., list[Actor]], generator: np.random.Generator) -> np.ndarray:
     """A video of the actors that `draw_actors(generator)` gives, before a scene: uint8 RGB frames T, H, W, 3."""
-    background, shake = _draw_background(generator), _draw_shake(generator)
-    actors = draw_actors(generator)
+    background, shake, actors = _draw_parts(draw_actors, generator)
     corners = shake + _SHAKE_MARGIN
     frames = np.stack([background[top : top + FRAME_SIZE, left : left + FRAME_SIZE] for top, left in corners])
     for actor in actors:

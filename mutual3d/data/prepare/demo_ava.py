@@ -20,6 +20,7 @@ from mutual3d.data.prepare.demo import (
     NUM_FRAMES,
     Actor,
     SetForm,
+    actor_box,
     draw_actor,
     draw_scene,
     encode_video,
@@ -119,9 +120,7 @@ def _draw_actor_at(class_name: str, place: tuple[int, int], generator: np.random
 
 
 def _box(actor: Actor) -> Box:
-    reach = actor.radius * (1 + actor.lobes[0].sum() / 2)
-    x, y = actor.x[_MIDDLE], actor.y[_MIDDLE] - _TOP
-    return _in_frame((x - reach, y - reach, x + reach, y + reach))
+    return _in_frame(actor_box(actor, _MIDDLE) - (0, _TOP, 0, _TOP))
 
 
 def _in_frame(box_in_pixels: Sequence[float] | np.ndarray) -> Box:

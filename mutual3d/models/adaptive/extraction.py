@@ -78,6 +78,8 @@ def plain_copy(module: nn.Module, width: Width, private_index: int) -> nn.Module
     if isinstance(module, SlimmablePart):
         return module.plain(width)
     shell = copy.copy(module)
+    # Of its own: what is hooked to the copy must not run in the original, and in every other copy.
+    shell.__dict__.update({name: OrderedDict() for name in vars(module) if name.startswith(("_forward_", "_backward_"))})
     shell._parameters, shell._buffers = copy.deepcopy(module._parameters), copy.deepcopy(module._buffers)
     children = module._modules.items()
     shell._modules = OrderedDict(

@@ -160,6 +160,26 @@ class AdaptiveNetwork(NormPairs):
         """What layers take for a configuration's width: the number, or {scaled count: number}."""
         return dict(zip(self._roots, width)) if isinstance(width, tuple) else width
 
+    def feature_positions(self, configuration: Configuration | str) -> tuple[torch.Tensor, int]:
+        """(which inputs of the whole classifier are computed at `configuration`, int64, ascending; how many it has in all).
+
+        The logits at a configuration are those that the whole classifier gives of its features at these places and 0 elsewhere.
+        Raises ValueError outside the space, and for a network that names no slimmable layer as its classifier.
+        """
+        layer = None if self.classifier_name is None else self.get_submodule(self.classifier_name)
+        if not isinstance(layer, SlimmableLayer):
+            raise ValueError(
+                "this network names no slimmable layer as its classifier (classifier_name), whose inputs its features are"
+            )
+        count = layer.in_rule.at(self._layer_widths(self.space.check(configuration).width))
+        return layer.in_rule.select(torch.arange(layer.in_rule.full), count, 0), layer.in_rule.full
+
+    @property
+    def has_fixed_features(self) -> bool:
+        """Whether the classifier reads as many features at every width."""
+        layer = None if self.classifier_name is None else self.get_submodule(self.classifier_name)
+        return isinstance(layer, SlimmableLayer) and layer.in_rule.root is None
+
     def activate(self, configuration: Configuration | str) -> "AdaptiveNetwork":
         """Run at `configuration` (a Configuration, or text such as 0.8-160-9) from now on; returns the network.
 

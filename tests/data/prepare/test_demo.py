@@ -177,3 +177,19 @@ def test_a_folder_that_cannot_be_written_is_told_without_keys_that_the_tool_has_
     with pytest.raises(OSError, match="cannot write in the directory '.*file/demo'") as caught:
         demo.make_demo(tmp_path / "file" / "demo", num_train=1, num_val=1, num_test=1)
     assert "OUTPUT_DIR" not in str(caught.value)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_boxes_are_where_the_actors_are(index):
+    """A scene without its actors is the same but for its grain: what else differs lies in the boxes, which are full of it."""
+    frames, _ = demo.draw_video("test", index)
+    empty = demo.draw_scene(lambda _: [], np.random.default_rng([0, demo.SPLITS.index("test"), index]))
+    boxes = demo.boxes_of("test", index)
+    assert len(boxes) == len(frames) and all(3 <= len(own) <= 5 for own in boxes)
+    is_actor = np.abs(frames.astype(int) - empty).max(-1) > 40
+    is_inside = np.zeros_like(is_actor)
+    for inside, own in zip(is_inside, boxes):
+        for x1, y1, x2, y2 in np.rint(np.array(own) * demo.FRAME_SIZE).astype(int).tolist():
+            inside[y1:y2, x1:x2] = True
+    assert is_actor[is_inside].mean() > 0.5
+    assert is_actor[~is_inside].sum() < 0.03 * is_actor.sum()
