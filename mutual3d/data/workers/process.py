@@ -1,6 +1,7 @@
 """What a worker process does: it reads the items of its tasks, and says which one it begins before it does."""
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -80,6 +81,9 @@ class Failure(NamedTuple):
 
 def work(connection: Connection, job: Job) -> None:
     """What a worker process runs: it answers the tasks of the pool over `connection` until that is gone."""
+    # What a forked process has of the main one's garbage is left alone: a tensor of a GPU that is freed here, where CUDA cannot be
+    # used, ends the process.
+    gc.freeze()
     # Terminals and schedulers send these to every process of a run. They are for the main process, which may need the batch at
     # hand to finish its step, and ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

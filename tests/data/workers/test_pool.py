@@ -1,5 +1,6 @@
 """Workers that die, hang or fail: the sample is named, everything else is as without them."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -81,6 +82,32 @@ def test_a_crash_leaves_no_core_file_behind(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
     assert told.read_text() == "0"
+
+
+class _FreedElsewhere:
+    """Garbage that ends every process but the one that made it, when it is freed: as a tensor of a GPU does."""
+
+    def __init__(self):
+        self.itself, self.owner = self, os.getpid()
+
+    def __del__(self):
+        if os.getpid() != self.owner:
+            os.abort()
+
+
+class _Collecting(Echo):
+    def read(self, key):
+        gc.collect()
+        return super().read(key)
+
+
+def test_garbage_of_the_main_process_is_not_freed_in_a_worker():
+    gc.disable()
+    try:
+        _FreedElsewhere()
+        assert read(WorkerPool(_Collecting(), 2), TASKS) == WHOLE
+    finally:
+        gc.enable()
 
 
 def test_what_is_lost_is_not_read_again_by_any_pool_that_shares_it(tmp_path):
