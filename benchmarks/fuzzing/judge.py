@@ -10,6 +10,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from mutual3d.data.video.container import open_media
+
 # A file that says to hold more pixels than this is not judged further on.
 _MAX_PIXELS = 200_000_000
 # Other backends convert colours by another version of the same library: values differ by a rounding or two.
@@ -57,7 +59,7 @@ class PlainDecode:
         self.error, self.announced, self.codec, self.start = "", None, "", 0.0
         self.is_turned, self.documented = False, set()
         try:
-            with av.open(str(path), metadata_errors="ignore") as container:
+            with open_media(str(path), {}) as container:
                 self._decode(container)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.error = self.error or f"{type(error).__name__}: {error}"

@@ -75,6 +75,15 @@ def check_playlist(path: str) -> None:
             raise VideoError(path, f"it is {name}, which names other files: only videos themselves are opened")
 
 
+# What is no UTF-8 in titles and such is left out: PyAV does so by itself from version 19 on, and before where it is told.
+_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
+
+def open_media(name: str, options: dict[str, str], timeout: float | None = None) -> av.container.InputContainer:
+    """`av.open` of whichever version of PyAV. options: FFmpeg's, of the container. timeout: seconds to wait for data; None for ever."""
+    return av.open(name, container_options=options, timeout=timeout, **_METADATA)
+
+
 def open_container(path: str) -> av.container.InputContainer:
     """The open file, and no other one. Raises VideoError for what is no video container.
 
@@ -84,7 +93,7 @@ def open_container(path: str) -> av.container.InputContainer:
     allowed = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
     with told(path, "it is not a video, or its header is damaged"):
         try:
-            return av.open(os.path.abspath(path), container_options=allowed, metadata_errors="ignore")
+            return open_media(os.path.abspath(path), allowed)
         except av.error.ArgumentError as error:
             raise VideoError(path, _NO_CONTAINER) from error
 

@@ -21,6 +21,7 @@ from mutual3d.data.video.container import (
     FORMATS,
     announced_rate,
     open_container,
+    open_media,
     orientation_of_frame,
     told,
     video_stream,
@@ -185,7 +186,7 @@ def open_address(address: str, timeout: float) -> ForwardReader:
     allowed = {"format_whitelist": ",".join(_FEED_FORMATS), "protocol_whitelist": _PROTOCOLS[protocol]}
     with told(name, "the address cannot be opened"):
         try:
-            container = av.open(address, container_options=allowed, metadata_errors="ignore", timeout=timeout)
+            container = open_media(address, allowed, timeout)
         except (av.error.ArgumentError, av.error.InvalidDataError) as error:
             cause = "it gives no video that is read; a playlist (m3u8, mpd) names other addresses: give the stream's own"
             raise VideoError(name, cause) from error
