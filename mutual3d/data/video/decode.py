@@ -65,12 +65,16 @@ def what_is_missing(backend: str) -> str:
 def _missing_libraries() -> str:
     """torchcodec brings no FFmpeg of its own."""
     try:
-        importlib.import_module("torchcodec.decoders")
-    except (RuntimeError, OSError, ImportError) as error:
+        decoders = importlib.import_module("torchcodec.decoders")
+        # From version 0.15 or so on it loads them where it first decodes: here what is no video.
+        decoders.VideoDecoder(b"no video")
+    except (RuntimeError, OSError, ImportError, ValueError) as error:
+        if isinstance(error, (RuntimeError, ValueError)) and "load libtorchcodec" not in str(error):
+            return ""
         found = re.search(r"lib(av|sw)\w+\.\S*?(so|dylib|dll)[.\d]*|CUDA|libnv\w+\.so[.\d]*", str(error))
         return (
             f"the decoding backend 'torchcodec' is installed, but does not load{f' ({found[0]} is missing)' if found else ''}: it needs the shared "
-            "libraries of FFmpeg 4 to 8 (apt-get install ffmpeg, or conda install ffmpeg) and a build for this torch; or use 'pyav'"
+            "libraries of FFmpeg (apt-get install ffmpeg, or conda install ffmpeg) and a build for this torch; or use 'pyav'"
         )
     return ""
 

@@ -4,6 +4,7 @@ import importlib
 import logging
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -320,12 +321,13 @@ def test_auto_is_the_fastest_of_those_that_work_and_says_so(tmp_path, monkeypatc
         assert reader.num_frames == 3
 
 
-def test_ffmpeg_without_its_libraries_is_told_in_a_sentence(monkeypatch):
+@pytest.mark.parametrize("is_lazy", [False, True], ids=["when_imported", "when_it_first_decodes"])
+def test_ffmpeg_without_its_libraries_is_told_in_a_sentence(monkeypatch, is_lazy):
     def fail(name):
         raise RuntimeError("Could not load libtorchcodec. Likely causes:\n[... libavutil.so.59: cannot open shared object file]")
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    monkeypatch.setattr("importlib.import_module", fail)
+    monkeypatch.setattr("importlib.import_module", (lambda name: SimpleNamespace(VideoDecoder=fail)) if is_lazy else fail)
     decode._missing_libraries.cache_clear()
     try:
         with pytest.raises(ImportError, match=r"^[^\n]*libavutil.so.59 is missing[^\n]*apt-get install ffmpeg[^\n]*$"):
