@@ -9,6 +9,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -202,9 +203,31 @@ def test_the_commands_of_a_page_run_in_its_order(world, data, page, tmp_path, mo
         if name == "demo":  # which `world` has run
             assert load_config(demo.CONFIG, words)
             continue
+        if name == "serve":
+            serve_and_ask(words, page)
+            continue
         status = cli.main([name, *words, *(QUICK if name == "run" else ())])
         assert not status, command
         assert capsys.readouterr().out, command
+
+
+def serve_and_ask(words, page):
+    """Start the service on another port, send it the page's requests, and end it."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-m", "mutual3d", "serve", *words, "--port", "0"]
+    process = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        address = next(found[1] for line in process.stdout if (found := re.match(r"http://(\S+) serves ", line)))
+        requests = re.findall(r"^curl (.*)$", page.read_text(), re.MULTILINE)
+        assert len(requests) > 3
+        for request in requests if shutil.which("curl") else ():
+            told = subprocess.run(["curl", "-sS", "--fail", *shlex.split(request.replace("127.0.0.1:8000", address))], capture_output=True, text=True)
+            assert told.returncode == 0 and told.stdout, (request, told.stderr)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_commands_of_extension_pages_are_understood(tmp_path):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
+from mutual3d.utils.memory import limit_memory
+
 _CONTEXT = multiprocessing.get_context("fork")
 
 
@@ -95,13 +97,10 @@ def _answer(child: _Child, is_ready: bool, seconds: float) -> Any:
 
 
 def _serve(work: Callable[[Any], Any], connection, memory: int) -> None:
-    # Not RLIMIT_AS: every thread reserves address space that it never touches, and decoders start threads.
     # Decoders write their complaints to the terminal directly.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
-    with open("/proc/self/statm") as file:
-        size = int(file.read().split()[5]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_DATA, (size + memory, size + memory))
+    limit_memory(memory)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:

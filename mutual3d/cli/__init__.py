@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     "predict": Subcommand("predict", "say what a trained network sees in videos or images, at a budget"),
     "select": Subcommand("select", "name the best configuration within a budget"),
     "stream": Subcommand("stream", "answer a long video or a camera, several times a second, within a deadline"),
+    "serve": Subcommand("serve", "answer predictions over HTTP, at budgets and within deadlines, with a page to look at them"),
     "explain": Subcommand("explain", "show where a network looks in a clip, at two configurations"),
     "compare": Subcommand("compare", "draw several runs in one figure, and say which is best at equal cost"),
     "report": Subcommand("report", "write the page, csv and plots of a finished run again, without its videos"),

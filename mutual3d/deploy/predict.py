@@ -55,14 +55,19 @@ def read_clips(
     shown each frame of a video as it is shown an image: short side to `resize`, centre crop.
     """
     if is_still(path):
-        image = _image_transform(preprocessing)(read_image(path))
-        return Clips(image[None, :, None].expand(-1, -1, preprocessing.num_frames, -1, -1))
+        return read_still(path, preprocessing)
     with open_video(path, backend) as reader:
-        return _read_views(reader, preprocessing, num_views, used)
+        return read_views(reader, preprocessing, num_views, used)
 
 
-def _read_views(reader: VideoReader, preprocessing: Preprocessing, num_views: int, used: Sequence[int] | None = None) -> Clips:
-    """`num_views` clips spread over an open video."""
+def read_still(path: str | Path, preprocessing: Preprocessing) -> Clips:
+    """One clip of equal frames of a file of one image. Raises VideoError if unreadable."""
+    image = _image_transform(preprocessing)(read_image(path))
+    return Clips(image[None, :, None].expand(-1, -1, preprocessing.num_frames, -1, -1))
+
+
+def read_views(reader: VideoReader, preprocessing: Preprocessing, num_views: int, used: Sequence[int] | None = None) -> Clips:
+    """`num_views` clips spread over an open video. used: as of `read_clips`."""
     return _read_frames(reader, preprocessing, [frames_of_views(reader, preprocessing, num_views)], used)[0]
 
 
@@ -417,7 +422,7 @@ def _read_array(model: "AdaptiveModel", array: Array, how: Reading, name: str) -
         return
     reader = ArrayReader(frames, preprocessing.target_fps, name)
     if len(frames) == 1 or how.window is None:
-        yield _Read([_Part(_read_views(reader, preprocessing, how.num_views if len(frames) > 1 else 1))], 0.0, 1)
+        yield _Read([_Part(read_views(reader, preprocessing, how.num_views if len(frames) > 1 else 1))], 0.0, 1)
         return
     first, count = 0, 1
     while first < count:

@@ -33,6 +33,8 @@ _DEATHS_TOLERATED = 1
 # Deaths in a row that no sample explains, before the reading is given up.
 _UNEXPLAINED_TOLERATED = 3
 _SECONDS_BETWEEN_LOOKS = 1.0
+# A process that has not begun its first sample may still be starting, on a busy machine for long.
+_STARTING_SECONDS = 60.0
 
 
 class WorkerError(RuntimeError):
@@ -62,7 +64,8 @@ class WorkerPool:
 
     timeout: seconds that one sample may take while it is waited for; 0 waits for ever. lost: {name: cause} of the samples
     that are not read any more; several pools may share one. finish: applied, in a thread, to each result that arrives.
-    settings: what the user sets these by, for messages.
+    settings: what the user sets these by, for messages. start_method: of multiprocessing, how the processes are started; None is
+    the program's own. A program that has threads and open connections takes `forkserver`: what is forked has copies of both.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class WorkerPool:
         lost: dict[str, str] | None = None,
         finish: Callable[[Any], Any] | None = None,
         settings: Settings = OPTIONS,
+        start_method: str | None = None,
     ) -> None:
+        self._start_method = start_method
         self._job, self._num_workers, self._timeout, self._finish = job, num_workers, timeout, finish
         self._lost = {} if lost is None else lost
         self._settings = settings
@@ -130,7 +135,7 @@ class WorkerPool:
 
     def _hand_out(self, task: _Task) -> None:
         if not self._workers:
-            self._workers.extend(_Worker(self._job) for _ in range(self._num_workers))
+            self._workers.extend(_Worker(self._job, self._start_method) for _ in range(self._num_workers))
             # With the program: Python's own way to end them is SIGTERM, which they leave to the main process.
             Finalize(self, _end_all, (self._workers,), exitpriority=1)
         worker = min(self._workers, key=lambda worker: len(worker.tasks))
@@ -164,9 +169,10 @@ class WorkerPool:
             elif worker.tasks and seconds:
                 # Where this process was stopped and goes on, the workers were too: a look counts its own length only.
                 worker.silent += min(passed, 2 * seconds)
-                if worker.silent > self._timeout > 0:
+                patience = self._timeout if worker.has_begun else max(self._timeout, _STARTING_SECONDS)
+                if self._timeout and worker.silent > patience:
                     worker.process.kill()
-                    self._replace(worker, f"it did not answer within {self._timeout:g} s ({self._settings.timeout})")
+                    self._replace(worker, f"it did not answer within {patience:g} s ({self._settings.timeout})")
 
     def _take(self, worker: "_Worker", run: int, finished: dict[int, Any]) -> None:
         """All that a worker has sent; where it died after that, another one takes its place."""
@@ -200,7 +206,7 @@ class WorkerPool:
             if cause or self._deaths[name] > _DEATHS_TOLERATED:
                 self._lost[name] = cause or f"its decoder crashed ({words})"
             _logger.warning("a worker is started again: reading '%s', %s", name, cause or words)
-        other = _Worker(self._job)
+        other = _Worker(self._job, self._start_method)
         other.tasks = worker.tasks
         self._workers[self._workers.index(worker)] = other
         for task in other.tasks:
@@ -253,15 +259,20 @@ def _without_signals() -> Iterator[None]:
 
 
 class _Worker:
-    """A process, its end of the line, the `tasks` that it has in hand, and the `place` in the first that it is at."""
+    """A process, its end of the line, the `tasks` that it has in hand, and the `place` in the first that it is at.
 
-    def __init__(self, job: Job) -> None:
+    has_begun: it has said something yet.
+    """
+
+    def __init__(self, job: Job, start_method: str | None) -> None:
         self.tasks: deque[_Task] = deque()
         self.place: int | None = None
         self.silent = 0.0
+        self.has_begun = False
         self._owner = os.getpid()
-        self.connection, theirs = multiprocessing.Pipe()
-        self.process = multiprocessing.Process(target=work, args=(theirs, job), daemon=True)
+        context: Any = multiprocessing.get_context(start_method)  # whose Process the types do not know
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, job), daemon=True)
         with _without_signals():
             self.process.start()
         theirs.close()
@@ -276,6 +287,7 @@ class _Worker:
     def receive(self) -> Any:
         """The next message; what it says of the place is kept. Raises EOFError or OSError from a dead worker."""
         message = receive(self.connection)
+        self.has_begun = True
         self.place = message.place if isinstance(message, At) else None
         return message
 

@@ -1,0 +1,173 @@
+"""The endpoints of a service, as an ASGI application."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response, UploadFile, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+
+from mutual3d.data.video.reader import VideoError
+from mutual3d.deploy.runtimes.interface import package_version
+from mutual3d.deploy.serve.answers import Answer, Health, Problem, Sample, Table
+from mutual3d.deploy.serve.batching import Overloaded, retry_after
+from mutual3d.deploy.serve.front import Choice
+from mutual3d.deploy.serve.limits import Guard
+from mutual3d.deploy.serve.readers import TooLongError
+from mutual3d.deploy.serve.service import Service, without_path
+from mutual3d.deploy.serve.streaming import TRY_AGAIN, ClientStream
+
+T = TypeVar("T")
+_logger = logging.getLogger(__name__)
+_PAGE = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"), "/page.css": ("page.css", "text/css")}
+# The page loads nothing from elsewhere, and nobody frames it.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    408: {"model": Problem, "description": "the upload took too long"},
+    413: {"model": Problem, "description": "the upload is too large, or the video too long"},
+    422: {"model": Problem, "description": "it cannot be read, or a parameter or budget cannot be"},
+    429: {"model": Problem, "description": "the service is busy, even at the cheapest configuration; Retry-After says for how long"},
+    503: {"model": Problem, "description": "the service ends"},
+}
+Milliseconds = Annotated[float | None, Query(gt=0, le=1e7, allow_inf_nan=False)]
+Top = Annotated[int, Query(ge=1, le=1000, description="classes to tell")]
+Named = Annotated[str | None, Query(max_length=60, description="a configuration of /table, which is then held")]
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application of a loaded service, which starts and closes with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(service.start)
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="mutual3d", version=package_version("mutual3d"), lifespan=lifespan, redoc_url=None,
+        description="Video action recognition at any budget. A budget chooses the configuration; see /table.",
+    )  # fmt: skip
+    app.add_middleware(Guard, service=service, paths=frozenset({*_PAGE, "/predict", "/table", "/health", "/metrics", "/samples"}))
+
+    @app.exception_handler(RequestValidationError)
+    async def tell_what_is_wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        told = "; ".join(f"{'.'.join(map(str, each['loc'][1:])) or 'the body'}: {each['msg']}" for each in error.errors()[:5])
+        return JSONResponse({"detail": told}, 422)
+
+    @app.post("/predict", responses=_REFUSALS)
+    async def predict(
+        file: UploadFile,
+        latency_ms: Annotated[Milliseconds, Query(description="of the network on one clip")] = None,
+        gflops: Annotated[Milliseconds, Query(description="of one view")] = None,
+        configuration: Named = None,
+        deadline_ms: Annotated[Milliseconds, Query(description="from the end of the upload to the answer")] = None,
+        top: Top = 5,
+    ) -> Answer:
+        """What the network sees in a video, an image or a clip.
+
+        `file` is a video, an image, or a .npy file: a clip as the network takes it, or uint8 frames T, H, W, 3. Without a budget the
+        most accurate configuration runs. A busy service runs a cheaper one than the budget allows, and says so (`lowered`), before it
+        refuses; a configuration that is named is held.
+        """
+        choice = chosen(service, latency_ms, gflops, configuration)
+        return await explained(service.predict(file.file, choice, deadline_ms=deadline_ms, top=top))
+
+    @app.websocket("/stream")
+    async def stream(
+        socket: WebSocket,
+        deadline_ms: Annotated[float, Query(gt=0, le=1e6, allow_inf_nan=False)] = 200.0,
+        fps: Annotated[float, Query(gt=0, le=100, allow_inf_nan=False)] = 5.0,
+        configuration: Named = None,
+        top: Top = 5,
+    ) -> None:
+        """Frames in, answers out: see the documentation."""
+        await socket.accept()
+        if service.is_closing or service.streams >= service.settings.max_streams:
+            await socket.send_json({"detail": f"{service.streams} streams are open: try again later"})
+            await socket.close(TRY_AGAIN)
+            return
+        try:
+            choice = service.front.choose(configuration=configuration)
+        except ValueError as error:
+            await socket.send_json({"detail": str(error)})
+            await socket.close(1008)
+            return
+        service.streams += 1
+        service.measures.streams.set(service.streams)
+        try:
+            await ClientStream(service, socket, choice, deadline_ms=deadline_ms, fps=fps, top=top).run()
+        finally:
+            service.streams -= 1
+            service.measures.streams.set(service.streams)
+
+    @app.get("/table")
+    async def table() -> Table:
+        """The configurations that are kept ready: their accuracy, and what they take on this machine."""
+        return service.table()
+
+    @app.get("/health")
+    async def health(response: Response) -> Health:
+        """Whether the service takes requests (503 where it ends), and what it takes."""
+        response.status_code = 503 if service.is_closing else 200
+        return service.health()
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Counters and histograms of this process, in Prometheus' text format."""
+        return Response(service.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/samples")
+    async def samples() -> list[Sample]:
+        """The files that the page offers."""
+        return service.list_samples()
+
+    @app.get("/samples/{number}", response_class=FileResponse, responses={404: {"model": Problem}})
+    async def sample(number: int) -> FileResponse:
+        """One of these files."""
+        if not 0 <= number < len(service.samples):
+            raise HTTPException(404, "there is no such sample")
+        return FileResponse(service.samples[number])
+
+    for path, (name, kind) in _PAGE.items():
+        app.get(path, include_in_schema=False)(_page(name, kind))
+    return app
+
+
+def chosen(service: Service, latency_ms: float | None, gflops: float | None, configuration: str | None) -> Choice:
+    """As `ServedFront.choose`. Raises HTTPException, 422 with the sentence, where that raises."""
+    try:
+        return service.front.choose(latency_ms, gflops, configuration)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+async def explained(answer: Awaitable[T]) -> T:
+    """What is awaited. Raises HTTPException for whatever goes wrong: the client's mistakes with a sentence, no path of the server in any."""
+    try:
+        return await answer
+    except TooLongError as error:
+        raise HTTPException(413, without_path(error)) from error
+    except VideoError as error:
+        raise HTTPException(422, without_path(error)) from error
+    except Overloaded as error:
+        raise HTTPException(429, str(error), {"Retry-After": retry_after(error.seconds)}) from error
+    except Exception as error:
+        _logger.exception("a prediction failed")
+        raise HTTPException(500, "the prediction failed: the log of the service says why") from error
+
+
+def _page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
+    content = (resources.files("mutual3d.deploy.serve") / "page" / name).read_bytes()
+
+    async def page() -> Response:
+        headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
+        return Response(content, media_type=kind, headers=headers)
+
+    return page

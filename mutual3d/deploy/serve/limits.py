@@ -1,0 +1,91 @@
+"""What guards the endpoints: how many requests are inside, and how large, how slow and how long a body may be."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import HTTPException
+from starlette.responses import JSONResponse
+
+from mutual3d.deploy.serve.service import Service
+from mutual3d.utils.files import readable_size
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+# What a multipart body has beside its file.
+_AROUND = 65_536
+# Nothing of another site is loaded, framed or sent to.
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class Guard:
+    """An ASGI application around another one: counts requests, refuses what is too much, and bounds every body.
+
+    A body that is larger than allowed ends in 413, also where its length was not told, and one that takes too long in 408.
+    paths: those that are counted by name.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], service: Service, paths: frozenset[str]) -> None:
+        self._app, self._service, self._paths = app, service, paths
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI has it: `scope` tells it, `receive` gives its body, `send` takes the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"] if scope["path"] in self._paths else "other"
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._service.measures.requests.labels(path, str(message["status"])).inc()
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            await send(message)
+
+        if scope["method"] != "POST":
+            await self._app(scope, receive, counted)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, counted)
+            return
+        with self._service.admitted():
+            await self._app(scope, self._bounded(receive), counted)
+
+    def _refusal(self, scope: Message) -> JSONResponse | None:
+        """Why a request is not let in."""
+        service = self._service
+        if service.is_closing:
+            return JSONResponse({"detail": "the service ends"}, 503, {"Retry-After": "5"})
+        if service.inside >= service.settings.queue:
+            return JSONResponse({"detail": f"{service.inside} requests are inside: try again in a second"}, 429, {"Retry-After": "1"})
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        if told.isdigit() and int(told) > service.settings.max_bytes + _AROUND:
+            return JSONResponse({"detail": self._too_large()}, 413)
+        return None
+
+    def _too_large(self) -> str:
+        return f"the upload is larger than the {readable_size(self._service.settings.max_bytes)} that are taken"
+
+    def _bounded(self, receive: Receive) -> Receive:
+        settings, loop = self._service.settings, asyncio.get_running_loop()
+        left, end, is_whole = settings.max_bytes + _AROUND, loop.time() + settings.upload_seconds, False
+
+        async def bounded() -> Message:
+            nonlocal left, is_whole
+            if is_whole:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), end - loop.time())
+            except asyncio.TimeoutError:
+                raise HTTPException(408, f"the upload took longer than {settings.upload_seconds:g} s") from None
+            left -= len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
+            if left < 0:
+                raise HTTPException(413, self._too_large())
+            return message
+
+        return bounded

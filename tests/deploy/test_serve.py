@@ -1,0 +1,529 @@
+"""The service, over real connections: what it answers, what it refuses, and what no client can do to it."""
+
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import harm
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from services import get, running, send, settings_of, write_bundle
+from tiny import ROOT
+from videos import moving_frames, write_video
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+import mutual3d
+from mutual3d.cli import serve as command
+from mutual3d.data.video.reader import VideoError
+from mutual3d.deploy.controller import TimedConfiguration
+from mutual3d.deploy.serve.answers import Answer, Health, StreamAnswer, Table
+from mutual3d.deploy.serve.batching import Batcher, Overloaded, Request
+from mutual3d.deploy.serve.front import ServedFront
+from mutual3d.deploy.serve.readers import Readers, Upload, UploadJob
+from mutual3d.sampling import Configuration
+from mutual3d.table.query_table import BudgetTooSmall
+
+SMALL, LARGE = "0.5-16-2", "1-24-4"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serve")
+    write_bundle(folder)
+    write_video(folder / "a.mp4", moving_frames(60))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def video(folder):
+    return (folder / "a.mp4").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    """(the service, its address), with limits that tests can reach."""
+    samples = folder / "samples"
+    samples.mkdir()
+    write_video(samples / "bar.mp4", moving_frames(8))
+    settings = settings_of(
+        folder / "adaptive.pyth", samples=str(samples), max_bytes=400_000, max_seconds=3.0, upload_seconds=1.0, max_streams=1
+    )  # fmt: skip
+    with running(settings) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return mutual3d.load(folder / "adaptive.pyth")
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def left_over():
+    """Files of services of this process."""
+    return [path for folder in Path(tempfile.gettempdir()).glob(f"mutual3d-serve-*+{os.getpid()}+*") for path in folder.iterdir()]
+
+
+# ---- Answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_video_is_answered_as_the_model_answers_it(served, folder, video, model):
+    service, address = served
+    for query, expected in (({}, LARGE), ({"configuration": SMALL}, SMALL), ({"gflops": 0.0011}, SMALL), ({"latency_ms": 9999.0}, LARGE)):
+        answer = Answer(**send(address, video, **query).raise_for_status().json())
+        assert (answer.row.configuration, answer.asked, answer.lowered, answer.batch, answer.met) == (expected, expected, False, 1, True)
+        (prediction,) = model.predict(folder / "a.mp4", configuration=expected)
+        assert [(each.name, pytest.approx(each.probability, abs=1e-6)) for each in answer.top] == prediction.top(5)
+        assert answer.looked_at == list(prediction.seconds) and answer.duration == pytest.approx(prediction.clips.duration)
+        assert answer.times.total_ms >= answer.times.decode_ms + answer.times.wait_ms > 0
+    assert model.active == service.model.active == service.model.network.space.largest  # no answer activates anything
+    assert len(send(address, video, top=1).json()["top"]) == 1
+    assert not left_over()
+
+
+def test_images_clips_and_frames_are_answered(served, model):
+    _, address = served
+    image = io.BytesIO()
+    Image.fromarray(moving_frames(1)[0]).save(image, "PNG")
+    clip = np.random.default_rng(0).integers(0, 256, (3, 4, 24, 24), np.uint8)
+    frames = moving_frames(20)
+    for data, source in ((npy(clip), clip[None]), (npy(clip[None]), clip[None]), (npy(frames), frames)):
+        (prediction,) = model.predict(source)
+        found = send(address, data).raise_for_status().json()
+        assert found["top"][0]["probability"] == pytest.approx(prediction.top(1)[0][1], abs=1e-6)
+    found = send(address, image.getvalue(), name="../../etc/passwd.mp4").raise_for_status().json()
+    assert found["looked_at"] == [] and len(found["top"]) == 2
+
+
+@pytest.mark.parametrize(
+    "query, told",
+    [
+        ({"latency_ms": 1e-6}, r"no configuration fits .* the nearest, 0.5-16-2, needs"),
+        ({"configuration": "0.7-16-2"}, f"'0.7-16-2' is not kept ready: choose among {SMALL}, {LARGE}"),
+        ({"configuration": SMALL, "gflops": 1}, "give a configuration or a budget, not both"),
+        ({"gflops": "nan"}, "gflops: Input should be"),
+        ({"latency_ms": -1}, "latency_ms: Input should be greater than 0"),
+        ({"top": 0}, "top: Input should be greater than"),
+    ],
+)
+def test_budgets_that_cannot_be_are_sentences(served, video, query, told):
+    response = send(served[1], video, **query)
+    assert response.status_code == 422 and re.search(told, response.json()["detail"])
+
+
+def test_table_health_samples_and_metrics(served, video):
+    service, address = served
+    table = Table(**get(address, "/table").json())
+    assert [row.configuration for row in table.rows] == [SMALL, LARGE] and table.device == service.front.key
+    assert (table.metric, table.unit, table.classes, table.frames, table.crop) == ("top-1 accuracy", "%", 2, 4, 24)
+    assert table.clip_seconds == pytest.approx(4 * 2 / 30)
+    health = Health(**get(address, "/health").json())
+    assert (health.status, health.runtime, health.configurations, health.limits.bytes) == ("ready", "eager", 2, 400_000)
+    assert [each["name"] for each in get(address, "/samples").json()] == ["bar.mp4"]
+    assert get(address, "/samples/0").content == Path(service.settings.samples, "bar.mp4").read_bytes()
+    for path in ("/samples/1", "/samples/-1", "/samples/..%2fa.mp4", "/none"):
+        assert get(address, path).status_code in (404, 422)
+    send(address, video)
+    text = get(address, "/metrics").text
+    assert re.search(r'mutual3d_requests_total\{path="/predict",status="200"\} [1-9]', text)
+    assert 'mutual3d_requests_total{path="other",status="404"}' in text and "/none" not in text
+    assert 'mutual3d_seconds_count{part="total"}' in text and "mutual3d_inside 0.0" in text
+
+
+def test_the_interface_is_typed(served):
+    found = get(served[1], "/openapi.json").json()
+    predict = found["paths"]["/predict"]["post"]
+    assert predict["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Answer")
+    assert {"408", "413", "422", "429", "503"} <= set(predict["responses"])
+    assert {each["name"] for each in predict["parameters"]} >= {"latency_ms", "gflops", "configuration", "top", "deadline_ms"}
+
+
+def test_the_page_loads_nothing_from_elsewhere(served):
+    page = get(served[1])
+    assert page.headers["content-security-policy"].startswith("default-src 'none'") and page.headers["x-content-type-options"] == "nosniff"
+    named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(named) > 3
+    for name in named:
+        assert name == "data:," or get(served[1], name).status_code == 200
+    for name in ("page.js", "page.css"):
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", get(served[1], "/{name}").text)
+
+
+# ---- What is refused --------------------------------------------------------------------------------------------------
+
+
+BROKEN = {
+    "nothing": (b"", "the file is empty"),
+    "text": (b"hello", "not a video"),
+    "playlist": (b"#EXTM3U\n#EXTINF:1\nfile:///etc/passwd\n", "an m3u8 playlist, which names other files"),
+    "concat": (b"ffconcat version 1.0\nfile '/etc/passwd'\n", "an ffconcat script"),
+    "jpeg": (b"\xff\xd8\xff\xe0" + bytes(50), "cannot read the upload"),
+    "objects": (npy(np.array([{"a": 1}], dtype=object)), "save it with numpy.save, as plain numbers"),
+    "announced": (npy(np.zeros(4, np.uint8)).replace(b"(4,)", b"(9999999999,)"), "its header"),
+    "header": (b"\x93NUMPY\x01\x00\xff\xff{'descr': __import__('os')", "its header is damaged"),
+    "shape": (npy(np.zeros((3, 4, 8, 8), np.uint8)), r"give a clip \(3, 4, 24, 24\)"),
+    "nan": (npy(np.full((3, 4, 24, 24), np.nan, np.float32)), "not finite"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_read_is_a_sentence_without_paths(served, name):
+    data, told = BROKEN[name]
+    response = send(served[1], data)
+    assert response.status_code == 422, response.text
+    detail = response.json()["detail"]
+    assert re.search(told, detail) and tempfile.gettempdir() not in detail and "mutual3d-serve" not in detail
+    assert not left_over()
+
+
+def test_a_video_that_is_cut_short_is_told_as_that(served, video):
+    response = send(served[1], video[: len(video) // 2])
+    assert response.status_code == 422 and response.json()["detail"].startswith("cannot read the upload: it")
+
+
+def test_what_is_too_large_too_long_or_too_slow_is_refused(served, folder):
+    service, address = served
+    assert send(address, bytes(600_000)).status_code == 413
+
+    def endless():
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(600):
+            yield bytes(1000)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert httpx.post(f"{address}/predict", content=endless(), headers=headers, timeout=60).status_code == 413
+    long = write_video(folder / "long.mp4", moving_frames(100))
+    response = send(address, long.read_bytes())
+    assert response.status_code == 413 and "it lasts 3.3 s, and at most 3 s are taken" in response.json()["detail"]
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as slow:
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n--x")
+        assert b" 408 " in slow.recv(1000)
+    assert httpx.post(f"{address}/predict", timeout=60).status_code == 422
+    assert httpx.post(f"{address}/predict", content=b"--x\r\n", headers=headers, timeout=60).status_code in (400, 422)
+    assert service.inside == 0 and not left_over()
+
+
+def test_a_full_service_says_when_to_come_again(folder, video):
+    with running(settings_of(folder / "adaptive.pyth", queue=1)) as (service, address):
+        with service.admitted():
+            response = send(address, video)
+        assert response.status_code == 429 and int(response.headers["retry-after"]) >= 1
+        assert send(address, video).status_code == 200
+        service.is_closing = True
+        assert send(address, video).status_code == 503 and get(address, "/health").status_code == 503
+
+
+# ---- Decoders ---------------------------------------------------------------------------------------------------------
+
+
+class HarmfulJob(UploadJob):
+    """Ends its process where an upload says so."""
+
+    def _clips(self, upload):
+        word = Path(upload.path).read_bytes()
+        if word in (b"crash", b"hang"):
+            getattr(harm, word.decode())()
+        if word == b"memory":
+            return np.zeros(self._memory * 4, np.uint8)
+        return super()._clips(upload)
+
+
+def test_decoders_that_die_hang_or_fill_cost_their_upload_alone(folder, model, tmp_path):
+    job = HarmfulJob(model.preprocessing, is_of_images=False, backend="pyav", max_seconds=10.0, memory=200_000_000)
+    readers = Readers(job, 1, timeout=1.5, option="--decode-seconds")
+    try:
+        for word, told in (("crash", "its decoder crashed"), ("hang", "did not answer within 1.5 s"), ("memory", "more memory than this service")):
+            (tmp_path / word).write_bytes(word.encode())
+            with pytest.raises(VideoError, match=told):
+                readers.read_now(Upload(str(tmp_path / word), None))
+            assert readers.read_now(Upload(str(folder / "a.mp4"), None)).clips_VCTHW.shape == (1, 3, 4, 24, 24)
+        assert readers.num_lost == 2
+    finally:
+        readers.close()
+
+
+# ---- Choosing and batching --------------------------------------------------------------------------------------------
+
+C = [TimedConfiguration(Configuration(0.5, 16, 2), 10.0), TimedConfiguration(Configuration(1.0, 24, 4), 40.0)]
+
+
+def request(ladder=C, seconds=10.0):
+    return Request(torch.zeros(1, 3, 4, 8, 8, dtype=torch.uint8), tuple(ladder), time.perf_counter() + seconds)
+
+
+class Computed:
+    """A network that is held until it is let go, and notes what it was asked for."""
+
+    def __init__(self):
+        self.calls, self.may_run = [], threading.Event()
+
+    def __call__(self, clips, configuration):
+        assert self.may_run.wait(10)
+        self.calls.append((len(clips), str(configuration)))
+        return torch.arange(float(len(clips)))[:, None].expand(-1, 2)
+
+
+def batcher_of(run, **options):
+    batcher = Batcher(run, **options)
+    batcher.start()
+    return batcher
+
+
+def test_clips_of_one_configuration_are_computed_together():
+    run = Computed()
+    batcher = batcher_of(run, max_batch=3)
+    first = batcher.submit(request())
+    while batcher.num_waiting:
+        time.sleep(0.001)
+    futures = [batcher.submit(request(ladder)) for ladder in (C, C[:1], C, C[:1], C)]
+    run.may_run.set()
+    answers = [future.result(10) for future in (first, *futures)]
+    assert sorted(run.calls) == [(1, LARGE), (2, SMALL), (3, LARGE)]
+    assert [answer.batch for answer in answers] == [1, 3, 2, 3, 2, 3]
+    # Each has its own scores.
+    assert sorted(answer.scores_K[0].item() for answer in answers if answer.batch == 3) == [0.0, 1.0, 2.0]
+    batcher.close()
+
+
+def test_a_busy_service_goes_down_before_it_refuses():
+    run = Computed()
+    batcher = batcher_of(run, max_batch=1)
+    batcher.submit(request(C[:1]))
+    while batcher.num_waiting:
+        time.sleep(0.001)
+    # 200 ms for all: ten clips of 40 ms do not fit, of 10 ms they do; one that names its configuration is held.
+    futures = [batcher.submit(request(seconds=0.2)) for _ in range(10)]
+    held = batcher.submit(request(C[1:]))
+    with pytest.raises(Overloaded) as refused:
+        batcher.submit(request(seconds=0.001))
+    assert refused.value.seconds > 0
+    run.may_run.set()
+    assert {str(future.result(10).timed.configuration) for future in futures[:2]} == {SMALL}
+    assert str(held.result(10).timed.configuration) == LARGE
+    batcher.close()
+    with pytest.raises(Overloaded):
+        batcher.submit(request())
+
+
+def test_a_failing_network_fails_its_own_batch_alone():
+    def run(clips, configuration):
+        if str(configuration) == SMALL:
+            raise MemoryError("none left")
+        return torch.zeros(len(clips), 2)
+
+    batcher = batcher_of(run)
+    with pytest.raises(MemoryError):
+        batcher.submit(request(C[:1])).result(10)
+    assert batcher.submit(request()).result(10).batch == 1
+    batcher.close()
+
+
+def test_a_clip_waits_for_one_that_is_being_decoded():
+    run = Computed()
+    run.may_run.set()
+    batcher = batcher_of(run, gather_ms=2000, num_coming=lambda: 1, max_batch=2)
+    first = batcher.submit(request())
+    time.sleep(0.05)
+    second = batcher.submit(request())
+    assert first.result(10).batch == second.result(10).batch == 2
+    batcher.close()
+
+
+def test_a_budget_chooses_without_activating(model):
+    front = ServedFront.of(model)
+    before = model.active
+    assert [str(timed.configuration) for timed in front.choose().ladder] == [SMALL, LARGE]
+    assert [str(timed.configuration) for timed in front.choose(gflops=0.0015).ladder] == [SMALL]
+    assert [str(timed.configuration) for timed in front.choose(configuration=LARGE).ladder] == [LARGE]
+    with pytest.raises(BudgetTooSmall):
+        front.choose(gflops=1e-9)
+    assert model.active == before
+
+
+# ---- Streams ----------------------------------------------------------------------------------------------------------
+
+
+def jpeg(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=100)
+    return file.getvalue()
+
+
+def stream_of(address, **query):
+    words = "&".join(f"{name}={value}" for name, value in query.items())
+    return connect(f"{address.replace('http', 'ws')}/stream?{words}", open_timeout=30)
+
+
+def send_frames(socket, frames, is_raw):
+    for number, frame in enumerate(frames):
+        header = {"second": number / 30, **({"width": frame.shape[1], "height": frame.shape[0]} if is_raw else {})}
+        socket.send(json.dumps(header))
+        socket.send(frame.tobytes() if is_raw else jpeg(frame))
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("is_raw", [True, False])
+def test_frames_are_answered_as_the_model_answers_them(served, model, is_raw):
+    frames = moving_frames(30, height=24, width=24)
+    with stream_of(served[1], deadline_ms=5000, fps=5) as socket:
+        send_frames(socket, frames, is_raw)
+        answers = [StreamAnswer.model_validate_json(socket.recv(timeout=10)) for _ in range(3)]
+    assert [answer.end for answer in answers] == pytest.approx([7 / 30 + k / 5 for k in range(3)], abs=1e-3)
+    for answer in answers:
+        assert answer.met and answer.dropped == 0 and answer.start == pytest.approx(answer.end - 7 / 30)
+        if is_raw:
+            indices = [min(round(30 * second), 29) for second in np.linspace(answer.start, answer.end, 4)]
+            clip = torch.from_numpy(frames[indices]).permute(3, 0, 1, 2)[None]
+            expected = model(clip, configuration=answer.row.configuration)[0]
+            assert answer.top[0].probability == pytest.approx(expected.max().item(), abs=1e-5)
+
+
+def test_streams_refuse_what_is_none(served):
+    address = served[1]
+    with stream_of(address) as socket:
+        socket.send(b"no image")
+        assert "not a JPEG or PNG image" in socket.recv(timeout=10)
+        socket.send('{"width": 3, "height": 2}')
+        socket.send(bytes(5))
+        assert "has 5 bytes, and 3 x 2 pixels in RGB have 18" in socket.recv(timeout=10)
+        # One stream is all that is allowed here.
+        with stream_of(address) as other:
+            assert "1 streams are open" in other.recv(timeout=10)
+            with pytest.raises(ConnectionClosed) as closed:
+                other.recv(timeout=10)
+            assert closed.value.rcvd.code == 1013
+        socket.send('{"file": "/etc/passwd"}')
+        assert "a header is a text such as" in socket.recv(timeout=10)
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=10)
+    deadline = time.monotonic() + 10
+    while served[0].streams and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert served[0].streams == 0
+    with stream_of(address, configuration="9-9-9") as socket:
+        assert "is not kept ready" in socket.recv(timeout=10)
+
+
+# ---- The command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start(folder, tmp_path):
+    """Starts `mutual3d serve` with these words in a process of its own; gives (process, address)."""
+    begun = []
+
+    def begin(*words):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        program = [sys.executable, "-m", "mutual3d", "serve", str(folder / "adaptive.pyth"), "--port", "0", "--runtime", "none", "--decoders", "1", *words]
+        process = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+        begun.append(process)
+        told = []
+        for line in process.stdout:
+            told.append(line)
+            found = re.match(r"(http://\S+) serves ", line)
+            if found:
+                return process, found[1]
+        raise AssertionError("".join(told))
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def test_sigterm_ends_it_when_what_is_in_hand_is_answered(start, video, tmp_path):
+    process, address = start()
+    parts = [b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n', video, b"\r\n--x--\r\n"]
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def slowly():
+        yield parts[0]
+        has_begun.set()
+        assert may_end.wait(20)
+        yield parts[1]
+        yield parts[2]
+
+    with ThreadPoolExecutor(1) as pool:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        future = pool.submit(httpx.post, f"{address}/predict", content=slowly(), headers=headers, timeout=60)
+        assert has_begun.wait(20)
+        while get(address, "/health").json()["inside"] == 0:
+            time.sleep(0.01)
+        assert list(tmp_path.glob("mutual3d-serve-*"))
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        with pytest.raises(httpx.TransportError):  # nobody new is let in
+            while time.monotonic() < deadline:
+                httpx.get(f"{address}/health", timeout=5)
+                time.sleep(0.02)
+        may_end.set()
+        assert future.result(60).status_code == 200
+    assert process.wait(60) == 0
+    assert not list(tmp_path.glob("mutual3d-serve-*")), "no file is left"
+    assert "Traceback" not in process.stdout.read()
+
+
+def test_several_processes_share_an_address(start, video, tmp_path):
+    process, address = start("--processes", "2")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            response = send(address, video)
+            break
+        except httpx.TransportError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert response.status_code == 200
+    while len(list(tmp_path.glob("mutual3d-serve-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert not list(tmp_path.glob("mutual3d-serve-*")) and "Traceback" not in process.stdout.read()
+
+
+def test_what_it_cannot_be_started_with_is_a_sentence(folder, tmp_path, monkeypatch, capsys):
+    bundle = str(folder / "adaptive.pyth")
+    with pytest.raises(FileNotFoundError, match="there is no model"):
+        command.main([str(tmp_path / "none.pyth")])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError, match="Address already in use.*choose another --port"):
+            command.main([bundle, "--port", str(taken.getsockname()[1])])
+    with pytest.raises(SystemExit):
+        command.main([bundle, "--port", "70000"])
+    assert "'70000' is no port" in capsys.readouterr().err
+    monkeypatch.delitem(sys.modules, "mutual3d.deploy.serve.run")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs uvicorn: pip install -e .\[serve\]"):
+        command.main([bundle])
+
+
+def test_folders_of_killed_services_are_removed(folder, tmp_path, monkeypatch):
+    from mutual3d.deploy.serve.service import _remove_folders_of_the_dead
+    from mutual3d.utils.processes import this_process
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    me = this_process()
+    names = [f"mutual3d-serve-{me.place}+{me.pid}+{started}.abc" for started in (me.started, 1)]
+    for name in (*names, "mutual3d-serve-other+1+1.abc"):
+        (tmp_path / name).mkdir()
+    _remove_folders_of_the_dead()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([names[0], "mutual3d-serve-other+1+1.abc"])
