@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mutual3d.deploy.explain import Explanation as Explanation
     from mutual3d.deploy.prediction import Prediction as Prediction
     from mutual3d.deploy.prediction import Predictions as Predictions
+    from mutual3d.deploy.scan import Events as Events
+    from mutual3d.deploy.scan import ScanRow as ScanRow
     from mutual3d.deploy.stream import StreamPrediction as StreamPrediction
     from mutual3d.pipeline.named_models import create_model as create_model
     from mutual3d.pipeline.named_models import get_cfg as get_cfg
@@ -51,6 +53,8 @@ _HOMES = {
     "Explanation": "mutual3d.deploy.explain",
     "Prediction": "mutual3d.deploy.prediction",
     "Predictions": "mutual3d.deploy.prediction",
+    "ScanRow": "mutual3d.deploy.scan",
+    "Events": "mutual3d.deploy.scan",
     "StreamPrediction": "mutual3d.deploy.stream",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "bench": Subcommand("bench", "measure how long every configuration takes on this device, in each runtime"),
     "predict": Subcommand("predict", "say what a trained network sees in videos or images, at a budget"),
     "select": Subcommand("select", "name the best configuration within a budget"),
+    "scan": Subcommand("scan", "scan an archive of videos into one table, by many processes or machines; resumes"),
     "stream": Subcommand("stream", "answer a long video or a camera, several times a second, within a deadline"),
     "serve": Subcommand("serve", "answer predictions over HTTP, at budgets and within deadlines, with a page to look at them"),
     "explain": Subcommand("explain", "show where a network looks in a clip, at two configurations"),
@@ -40,9 +41,7 @@ SUBCOMMANDS = {
 }
 
 _OPTIONS = ("--help", "--version", "--configs")
-_USAGE = """usage: mutual3d COMMAND ...
-
-One video network, trained once, that runs at any budget.
+_USAGE = """usage: mutual3d COMMAND ...    One video network, trained once, that runs at any budget.
 
 {commands}
 

@@ -4,10 +4,14 @@ import argparse
 
 import torch
 
-from mutual3d.cli.budgets import add_budgets
+from mutual3d.cli.budgets import add_budgets, budgets_of
+from mutual3d.cost.flops import count_costs
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.utils.command_line import positive_argument
+
+# From so many videos on it pays to measure which runtime is the fastest, and to compile in it.
+MANY_VIDEOS = 32
 
 
 def add_choice(parser: argparse.ArgumentParser, *, config: str, runtime: str, with_means: bool = False) -> None:
@@ -32,3 +36,20 @@ def load_chosen(path: str, device: str, runtime: str | None) -> AdaptiveModel:
     model = load(path)
     model.network.place(torch.device(device))
     return model.run_in(None if runtime == "none" else runtime)
+
+
+def choose(model: AdaptiveModel, options: argparse.Namespace) -> None:
+    """Activate what the options ask for: a configuration, a budget, or the largest."""
+    budgets = budgets_of(options)
+    if budgets:
+        model.set_budget(device=options.device_key, source="clip", **budgets)
+    elif options.config:
+        model.activate(options.config)
+
+
+def describe_active(model: AdaptiveModel) -> str:
+    """The active configuration, or cascade, and its cost, in words."""
+    if model.spending is not None:
+        return f"cascade {model.cascade}, {model.spending.told_promise}"
+    cost = count_costs(model.network, [model.active], model.preprocessing.crop)[model.active]
+    return f"configuration {model.active}, {cost.gflops:.4g} GFLOPs a view, {cost.parameters:,} parameters"

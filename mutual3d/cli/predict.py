@@ -28,9 +28,8 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.cli.budgets import budgets_of, check_choice
-from mutual3d.cli.chosen_model import add_choice, load_chosen
-from mutual3d.cost.flops import count_costs
+from mutual3d.cli.budgets import check_choice
+from mutual3d.cli.chosen_model import MANY_VIDEOS, add_choice, choose, describe_active, load_chosen
 from mutual3d.data.video.decode import CHOICES
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel, Decoding, predict_boxes
@@ -51,8 +50,6 @@ from mutual3d.utils.command_line import (
 )  # fmt: skip
 from mutual3d.utils.text import printable
 
-# From so many videos on it pays to measure which runtime is the fastest, and to compile in it.
-_MANY_VIDEOS = 32
 # Seconds that reading one video may take.
 _TIMEOUT = 600.0
 # Below this share of a video that was looked at, the way to look at more is told.
@@ -67,7 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
     parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="another way to name SOURCE")
     config = "width-pixels-frames, for example 0.8-160-9, or a cascade, 0.25-64-4@0.83+0.8-160-9"
-    add_choice(parser, config=config, runtime=f"auto from {_MANY_VIDEOS} videos on", with_means=True)
+    add_choice(parser, config=config, runtime=f"auto from {MANY_VIDEOS} videos on", with_means=True)
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
     parser.add_argument("--window", type=explained(window_seconds), metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
     parser.add_argument("--batch", type=count_argument, default=1, help="clips that are computed together (default 1)")
@@ -113,23 +110,6 @@ def _check_output(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -
 def decoding_of(options: argparse.Namespace) -> Decoding:
     """How the options say that videos are read."""
     return Decoding(options.backend, options.timeout, timeout_option="--timeout")
-
-
-def choose(model: AdaptiveModel, options: argparse.Namespace) -> None:
-    """Activate what the options ask for: a configuration, a budget, or the largest."""
-    budgets = budgets_of(options)
-    if budgets:
-        model.set_budget(device=options.device_key, source="clip", **budgets)
-    elif options.config:
-        model.activate(options.config)
-
-
-def describe_active(model: AdaptiveModel) -> str:
-    """The active configuration, or cascade, and its cost, in words."""
-    if model.spending is not None:
-        return f"cascade {model.cascade}, {model.spending.told_promise}"
-    cost = count_costs(model.network, [model.active], model.preprocessing.crop)[model.active]
-    return f"configuration {model.active}, {cost.gflops:.4g} GFLOPs a view, {cost.parameters:,} parameters"
 
 
 def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.Namespace) -> list[VideoError]:
@@ -222,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
     paths = list_inputs(options.video)
-    model = load_chosen(options.model, options.device, options.runtime or ("auto" if len(paths) >= _MANY_VIDEOS else None))
+    model = load_chosen(options.model, options.device, options.runtime or ("auto" if len(paths) >= MANY_VIDEOS else None))
     choose(model, options)
     takes_boxes = model.network.takes_boxes
     if not takes_boxes and (options.boxes or options.detector):

@@ -7,6 +7,7 @@ from .explain import Explanation, explain_clip
 from .live import FrameSource
 from .predict import predict_boxes, predict_video
 from .prediction import Prediction, Predictions
+from .scan import Events, ScanRow
 from .stream import DeadlineStream, StreamPrediction
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "Decoding",
     "Embeddings",
     "Explanation",
+    "Events",
     "FrameSource",
     "Prediction",
     "Predictions",
     "Preprocessing",
+    "ScanRow",
     "StreamPrediction",
     "explain_clip",
     "predict_boxes",

@@ -22,8 +22,9 @@ from mutual3d.deploy.live import FrameSource
 from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, read_clip, window_seconds
 from mutual3d.deploy.prediction import Predictions
 from mutual3d.deploy.runtimes import NetworkCache, Runtime, find_runtime
+from mutual3d.deploy.scan import Events, Scanner, ScanSettings, ScanStream, usable_cores
 from mutual3d.deploy.share import find_bundle
-from mutual3d.deploy.sources import Source, list_sources
+from mutual3d.deploy.sources import Source, list_archive, list_sources
 from mutual3d.deploy.spending import Spending
 from mutual3d.deploy.stream import DeadlineStream, StreamSettings
 from mutual3d.deploy.timing import key_here
@@ -197,14 +198,15 @@ class AdaptiveModel(nn.Module):
         """
         given = _parsed(configuration)
         if isinstance(given, Cascade):
-            self._activate_cascade(thresholds_of(self, check_cascade(self, given)))
+            self.spend(thresholds_of(self, check_cascade(self, given)))
         else:
             self.network.activate(given)
             if self._spending is not None:
                 self._spending = None
         return self
 
-    def _activate_cascade(self, spending: Spending) -> None:
+    def spend(self, spending: Spending) -> None:
+        """Activate the cascade of a promise, which is kept from now on."""
         self.network.activate(spending.cascade.configurations[-1])
         self._spending = spending
 
@@ -269,7 +271,7 @@ class AdaptiveModel(nn.Module):
             self.activate(row.configuration)
         else:
             check_cascade(self, row.configuration)
-            self._activate_cascade(promise(self.table, row, means, device))
+            self.spend(promise(self.table, row, means, device))
             logger.info("%s: %s", row.configuration, self._spending)
         return row
 
@@ -317,6 +319,42 @@ class AdaptiveModel(nn.Module):
         if configuration is None and self._spending is not None:
             logger.info("%s: %s", self._spending.cascade, self._spending)
         return predictions
+
+    def scan(
+        self,
+        source: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        window: str | float | None = None,
+        step: str | float | None = None,
+        views: int = 1,
+        top: int = 5,
+        batch: int = 16,
+        events: Events | None = None,
+        workers: int | None = None,
+        decoding: Decoding = Decoding(),
+    ) -> ScanStream:
+        """A row for each video of an archive, or for each window or segment, as they come: an iterator over `ScanRow`.
+
+        As `predict` with `stream`, by worker processes that each decode, hold the model, at what is active now, and may die: one
+        bad video costs itself alone. `mutual3d scan` writes a table, goes on where it was killed, and runs on many machines.
+
+        Args:
+            source: a file, a folder, a pattern, a list of files (.txt, .csv), or several of these.
+            window, step, views: as of `predict`.
+            top: classes of a row.
+            batch: clips that a worker computes together.
+            events: join the windows into segments: `Events(threshold, background)`.
+            workers: processes; None takes one for each core. 0 decodes and computes here.
+            decoding: the decoder, the seconds that a video may take without a sign of life, and whether a bar is shown.
+
+        What cannot be read does not end it: it is in `bad` of the result. Raises ValueError and FileNotFoundError for a source
+        or a setting that cannot be.
+        """
+        length, between = (None if value is None else window_seconds(value) for value in (window, step))
+        settings = ScanSettings(Reading(views, length, between, decoding=decoding), top, batch, events)
+        scanner = Scanner(self, settings, workers=usable_cores() if workers is None else workers)
+        names = [source] if isinstance(source, (str, os.PathLike)) else source
+        return ScanStream(scanner, list_archive(names), progress=decoding.progress)
 
     def stream(
         self,

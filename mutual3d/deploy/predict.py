@@ -1,9 +1,10 @@
 """Scores of one video or image file, or of the boxes in a video."""
 
+import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -224,7 +225,7 @@ class Reading(NamedTuple):
     used: tuple[int, ...] | None = None
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """Clips of a file, or of one window of it from second `start` to second `end`."""
 
     clips: Clips
@@ -235,7 +236,7 @@ class _Part(NamedTuple):
 class _Read(NamedTuple):
     """What was read at once, in how many milliseconds, and how many windows the whole file has."""
 
-    parts: list[_Part]
+    parts: list[Part]
     milliseconds: float
     num_windows: int
 
@@ -260,15 +261,9 @@ class _Job:
             return VideoError(path, describe_failure(error))
         return _Read(parts, 1000 * (time.perf_counter() - start), count)
 
-    def _parts(self, path: Path, first: int) -> tuple[list[_Part], int]:
-        how = self._how
-        if how.window is None or is_still(path):
-            clips = read_clips(
-                path, self._preprocessing, num_views=how.num_views, backend=how.decoding.backend, used=how.used
-            )
-            return [_Part(clips)], 1
-        with open_video(path, how.decoding.backend) as reader:
-            return read_windows(reader, self._preprocessing, how, first)
+    def _parts(self, path: Path, first: int) -> tuple[list[Part], int]:
+        with contextlib.closing(read_parts(path, self._preprocessing, self._how, first)) as found:
+            return next(found)
 
     def join(self, items: list) -> _Read | VideoError:
         return items[0]
@@ -280,9 +275,27 @@ class _Job:
         return VideoError(key[0], cause)
 
 
+def read_parts(
+    path: Path, preprocessing: Preprocessing, how: Reading, first: int = 0
+) -> Generator[tuple[list[Part], int], None, None]:
+    """What is looked at in a file, from its window `first` on, `how.chunk` windows at a time; and how many it has in all.
+
+    The file is opened once. Raises VideoError if unreadable.
+    """
+    if how.window is None or is_still(path):
+        yield [Part(read_clips(path, preprocessing, num_views=how.num_views, backend=how.decoding.backend, used=how.used))], 1
+        return
+    with open_video(path, how.decoding.backend) as reader:
+        count = first + 1
+        while first < count:
+            parts, count = read_windows(reader, preprocessing, how, first)
+            first += len(parts)
+            yield parts, count
+
+
 def read_windows(
     reader: VideoReader, preprocessing: Preprocessing, how: Reading, first: int = 0
-) -> tuple[list[_Part], int]:
+) -> tuple[list[Part], int]:
     """`how.chunk` windows of a video from window `first` on, and how many it has in all.
 
     Window k lasts from `how.step` * k seconds after the first frame for `how.window` seconds, the last one to the video's
@@ -298,7 +311,7 @@ def read_windows(
     ]
     groups = [_views_between(reader, preprocessing, *window, how.num_views) for window in bounds]
     clips = _read_frames(reader, preprocessing, groups, how.used)
-    return [_Part(found, *window) for found, window in zip(clips, bounds)], count
+    return [Part(found, *window) for found, window in zip(clips, bounds)], count
 
 
 def _views_between(
@@ -327,18 +340,18 @@ def predict_each(
         raise ValueError("this model classifies boxes in a video: use mutual3d.deploy.predict_boxes, or mutual3d predict --boxes")
     run, stages = at_present(model, configuration)
     how = how._replace(used=tuple(used_by_all(model.network, stages)))
-    waiting: list[tuple[str, _Part, float]] = []
+    waiting: list[tuple[str, Part, float]] = []
     for name, found in read_all(model, sources, how):
         if isinstance(found, VideoError):
-            yield from _score(model, waiting, batch, run)
+            yield from score_parts(model, waiting, batch, run)
             waiting.clear()
             yield found
             continue
         waiting += [(name, part, found.milliseconds / len(found.parts)) for part in found.parts]
         if sum(len(part.clips.clips_VCTHW) for _, part, _ in waiting) >= batch:
-            yield from _score(model, waiting, batch, run)
+            yield from score_parts(model, waiting, batch, run)
             waiting.clear()
-    yield from _score(model, waiting, batch, run)
+    yield from score_parts(model, waiting, batch, run)
 
 
 def read_clip(model: "AdaptiveModel", source: Source, decoding: Decoding = Decoding()) -> Clips:
@@ -361,9 +374,13 @@ def read_clip(model: "AdaptiveModel", source: Source, decoding: Decoding = Decod
     return clips._replace(clips_VCTHW=clip_BCTHW)
 
 
-def _score(
-    model: "AdaptiveModel", waiting: Sequence[tuple[str, _Part, float]], batch: int, run: Callable[[torch.Tensor], torch.Tensor]
+def score_parts(
+    model: "AdaptiveModel", waiting: Sequence[tuple[str, Part, float]], batch: int, run: Callable[[torch.Tensor], torch.Tensor]
 ) -> list[Prediction]:
+    """The prediction of each part, whose clips are computed together. waiting: (file, part, milliseconds that reading it took).
+
+    batch: clips that `run` computes at once.
+    """
     if not waiting:
         return []
     start = time.perf_counter()
@@ -418,11 +435,11 @@ def _read_array(model: "AdaptiveModel", array: Array, how: Reading, name: str) -
         is_one = clips.ndim == (3 if model.network.takes == "images" else 4)
         clips = clips[None] if is_one else clips
         for chunk in clips.split(how.chunk) if isinstance(clips, torch.Tensor) else [clips]:
-            yield _Read([_Part(Clips(clip[None])) for clip in chunk], 0.0, 1)
+            yield _Read([Part(Clips(clip[None])) for clip in chunk], 0.0, 1)
         return
     reader = ArrayReader(frames, preprocessing.target_fps, name)
     if len(frames) == 1 or how.window is None:
-        yield _Read([_Part(read_views(reader, preprocessing, how.num_views if len(frames) > 1 else 1))], 0.0, 1)
+        yield _Read([Part(read_views(reader, preprocessing, how.num_views if len(frames) > 1 else 1))], 0.0, 1)
         return
     first, count = 0, 1
     while first < count:

@@ -9,10 +9,16 @@ from typing import TypeGuard
 import numpy as np
 import torch
 
+from mutual3d.data.datasets.kinetics import path_in_list, read_rows
+from mutual3d.data.datasets.labels import split_row
+from mutual3d.data.datasets.lists import place_of
 from mutual3d.data.prepare.extraction import VIDEO_SUFFIXES
 from mutual3d.data.video.reader import VideoReader
 from mutual3d.data.video.stills import has_image_name
 from mutual3d.utils.files import files_under
+
+# Files that name others.
+_LIST_SUFFIXES = (".txt", ".csv")
 
 Array = torch.Tensor | np.ndarray
 Source = str | os.PathLike | Array | Sequence[str | os.PathLike | Array]
@@ -68,6 +74,28 @@ def list_inputs(names: Sequence[str | os.PathLike]) -> list[Path]:
         else:
             paths.append(path)
     return paths
+
+
+def list_archive(names: Sequence[str | os.PathLike]) -> list[str]:
+    """The files of an archive, as text: what `list_inputs` finds, and what lists of files (.txt, .csv) name.
+
+    A list has one path a line; in a csv a label may follow, as in lists for training, and is left out. A relative path starts at
+    the list's own folder. Raises FileNotFoundError as `list_inputs`, ValueError with the line of a list for what is no path.
+    """
+    found: list[str] = []
+    for name in names:
+        path = Path(name).expanduser()
+        is_list = path.suffix.lower() in _LIST_SUFFIXES and not path.is_dir()
+        found += _paths_of_list(path) if is_list else map(str, list_inputs([name]))
+    return found
+
+
+def _paths_of_list(path: Path) -> Iterator[str]:
+    for line, row in read_rows(path, "path"):
+        place = place_of(path, line)
+        has_label = path.suffix.lower() == ".csv" and " " in row
+        name = split_row(row, place, " ", "label")[0] if has_label else row
+        yield path_in_list(name, path, "", place)
 
 
 def _files_of(folder: Path, empty: bool = False) -> list[Path]:

@@ -2,7 +2,8 @@
 
 import collections
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -86,7 +87,7 @@ class Spending:
         promised: float | None = None, answered: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
         self.cascade, self.words, self.key, self.stage_costs = cascade, words, key, tuple(stage_costs)
-        self.promised = promised
+        self.promised, self.answered = promised, answered
         # Of the clips that ran at each configuration.
         self.counts = [0] * len(cascade.configurations)
         self._lock = threading.Lock()
@@ -101,6 +102,25 @@ class Spending:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+
+    def anew(self) -> "Spending":
+        """The same promise, of which nothing is spent yet."""
+        return Spending(self.cascade, self.words, self.key, self.stage_costs, promised=self.promised, answered=self.answered)
+
+    def to_dict(self) -> dict[str, object]:
+        """The promise as plain data, for `from_dict`."""
+        return {
+            "cascade": str(self.cascade), "cost": self.words.name, "key": self.key, "stage_costs": list(self.stage_costs),
+            "promised": self.promised, "answered": None if self.answered is None else list(self.answered),
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], costs: Mapping[str, CostWords]) -> "Spending":
+        """What `to_dict` told. costs: {name: words} of those that there are. Raises KeyError and ValueError for anything else."""
+        return cls(
+            Cascade.parse(content["cascade"]), costs[content["cost"]], content["key"], content["stage_costs"],
+            promised=content["promised"], answered=content["answered"],
+        )  # fmt: skip
 
     def start(self, num_clips: int) -> None:
         """Count clips that run at the first configuration."""

@@ -48,6 +48,7 @@ SOUND = {
     "prepare": "prepare --videos empty --out cache",
     "explain": "explain bundle.pyth text.txt",
     "push": "push bundle.pyth shared", "pull": "pull shared --output out.pyth",
+    "scan": "scan bundle.pyth text.txt --out found.csv",
 }  # fmt: skip
 
 
@@ -81,6 +82,9 @@ WRONG = [
     ("push text.txt shared", 1, "text.txt' is not a readable checkpoint"),
     ("pull empty", 1, "there is no adaptive.pyth in the folder 'empty'"),
     ("pull bundle.pyth --revision main", 2, "is no ORG/NAME"),
+    ("scan bundle.pyth empty", 2, "required: --out"),
+    ("scan bundle.pyth empty --out found.csv", 1, "there are no videos and no images in the folder 'empty'"),
+    ("scan bundle.pyth text.txt --out found.json", 1, "found.json' ends in '.json': give a name that ends in .parquet or .csv"),
     ("prepare --videos empty", 2, "required: --out"),
     ("prepare --videos nowhere --out cache", 2, "there is no video list 'nowhere'"),
     ("prepare --out cache", 2, "--videos"),

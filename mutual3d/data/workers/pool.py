@@ -12,7 +12,9 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import time
+import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,6 +68,9 @@ class WorkerPool:
     that are not read any more; several pools may share one. finish: applied, in a thread, to each result that arrives.
     settings: what the user sets these by, for messages. start_method: of multiprocessing, how the processes are started; None is
     the program's own. A program that has threads and open connections takes `forkserver`: what is forked has copies of both.
+    make: makes the job in a worker, which then is a new process that
+    shares no memory with this one, for what does not outlive a fork, such as the threads of a runtime; it must pickle. None
+    hands `job` over.
     """
 
     def __init__(
@@ -78,8 +83,9 @@ class WorkerPool:
         finish: Callable[[Any], Any] | None = None,
         settings: Settings = OPTIONS,
         start_method: str | None = None,
+        make: Callable[[], Job] | None = None,
     ) -> None:
-        self._start_method = start_method
+        self._start_method, self._make = start_method, make
         self._job, self._num_workers, self._timeout, self._finish = job, num_workers, timeout, finish
         self._lost = {} if lost is None else lost
         self._settings = settings
@@ -94,8 +100,20 @@ class WorkerPool:
 
         Starting another map ends the one before. Raises WorkerError where workers fail and no sample is to blame.
         """
+        return (result for _, result in self._map(tasks, in_order=True))
+
+    def map_as_ready(self, tasks: Iterable[Sequence]) -> Iterator[tuple[int, Any]]:
+        """(number of the task from 0, `join` of its items) of each, as they are finished: none waits for a longer one before it.
+
+        tasks: as of `map`, whose errors it raises.
+        """
+        return self._map(tasks, in_order=False)
+
+    def _map(self, tasks: Iterable[Sequence], in_order: bool) -> Iterator[tuple[int, Any]]:
         self._run += 1
-        return self._map_in_workers(self._run, enumerate(tasks)) if self._num_workers else map(self._read_here, tasks)
+        if self._num_workers:
+            return self._map_in_workers(self._run, enumerate(tasks), in_order)
+        return ((number, self._read_here(keys)) for number, keys in enumerate(tasks))
 
     def close(self) -> None:
         """End the workers."""
@@ -110,8 +128,8 @@ class WorkerPool:
         result = self._job.join(items)
         return self._finish(result) if self._finish else result
 
-    def _map_in_workers(self, run: int, tasks: Iterator[tuple[int, Sequence]]) -> Iterator[Any]:
-        finished = {}
+    def _map_in_workers(self, run: int, tasks: Iterator[tuple[int, Sequence]], in_order: bool) -> Iterator[tuple[int, Any]]:
+        finished: dict[int, Any] = {}
         waiting = 0
         for wanted in itertools.count():
             while waiting < self._num_workers * _TASKS_AHEAD:
@@ -123,19 +141,20 @@ class WorkerPool:
             if not waiting:
                 return
             self._collect(run, finished, seconds=0)
-            while wanted not in finished:
+            while wanted not in finished if in_order else not finished:
                 self._collect(run, finished, self._seconds_of_a_look())
             waiting -= 1
-            result = finished.pop(wanted)
+            number = wanted if in_order else next(iter(finished))
+            result = finished.pop(number)
             if isinstance(result, Failure):
                 raise WorkerError(_words_of_failure(result, self._settings))
-            yield result.result() if isinstance(result, Future) else result
+            yield number, result.result() if isinstance(result, Future) else result
             if self._run != run:
                 return
 
     def _hand_out(self, task: _Task) -> None:
         if not self._workers:
-            self._workers.extend(_Worker(self._job, self._start_method) for _ in range(self._num_workers))
+            self._workers.extend(_Worker(self._job, self._start_method, self._make) for _ in range(self._num_workers))
             # With the program: Python's own way to end them is SIGTERM, which they leave to the main process.
             Finalize(self, _end_all, (self._workers,), exitpriority=1)
         worker = min(self._workers, key=lambda worker: len(worker.tasks))
@@ -206,7 +225,7 @@ class WorkerPool:
             if cause or self._deaths[name] > _DEATHS_TOLERATED:
                 self._lost[name] = cause or f"its decoder crashed ({words})"
             _logger.warning("a worker is started again: reading '%s', %s", name, cause or words)
-        other = _Worker(self._job, self._start_method)
+        other = _Worker(self._job, self._start_method, self._make)
         other.tasks = worker.tasks
         self._workers[self._workers.index(worker)] = other
         for task in other.tasks:
@@ -258,22 +277,33 @@ def _without_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """A new process would first import the program's own file, which begins the same again where nothing guards it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 class _Worker:
     """A process, its end of the line, the `tasks` that it has in hand, and the `place` in the first that it is at.
 
     has_begun: it has said something yet.
     """
 
-    def __init__(self, job: Job, start_method: str | None) -> None:
+    def __init__(self, job: Job, start_method: str | None, make: Callable[[], Job] | None) -> None:
         self.tasks: deque[_Task] = deque()
         self.place: int | None = None
         self.silent = 0.0
         self.has_begun = False
         self._owner = os.getpid()
-        context: Any = multiprocessing.get_context(start_method)  # whose Process the types do not know
+        context: Any = multiprocessing.get_context(start_method if make is None else "spawn")  # whose Process the types do not know
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, job), daemon=True)
-        with _without_signals():
+        self.process = context.Process(target=work, args=(theirs, None if make else job, make), daemon=True)
+        with _without_signals(), contextlib.nullcontext() if make is None else _without_main():
             self.process.start()
         theirs.close()
 

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
@@ -79,8 +79,11 @@ class Failure(NamedTuple):
     is_memory: bool
 
 
-def work(connection: Connection, job: Job) -> None:
-    """What a worker process runs: it answers the tasks of the pool over `connection` until that is gone."""
+def work(connection: Connection, job: Job | None, make: Callable[[], Job] | None = None) -> None:
+    """What a worker process runs: it answers the tasks of the pool over `connection` until that is gone.
+
+    make: makes the job here; None where it is handed over.
+    """
     # What a forked process has of the main one's garbage is left alone: a tensor of a GPU that is freed here, where CUDA cannot be
     # used, ends the process.
     gc.freeze()
@@ -96,7 +99,10 @@ def work(connection: Connection, job: Job) -> None:
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     global _sign_of_life
     _sign_of_life = _SignOfLife(connection)
+    job = job if make is None else make()
+    assert job is not None, "it is handed over, or made"
     try:
+        send(connection, At(None))
         while True:
             _answer(connection, job, *connection.recv())
     except (EOFError, OSError):

@@ -1,0 +1,271 @@
+"""The files of a scan: parts that are written whole, so that a killed scan goes on, and the one table that they become.
+
+Beside `found.parquet` lie `found.unreadable.csv`, `found.scan.json`, which says how it was made, and while the scan runs the
+folder `found.parquet.parts`.
+"""
+
+import contextlib
+import csv
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import simplejson
+
+from mutual3d.data.video.reader import VideoError
+from mutual3d.deploy.scan import ScanRow, ShardTable
+from mutual3d.utils.files import atomic_write, ensure_directory, read_json, remove_leftovers, write_json
+from mutual3d.utils.logging import progress_bar
+
+SUFFIXES = (".parquet", ".csv")
+# Rows of a group in a parquet file, which readers take at a time.
+_GROUP = 65_536
+
+
+@dataclass(frozen=True)
+class ShareOfParts:
+    """The `number`-th, from 1, of `count` jobs that share a scan; written `3/16`."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "ShareOfParts":
+        """Read `3/16`. Raises ValueError, which shows the form."""
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+        share = cls(int(match[1]), int(match[2])) if match else None
+        if share is None or not 1 <= share.number <= share.count:
+            raise ValueError(f"{text!r} is no share of a scan: write number/count, from 1/16 to 16/16 for sixteen jobs")
+        return share
+
+    def takes(self, part: int) -> bool:
+        """Whether a part, by its number from 0, is in the share."""
+        return part % self.count == self.number - 1
+
+
+class Totals(NamedTuple):
+    """What a finished scan came to. counts: as of `ShardTable`."""
+
+    num_videos: int
+    num_bad: int
+    num_rows: int
+    counts: list[int]
+
+
+class ScanFiles:
+    """The files of one scan, by the path of its table, whose ending says the format. top: classes of a row.
+
+    Raises ValueError for another ending, ImportError for parquet where pyarrow is not installed.
+    """
+
+    def __init__(self, out: str | os.PathLike, top: int) -> None:
+        self.out = Path(out)
+        if self.out.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"'{out}' ends in '{self.out.suffix}': give a name that ends in {' or '.join(SUFFIXES)}")
+        self.unreadable = self.out.with_name(f"{self.out.stem}.unreadable.csv")
+        self.record = self.out.with_name(f"{self.out.stem}.scan.json")
+        self.parts = self.out.with_name(f"{self.out.name}.parts")
+        self._settings = self.parts / "scan.json"
+        self._top, self._format = top, _write_csv if self.out.suffix.lower() == ".csv" else _write_parquet
+        if self._format is _write_parquet:
+            _import_parquet()
+
+    def find(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
+        """What there is of a scan as it is requested: ("finished", "begun" or "nothing", what the scan runs as it was chosen).
+
+        request: {what it depends on, in words: plain data}. Raises ValueError where the files are another scan's, with what is
+        different.
+        """
+        for path, state in ((self._settings, "begun"), (self.record, "finished")):
+            if not path.is_file() or (state == "finished" and not self.out.is_file()):
+                continue
+            told = read_json(path)
+            if not isinstance(told, dict) or not isinstance(told.get("request"), dict):
+                raise ValueError(f"'{path}' is no scan's: move it away, or begin anew (--anew)")
+            different = sorted(key for key in {*told["request"], *request} if told["request"].get(key) != request.get(key))
+            if different:
+                raise ValueError(
+                    f"'{self.parts if state == 'begun' else self.out}' is of a scan that was {state} with another {', another '.join(different)}: "
+                    "give the same again to go on, name another --out, or begin anew (--anew)"
+                )
+            return state, told["chosen"]
+        if self.out.exists():
+            raise ValueError(f"'{self.out}' is there already, and no scan's record beside it: name another --out, or replace it (--anew)")
+        return "nothing", None
+
+    def forget(self) -> None:
+        """Remove what earlier scans left, to begin anew."""
+        shutil.rmtree(self.parts, ignore_errors=True)
+        for path in (self.record, self.out, self.unreadable):
+            path.unlink(missing_ok=True)
+
+    def begin(self, request: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Write down what is scanned and what it runs; where another job of the scan was first, what that one chose.
+
+        request: as of `find`. chosen: plain data.
+        """
+        ensure_directory(self.parts)
+        descriptor, temporary = tempfile.mkstemp(prefix=".scan.", dir=self.parts)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(simplejson.dumps({"request": request, "chosen": chosen}, indent=1) + "\n")
+        os.chmod(temporary, 0o644)
+        try:
+            os.link(temporary, self._settings)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            os.replace(temporary, self._settings)
+        Path(temporary).unlink(missing_ok=True)
+        return read_json(self._settings)["chosen"]
+
+    # ---- Parts -------------------------------------------------------------------------------------------------------
+
+    def done(self) -> dict[int, int]:
+        """{number of a part that is written: videos that it is of}."""
+        remove_leftovers(self.parts)
+        return {number: self._read(number)["num_videos"] for number in self._numbers()}
+
+    def write_part(self, number: int, table: ShardTable) -> None:
+        """Keep the part of a number from 0. Raises OSError where the scan was joined meanwhile."""
+        if not self._settings.is_file():
+            raise FileNotFoundError(f"'{self.parts}' is gone: another process joined this scan, or removed it")
+        rows = [[_as_text(row.path), row.start, row.end, row.labels, row.confidences] for row in table.rows]
+        bad = [[_as_text(error.path), _as_text(error.cause)] for error in table.bad]
+        with atomic_write(self._part(number)) as temporary:
+            content = {"num_videos": table.num_videos, "counts": table.counts, "bad": bad, "rows": rows}
+            temporary.write_text(simplejson.dumps(content, allow_nan=False), encoding="utf-8")
+
+    def join(self, num_parts: int, request: Mapping[str, Any], chosen: Mapping[str, Any]) -> Totals:
+        """Make one table of all `num_parts` parts, and remove them. Raises ValueError where some are missing.
+
+        request, chosen: kept beside it, see `begin`.
+        """
+        missing = sorted({*range(num_parts)} - {*self._numbers()})
+        if missing:
+            raise ValueError(f"{len(missing)} of the {num_parts} parts of '{self.parts}' are missing: the same scan without --join makes them")
+        num_videos = num_bad = num_rows = 0
+        counts: list[int] = []
+        with atomic_write(self.unreadable) as listed, open(listed, "w", newline="", encoding="utf-8") as file, atomic_write(self.out) as table:
+            causes = csv.writer(file, lineterminator="\n")
+            causes.writerow(["path", "cause"])
+            with self._format(table, self._top) as write:
+                for number in range(num_parts):
+                    content = self._read(number)
+                    write([ScanRow(*row) for row in content["rows"]])
+                    causes.writerows(content["bad"])
+                    num_videos, num_bad, num_rows = num_videos + content["num_videos"], num_bad + len(content["bad"]), num_rows + len(content["rows"])
+                    counts = [a + b for a, b in zip(counts, content["counts"])] if counts else content["counts"]
+            file.flush()
+        totals = Totals(num_videos, num_bad, num_rows, counts)
+        write_json(self.record, {"request": request, "chosen": chosen, "totals": totals._asdict()})
+        # First what says that the scan goes on: who is killed now has finished.
+        self._settings.unlink(missing_ok=True)
+        shutil.rmtree(self.parts, ignore_errors=True)
+        return totals
+
+    def totals(self) -> Totals:
+        """Of a finished scan."""
+        return Totals(**read_json(self.record)["totals"])
+
+    def bad(self) -> Iterator[VideoError]:
+        """What a finished scan could not read."""
+        with open(self.unreadable, newline="", encoding="utf-8") as file:
+            yield from (VideoError(row["path"], row["cause"]) for row in csv.DictReader(file))
+
+    def _part(self, number: int) -> Path:
+        return self.parts / f"part-{number:06d}.json"
+
+    def _read(self, number: int) -> dict[str, Any]:
+        return read_json(self._part(number))
+
+    def _numbers(self) -> list[int]:
+        names = (re.fullmatch(r"part-(\d{6,})\.json", path.name) for path in self.parts.glob("part-*.json"))
+        return sorted(int(match[1]) for match in names if match)
+
+
+def _as_text(name: str) -> str:
+    """A file's name as UTF-8, its other bytes written as `\\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def columns_of(top: int) -> list[str]:
+    """The columns of a table with the `top` best classes of each row: path, start, end, label, confidence, label_2, ..."""
+    names = [name + ("" if place == 1 else f"_{place}") for place in range(1, top + 1) for name in ("label", "confidence")]
+    return ["path", "start", "end", *names]
+
+
+# What writes rows into a file.
+_Write = Callable[[Sequence[ScanRow]], None]
+
+
+@contextlib.contextmanager
+def _write_csv(path: Path, top: int) -> Iterator[_Write]:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns_of(top))
+
+        def write(rows: Sequence[ScanRow]) -> None:
+            for row in rows:
+                best = [word for label, value in zip(row.labels, row.confidences) for word in (label, f"{value:.6f}")]
+                seconds = ["" if second is None else f"{second:.3f}" for second in (row.start, row.end)]
+                writer.writerow([row.path, *seconds, *best, *[""] * (2 * top - len(best))])
+
+        yield write
+
+
+def _import_parquet() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError("parquet needs pyarrow: pip install -e .[scan]; or name a csv, --out found.csv") from error
+    return pyarrow
+
+
+@contextlib.contextmanager
+def _write_parquet(path: Path, top: int) -> Iterator[_Write]:
+    arrow = _import_parquet()
+    kinds = {"path": arrow.string(), "start": arrow.float64(), "end": arrow.float64(), "label": arrow.string(), "confidence": arrow.float32()}
+    schema = arrow.schema([(name, kinds[name.partition("_")[0]]) for name in columns_of(top)])
+    waiting: list[ScanRow] = []
+
+    def put(rows: Sequence[ScanRow]) -> None:
+        columns: list[list[Any]] = [[row.path for row in rows], [row.start for row in rows], [row.end for row in rows]]
+        for place in range(top):
+            columns += [[row.labels[place] if place < len(row.labels) else None for row in rows],
+                        [row.confidences[place] if place < len(row.confidences) else None for row in rows]]  # fmt: skip
+        writer.write_table(arrow.table(columns, schema=schema))
+
+    def write(rows: Sequence[ScanRow]) -> None:
+        waiting.extend(rows)
+        while len(waiting) >= _GROUP:
+            put(waiting[:_GROUP])
+            del waiting[:_GROUP]
+
+    with arrow.parquet.ParquetWriter(path, schema) as writer:
+        yield write
+        put(waiting)
+
+
+def write_parts(
+    files: ScanFiles,
+    parts: Sequence[Sequence[str]],
+    share: ShareOfParts,
+    scan: Callable[[Sequence[Sequence[str]]], Iterator[tuple[int, ShardTable]]],
+) -> None:
+    """Scan the parts of a share that are not written yet, each kept when it is finished, with a progress bar.
+
+    scan: gives (place in what it was given, table) as they are finished, such as `Scanner.scan_as_ready`.
+    """
+    done = {number: count for number, count in files.done().items() if share.takes(number)}
+    wanted = [number for number in range(len(parts)) if share.takes(number)]
+    left = [number for number in wanted if number not in done]
+    total = sum(len(parts[number]) for number in wanted)
+    with progress_bar(range(total), "scan", total, sum(done.values()), unit="video") as bar:
+        for place, table in scan([parts[number] for number in left]):
+            files.write_part(left[place], table)
+            bar.update(table.num_videos)
