@@ -1,5 +1,6 @@
 """The service, over real connections: what it answers, what it refuses, and what no client can do to it."""
 
+import base64
 import io
 import json
 import os
@@ -30,7 +31,7 @@ import mutual3d
 from mutual3d.cli import serve as command
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.controller import TimedConfiguration
-from mutual3d.deploy.serve.answers import Answer, Health, StreamAnswer, Table
+from mutual3d.deploy.serve.answers import Answer, Health, LooksAnswer, StreamAnswer, Table
 from mutual3d.deploy.serve.batching import Batcher, Overloaded, Request
 from mutual3d.deploy.serve.front import ServedFront
 from mutual3d.deploy.serve.readers import Readers, Upload, UploadJob
@@ -111,6 +112,32 @@ def test_images_clips_and_frames_are_answered(served, model):
         assert found["top"][0]["probability"] == pytest.approx(prediction.top(1)[0][1], abs=1e-6)
     found = send(address, image.getvalue(), name="../../etc/passwd.mp4").raise_for_status().json()
     assert found["looked_at"] == [] and len(found["top"]) == 2
+
+
+def explain(address, data, **query):
+    return httpx.post(f"{address}/explain", params=query, files={"file": ("upload", data)}, timeout=60)
+
+
+def test_where_it_looked_is_drawn(served, folder, video, model):
+    _, address = served
+    for configuration, class_name in ((LARGE, None), (SMALL, "down")):
+        query = {"configuration": configuration, **({"class_name": class_name} if class_name else {})}
+        found = LooksAnswer(**explain(address, video, **query).raise_for_status().json())
+        (expected,) = model.explain(folder / "a.mp4", [configuration], class_name=class_name)
+        assert (found.row.configuration, found.class_name, found.method) == (configuration, expected.class_name, expected.method)
+        assert [look.second for look in found.looks] == [expected.seconds[place] for place in expected.seen]
+        assert [look.activation for look in found.looks] == pytest.approx([expected.curve_T[place].item() for place in expected.seen], abs=1e-4)
+        with Image.open(io.BytesIO(base64.b64decode(found.looks[0].image.removeprefix("data:image/jpeg;base64,")))) as image:
+            assert image.size == (224, 224)
+    assert explain(address, npy(np.zeros((3, 4, 24, 24), np.uint8))).status_code == 200
+    for data, query, told in (
+        (video, {"class_name": "dwn"}, "there is no class 'dwn'; did you mean 'down'"),
+        (npy(np.zeros((3, 4, 24, 24), np.float32)), {}, "send uint8"),
+        (b"x", {}, "not a video"),
+    ):
+        response = explain(address, data, **query)
+        assert response.status_code == 422 and told in response.json()["detail"]
+    assert not left_over()
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,18 @@ def test_two_budgets_stand_side_by_side(page):
     assert "B: you are here" in page.locator("#plot").text_content()
     keep_picture(page, f"page_{page.viewport_size['width']}")
     assert overflow(page) <= 0
+    page.check("#look")
+    for side in "ab":
+        page.locator(f"#panel-{side} .looks img").wait_for()
+    picture = page.get_attribute("#panel-a .looks img", "src")
+    slider = page.locator("#panel-a .looks input")
+    slider.focus()
+    page.keyboard.press("ArrowLeft" if int(slider.input_value()) else "ArrowRight")
+    assert page.get_attribute("#panel-a .looks img", "src") != picture and page.locator("#panel-a .looks .now").count() == 1
+    keep_picture(page, f"looks_{page.viewport_size['width']}")
+    assert overflow(page) <= 0
+    page.uncheck("#look")
+    expect(page.locator(".looks")).to_have_count(0)
     page.click("#theme")
     keep_picture(page, f"other_theme_{page.viewport_size['width']}")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -48,6 +48,25 @@ class Answer(BaseModel):
     batch: int = Field(description="clips that were computed together")
 
 
+class Look(BaseModel):
+    """A frame that the network looked at. activation: in [0, 1], over that of the frame with the most. image: a data: address of a
+    JPEG, the frame with the heat over it."""
+
+    second: float
+    activation: float
+    image: str
+
+
+class LooksAnswer(BaseModel):
+    """What in an upload spoke for a class, at one configuration."""
+
+    row: RowAnswer
+    class_name: str
+    probability: float
+    method: str = Field(description="cam, by the classifier's weights, or grad_cam, by gradients")
+    looks: list[Look]
+
+
 class StreamAnswer(BaseModel):
     """What the network sees in the seconds `start` to `end` of a stream."""
 

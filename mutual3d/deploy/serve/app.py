@@ -13,13 +13,14 @@ from fastapi.responses import FileResponse, JSONResponse
 
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.runtimes.interface import package_version
-from mutual3d.deploy.serve.answers import Answer, Health, Problem, Sample, Table
+from mutual3d.deploy.serve.answers import Answer, Health, LooksAnswer, Problem, Sample, Table
 from mutual3d.deploy.serve.batching import Overloaded, retry_after
 from mutual3d.deploy.serve.front import Choice
 from mutual3d.deploy.serve.limits import Guard
 from mutual3d.deploy.serve.readers import TooLongError
 from mutual3d.deploy.serve.service import Service, without_path
 from mutual3d.deploy.serve.streaming import TRY_AGAIN, ClientStream
+from mutual3d.utils.text import printable
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def create_app(service: Service) -> FastAPI:
         title="mutual3d", version=package_version("mutual3d"), lifespan=lifespan, redoc_url=None,
         description="Video action recognition at any budget. A budget chooses the configuration; see /table.",
     )  # fmt: skip
-    app.add_middleware(Guard, service=service, paths=frozenset({*_PAGE, "/predict", "/table", "/health", "/metrics", "/samples"}))
+    app.add_middleware(Guard, service=service, paths=frozenset({*_PAGE, "/predict", "/explain", "/table", "/health", "/metrics", "/samples"}))
 
     @app.exception_handler(RequestValidationError)
     async def tell_what_is_wrong(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -78,6 +79,21 @@ def create_app(service: Service) -> FastAPI:
         """
         choice = chosen(service, latency_ms, gflops, configuration)
         return await explained(service.predict(file.file, choice, deadline_ms=deadline_ms, top=top))
+
+    @app.post("/explain", responses=_REFUSALS)
+    async def explain(
+        file: UploadFile,
+        latency_ms: Annotated[Milliseconds, Query(description="of the network on one clip")] = None,
+        gflops: Annotated[Milliseconds, Query(description="of one view")] = None,
+        configuration: Named = None,
+        class_name: Annotated[str | None, Query(max_length=300, description="a name or number; otherwise what is predicted")] = None,
+    ) -> LooksAnswer:
+        """Where the network looks in a video, an image or a clip: its frames with the heat of a class over them.
+
+        At the configuration that the budget chooses, as for /predict; it has no deadline.
+        """
+        choice = chosen(service, latency_ms, gflops, configuration)
+        return await explained(service.explain(file.file, choice, class_name))
 
     @app.websocket("/stream")
     async def stream(
@@ -156,6 +172,9 @@ async def explained(answer: Awaitable[T]) -> T:
         raise HTTPException(413, without_path(error)) from error
     except VideoError as error:
         raise HTTPException(422, without_path(error)) from error
+    except ValueError as error:  # of a class that there is not, or a network that cannot tell
+        _logger.warning("refused: %s", error)
+        raise HTTPException(422, printable(error)) from error
     except Overloaded as error:
         raise HTTPException(429, str(error), {"Retry-After": retry_after(error.seconds)}) from error
     except Exception as error:

@@ -19,8 +19,9 @@ from mutual3d.data.video.stills import has_image_name
 from mutual3d.deploy.adaptive_model import AdaptiveModel, load
 from mutual3d.deploy.controller import TimedConfiguration
 from mutual3d.deploy.prediction import Clips
-from mutual3d.deploy.serve.answers import Answer, ClassScore, Health, Limits, RowAnswer, Sample, Table, Times
+from mutual3d.deploy.serve.answers import Answer, ClassScore, Health, Limits, LooksAnswer, RowAnswer, Sample, Table, Times
 from mutual3d.deploy.serve.batching import Batcher, Request
+from mutual3d.deploy.serve.explaining import draw_looks
 from mutual3d.deploy.serve.front import Choice, ServedFront
 from mutual3d.deploy.serve.measures import Measures
 from mutual3d.deploy.serve.readers import UPLOAD, Readers, Upload, UploadJob, begin_to_fork
@@ -52,6 +53,7 @@ class Service:
         self.samples = _list_samples(settings.samples)
         self.inside = self.streams = 0
         self.is_closing = False
+        self._explaining = asyncio.Lock()
         self._started = time.monotonic()
         self._used = {row.configuration: frozenset(used_frames(model.network, row.configuration)) for row in front.rows}
         self._device = next(model.parameters()).device
@@ -138,13 +140,13 @@ class Service:
 
     # ---- Predictions -------------------------------------------------------------------------------------------------
 
-    async def read(self, file: BinaryIO, choice: Choice) -> tuple[Clips, float]:
-        """The clip of an upload that the rungs of a choice look at, and milliseconds. Raises VideoError if unreadable.
+    async def read(self, file: BinaryIO, choice: Choice | None = None) -> tuple[Clips, float]:
+        """The clip of an upload, and milliseconds. Raises VideoError if unreadable.
 
-        file: the upload, from where it stands on.
+        file: the upload, from where it stands on. choice: only the frames that its rungs look at are read.
         """
         begin = time.perf_counter()
-        used = tuple(sorted(set().union(*(self._used[timed.configuration] for timed in choice.ladder))))
+        used = None if choice is None else tuple(sorted(set().union(*(self._used[timed.configuration] for timed in choice.ladder))))
         self._num_reading += 1
         try:
             with tempfile.NamedTemporaryFile(dir=self._folder) as copy:
@@ -177,6 +179,19 @@ class Service:
             padded=clips.is_padded,
             times=Times(decode_ms=decode_ms, wait_ms=found.wait_ms, network_ms=found.network_ms, total_ms=total_ms),
             deadline_ms=deadline_ms, met=total_ms <= deadline_ms, batch=found.batch,
+        )  # fmt: skip
+
+    async def explain(self, file: BinaryIO, choice: Choice, class_name: str | None) -> LooksAnswer:
+        """Where the network looks in an upload, at the configuration that a budget chooses. One is computed at a time.
+
+        file: as of `read`. class_name: a name or number; None takes what is predicted. Raises as `read` and `explain_clip` do.
+        """
+        clips, _ = await self.read(file)
+        async with self._explaining:
+            found, looks = await asyncio.to_thread(draw_looks, self.model, clips, choice.row.configuration, class_name)
+        return LooksAnswer(
+            row=self.row_answer(choice.ladder[-1]), class_name=printable(found.class_name), probability=found.probability,
+            method=found.method, looks=looks,
         )  # fmt: skip
 
     def best(self, scores_K: torch.Tensor, top: int) -> list[ClassScore]:

@@ -2,7 +2,7 @@
 // The page of a service: it asks /table once, then sends what is chosen to /predict, or frames of the webcam to /stream.
 
 const find = (id) => document.getElementById(id);
-const state = { table: null, rows: [], source: null, name: "", camera: null, asked: 0 };
+const state = { table: null, rows: [], source: null, name: "", camera: null, asked: 0, shown: {} };
 const sides = { a: { place: 0, here: null }, b: { place: 0, here: null } };
 const FRAME_WIDTH = 320;
 const MOST_FRAMES_A_SECOND = 15;
@@ -141,6 +141,45 @@ function showAnswer(side, answer) {
   drawPlot();
 }
 
+// ---- Where it looked --------------------------------------------------------------------------------------------------
+
+function drawCurve(curve, looks, place) {
+  const seconds = looks.map((look) => look.second);
+  const x = scale(seconds, 12, 276, false), y = (value) => 62 - 50 * value;
+  curve.replaceChildren(make("line", { class: "axis", x1: 6, x2: 282, y1: 66, y2: 66 }));
+  curve.append(make("path", { class: "curve", d: looks.map((look, i) => `${i ? "L" : "M"}${x(look.second)} ${y(look.activation)}`).join("") }));
+  looks.forEach((look) => curve.append(make("circle", { class: "dot", cx: x(look.second), cy: y(look.activation), r: 3 })));
+  curve.append(make("line", { class: "now", x1: x(seconds[place]), x2: x(seconds[place]), y1: 6, y2: 66 }));
+  curve.append(make("text", { x: x(seconds[place]) > 200 ? 282 : 6, y: 82, "text-anchor": x(seconds[place]) > 200 ? "end" : "start" }, `second ${seconds[place].toFixed(2)}`));
+}
+
+function showLooks(panel, { class_name: name, probability, looks }) {
+  const figure = make("figure", { class: "looks" }), image = make("img", { alt: `Where the network looked for ${name}` });
+  const curve = make("svg", { viewBox: "0 0 288 88", role: "img", "aria-label": `Activation of ${name} over time` });
+  const slider = make("input", { type: "range", min: 0, max: looks.length - 1, step: 1, "aria-label": "Frame" });
+  const show = (place) => {
+    image.src = looks[place].image;
+    slider.setAttribute("aria-valuetext", `second ${looks[place].second.toFixed(2)}`);
+    drawCurve(curve, looks, place);
+  };
+  const hottest = looks.reduce((best, look, place) => (look.activation > looks[best].activation ? place : best), 0);
+  const told = looks[hottest].activation > 0 ? `What spoke for ${name} (${(100 * probability).toFixed(1)} %), and when:` : `No place in the clip spoke for ${name}.`;
+  figure.append(make("figcaption", { class: "soft" }, told), image);
+  if (looks.length > 1) figure.append(slider, curve);
+  slider.value = hottest;
+  slider.addEventListener("input", () => show(Number(slider.value)));
+  show(hottest);
+  panel.append(figure);
+}
+
+async function explain(side, source, answer) {
+  const form = new FormData();
+  form.append("file", source, "upload");
+  const query = new URLSearchParams({ configuration: answer.row.configuration });
+  const found = await answerOf(await fetch(`/explain?${query}`, { method: "POST", body: form }));
+  if (source === state.source && find("look").checked && state.shown[side] === answer) showLooks(find(`panel-${side}`), found);
+}
+
 async function predict(which) {
   if (!state.source) return;
   const source = state.source, number = ++state.asked;
@@ -155,6 +194,8 @@ async function predict(which) {
       if (source !== state.source) return;
       tell("");
       showAnswer(side, answer);
+      state.shown[side] = answer;
+      if (find("look").checked) await explain(side, source, answer);
     } catch (error) {
       if (source !== state.source) return;
       const panel = find(`panel-${side}`);
@@ -308,6 +349,10 @@ function listen() {
     choose("b", 0, false);
     drawPlot();
     if (!state.camera) predict(["a", "b"]);
+  });
+  find("look").addEventListener("change", ({ target }) => {
+    if (!target.checked) document.querySelectorAll(".looks").forEach((figure) => figure.remove());
+    else if (!state.camera) predict(["a", "b"]);
   });
   find("webcam").addEventListener("click", () => (state.camera ? stopCamera() : startCamera()));
   find("deadline").addEventListener("change", () => { if (state.camera) connect(); });
