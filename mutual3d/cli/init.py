@@ -21,6 +21,7 @@ from mutual3d.data.prepare.class_folders import (
     missing_classes,
     read_labelled_videos,
     split_videos,
+    with_background,
     write_split_lists,
 )  # fmt: skip
 from mutual3d.data.video.stills import has_image_name
@@ -44,11 +45,12 @@ _WRITTEN = ("config.yaml", "train.csv", "val.csv", "test.csv", "classes.txt")
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line; SystemExit, after a line that says why, for one that cannot be."""
     parser = command_parser("init", __doc__)
-    parser.add_argument("videos", type=path_argument, help="a folder with a folder of videos for each class, or a list `path label`")
+    parser.add_argument("videos", type=path_argument, help="a folder with a folder of videos for each class, or a list `path label` or `path start end label`")
     parser.add_argument("--out", required=True, type=path_argument, help="folder for lists, config, and what the run writes")
     parser.add_argument("--minutes", type=positive_argument, default=20.0, help="how long the run may take (default: 20)")
     parser.add_argument("--group", metavar="REGEX",
                         help="videos in whose paths this matches the same text (its first group) share a split: a person, a source")  # fmt: skip
+    parser.add_argument("--background", metavar="CLASS", help="name of a class for what lies between the stretches of a list")
     parser.add_argument("--seed", type=_seed, default=0, help="seed of the split (default: 0)")
     parser.add_argument("--separator", default=" ", help="what stands between path and label, where VIDEOS is a list (default: a space)")
     parser.add_argument("--weights", type=path_argument, help="start from the network in a checkpoint or adaptive.pyth, an X3D, whatever its classes are")
@@ -64,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _check_output(output)
     choices = CHOICES if options.weights is None else (network_of_checkpoint(options.weights),)
     videos = _read_videos(options.videos, options.separator)
+    if options.background:
+        videos = with_background(videos, options.background)
     splits = split_videos(videos.labels, groups_of(videos, options.group), options.seed)
-    survey = survey_videos(videos.paths, options.seed)
+    survey = survey_videos(videos.paths, options.seed, videos.seconds)
     device = distributed.choose_device(0 if options.cpu else 1)
     counts = VideoCounts(len(splits["train"]), len(splits["val"]), len(splits["test"]), classes=len(videos.classes))
     recipe = fit_recipe(

@@ -3,11 +3,11 @@
     mutual3d predict out/adaptive.pyth clip.mp4 --latency-ms 5
     mutual3d predict out/adaptive.pyth a.mp4 b.mp4 folder --config 0.8-160-9 --views 10 --output found.csv
     mutual3d predict out/adaptive.pyth folder --mean-latency-ms 3
-    mutual3d predict out/adaptive.pyth long.mp4 --window 2s
+    mutual3d predict out/adaptive.pyth long.mp4 --window 2s --events --background nothing
     mutual3d predict ava/adaptive.pyth clip.mp4 --boxes boxes.csv --output drawn.mp4
 
 A clip is a second or two: of a longer video one look is at its middle; --views looks at more of it, and --window says what is
-seen when, a line for each stretch. --output keeps all of it, and what could not be read, as .csv or .json. A file of one image
+seen when, a line for each stretch; --events joins those that say the same into a timeline. --output keeps all of it, and what could not be read, as .csv or .json. A file of one image
 is shown as it is; one of several (an animated GIF, PNG or WebP, a TIFF stack) is a video, as in lists of videos.
 
 A budget on the mean over clips, --mean-gflops or --mean-latency-ms, may run a cascade: a dearer configuration where a cheap one is not
@@ -16,8 +16,7 @@ sure, as often as the budget pays for. --config takes one too, as `mutual3d sele
 A model that classifies boxes (AVA) takes them from a csv, `second,x1,y1,x2,y2[,score]` with sides in [0, 1], or from a
 detector of people, --detector WEIGHTS (torchvision's fasterrcnn_resnet50_fpn), and draws them into --output.
 
-Exit status: 0 when every video was read, 1 when some are unreadable (they are named at the end) or something else is wrong,
-2 when the arguments are.
+Exit status: 0 when every video was read, 1 when some are unreadable (named at the end) or else, 2 where the arguments are wrong.
 """
 
 import argparse
@@ -38,6 +37,7 @@ from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
 from mutual3d.deploy.predict import Reading, predict_each, window_seconds
 from mutual3d.deploy.prediction import SUFFIXES, Prediction, Predictions
 from mutual3d.deploy.sources import list_inputs
+from mutual3d.deploy.timeline import THRESHOLD
 from mutual3d.utils.command_line import (
     check_output_argument,
     command_parser,
@@ -50,6 +50,8 @@ from mutual3d.utils.command_line import (
 )  # fmt: skip
 from mutual3d.utils.text import printable
 
+# The score from which on a box's label is shown.
+_LABEL_THRESHOLD = 0.3
 # Seconds that reading one video may take.
 _TIMEOUT = 600.0
 # Below this share of a video that was looked at, the way to look at more is told.
@@ -66,7 +68,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     config = "width-pixels-frames, for example 0.8-160-9, or a cascade, 0.25-64-4@0.83+0.8-160-9"
     add_choice(parser, config=config, runtime=f"auto from {MANY_VIDEOS} videos on", with_means=True)
     parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
-    parser.add_argument("--window", type=explained(window_seconds), metavar="TIME", help="look at each stretch of this length: 2s, 500ms")
+    parser.add_argument("--window", type=explained(window_seconds), metavar="TIME", help="look at each stretch of this length: 2s")
+    parser.add_argument("--events", action="store_true", help="join windows of one class")
+    parser.add_argument("--background", nargs="+", default=[], metavar="CLASS", help="classes that are no event")
     parser.add_argument("--batch", type=count_argument, default=1, help="clips that are computed together (default 1)")
     parser.add_argument("--top", type=count_argument, default=5, help="classes to print (default 5)")
     parser.add_argument("--backend", default="pyav", choices=CHOICES, help="decoder (default pyav)")
@@ -75,12 +79,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--detector", type=path_argument, help="weights of torchvision's fasterrcnn_resnet50_fpn, to find people instead"
     )
     parser.add_argument(
-        "--threshold", type=fraction_argument, default=0.3, help="min score, in [0, 1], of a label that is shown (default 0.3)"
+        "--threshold", type=fraction_argument, help=f"min score of a label (default {_LABEL_THRESHOLD}) or event ({THRESHOLD})"
     )
-    parser.add_argument("--output", type=path_argument, help=".csv or .json for what is found; for boxes an mp4 to draw them into")
+    parser.add_argument("--output", type=path_argument, help=".csv or .json; for boxes an mp4 to draw them into")
     parser.add_argument(
         "--timeout", type=positive_argument, default=_TIMEOUT,
-        help="seconds after which a video that is not read is given up (default %(default)g)",
+        help="seconds after which a video is given up (default %(default)g)",
     )  # fmt: skip
     parsed = parser.parse_intermixed_args(arguments)
     if parsed.model is None and parsed.files:
@@ -91,6 +95,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     check_choice(parser, parsed)
     if parsed.boxes and parsed.detector:
         parser.error("give --boxes or --detector, not both")
+    if parsed.events and (parsed.window is None or parsed.output):
+        parser.error("--events are joined windows, which are printed: give --window, and no --output; mutual3d scan --events writes a table")
+    if parsed.background and not parsed.events:
+        parser.error("--background is of --events: give that too")
     if parsed.output:
         _check_output(parser, parsed)
     return parsed
@@ -120,6 +128,7 @@ def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.N
     for found in predict_each(model, paths, how, batch=options.batch):
         # The windows of one video stand under its name.
         if found.path != shown or options.window is None:
+            show_events(predictions, model, options)
             shown = found.path
             print(f"{printable(shown)}: {description}")
         if isinstance(found, VideoError):
@@ -128,13 +137,31 @@ def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.N
                 print(f"  cannot be read: {printable(found.cause)}")
             continue
         predictions.append(found)
+        if options.events:
+            continue
         show_window(found, options.top) if found.window else show_prediction(found, options.top)
+    show_events(predictions, model, options)
     if options.output:
         predictions.save(options.output, options.top)
         print(f"written: {printable(options.output)}")
     if model.spending is not None:
         print(f"cascade: {model.spending}")
     return predictions.bad
+
+
+def show_events(predictions: Predictions, model: AdaptiveModel, options: argparse.Namespace) -> None:
+    """Print the timeline of a video whose windows are there, and forget them; nothing where no events are asked for."""
+    if not options.events or not predictions:
+        return
+    threshold = THRESHOLD if options.threshold is None else options.threshold
+    windows = Predictions(each for each in predictions if each.window)
+    found = windows.timeline(threshold, options.background, several=model.preprocessing.activation != "softmax")
+    lines = [
+        f"  {start:.2f} to {end:.2f} s: {printable(label)} {100 * confidence:.1f} %"
+        for segments in found.values() for start, end, label, confidence in segments
+    ]  # fmt: skip
+    print("\n".join(lines or ["  no event"]))
+    predictions.clear()
 
 
 def show_window(prediction: Prediction, top: int) -> None:
@@ -187,7 +214,7 @@ def show_boxes(model: AdaptiveModel, path: Path, options: argparse.Namespace) ->
     start = time.perf_counter()
     boxes = find_boxes(path, options)
     scores = predict_boxes(model, path, boxes, decoding_of(options))
-    texts = {s: describe_boxes(scores[s], model.class_names, threshold=options.threshold) for s in boxes}
+    texts = {s: describe_boxes(scores[s], model.class_names, threshold=_LABEL_THRESHOLD if options.threshold is None else options.threshold) for s in boxes}
     for second, labels in texts.items():
         for box, label in zip(boxes[second].tolist(), labels):
             sides = " ".join(f"{side:.2f}" for side in box)

@@ -1,13 +1,14 @@
 """What a network says of a file, an array or a part of them; many of these, and their file."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from mutual3d.data.video.reader import VideoError
+from mutual3d.deploy.timeline import THRESHOLD, Segment, join_windows
 from mutual3d.utils.files import atomic_write, write_json
 from mutual3d.utils.text import printable
 
@@ -102,6 +103,15 @@ class Predictions(list[Prediction]):
         if not self and len(self.bad) == 1:
             raise self.bad[0]
         raise ValueError(f"there are {len(self)} predictions: ask one of them, such as predictions[0].top({k})")
+
+    def timeline(
+        self, threshold: float = THRESHOLD, background: Collection[str] = (), *, several: bool = False
+    ) -> dict[str, list[Segment]]:
+        """{path: its segments, by start}: windows that say the same, joined. Arguments and errors as of `TimelineBuilder`."""
+        by_path: dict[str, list[Prediction]] = {}
+        for each in self:
+            by_path.setdefault(each.path, []).append(each)
+        return {path: join_windows(windows, threshold, background, several=several) for path, windows in by_path.items()}
 
     def save(self, path: str | Path, k: int = 5) -> None:
         """Write the k best classes of each prediction to a csv or a json file, which names the bad files too.

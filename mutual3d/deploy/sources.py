@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mutual3d.data.datasets.kinetics import path_in_list, read_rows
-from mutual3d.data.datasets.labels import split_row
+from mutual3d.data.datasets.labels import split_segment_row
 from mutual3d.data.datasets.lists import place_of
 from mutual3d.data.prepare.extraction import VIDEO_SUFFIXES
 from mutual3d.data.video.reader import VideoReader
@@ -79,8 +79,8 @@ def list_inputs(names: Sequence[str | os.PathLike]) -> list[Path]:
 def list_archive(names: Sequence[str | os.PathLike]) -> list[str]:
     """The files of an archive, as text: what `list_inputs` finds, and what lists of files (.txt, .csv) name.
 
-    A list has one path a line; in a csv a label may follow, as in lists for training, and is left out. A relative path starts at
-    the list's own folder. Raises FileNotFoundError as `list_inputs`, ValueError with the line of a list for what is no path.
+    A list has one path a line; in a csv a label may follow, or start, end and label, as in lists for training, and is left out: a file
+    with several stretches is one. A relative path starts at the list's own folder. Raises FileNotFoundError as `list_inputs`, ValueError with the line of a list for what is no path.
     """
     found: list[str] = []
     for name in names:
@@ -91,11 +91,16 @@ def list_archive(names: Sequence[str | os.PathLike]) -> list[str]:
 
 
 def _paths_of_list(path: Path) -> Iterator[str]:
+    stretches = set[str]()
     for line, row in read_rows(path, "path"):
         place = place_of(path, line)
         has_label = path.suffix.lower() == ".csv" and " " in row
-        name = split_row(row, place, " ", "label")[0] if has_label else row
-        yield path_in_list(name, path, "", place)
+        name, seconds, _ = split_segment_row(row, place, " ") if has_label else (row, None, "")
+        found = path_in_list(name, path, "", place)
+        if seconds is None or found not in stretches:
+            yield found
+        if seconds is not None:
+            stretches.add(found)
 
 
 def _files_of(folder: Path, empty: bool = False) -> list[Path]:

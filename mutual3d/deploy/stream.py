@@ -3,7 +3,7 @@
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from mutual3d.data.video.forward import TimedFrame
 from mutual3d.deploy.controller import DeadlineController
 from mutual3d.deploy.live import FrameSource, Paced, open_source
 from mutual3d.deploy.predict import frame_transform, window_seconds
+from mutual3d.deploy.timeline import THRESHOLD, Segment, TimelineBuilder
 from mutual3d.deploy.timing import timed_front
 from mutual3d.deploy.windows import Pace, Window, WindowReader, clip_offsets, waiting_windows
 from mutual3d.sampling import Cascade, Configuration
@@ -183,6 +184,13 @@ class DeadlineStream:
         self.num_answered += 1
         self.num_met += prediction.is_met
         return prediction
+
+    def timeline(self, threshold: float = THRESHOLD, background: Collection[str] = ()) -> Iterator[Segment]:
+        """The answers joined into segments, each as soon as it has ended. Arguments and errors as of `TimelineBuilder`."""
+        builder = TimelineBuilder(threshold, background, several=self._model.preprocessing.activation != "softmax")
+        for prediction in self:
+            yield from builder.add(prediction)
+        yield from builder.end()
 
     @property
     def num_dropped(self) -> int:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 
 from mutual3d.metrics.metrics import Metric, MetricFacts, check_finite
@@ -122,3 +123,13 @@ class MeanAveragePrecision(CollectingMetric):
             raise ValueError(f"none of the {self.num_videos} videos that were evaluated has a label")
         labels, scores = rows["labels"].numpy(), rows["scores"].numpy()
         return {k: 100.0 * float(average_precision_score(labels[:, k], scores[:, k])) for k in present}
+
+
+def area_under_precision(is_right: np.ndarray, num_positives: int) -> float:
+    """In [0, 1]: the area under the curve of recall and the highest precision from there on (Pascal VOC, ActivityNet, AVA).
+
+    is_right: bool N, of what was found, from the highest score down. num_positives: all that could be found.
+    """
+    precision = np.cumsum(is_right) / np.arange(1, len(is_right) + 1)
+    highest_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(highest_from_here[is_right].sum()) / num_positives

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from mutual3d.metrics.average_precision import CollectingMetric
+from mutual3d.metrics.average_precision import CollectingMetric, area_under_precision
 from mutual3d.metrics.metrics import MetricFacts
 from mutual3d.utils.files import atomic_write
 from mutual3d.utils.logging import progress_bar
@@ -101,7 +101,7 @@ class Matches(NamedTuple):
         """In [0, 1], of an action that has ground truth. boxes: positions of the boxes that `scores` are of."""
         targets, counted = self._targets(action)[boxes], self.counted[boxes]
         ranking = np.argsort(-scores[counted], kind="stable")
-        return _area(_first_on_target(targets[counted][ranking]), int((self.actions == action).sum()))
+        return area_under_precision(_first_on_target(targets[counted][ranking]), int((self.actions == action).sum()))
 
     def has_action(self, action: int) -> np.ndarray:
         """bool N: the box overlaps a ground truth box of the action by 0.5 or more."""
@@ -122,13 +122,6 @@ def _first_on_target(targets: np.ndarray) -> np.ndarray:
     found, first = np.unique(targets, return_index=True)
     is_right[first[found >= 0]] = True
     return is_right
-
-
-def _area(is_right: np.ndarray, num_positives: int) -> float:
-    """Area under recall and the highest precision from there on, of ranked boxes."""
-    precision = np.cumsum(is_right) / np.arange(1, len(is_right) + 1)
-    highest_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(highest_from_here[is_right].sum()) / num_positives
 
 
 def _paired_iou(boxes_P4: np.ndarray, others_P4: np.ndarray) -> np.ndarray:

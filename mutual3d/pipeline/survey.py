@@ -36,13 +36,18 @@ class Survey:
     bad: tuple[BadVideo, ...] = ()
 
 
-def survey_videos(paths: Sequence[Path], seed: int = 0) -> Survey:
-    """Look at up to 60 of the videos, chosen at random, with a progress bar. ValueError when none of them can be read."""
+def survey_videos(paths: Sequence[Path], seed: int = 0, stretches: Sequence[tuple[float, float] | None] = ()) -> Survey:
+    """Look at up to 60 of the videos, chosen at random, with a progress bar. ValueError when none of them can be read.
+
+    stretches: start and end, in seconds, of those that are such, whose lengths then count; () where none is.
+    """
     chosen = np.random.default_rng(seed).permutation(len(paths))[:_LOOKED_AT].tolist()
     found, bad = [], []
     for index in progress_bar(chosen, "look at the videos", len(chosen), unit="video"):
         try:
-            found.append(_look(paths[index]))
+            length, *rest = _look(paths[index])
+            stretch = stretches[index] if stretches else None
+            found.append((length if stretch is None else stretch[1] - stretch[0], *rest))
         except VideoError as error:
             bad.append(BadVideo(index, error.path, error.cause))
     if not found:

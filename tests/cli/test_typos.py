@@ -49,6 +49,7 @@ SOUND = {
     "explain": "explain bundle.pyth text.txt",
     "push": "push bundle.pyth shared", "pull": "pull shared --output out.pyth",
     "scan": "scan bundle.pyth text.txt --out found.csv",
+    "serve": "serve bundle.pyth",
 }  # fmt: skip
 
 

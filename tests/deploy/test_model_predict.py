@@ -14,6 +14,7 @@ import mutual3d
 from mutual3d.cli import predict
 from mutual3d.data.video.decode import open_video
 from mutual3d.deploy import AdaptiveModel, Preprocessing, predict_video
+from mutual3d.deploy.timeline import join_windows
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +141,24 @@ def test_the_package_shows_its_public_names():
     for name in mutual3d.__all__:
         assert getattr(mutual3d, name).__doc__ and name in dir(mutual3d)
     assert {"x3d_m", "slow_8x8_r50"} <= set(mutual3d.list_models())
+
+
+def test_windows_become_a_timeline_of_each_video(model, folder, tmp_path, capsys):
+    """From Python, and printed by the command; a video that cannot be read has none."""
+    found = model.predict(folder, window="300ms", step=0.1)
+    timeline = found.timeline(0.0)
+    assert list(timeline) == list(dict.fromkeys(each.path for each in found)) and len(timeline) == 3
+    for path, segments in timeline.items():
+        windows = [each for each in found if each.path == path]
+        assert segments[0].start == windows[0].start and segments[-1].end == windows[-1].end
+        assert segments == join_windows(windows, 0.0)
+    model.save(tmp_path / "adaptive.pyth")
+    words = [str(tmp_path / "adaptive.pyth"), str(folder), "--window", "300ms", "--events", "--threshold", "0"]
+    assert predict.main(words) == 1
+    told = capsys.readouterr().out
+    whole = model.predict(folder, window="300ms").timeline(0.0)
+    assert told.count(" s: ") == sum(map(len, whole.values())) and "cannot be read" in told
+    assert predict.main([*words, "--background", "right", "down"]) == 1 and capsys.readouterr().out.count("no event") == 3
+    with pytest.raises(SystemExit):
+        predict.main([*words[:2], "--events"])
+    assert "--events are joined windows" in capsys.readouterr().err

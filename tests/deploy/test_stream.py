@@ -17,6 +17,7 @@ from mutual3d.data.video.forward import TimedFrame, open_address
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel, Preprocessing
 from mutual3d.deploy.live import Feed, FrameSource, Paced, VideoFile, open_source
+from mutual3d.deploy.timeline import join_windows
 from mutual3d.deploy.windows import FrameRing, Pace, Window, WindowQueue, WindowReader, clip_offsets
 
 # 4 frames at stride 2 of 30 a second: the last one of a clip is shown 7/30 seconds after the first.
@@ -42,6 +43,16 @@ def exact_scores(model, path, answers):
             indices = reader.indices_at(answer.end + offsets)
             frames = {index: crops(frame)[0] for index, frame in reader.frames(indices)}
             yield model(stack_clips([[frames[i] for i in indices]]), configuration=answer.configuration)[0]
+
+
+def test_answers_become_a_timeline(model, tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_frames(60))
+    with model.stream(path, fps=10, deadline_ms=1e6) as stream:
+        answers = list(stream)
+    with model.stream(path, fps=10, deadline_ms=1e6) as stream:
+        segments = list(stream.timeline(0.4))
+    assert segments == join_windows(answers, 0.4) and segments[0].start == pytest.approx(answers[0].start)
+    assert segments[-1].end == answers[-1].end and {segment.label for segment in segments} <= {"right", "down"}
 
 
 @pytest.mark.parametrize("write", [lambda path: write_video(path, moving_frames(60)), write_phone_video])

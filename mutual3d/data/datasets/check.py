@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, describe_failure, read_sample
-from mutual3d.data.datasets.kinetics import ListedVideo, as_videos
+from mutual3d.data.datasets.kinetics import ListedVideo, as_videos, what_is_shown
 from mutual3d.data.video.decode import VideoError, check_backend
 from mutual3d.data.video.frame_list_reader import FrameListReader
 from mutual3d.data.workers.pool import OPTIONS, WorkerPool
@@ -116,7 +116,7 @@ def find_contradictions(videos: Sequence[Any]) -> list[BadVideo]:
     """The videos of a list that stand in it again with other labels, each time but the first."""
     first, found = {}, []
     for index, video in enumerate(as_videos(videos)):
-        before, other = first.setdefault(str(video.path), (index, video))
+        before, other = first.setdefault(what_is_shown(video), (index, video))
         if before != index and fingerprint(other.content()) != fingerprint(video.content()):
             cause = f"the list has it with other labels too, as video {before}: one of them is wrong"
             found.append(BadVideo(index, str(video.path), cause))

@@ -14,8 +14,9 @@ from mutual3d.data.clips.augment import ClipAugmentation
 from mutual3d.data.clips.frames import ClipSampling, Views, random_clip, view_clip
 from mutual3d.data.clips.transforms import TrainingCrop, UniformCrops, random_crop, stack_clips
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, describe_failure, stat_files
-from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_row
+from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_segment_row
 from mutual3d.data.datasets.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
+from mutual3d.data.datasets.segments import VideoSegment
 from mutual3d.data.video.decode import VideoError, VideoOpening, VideoReader, open_video
 from mutual3d.data.video.frame_cache import FrameCache
 from mutual3d.utils.files import atomic_write
@@ -86,8 +87,9 @@ def read_video_list(
     separator: str = " ",
     num_classes: int | None = None,
     class_names_path: str | os.PathLike = "",
-) -> list[Video]:
-    """Read rows `path<separator>label`: a list of `Video`, labels from 0.
+) -> list[Video | VideoSegment]:
+    """Read rows `path<separator>label`: a list of `Video`, labels from 0; and of rows `path start end label`, stretches of untrimmed
+    videos in seconds, of which a file may have several, a `VideoSegment` each.
 
     A row is split at its last separator, so that paths may contain it; both columns may be quoted. Labels may be names of
     the classes in `class_names_path`, by default classes.txt beside the csv. A relative path starts at `path_prefix` where
@@ -97,11 +99,13 @@ def read_video_list(
     """
     csv_path, separator = user_path(csv_path), parse_separator(separator)
     labels = LabelReader(csv_path, num_classes, class_names_path)
-    videos, lines = [], []
+    videos: list[Video | VideoSegment] = []
+    lines = []
     for line, row in read_rows(csv_path, f"path{separator}label"):
         place = place_of(csv_path, line)
-        name, label = split_row(row, place, separator, "label", labels)
-        videos.append(Video(path_in_list(name, csv_path, path_prefix, place), labels.parse(label, row, place)))
+        name, seconds, text = split_segment_row(row, place, separator, labels)
+        path, label = path_in_list(name, csv_path, path_prefix, place), labels.parse(text, row, place)
+        videos.append(Video(path, label) if seconds is None else VideoSegment(path, *seconds, label))
         lines.append(line)
     labels.check()
     if num_classes is None and labels.start_at_one:
@@ -132,11 +136,16 @@ def path_in_list(name: str, csv_path: Path, path_prefix: str | os.PathLike, plac
     return str(root / user_path(check_path(name, place)))
 
 
+def what_is_shown(video: Any) -> tuple:
+    """Of `video`, an entry of a list, its file, and of a stretch its seconds too: what has one label."""
+    return (video.path, video.start, video.end) if isinstance(video, VideoSegment) else (video.path,)
+
+
 def tell_doubles(csv_path: str | os.PathLike, videos: list, lines: list[int]) -> None:
     """Warn of videos that a list has more than once, with other labels or with the same ones; `lines`: where they stand."""
     first, twice, contradicted = {}, [], []
     for position, video in enumerate(videos):
-        before = first.setdefault(video.path, position)
+        before = first.setdefault(what_is_shown(video), position)
         if before != position:
             (twice if videos[before] == video else contradicted).append((before, position))
     for pairs, what in ((contradicted, "with other labels: one of them is wrong"), (twice, "with the same label: they count twice")):
@@ -192,7 +201,7 @@ class VideoDataset(ClipDataset):
     The video is opened once and every frame decoded once, whatever the number of views.
 
     Args:
-        videos: list of `Video`s or of (path, label); or of other `ListedVideo`s (Charades).
+        videos: list of `Video`s or of (path, label), or of `VideoSegment`s; or of other `ListedVideo`s (Charades).
         crop_size: side of the square crops.
         crop: how they are drawn in training.
         views: the clips of a sample. opening: how videos are opened. augmentation: what happens to a training clip beside.
@@ -260,7 +269,9 @@ class VideoDataset(ClipDataset):
 
     def _open(self, video: ListedVideo) -> VideoReader:
         cached = None if self.cache is None else self.cache.open(video.path)
-        return cached or video.open(self.opening.backend, self.opening.tolerate_short)
+        if cached is None:
+            return video.open(self.opening.backend, self.opening.tolerate_short)
+        return video.within(cached) if isinstance(video, VideoSegment) else cached
 
     def _random_places(self, reader: VideoReader, generator: np.random.Generator) -> list[int]:
         return random_clip(reader.num_frames, reader.fps, self.sampling, generator)

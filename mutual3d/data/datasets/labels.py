@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from mutual3d.data.datasets.lists import check_path, existing_file, parse_whole, place_of, read_lines, shown
+from mutual3d.data.datasets.lists import check_path, existing_file, parse_decimal, parse_whole, place_of, read_lines, shown
 from mutual3d.utils.files import read_json
 
 _BLANKS = " \t"
@@ -41,6 +41,34 @@ def split_row(row: str, place: str, separator: str, last: str, labels: "LabelRea
     Either may be quoted, as csv writers do with what holds a separator. `last` names the rest in errors: ValueError for a
     row that has no separator, another one, or more columns. place: file and line, for messages.
     """
+    name, rest = _split_last(row, place, separator, last, labels)
+    if not _QUOTED.fullmatch(name):
+        _check_columns(name, row, place, separator, last)
+    return _unquote(name), _unquote(rest)
+
+
+def split_segment_row(
+    row: str, place: str, separator: str, labels: "LabelReader | None" = None
+) -> tuple[str, tuple[float, float] | None, str]:
+    """(path, (start, end) in seconds, label) of a row `path start end label`, or (path, None, label) of a row `path label`.
+
+    Two numbers before the label are seconds where what precedes them ends as the name of a file does, or stands in quotes. Raises
+    ValueError as `split_row`, and for a stretch that ends before it begins. place, separator: as of that.
+    """
+    name, rest = _split_last(row, place, separator, "label", labels)
+    path, *texts = (part.strip(_BLANKS) for part in name.rsplit(separator, 2))
+    seconds = [second for second in map(parse_decimal, texts) if second is not None]
+    if len(seconds) < 2 or not (_QUOTED.fullmatch(path) or _FILE_ENDING.search(path)):
+        path, label = split_row(row, place, separator, "label", labels)
+        return path, None, label
+    start, end = seconds
+    if not 0 <= start < end:
+        raise ValueError(f"{place}: {shown(row)} is a stretch from second {start:g} to {end:g}: write path, start, end and label, start before end")
+    return _unquote(path), (start, end), _unquote(rest)
+
+
+def _split_last(row: str, place: str, separator: str, last: str, labels: "LabelReader | None") -> tuple[str, str]:
+    """What stands before and behind the last separator of a row, or before a class's name, as they are written."""
     name, found, rest = row.rpartition(separator)
     # Before all else, because what follows looks at every separator of the row.
     check_path(name, place)
@@ -52,9 +80,7 @@ def split_row(row: str, place: str, separator: str, last: str, labels: "LabelRea
             f"{place}: {shown(row)} is not 'path{separator}{last}'; {_SEPARATOR.partition(' ')[0]} is {separator!r}"
             f"{_other_separator(row, separator, labels)}"
         )
-    if not _QUOTED.fullmatch(name):
-        _check_columns(name, row, place, separator, last)
-    return _unquote(name), _unquote(rest)
+    return name, rest
 
 
 def _check_columns(name: str, row: str, place: str, separator: str, last: str) -> None:
@@ -89,19 +115,20 @@ def _unquote(text: str) -> str:
     return match[1].replace('""', '"') if match else text
 
 
-def list_row(path: str, label: int, separator: str = " ") -> str:
-    """A row of a list that `split_row` takes apart again, whatever the path holds.
+def list_row(path: str, label: int, separator: str = " ", seconds: tuple[float, float] | None = None) -> str:
+    """A row of a list that `split_segment_row` takes apart again, whatever the path holds.
 
-    label: a number from 0. separator: as of `split_row`.
+    label: a number from 0. separator: as of `split_row`. seconds: start and end of a stretch.
     """
-    row = f"{path}{separator}{label}"
+    rest = separator.join([*(f"{second:.6f}".rstrip("0").rstrip(".") for second in seconds or ()), str(label)])
+    row = f"{path}{separator}{rest}"
     try:
-        if split_row(row.strip(_BLANKS), "", separator, "label") == (path, str(label)):
+        if split_segment_row(row.strip(_BLANKS), "", separator)[::2] == (path, str(label)):
             return row
     except ValueError:
         pass  # a path that a row does not hold as it is, with one quote in it for instance, is quoted
     doubled = path.replace('"', '""')
-    return f'"{doubled}"{separator}{label}'
+    return f'"{doubled}"{separator}{rest}'
 
 
 class LabelReader:

@@ -12,25 +12,35 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from mutual3d.data.datasets.kinetics import read_video_list, write_lines
 from mutual3d.data.datasets.labels import list_row, read_class_names
+from mutual3d.data.datasets.segments import VideoSegment
 from mutual3d.data.prepare.extraction import list_videos
+from mutual3d.data.video.decode import open_video
+from mutual3d.data.video.reader import VideoError
 from mutual3d.utils.files import ensure_directory
+from mutual3d.utils.logging import progress_bar
 
 # One fold is the validation set, one the test set, the other five train.
 _FOLDS = 7
 _FEWEST_FOLDS = 3
+# Seconds of background that are a stretch of their own.
+_SHORTEST_BACKGROUND = 1.0
 
 
 @dataclass(frozen=True)
 class LabelledVideos:
-    """Videos, absolute paths, with the position of each one's class in `classes`."""
+    """Videos, absolute paths, with the position of each one's class in `classes`.
+
+    seconds: of a stretch of a video its start and its end, None for a whole one; () where all are whole.
+    """
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...]
+    seconds: tuple[tuple[float, float] | None, ...] = ()
 
 
 def read_labelled_videos(source: str | Path, separator: str = " ") -> LabelledVideos:
-    """The videos of a folder that holds a folder for each class, or of a list `path label`.
+    """The videos of a folder that holds a folder for each class, or of a list `path label` or `path start end label`.
 
     A class folder's videos may lie in folders of their own. A list's labels are numbers, whose names are read from
     classes.txt beside it where it is there. Raises FileNotFoundError for what is not there, and ValueError for a folder
@@ -69,7 +79,36 @@ def _read_list(path: Path, separator: str) -> LabelledVideos:
     # Classes that have no video would be outputs that nothing trains.
     classes = tuple(names[label] for label in used)
     paths = tuple(Path(video.path).absolute() for video in videos)
-    return LabelledVideos(paths, tuple(used.index(video.label) for video in videos), classes)
+    seconds = tuple((video.start, video.end) if isinstance(video, VideoSegment) else None for video in videos)
+    return LabelledVideos(paths, tuple(used.index(video.label) for video in videos), classes, seconds if any(seconds) else ())
+
+
+def with_background(videos: LabelledVideos, name: str) -> LabelledVideos:
+    """The same, and what lies before, between and behind the stretches of a video, a second or longer, as stretches of the class `name`.
+
+    A video that cannot be read has none: its own stretches tell it. Raises ValueError where the list has no stretches.
+    """
+    if not any(videos.seconds):
+        raise ValueError(f"--background {name} is what lies between stretches, and there are none: give a list of rows 'path start end label'")
+    classes = videos.classes if name in videos.classes else (*videos.classes, name)
+    stretches: dict[Path, list[tuple[float, float]]] = {}
+    for path, seconds in zip(videos.paths, videos.seconds):
+        if seconds is not None:
+            stretches.setdefault(path, []).append(seconds)
+    paths, found = list(videos.paths), list(videos.seconds)
+    for path, own in progress_bar(stretches.items(), "look for background", len(stretches), unit="video"):
+        try:
+            with open_video(path) as reader:
+                begin, last = reader.time_of(0), reader.duration
+        except VideoError:
+            continue
+        for start, end in [*sorted(own), (last, last)]:
+            if start - begin >= _SHORTEST_BACKGROUND:
+                paths.append(path)
+                found.append((round(begin, 3), round(start, 3)))
+            begin = max(begin, end)
+    added = (classes.index(name),) * (len(paths) - len(videos.paths))
+    return LabelledVideos(tuple(paths), (*videos.labels, *added), classes, tuple(found))
 
 
 def groups_of(videos: LabelledVideos, pattern: str | None) -> list[str]:
@@ -132,5 +171,9 @@ def write_split_lists(output: str | Path, videos: LabelledVideos, splits: dict[s
     """Write `{split}.csv` for each split and classes.txt into `output`. splits: {split: positions of its videos}."""
     output = ensure_directory(output)
     for split, positions in splits.items():
-        write_lines(output / f"{split}.csv", [list_row(str(videos.paths[i]), videos.labels[i]) for i in positions])
+        write_lines(output / f"{split}.csv", [_row(videos, i) for i in positions])
     write_lines(output / "classes.txt", videos.classes)
+
+
+def _row(videos: LabelledVideos, index: int) -> str:
+    return list_row(str(videos.paths[index]), videos.labels[index], seconds=videos.seconds[index] if videos.seconds else None)

@@ -45,7 +45,7 @@ def test_what_is_understood(tmp_path, text, separator, videos):
         ("a.mp4 1\n", ",", "set DATA.PATH_LABEL_SEPARATOR .--separator. to ' '"),
         ("a.mp4,1,3\n", ",", "line 1: 'a.mp4,1,3' has more than two columns: write 'path,label' alone"),
         ("b.mp4 1\na.mp4 1 3\n", " ", "line 2: .* more than two columns"),
-        ("a.mp4 1 2 3\n", " ", "more than two columns"),
+        ("a.mp4 x 2 3\n", " ", "more than two columns"),
         ('"a b.mp4",1,3\n', ",", "more than two columns"),
         ("path label\na.mp4 1\n", " ", "line 1: .* looks like a header, .*leave the line out"),
         ("path,label\na.mp4,1\n", " ", "line 1: .* looks like a header"),

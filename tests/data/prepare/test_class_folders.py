@@ -13,8 +13,10 @@ from mutual3d.data.prepare.class_folders import (
     missing_classes,
     read_labelled_videos,
     split_videos,
+    with_background,
     write_split_lists,
 )  # fmt: skip
+from mutual3d.pipeline.survey import survey_videos
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +106,27 @@ def test_mistakes_are_explained(folders, tmp_path, clip):
     shutil.copy(clip, folders / "stray.mp4")
     with pytest.raises(ValueError, match="'.*stray.mp4' lies in no class folder .1 such"):
         read_labelled_videos(folders)
+
+
+def test_stretches_of_untrimmed_videos_and_what_lies_between_them(tmp_path):
+    """Videos of three seconds; stretches of one video share a split, and survive being written."""
+    names = [write_video(tmp_path / f"{name}.mp4", moving_frames(30), fps=10).name for name in "abcdefg"]
+    rows = [row for name in names for row in (f"{name} 0.2 1.0 0", f"{name} 1.0 1.5 1")]
+    (tmp_path / "all.csv").write_text("\n".join([*rows, "gone.mp4 0 1 0"]) + "\n")
+    videos = read_labelled_videos(tmp_path / "all.csv")
+    assert videos.seconds[:2] == ((0.2, 1.0), (1.0, 1.5)) and videos.paths[0] == videos.paths[1]
+    whole = with_background(videos, "nothing")
+    assert whole.classes == ("0", "1", "nothing") and whole.labels == (*videos.labels, *[2] * 7)
+    assert whole.seconds[len(videos.paths) :] == ((1.5, 3.0),) * 7
+    splits = split_videos(whole.labels, groups_of(whole, None))
+    write_split_lists(tmp_path / "out", whole, splits)
+    written = {split: read_video_list(tmp_path / "out" / f"{split}.csv") for split in splits}
+    assert {tuple(v) for found in written.values() for v in found} == {
+        (str(path), *seconds, label) for path, seconds, label in zip(whole.paths, whole.seconds, whole.labels)
+    }
+    files = [{video.path for video in found} for found in written.values()]
+    assert not files[0] & files[1] and not files[1] & files[2] and not files[0] & files[2]
+    assert survey_videos(whole.paths, stretches=whole.seconds).seconds < 1.6 < 2.9 < survey_videos(whole.paths).seconds
+    (tmp_path / "all.csv").write_text("a.mp4 0\nb.mp4 1\n")
+    with pytest.raises(ValueError, match="is what lies between stretches, and there are none"):
+        with_background(read_labelled_videos(tmp_path / "all.csv"), "nothing")
