@@ -342,34 +342,53 @@ class PyAVReader(VideoReader):
 
     def _packets_of_run(self, run: Run) -> Iterator[av.Packet]:
         """The packets of a run after a seek; none when the seek failed or landed behind the first one."""
-        pts, dts = int(self._table.pts[run.first]), int(self._table.dts[run.first])
-        try:
-            # Seeking also empties the decoder, so that a reading given up halfway leaves nothing behind.
-            self._file.seek(pts if dts == _NO_TIME or run.seeks_exactly else dts, stream=self._stream, backward=True)
-        except av.error.FFmpegError:
-            return
+        table, last = self._table, run.last
+        rows = list(zip(*(values[run.first : last + 1].tolist() for values in (table.pts, table.dts, table.places))))
         position = None
-        for packet in self._demux():
-            position = self._position_of(packet, position)
-            if position is None or position > run.last or run.seeks_exactly and position < run.first:
+        for packet in self._packets_from(run):
+            row = _row_of(packet)
+            following = None if position is None else position + 1 - run.first
+            if following is not None and 0 <= following < len(rows) and rows[following] == row:
+                position = run.first + following
+            else:
+                position = self._position_of(row)
+            if position is None or position > last or run.seeks_exactly and position < run.first:
                 return
             if position >= run.first:
                 yield packet
 
-    def _position_of(self, packet: av.Packet, previous: int | None) -> int | None:
-        """The position of a packet in the table, or None; `previous` is that of the packet before it.
+    def _packets_from(self, run: Run) -> Iterator[av.Packet]:
+        """Packets from the first one of a run on, or from one before it; none where seeking fails.
 
-        Its times alone would not do: after a seek, a damaged AVI numbers its packets by another list than from the start.
+        Where they are asked for by its presentation time they begin with it, unless the next keyframe is decoded before that
+        time; by its decoding time they begin a keyframe earlier in files with B-frames, all of which would be read in vain.
         """
-        pts = _NO_TIME if packet.pts is None else packet.pts
-        dts = _NO_TIME if packet.dts is None else packet.dts
-        place = -1 if packet.pos is None else packet.pos
+        pts, dts = int(self._table.pts[run.first]), int(self._table.dts[run.first])
+        for time in (pts,) if dts == _NO_TIME or run.seeks_exactly else (pts, dts):
+            try:
+                # Seeking also empties the decoder, so that a reading given up halfway leaves nothing behind.
+                self._file.seek(time, stream=self._stream, backward=True)
+            except av.error.FFmpegError:
+                continue
+            packets = self._demux()
+            first = next(packets, None)
+            position = None if first is None else self._position_of(_row_of(first))
+            if first is not None and position is not None and (position <= run.first or time == dts):
+                yield first
+                yield from packets
+                return
+
+    def _position_of(self, row: tuple[int, int, int]) -> int | None:
+        """The position of a packet (see `_row_of`) in the table, or None.
+
+        Its times alone would not do: after a seek, a damaged AVI numbers its packets by another list than from the start. Of the first
+        packets after a seek Matroska tells no decoding time where there are B-frames.
+        """
+        pts, dts, place = row
         table = self._table
-        if previous is not None and previous + 1 < len(table.pts):
-            following = previous + 1
-            if (table.pts[following], table.dts[following], table.places[following]) == (pts, dts, place):
-                return following
-        found = np.flatnonzero((table.pts == pts) & (table.dts == dts) & (table.places == place))
+        found = np.flatnonzero((table.pts == pts) & (table.places == place))
+        if dts != _NO_TIME:
+            found = found[table.dts[found] == dts]
         return int(found[0]) if len(found) else None
 
     def _decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
@@ -469,6 +488,12 @@ def _is_indexed(container: av.container.InputContainer, codec: av.VideoCodecCont
     is_timed = container.format.name != "avi" or (codec.name in _INDEXED_AVI_CODECS and list(times) == sorted(times))
     has_placeholders = codec.name == "mpeg4" and min(packets.sizes) < _PLACEHOLDER_BYTES
     return starts_clean and is_timed and not has_placeholders
+
+
+def _row_of(packet: av.Packet) -> tuple[int, int, int]:
+    """What tells a packet from the others of its file: presentation time, decoding time, place."""
+    pts, dts, place = packet.pts, packet.dts, packet.pos
+    return _NO_TIME if pts is None else pts, _NO_TIME if dts is None else dts, -1 if place is None else place
 
 
 def _claim(remaining: dict[int, int], frames: Iterable[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:

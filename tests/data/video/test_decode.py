@@ -259,6 +259,25 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
         assert len([packet for packet in sent if packet is not None]) == 6
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("gop", [1, 2, 3, 10])
+def test_packets_are_read_from_the_keyframe_on_that_is_needed(tmp_path, gop, ending, monkeypatch):
+    """Whatever a container calls the time that is sought: with B-frames a packet is decoded before it is shown."""
+    options = {"x264-params": "scenecut=0"}
+    path = write_video(tmp_path / f"clip.{ending}", moving_frames(60), gop=gop, b_frames=3, options=options)
+    expected = decode_all(path)
+    with open_video(path) as reader:
+        read = []
+        demux = reader._demux
+        monkeypatch.setattr(reader, "_demux", lambda: (read.append(packet) or packet for packet in demux()))
+        monkeypatch.setattr(reader, "_decode_from_start", lambda missing: pytest.fail("seeking missed the keyframe"))
+        for index in range(60):
+            read.clear()
+            np.testing.assert_array_equal(reader.read([index]), expected[[index]])
+            # Those of one group and the one behind it; a keyframe that is decoded before the sought time is met once, in vain.
+            assert len(read) <= gop + 2 + (2 if gop < 4 else 0), index
+
+
 def test_index_out_of_range(tmp_path):
     with open_video(write_video(tmp_path / "clip.mp4", moving_frames(5))) as reader:
         for wanted in ([5], [-1], []):
