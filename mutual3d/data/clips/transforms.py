@@ -7,7 +7,7 @@ published weights were trained.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -190,6 +190,26 @@ class WholeFrame(NamedTuple):
     def view_boxes(self, boxes_N4: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """The boxes as they are: a frame of any `height` and `width` is shown whole."""
         return boxes_N4
+
+
+def fill_clips(
+    keys_VT: Sequence[Sequence[Hashable]], crops: Iterable[tuple[Hashable, torch.Tensor]], size: int
+) -> torch.Tensor:
+    """Clips as of `stack_clips` from crops `size`, `size`, 3 that come one by one, each with its key, and are not kept.
+
+    keys_VT: what each frame of each clip is made of. Frames that are freed at once leave their memory to the next one: fresh memory
+    costs more than what is written into it. Every key must come.
+    """
+    clips_VTHWC = torch.empty(len(keys_VT), len(keys_VT[0]), size, size, 3, dtype=torch.uint8)
+    places: dict[Hashable, list[tuple[int, int]]] = {}
+    for view, keys in enumerate(keys_VT):
+        for frame, key in enumerate(keys):
+            places.setdefault(key, []).append((view, frame))
+    for key, crop in crops:
+        for view, frame in places.pop(key):
+            clips_VTHWC[view, frame] = crop
+    assert not places, "every frame of the clips was read"
+    return clips_VTHWC.permute(0, 4, 1, 2, 3)
 
 
 def stack_clips(crops_VT: Iterable[Sequence[torch.Tensor]]) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from mutual3d.data.clips.augment import ClipAugmentation
 from mutual3d.data.clips.frames import ClipSampling, Views, random_clip, view_clip
-from mutual3d.data.clips.transforms import TrainingCrop, UniformCrops, random_crop, stack_clips
+from mutual3d.data.clips.transforms import TrainingCrop, UniformCrops, fill_clips, random_crop
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, describe_failure, stat_files
 from mutual3d.data.datasets.labels import LabelReader, parse_separator, split_segment_row
 from mutual3d.data.datasets.lists import check_line, check_path, existing_file, place_of, read_lines, shown, tell, user_path
@@ -289,13 +289,12 @@ class VideoDataset(ClipDataset):
         for _ in range(self.num_views):
             clips.append(reader.evenly(self._random_places(reader, generator)))
             crops.append(random_crop(generator, self.crop_size, self.crop))
-        wanted = {(view, i) for view, clip in enumerate(clips) for i in clip}
-        frames: dict[tuple[int, int], torch.Tensor] = {}
-        for i, frame in reader.frames(_union(clips)):
-            for view, crop in enumerate(crops):
-                if (view, i) in wanted:
-                    frames[view, i] = crop(frame)
-        clips_VCTHW = stack_clips([frames[view, i] for i in clip] for view, clip in enumerate(clips))
+        wanted = [set(clip) for clip in clips]
+        cut = (
+            ((view, i), crop(frame))
+            for i, frame in reader.frames(_union(clips)) for view, crop in enumerate(crops) if i in wanted[view]
+        )  # fmt: skip
+        clips_VCTHW = fill_clips([[(view, i) for i in clip] for view, clip in enumerate(clips)], cut, self.crop_size)
         if self.augmentation is not None:
             clips_VCTHW = self.augmentation(clips_VCTHW, int(generator.integers(2**63)))
         return clips_VCTHW, clips
@@ -303,8 +302,8 @@ class VideoDataset(ClipDataset):
     def _all_views(self, reader: VideoReader) -> torch.Tensor:
         clips = [reader.evenly(self._view_places(reader, view)) for view in range(self.num_views)]
         transform = UniformCrops(self.crop_size, self.num_crops)
-        crops = {i: transform(frame) for i, frame in reader.frames(_union(clips))}
-        return stack_clips([crops[i][crop] for i in clip] for clip in clips for crop in range(self.num_crops))
+        cut = (((place, i), crop) for i, frame in reader.frames(_union(clips)) for place, crop in enumerate(transform(frame)))
+        return fill_clips([[(place, i) for i in clip] for clip in clips for place in range(self.num_crops)], cut, self.crop_size)
 
 
 def check_cut(crop_size: int, crop: TrainingCrop | None, seed: int) -> None:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from mutual3d.data.clips.transforms import RandomCrop, TrainingCrop, UniformCrops, random_crop, resize, short_side_size, stack_clips
+from mutual3d.data.clips.transforms import (
+    RandomCrop,
+    TrainingCrop,
+    UniformCrops,
+    fill_clips,
+    random_crop,
+    resize,
+    short_side_size,
+    stack_clips,
+)
 
 
 def smooth_frame(height, width):
@@ -94,6 +103,16 @@ def test_small_sources_are_enlarged(height, width):
     frame = np.full((height, width, 3), 77, np.uint8)
     assert all(crop.shape == (64, 64, 3) and (crop == 77).all() for crop in UniformCrops(64, 3)(frame))
     assert (RandomCrop(64, 80, 0.9, 0.9, flip=True)(frame) == 77).all()
+
+
+def test_clips_are_filled_as_their_crops_come():
+    crops = {key: torch.randint(0, 256, (6, 6, 3), dtype=torch.uint8) for key in "dbca"}
+    clips = ["abca", "ddbb"]
+    found = fill_clips(clips, crops.items(), 6)
+    expected = stack_clips([[crops[key] for key in clip] for clip in clips])
+    assert torch.equal(found, expected) and found.stride() == expected.stride()
+    with pytest.raises(AssertionError, match="every frame of the clips was read"):
+        fill_clips(clips, [("a", crops["a"])], 6)
 
 
 def test_stacked_clips_are_channels_last_in_memory():
