@@ -96,9 +96,10 @@ def row(what, ranks, output, reference, status):
 
 def of_torchrun(data, folder, ranks):
     """Rows of a number of processes: whole twice, one killed, SIGTERM and again."""
-    whole, killed, stopped = (folder / f"{name}-{ranks}" for name in ("whole", "killed", "stopped"))
+    whole, twin, killed, stopped = (folder / f"{name}-{ranks}" for name in ("whole", "twin", "killed", "stopped"))
     with open(folder / f"torchrun-{ranks}.log", "w") as log:
-        rows = [row("left alone", ranks, whole, whole, start(words_of(data, whole), ranks, log).wait(PATIENCE))]
+        start(words_of(data, whole), ranks, log).wait(PATIENCE)
+        rows = [row("left alone, twice", ranks, twin, whole, start(words_of(data, twin), ranks, log).wait(PATIENCE))]
         process = start(words_of(data, killed), ranks, log, restarts=1)
         wait_for_the_middle(killed, process)
         os.kill(children(process.pid)[-1], signal.SIGKILL)
