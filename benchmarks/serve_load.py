@@ -1,12 +1,14 @@
 """Clients with mixed budgets at `mutual3d serve`, compared with the largest configuration behind the same service.
 
-python benchmarks/serve_load.py demo/out/adaptive.pyth --video demo/data/test/00000.mp4
+python benchmarks/serve_load.py demo/out/adaptive.pyth --video demo/data/test/00000.mp4 --payload video
+python benchmarks/serve_load.py --cfg configs/Kinetics/MUTUAL_X3D_XS.yaml --runtime openvino --deadline-ms 400
 
 Starts the service on a free port of this machine. 1, 8 and 32 clients each send the next request when the last one is answered, for
 `--seconds`: a clip that is decoded already (`--payload clip`), or the video (`--payload video`). `adaptive`: the budgets of the clients are
 those of the rows of the front, in turn, and none. `largest`: each names the most accurate configuration, which the service then
 holds, and whose deadlines it keeps by refusing alone. The two take turns. A request that is refused (429) counts as one that misses its
-deadline, and its client waits for a tenth of a second. Times are the clients', on the same cores. Writes benchmarks/results/serve_load.csv.
+deadline, and its client waits for a tenth of a second. Times are the clients', on the same cores. Of a config, weights and statistics are
+random: what the networks cost that answered is real, and no accuracy is told. Writes benchmarks/results/serve_load.csv.
 """
 
 import argparse
@@ -14,13 +16,22 @@ import asyncio
 import collections
 import io
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
 import httpx
 import numpy as np
+import torch
 from common import machine, save_rows
 from serving import serving
+from switching import make_model
+
+from mutual3d.cost.flops import count_costs
+from mutual3d.deploy import AdaptiveModel
+from mutual3d.pipeline import load_config
+from mutual3d.pipeline.build import preprocessing_of
+from mutual3d.table.query_table import QueryTable, Row
 
 _PATIENCE = 0.1
 
@@ -29,7 +40,7 @@ class Counted:
     """What the clients of one policy saw."""
 
     def __init__(self):
-        self.milliseconds, self.accuracies, self.met, self.lowered, self.batches = [], [], 0, 0, []
+        self.milliseconds, self.accuracies, self.gflops, self.met, self.lowered, self.batches = [], [], [], 0, 0, []
         self.statuses = collections.Counter()
 
     def add(self, response, milliseconds, deadline_ms):
@@ -38,6 +49,7 @@ class Counted:
             found = response.json()
             self.milliseconds.append(milliseconds)
             self.accuracies.append(found["row"]["accuracy"])
+            self.gflops.append(found["row"]["gflops"])
             self.batches.append(found["batch"])
             self.met += milliseconds <= deadline_ms
             self.lowered += found["lowered"]
@@ -77,21 +89,36 @@ def row_of(policy, count, counted, options, table):
     total = sum(counted.statuses.values())
     times = counted.milliseconds or [float("nan")]
     return {
-        "policy": policy, "clients": count, "payload": options.payload, "runtime": table["device"], "deadline_ms": f"{options.deadline_ms:g}",
+        "model": Path(options.cfg).stem if options.cfg else Path(options.model).parent.name, "policy": policy, "clients": count, "payload": options.payload, "runtime": table["device"], "deadline_ms": f"{options.deadline_ms:g}",
         "requests": total, "answered": counted.statuses[200], "refused": counted.statuses[429],
         "others": total - counted.statuses[200] - counted.statuses[429], "answers_per_second": f"{counted.statuses[200] / options.seconds:.1f}",
         "p50_ms": f"{np.percentile(times, 50):.1f}", "p99_ms": f"{np.percentile(times, 99):.1f}",
         "met_percent": f"{100 * counted.met / max(total, 1):.1f}",
-        "mean_accuracy": f"{statistics.mean(counted.accuracies):.2f}" if counted.accuracies else "",
+        "mean_accuracy": f"{statistics.mean(counted.accuracies):.2f}" if counted.accuracies and not options.cfg else "",
+        "mean_gflops": f"{statistics.mean(counted.gflops):.4g}" if counted.gflops else "",
         "lowered_percent": f"{100 * counted.lowered / max(counted.statuses[200], 1):.1f}",
         "mean_batch": f"{statistics.mean(counted.batches):.2f}" if counted.batches else "", "machine": machine(),
     }  # fmt: skip
 
 
+def make_bundle(options, folder):
+    """The adaptive.pyth of a config's network, calibrated at random, at six configurations from the cheapest to the dearest."""
+    cfg = load_config(options.cfg, [])
+    torch.manual_seed(0)
+    network, chosen = make_model(cfg, 6)
+    costs = count_costs(network, chosen, cfg.DATA.TRAIN_CROP_SIZE)
+    rows = [
+        Row(c, network.signature(c.width), costs[c].gflops, costs[c].parameters, {"top1_acc": 10.0 + place}) for place, c in enumerate(chosen)
+    ]  # fmt: skip
+    table = QueryTable(rows, {"metric": "top1_acc", "split": "none", "num_views": 1, "crop": cfg.DATA.TRAIN_CROP_SIZE})
+    AdaptiveModel(network, preprocessing=preprocessing_of(cfg), table=table).save(folder / "adaptive.pyth")
+    return folder / "adaptive.pyth"
+
+
 def compare(options):
     """The rows of all numbers of clients."""
     rows = []
-    with serving(options.model, "--deadline-ms", options.deadline_ms, "--runtime", options.runtime) as service:
+    with tempfile.TemporaryDirectory() as folder, serving(make_bundle(options, Path(folder)) if options.cfg else options.model, "--deadline-ms", options.deadline_ms, "--runtime", options.runtime) as service:
         table = httpx.get(f"{service.address}/table", timeout=30).json()
         payload, front = payload_of(options, table), [row for row in table["rows"] if row["on_front"]]
         common = {"deadline_ms": options.deadline_ms, "top": 1}
@@ -111,6 +138,7 @@ def compare(options):
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="demo/out/adaptive.pyth", help="an adaptive.pyth (default demo/out/adaptive.pyth)")
+    parser.add_argument("--cfg", help="the YAML of a network, in place of a model")
     parser.add_argument("--video", default="demo/data/test/00000.mp4", help="default demo/data/test/00000.mp4")
     parser.add_argument("--payload", choices=["clip", "video"], default="clip", help="what is sent (default clip)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="default 1 8 32")

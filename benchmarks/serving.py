@@ -31,12 +31,13 @@ class Serving:
                     found += [int(word) for word in children.read_text().split() if int(word) not in found]
         return found
 
-    def resident_megabytes(self):
-        """Of all its processes together, pages that they share counted once for each."""
+    def megabytes(self):
+        """Of memory of all its processes together; pages that they share are counted once."""
         total = 0
         for pid in self.processes():
-            with contextlib.suppress(OSError, IndexError):
-                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+                total += int(found[1]) * 1024 if found else 0
         return total / 1e6
 
 

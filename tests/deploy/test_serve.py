@@ -489,7 +489,7 @@ def test_sigterm_ends_it_when_what_is_in_hand_is_answered(start, video, tmp_path
         yield parts[1]
         yield parts[2]
 
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, stream_of(address) as stream:
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         future = pool.submit(httpx.post, f"{address}/predict", content=slowly(), headers=headers, timeout=60)
         assert has_begun.wait(20)
@@ -502,6 +502,9 @@ def test_sigterm_ends_it_when_what_is_in_hand_is_answered(start, video, tmp_path
             while time.monotonic() < deadline:
                 httpx.get(f"{address}/health", timeout=5)
                 time.sleep(0.02)
+        with pytest.raises(ConnectionClosed) as closed:
+            stream.recv(timeout=20)
+        assert closed.value.rcvd.code == 1012  # the service restarts
         may_end.set()
         assert future.result(60).status_code == 200
     assert process.wait(60) == 0

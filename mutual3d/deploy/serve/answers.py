@@ -108,7 +108,7 @@ class Limits(BaseModel):
 class Health(BaseModel):
     """Whether the service takes requests."""
 
-    status: str = Field(description="ready or closing")
+    status: str = Field(description="ready, closing, or broken where it has to be started again")
     model: str
     runtime: str
     configurations: int

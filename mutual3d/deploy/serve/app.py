@@ -130,9 +130,10 @@ def create_app(service: Service) -> FastAPI:
 
     @app.get("/health")
     async def health(response: Response) -> Health:
-        """Whether the service takes requests (503 where it ends), and what it takes."""
-        response.status_code = 503 if service.is_closing else 200
-        return service.health()
+        """Whether the service takes requests (503 where it does not), and what it takes."""
+        found = service.health()
+        response.status_code = 200 if found.status == "ready" else 503
+        return found
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:

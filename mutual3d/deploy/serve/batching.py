@@ -108,6 +108,11 @@ class Batcher:
             self._thread.join()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def num_waiting(self) -> int:
         """Requests that were not taken up yet."""
         return len(self._waiting)

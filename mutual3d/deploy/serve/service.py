@@ -228,7 +228,7 @@ class Service:
         """Whether it takes requests, and what it takes."""
         settings = self.settings
         return Health(
-            status="closing" if self.is_closing else "ready", model=Path(settings.model).name, runtime=self.model.runtime or "eager",
+            status="closing" if self.is_closing else "ready" if self.batcher.is_alive else "broken", model=Path(settings.model).name, runtime=self.model.runtime or "eager",
             configurations=len(self.front.rows), inside=self.inside, streams=self.streams,
             uptime_seconds=time.monotonic() - self._started,
             limits=Limits(

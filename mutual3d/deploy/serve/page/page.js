@@ -2,8 +2,8 @@
 // The page of a service: it asks /table once, then sends what is chosen to /predict, or frames of the webcam to /stream.
 
 const find = (id) => document.getElementById(id);
-const state = { table: null, rows: [], source: null, name: "", camera: null, asked: 0, shown: {} };
-const sides = { a: { place: 0, here: null }, b: { place: 0, here: null } };
+const state = { table: null, rows: [], source: null, name: "", camera: null };
+const sides = { a: { place: 0, here: null, asked: 0 }, b: { place: 0, here: null, asked: 0 } };
 const FRAME_WIDTH = 320;
 const MOST_FRAMES_A_SECOND = 15;
 
@@ -54,7 +54,7 @@ function scale(values, from, to, isLog) {
 }
 
 function ticksOf(low, high) {
-  const rough = (high - low || 1) / 4;
+  const rough = (high - low || 1) / 6;
   const unit = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * unit).find((candidate) => candidate >= rough);
   const found = [];
@@ -115,7 +115,7 @@ function showBars(panel, top) {
     const item = make("li"), track = make("div", { class: "track" }), bar = make("div", { class: "bar" });
     bar.style.width = `${100 * probability}%`;
     track.append(bar);
-    item.append(make("span", { class: "name", title: name }, name), track, make("span", { class: "number" }, `${(100 * probability).toFixed(1)} %`));
+    item.append(make("span", {}, name), make("span", { class: "number" }, `${(100 * probability).toFixed(1)} %`), track);
     list.append(item);
   }
   panel.append(list);
@@ -172,37 +172,32 @@ function showLooks(panel, { class_name: name, probability, looks }) {
   panel.append(figure);
 }
 
-async function explain(side, source, answer) {
+async function send(path, source, query) {
   const form = new FormData();
   form.append("file", source, "upload");
-  const query = new URLSearchParams({ configuration: answer.row.configuration });
-  const found = await answerOf(await fetch(`/explain?${query}`, { method: "POST", body: form }));
-  if (source === state.source && find("look").checked && state.shown[side] === answer) showLooks(find(`panel-${side}`), found);
+  return answerOf(await fetch(`${path}?${new URLSearchParams(query)}`, { method: "POST", body: form }));
 }
 
 async function predict(which) {
-  if (!state.source) return;
-  const source = state.source, number = ++state.asked;
-  for (const side of which) {
-    if (find(`panel-${side}`).hidden) continue;
-    find(`panel-${side}`).classList.add("busy");
-    const form = new FormData();
-    form.append("file", source, "upload");
+  for (const side of which.filter((each) => state.source && !find(`panel-${each}`).hidden)) {
+    const panel = find(`panel-${side}`), source = state.source, number = ++sides[side].asked;
+    // What was asked for since makes an answer old.
+    const isNewest = () => number === sides[side].asked && source === state.source;
+    panel.classList.add("busy");
     try {
-      const query = new URLSearchParams({ latency_ms: state.rows[sides[side].place].latency_ms, top: 5 });
-      const answer = await answerOf(await fetch(`/predict?${query}`, { method: "POST", body: form }));
-      if (source !== state.source) return;
+      const answer = await send("/predict", source, { latency_ms: state.rows[sides[side].place].latency_ms, top: 5 });
+      if (!isNewest()) continue;
       tell("");
       showAnswer(side, answer);
-      state.shown[side] = answer;
-      if (find("look").checked) await explain(side, source, answer);
+      if (!find("look").checked) continue;
+      const looks = await send("/explain", source, { configuration: answer.row.configuration });
+      if (isNewest() && find("look").checked) showLooks(panel, looks);
     } catch (error) {
-      if (source !== state.source) return;
-      const panel = find(`panel-${side}`);
+      if (!isNewest()) continue;
       panel.replaceChildren(make("p", { class: "soft" }, "No answer."));
       tell(error instanceof TypeError ? "The service does not answer." : `${error.message[0].toUpperCase()}${error.message.slice(1)}.`.replace(/\.\.$/, "."));
     } finally {
-      if (number === state.asked || which.length === 1) find(`panel-${side}`).classList.remove("busy");
+      if (number === sides[side].asked) panel.classList.remove("busy");
     }
   }
 }
