@@ -20,8 +20,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from mutual3d.cli.budgets import budgets_of, check_choice
 from mutual3d.cli.chosen_model import MANY_VIDEOS, add_choice, choose, describe_active, load_chosen
 from mutual3d.cost.axes import COSTS
@@ -47,6 +45,7 @@ from mutual3d.utils.command_line import (
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.run_lock import run_lock
 from mutual3d.utils.text import printable
+from mutual3d.utils.threads import computing_threads
 
 # Seconds that one video may take without a sign of life.
 _TIMEOUT = 600.0
@@ -117,9 +116,7 @@ def prepare(model: AdaptiveModel, options: argparse.Namespace, num_videos: int, 
     num_videos: of the archive.
     """
     # A worker computes on one core: what is measured for a budget in time, and to find a runtime, is measured so.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with computing_threads(1):
         if chosen is None:
             model.run_in(_runtime(options.runtime or ("auto" if num_videos >= MANY_VIDEOS else None)))
             choose(model, options)
@@ -131,8 +128,6 @@ def prepare(model: AdaptiveModel, options: argparse.Namespace, num_videos: int, 
         else:
             model.spend(Spending.from_dict(chosen["spending"], {**COSTS, **(model.table.costs if model.table else {})}))
         return chosen
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _runtime(word: str | None) -> str | None:

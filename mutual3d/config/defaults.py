@@ -127,6 +127,9 @@ _C.TRAIN.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
 _C.TRAIN.BATCH_SIZE = Key(64, COUNT, IS_REFUSED)
 # (new) Parts that a step's batch is computed in, one after the other, to save memory.
 _C.TRAIN.ACCUMULATION_STEPS = Key(1, COUNT, IS_REFUSED)
+# (new) Threads that a training on a CPU computes with; 0 leaves PyTorch's choice, one a core. Where DATA_LOADER.NUM_WORKERS read much
+# beside it, leave them cores of their own: threads that wait for one which has lost its core take far longer than fewer threads.
+_C.TRAIN.NUM_THREADS = Key(0, Integer(0, 4096), TAKES_EFFECT)
 # Epochs between two evaluations on val.csv.
 _C.TRAIN.EVAL_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 # Epochs between two checkpoints.

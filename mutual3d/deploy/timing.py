@@ -20,6 +20,7 @@ from mutual3d.deploy.runtimes import RUNTIMES, Runtime
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.logging import logger, progress_bar
+from mutual3d.utils.threads import computing_threads
 
 if TYPE_CHECKING:  # whose method `set_budget` measures with this
     from mutual3d.deploy.adaptive_model import AdaptiveModel
@@ -89,7 +90,7 @@ def measure_columns(
     """
     before = torch.get_num_threads()
     failed: dict[tuple[_Place, Configuration], str] = {}
-    try:
+    with computing_threads(before):
         places = [
             _Place(_serving(model, name, count == before, clips), name, count) for count in threads or [before] for name in runtimes
         ]
@@ -103,8 +104,6 @@ def measure_columns(
             for place in places for batch in batches
         ]  # fmt: skip
         timed = time_in_turns(groups, next(model.parameters()).device, repeating)
-    finally:
-        torch.set_num_threads(before)
     columns = [
         _column(
             latency_key(model, place.runtime, batch, place.threads), place.runtime,

@@ -22,6 +22,7 @@ from mutual3d.deploy.timing import Column, latency_key
 from mutual3d.deploy.used_frames import fill_in, used_frames
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
+from mutual3d.utils.threads import computing_threads
 
 if TYPE_CHECKING:  # whose method `set_budget` uses this
     from mutual3d.deploy.adaptive_model import AdaptiveModel
@@ -65,7 +66,6 @@ def time_file(
     """
     if is_still(path):
         raise VideoError(path, "it is an image: give a video, whose decoding is what is measured")
-    before = torch.get_num_threads()
     used = {c: tuple(used_frames(model.network, c)) for c in configurations}
     frames: dict[tuple[int, ...], dict[int, np.ndarray]] = {}
 
@@ -77,15 +77,12 @@ def time_file(
         stack_clips([[transform(frame) for frame in frames[positions].values()]])
 
     distinct = sorted(set(used.values()), key=len)
-    try:
-        torch.set_num_threads(threads or before)
+    with computing_threads(threads):
         for positions in distinct:
             decode(positions)
         parts: list[tuple[str, Callable[[tuple[int, ...]], None]]] = [("decode", decode), ("cut", cut)]
         groups = [{(name, positions): _bind(function, positions) for positions in distinct} for name, function in parts]
         found = time_in_turns(groups, _CPU, repeating)
-    finally:
-        torch.set_num_threads(before)
     decoding, cutting = ({c: found[name, positions] for c, positions in used.items()} for name, _ in parts)
     about = {
         **describe_device(_CPU), **_describe(path, backend), "date": datetime.date.today().isoformat(),

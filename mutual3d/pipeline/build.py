@@ -235,6 +235,7 @@ def _training(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TrainingPl
         checkpoint_period=cfg.TRAIN.CHECKPOINT_PERIOD,
         eval_period=cfg.TRAIN.EVAL_PERIOD,
         keep_checkpoints=cfg.TRAIN.KEEP_CHECKPOINTS,
+        num_threads=cfg.TRAIN.NUM_THREADS,
         weights=_path(cfg.TRAIN.CHECKPOINT_FILE_PATH),
         weights_kind=_kind(cfg.TRAIN.CHECKPOINT_TYPE),
         inflate=cfg.TRAIN.CHECKPOINT_INFLATE,

@@ -48,7 +48,7 @@ class TrainingPlan:
     doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. keep_checkpoints:
     of finished epochs, the newest; 0 and less keeps all. trace: a file for a trace of some steps, None times none. tensorboard: a
     directory, None writes none. transforms: what becomes of a step's clips and labels first. make_average: of the model's weights,
-    which is then what is evaluated and kept; None keeps the weights themselves.
+    which is then what is evaluated and kept; None keeps the weights themselves. num_threads: of a CPU; 0 leaves PyTorch's choice.
     """
 
     loader: MakeLoader
@@ -73,6 +73,7 @@ class TrainingPlan:
     transforms: Sequence[BatchTransform] = ()
     make_average: Callable[[AdaptiveNetwork], WeightAverage | None] = lambda model: None
     trace: Path | None = None
+    num_threads: int = 0
 
 
 @dataclass(frozen=True)

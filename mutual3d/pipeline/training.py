@@ -13,6 +13,7 @@ from mutual3d.training import Progress, StepProfile, Trainer, WeightAverage
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, logger
 from mutual3d.utils.stopping import StopRequestedError, deferred, stop_reason
+from mutual3d.utils.threads import computing_threads
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -59,7 +60,7 @@ class _Training:
             transforms=plan.transforms, after_step=self.average.update if self.average else None,
         )  # fmt: skip
         try:
-            with deferred():
+            with deferred(), computing_threads(plan.num_threads):
                 if start.validation_is_due:
                     self._validate_or_owe(start.epoch)
                 # With another training set (TRAIN.ALLOW_OTHER_DATA) an epoch may be shorter.

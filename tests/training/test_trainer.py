@@ -88,6 +88,19 @@ def test_tensorboard_and_mixed_precision_from_the_config(tmp_path):
     assert kinds == ["train_iter", "train_iter", "train_epoch", "val_epoch"]
 
 
+def test_a_training_computes_with_its_own_number_of_threads(tmp_path, monkeypatch):
+    data = write_set(tmp_path / "set", num_videos=4)
+    (tmp_path / "tiny.yaml").write_text("RNG_SEED: 3\n")
+    seen, take = [], Trainer._train_batch
+    monkeypatch.setattr(Trainer, "_train_batch", lambda *given: seen.append(torch.get_num_threads()) or take(*given))
+    before = torch.get_num_threads()
+    words = overrides(data, tmp_path / "out", **{
+        "TRAIN.NUM_THREADS": before + 1, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1,
+    })  # fmt: skip
+    run_net.main(["--cfg", str(tmp_path / "tiny.yaml"), *words])
+    assert set(seen) == {before + 1} and torch.get_num_threads() == before
+
+
 @pytest.mark.parametrize("objective", [{}, {"MUTUAL.OBJECTIVE": "ensemble_distillation", "MUTUAL.SUBNETS": ["each_size"], "MUTUAL.LARGEST": False}], ids=["mutual", "joint"])
 def test_a_profile_tells_a_steps_time_by_part_and_changes_no_bit(tmp_path, objective):
     data = write_set(tmp_path / "set", num_videos=8, splits=("train",))
