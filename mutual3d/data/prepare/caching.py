@@ -102,8 +102,10 @@ class _Preparation:
         self._done = Prepared()
 
     def run(self, names: list[str], *, is_dry: bool, verify: bool, tell: Callable[[str], object]) -> Prepared:
+        self._drop_what_is_cut_off()
         if verify:
             self._verify(list(self._index))
+        known = dict(self._index)
         plans = self._look(names)
         offset = max((video.end for video in self._index.values()), default=0)
         for name, plan in plans.items():
@@ -122,7 +124,14 @@ class _Preparation:
             )
         if plans and not is_dry:
             self._write(plans)
+        elif self._index != known and not is_dry:
+            self._save(None)  # times of files, which would else be read again by every run
         return self._done
+
+    def _drop_what_is_cut_off(self) -> None:
+        """What lies beyond the end of the file, or all where it is gone, is decoded again, as what was never there."""
+        size = (state_of(self._directory / FRAMES) or (0, 0))[0]
+        self._index = {name: video for name, video in self._index.items() if video.end <= size}
 
     def _look(self, names: list[str]) -> dict[str, CachedVideo]:
         """Where the frames of the videos that are missing would lie, but for the offset; the others are kept."""

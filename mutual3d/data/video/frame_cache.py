@@ -71,9 +71,17 @@ def read_index(directory: str | os.PathLike) -> dict[str, CachedVideo]:
         return {}
     content = read_json(path)
     try:
-        return {str(name): CachedVideo(**values) for name, values in content.items()}
-    except (AttributeError, TypeError):
+        return {str(name): _checked(CachedVideo(**values)) for name, values in content.items()}
+    except (AttributeError, TypeError, ValueError):
         raise DamagedFileError(f"'{path}' is no index of a frame cache: delete the folder and run mutual3d prepare again") from None
+
+
+def _checked(video: CachedVideo) -> CachedVideo:
+    """The same; ValueError for what no file holds."""
+    numbers = (video.num_bytes, video.mtime_ns, video.offset, video.num_frames, video.height, video.width)
+    if not all(type(number) is int and number >= 0 for number in numbers) or type(video.fps) not in (int, float):
+        raise ValueError(f"{video} lies nowhere")
+    return video
 
 
 def index_content(videos: dict[str, CachedVideo]) -> dict[str, dict]:
@@ -157,8 +165,13 @@ class FrameCache:
         if not (self.directory / ARGUMENTS).is_file():
             raise FileNotFoundError(f"'{directory}' is no frame cache (DATA.CACHE): make it with `mutual3d prepare VIDEOS --out {directory}`")
         arguments = read_json(self.directory / ARGUMENTS)
-        self.short_side: int | None = arguments["short_side"]
-        self.tolerates_short: bool = arguments["tolerate_short"]
+        try:
+            self.short_side: int | None = arguments["short_side"]
+            self.tolerates_short: bool = arguments["tolerate_short"]
+        except (KeyError, TypeError):
+            raise DamagedFileError(
+                f"'{self.directory / ARGUMENTS}' does not say how the frames were made: delete the folder and run mutual3d prepare again"
+            ) from None
         self._videos = read_index(directory)
         self._mapped = MappedFrames(self.directory / FRAMES)
         # What a file may be by size and time: as it was, or as it is now, with the same content.

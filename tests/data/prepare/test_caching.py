@@ -21,8 +21,8 @@ from mutual3d.data.datasets.dataset import BadVideo
 from mutual3d.data.prepare import caching
 from mutual3d.data.prepare.caching import CacheLayout, Working, prepare_cache
 from mutual3d.data.video.decode import open_video
-from mutual3d.data.video.frame_cache import FRAMES, INDEX, FrameCache
-from mutual3d.utils.files import DamagedFileError
+from mutual3d.data.video.frame_cache import ARGUMENTS, FRAMES, INDEX, FrameCache
+from mutual3d.utils.files import DamagedFileError, read_json, write_json
 from mutual3d.utils.run_lock import DirectoryInUseError
 
 ONE = Working(num_workers=1)
@@ -192,6 +192,47 @@ def test_damage_is_found_and_mended(videos, tmp_path):
     assert make(videos, tmp_path / "cache", verify=True).new == 3
     (tmp_path / "cache" / INDEX).write_text('{"a": 1}')
     with pytest.raises(DamagedFileError, match="no index of a frame cache"):
+        FrameCache(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_frames_that_are_gone_are_decoded_again(videos, tmp_path, verify):
+    make(videos, tmp_path / "cache")
+    (tmp_path / "cache" / FRAMES).unlink()
+    done = make(videos, tmp_path / "cache", verify=verify)
+    assert (done.new, done.kept) == (3, 0)
+    assert FrameCache(tmp_path / "cache").open(videos["a"]) is not None
+    size = (tmp_path / "cache" / FRAMES).stat().st_size
+    os.truncate(tmp_path / "cache" / FRAMES, size - 1)
+    done = make(videos, tmp_path / "cache", verify=verify)
+    assert (done.new, done.kept) == (1, 2)
+
+
+def test_times_of_files_are_kept_where_nothing_is_decoded(videos, tmp_path):
+    make(videos, tmp_path / "cache")
+    os.utime(videos["a"], (1, 1))
+    index = (tmp_path / "cache" / INDEX).read_text()
+    make(videos, tmp_path / "cache", is_dry=True)
+    assert (tmp_path / "cache" / INDEX).read_text() == index
+    make(videos, tmp_path / "cache")
+    assert (tmp_path / "cache" / INDEX).read_text() != index
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null"])
+def test_a_folder_that_does_not_say_how_it_was_made(videos, tmp_path, content):
+    make(videos, tmp_path / "cache")
+    (tmp_path / "cache" / ARGUMENTS).write_text(content)
+    with pytest.raises(DamagedFileError, match="frame_cache.json' does not say how the frames were made: delete the folder"):
+        FrameCache(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("offset", [-5, "7", None, 0.5])
+def test_an_index_whose_numbers_are_none(videos, tmp_path, offset):
+    make(videos, tmp_path / "cache")
+    index = read_json(tmp_path / "cache" / INDEX)
+    next(iter(index.values()))["offset"] = offset
+    write_json(tmp_path / "cache" / INDEX, index)
+    with pytest.raises(DamagedFileError, match="is no index of a frame cache"):
         FrameCache(tmp_path / "cache")
 
 
