@@ -30,7 +30,8 @@ from mutual3d.utils.files import load_tensors
 from mutual3d.utils.logging import read_json_stats
 
 SHORT = (
-    "SOLVER.MAX_EPOCH", 3, "SOLVER.WARMUP_EPOCHS", 0.5, "CALIBRATION.NUM_CLIPS", 96, "CALIBRATION.BATCH_SIZE", 8,
+    # Sub-networks begin in the midst of an epoch, of which a run that goes on must find the very step.
+    "SOLVER.MAX_EPOCH", 3, "SOLVER.WARMUP_EPOCHS", 0.5, "MUTUAL.SUBNETS_START_EPOCH", 0.5, "CALIBRATION.NUM_CLIPS", 96, "CALIBRATION.BATCH_SIZE", 8,
     "TRAIN.CHECKPOINT_SECONDS", 1, "TEST.ENABLE", False, "GRID.LATENCY_DEVICES", "[]", "PARTIAL_SAVE_SECONDS", 0.2, "TEST.BATCH_SIZE", 8,
 )  # fmt: skip
 

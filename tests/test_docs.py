@@ -46,7 +46,7 @@ LONG_COMMANDS = sorted({
 SNIPPETS = [
     pytest.param(text, id=f"{page.name}-{i}") for i, (page, language, text) in enumerate(BLOCKS) if language == "python"
 ]
-FAST = ("SOLVER.MAX_EPOCH", "1", "CALIBRATION.NUM_CLIPS", "8", "GRID.WIDTH_STEP", "0.25", "GRID.LATENCY_REPEATS", "1", "GRID.RUNTIMES", "['torch']",
+FAST = ("SOLVER.MAX_EPOCH", "1", "MUTUAL.SUBNETS_START_EPOCH", "0", "CALIBRATION.NUM_CLIPS", "8", "GRID.WIDTH_STEP", "0.25", "GRID.LATENCY_REPEATS", "1", "GRID.RUNTIMES", "['torch']",
         "TEST.NUM_ENSEMBLE_VIEWS", "1", "MUTUAL.SPATIAL_SIZES", "[40,48]", "MUTUAL.TEMPORAL_SIZES", "[4,8]",
         "MUTUAL.WIDTH_RANGE", "[0.5,1.0]", "TRAIN.BATCH_SIZE", "8")  # fmt: skip
 # What is added to a run of a config that a page has made.

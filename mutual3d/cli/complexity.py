@@ -80,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_stages(stages, space.largest)
     if plan.subnets is not None:
         print_step(model, plan.subnets, plan.with_largest, crop, costs, stages, factors)
+        if plan.subnets and plan.subnets_start_epoch:
+            print(f"    before epoch {plan.subnets_start_epoch:g} (MUTUAL.SUBNETS_START_EPOCH): {costs[space.largest].gflops:.2f} GFLOPs, the largest alone")
     print_memory(count_activation_bytes(model, space.largest, crop), space.largest)
 
 

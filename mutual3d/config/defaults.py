@@ -71,7 +71,7 @@ _C.MUTUAL.WIDTHS = Key([], Each(WIDTH, 0, 1000, distinct=True), IS_REFUSED)
 # Run the largest configuration in every step. False leaves what MUTUAL.SUBNETS draws: for ablations and baselines.
 _C.MUTUAL.LARGEST = Key(True, Flag(), IS_REFUSED)
 # Epochs, a fraction of one too, at the start in which the largest configuration trains alone: what it has not learned it cannot
-# teach. The papers have none; short trainings from nothing gain much by it.
+# teach. The papers have none; short trainings from nothing gain much by it. It must be below SOLVER.MAX_EPOCH.
 _C.MUTUAL.SUBNETS_START_EPOCH = Key(0.0, Number(0, 10**5, note="epochs"), IS_REFUSED)
 # (new) Weight of a small loss by which the features before the classifier agree, at every configuration, with those of the step's first
 # one (1 - cosine similarity): for features that are compared across configurations, `model.embed`. 0 leaves it out, as the papers do.

@@ -183,7 +183,9 @@ def counting_plan(cfg: CfgNode) -> CountingPlan:
     """What is counted of a config's network."""
     subnets = tuple(cfg.MUTUAL.SUBNETS) if cfg.MUTUAL.ENABLE else None
     make_model = functools.partial(build_model, cfg)
-    return CountingPlan(make_model, cfg.DATA.TEST_CROP_SIZE, cfg.GRID.WIDTH_STEP, subnets, cfg.MUTUAL.LARGEST)
+    return CountingPlan(
+        make_model, cfg.DATA.TEST_CROP_SIZE, cfg.GRID.WIDTH_STEP, subnets, cfg.MUTUAL.LARGEST, cfg.MUTUAL.SUBNETS_START_EPOCH
+    )
 
 
 def initial_network(cfg: CfgNode) -> AdaptiveNetwork:

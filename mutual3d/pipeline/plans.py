@@ -166,10 +166,12 @@ class MachinePlan:
 
 @dataclass(frozen=True)
 class CountingPlan:
-    """What is counted without data. crop: pixels of a view. subnets: the rules of a mutual step, None of a static one."""
+    """What is counted without data. crop: pixels of a view. subnets: the rules of a mutual step, None of a static one.
+    subnets_start_epoch: before which there are none."""
 
     make_model: Callable[[], AdaptiveNetwork]
     crop: int
     width_step: float
     subnets: tuple[str, ...] | None = None
     with_largest: bool = True
+    subnets_start_epoch: float = 0.0

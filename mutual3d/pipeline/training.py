@@ -52,6 +52,7 @@ class _Training:
             self._take_average()
             return
         self.writer = self._open_writer()
+        self._tell_of_largest_alone(start)
         if plan.trace and distributed.is_main():
             self.step.parts = StepProfile(plan.trace, run.device)
         trainer = Trainer(
@@ -70,6 +71,21 @@ class _Training:
                 self.writer.close()
         self._take_average()
         distributed.broadcast_buffers(run.model)
+
+    def _tell_of_largest_alone(self, start: Progress) -> None:
+        """What is timed of the first steps, which cost less, does not hold for those that follow."""
+        end = self.plan.course.subnets_start_epoch
+        if start.epoch + start.iteration / len(self.loader) >= end or not self.step.method.subnets:
+            return
+        logger.info(
+            "the largest configuration trains alone before epoch %g (MUTUAL.SUBNETS_START_EPOCH): until then `eta` is too early, since it "
+            "takes all steps for as short as these", end,
+        )  # fmt: skip
+        if self.plan.trace:
+            logger.warning(
+                "--profile times the first steps, in which the largest configuration trains alone: with MUTUAL.SUBNETS_START_EPOCH 0 in "
+                "another OUTPUT_DIR it times those with sub-networks"
+            )
 
     def _take_average(self) -> None:
         """From here on the network is its averaged one, where there is one."""

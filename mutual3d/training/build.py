@@ -151,6 +151,7 @@ def check_method(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _check_rules(cfg.MUTUAL, objective_is_known=not objective)
     if cfg.TRAIN.ENABLE:
         yield from _check_schedule(cfg)
+        yield from _check_start_of_subnets(cfg)
         yield from _check_mixing(cfg)
 
 
@@ -191,6 +192,17 @@ def _check_rules(mutual: CfgNode, objective_is_known: bool) -> Iterator[tuple[tu
             ("MUTUAL.WIDTHS", "MUTUAL.WIDTH_RANGE"),
             f"MUTUAL.WIDTHS is {widths}: each_width needs a list from one end of MUTUAL.WIDTH_RANGE "
             f"{list(mutual.WIDTH_RANGE)} to the other",
+        )
+
+
+def _check_start_of_subnets(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Sub-networks that never train would be calibrated and measured as if they had been."""
+    start, end = cfg.MUTUAL.SUBNETS_START_EPOCH, cfg.SOLVER.MAX_EPOCH
+    if cfg.MUTUAL.ENABLE and cfg.MUTUAL.LARGEST and cfg.MUTUAL.SUBNETS and start >= end:
+        yield (
+            ("MUTUAL.SUBNETS_START_EPOCH", "SOLVER.MAX_EPOCH"),
+            f"MUTUAL.SUBNETS_START_EPOCH is {start:g}, and training ends with SOLVER.MAX_EPOCH {end}: no sub-network would ever train; "
+            "lower the one or raise the other",
         )
 
 

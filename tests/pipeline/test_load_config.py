@@ -85,6 +85,7 @@ EACH_WIDTH = ("MUTUAL.SUBNETS", "[each_width]", "MUTUAL.LARGEST", "False", "MUTU
     ((*EACH_WIDTH, "MUTUAL.WIDTHS", "[0.63, 0.8]"), "each_width needs a list from one end"),
     ((*EACH_WIDTH, "MUTUAL.WIDTHS", "[0.8, 1.0]"), "each_width needs a list from one end"),
     ((*EACH_WIDTH, "MUTUAL.SUBNETS_START_EPOCH", "2"), "SUBNETS_START_EPOCH is 2.*which MUTUAL.LARGEST False leaves out"),
+    (("MUTUAL.SUBNETS_START_EPOCH", "12", "SOLVER.MAX_EPOCH", "12"), "SUBNETS_START_EPOCH is 12, .*MAX_EPOCH 12: no sub-network would ever train"),
     ((*EACH_WIDTH, "MUTUAL.LARGEST", "True"), "each_width runs the largest already; set MUTUAL.LARGEST False"),
     (("MUTUAL.SUBNETS", "[each_size]"), "each_size runs the largest already"),
     (("GRID.INTERPOLATED_SIZES", "[176, 176]", "MUTUAL.BATCHNORM", "private_size"), "GRID.INTERPOLATED_SIZES is .*: it names 176 twice"),

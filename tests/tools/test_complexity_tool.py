@@ -54,8 +54,14 @@ def test_every_family_prints_its_grid_and_stages_that_sum_to_the_largest(printed
     assert total == pytest.approx(list(grid.values())[-1], abs=2e-3)
     assert sum(parts) == pytest.approx(total, abs=1e-3 * len(parts))
     assert ("slow" in text.split("stage of")[1].split("\n")[0]) == ("SLOWFAST" in name)
-    assert ("training step" in text) == name.startswith("MUTUAL")
+    assert ("training step" in text) == name.startswith("MUTUAL") and "before epoch" not in text
     assert "MiB in fp32" in text
+
+
+def test_what_is_trained_before_the_sub_networks_is_told(printed):
+    text = printed("MUTUAL_X3D_XS", "GRID.WIDTH_STEP", "0.5", *ONE_SIZE["MUTUAL_X3D_XS"], "MUTUAL.SUBNETS_START_EPOCH", "2.5")
+    (line,) = (line for line in text.splitlines() if line.startswith("    before epoch 2.5 (MUTUAL.SUBNETS_START_EPOCH): "))
+    assert float(line.split(": ")[1].split()[0]) == pytest.approx(list(column(text, "configuration  ").values())[-1], abs=0.01)
 
 
 def test_a_step_without_the_largest_does_not_count_it(printed):

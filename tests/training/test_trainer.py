@@ -127,6 +127,19 @@ def test_a_profile_tells_a_steps_time_by_part_and_changes_no_bit(tmp_path, objec
     assert "clipping and the optimizer" in names and any(name.startswith(kinds[1].split(",")[0]) for name in names if name)
 
 
+def test_that_the_first_steps_cost_less_is_told(tmp_path):
+    data = write_set(tmp_path / "set", num_videos=4, splits=("train",))
+    config = tmp_path / "tiny.yaml"
+    config.write_text("RNG_SEED: 3\n")
+    words = overrides(data, tmp_path / "out", **{
+        "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.ENABLE": False, "MUTUAL.SUBNETS_START_EPOCH": 1.5,
+    })  # fmt: skip
+    run_net.main(["--cfg", str(config), "--profile", *words])
+    log = (tmp_path / "out" / "stdout.log").read_text()
+    assert "trains alone before epoch 1.5 (MUTUAL.SUBNETS_START_EPOCH): until then `eta` is too early" in log
+    assert "--profile times the first steps, in which the largest configuration trains alone" in log
+
+
 def test_a_profile_of_nothing_is_told(tmp_path):
     with pytest.raises(ValueError, match="--profile times training steps, and TRAIN.ENABLE is False"):
         run_net.main(["--profile", "--cfg", "Demo/MUTUAL_X3D", "TRAIN.ENABLE", "False", "OUTPUT_DIR", str(tmp_path)])
