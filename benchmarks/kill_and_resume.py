@@ -1,9 +1,9 @@
 """End a run again and again with SIGKILL and SIGTERM, go on each time, and compare with an uninterrupted run.
 
-python benchmarks/kill_and_resume.py --kills 8
+python benchmarks/kill_and_resume.py
 
 Trains, calibrates and measures a shortened demo on the CPU. First each signal in the midst of an epoch, as soon as a new checkpoint
-inside one is there (TRAIN.CHECKPOINT_SECONDS is a second), then in turns at random moments. Writes
+inside one is there (TRAIN.CHECKPOINT_SECONDS is a second), then each in turns while the run starts and in each of its stages. Writes
 benchmarks/results/kill_and_resume.csv with the stage that each signal hit, the status of the run, the seconds from the signal
 to its end, and the newest checkpoint that it left; the last row says whether weights, statistics, accuracies and the log's line
 of each epoch are equal to the bit.
@@ -14,6 +14,7 @@ import functools
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,7 +54,14 @@ def newest_checkpoint(output):
     return found[0].name if found else ""
 
 
-def wait_for_checkpoint_inside(process, output):
+def wait_for_stage(process, log, stage, pause):
+    """Until a run says that it is in a stage, and `pause` seconds more."""
+    while process.poll() is None and not re.fullmatch(stage, stage_of(log)):
+        time.sleep(0.02)
+    time.sleep(pause)
+
+
+def wait_for_checkpoint_inside(process, log, output):
     """Until a run has written a checkpoint inside an epoch that was not there before."""
     before = newest_checkpoint(output)
     while process.poll() is None and ((now := newest_checkpoint(output)) == before or not now.startswith("unfinished")):
@@ -61,12 +69,12 @@ def wait_for_checkpoint_inside(process, output):
 
 
 def end(data, output, number, kind, wait):
-    """A row of what a signal hit when `wait(process)` came back; None where the run was over before."""
+    """A row of what a signal hit when `wait(process, log)` came back; None where the run was over before."""
     log = output.parent / f"ended-{number}.log"
     with open(log, "w") as file:
         begin = time.perf_counter()
         process = start(data, output, file)
-        wait(process)
+        wait(process, log)
         if process.poll() is not None:
             return None
         sent = time.perf_counter()
@@ -78,15 +86,16 @@ def end(data, output, number, kind, wait):
     }  # fmt: skip
 
 
-def end_often(data, output, kills, longest, generator):
-    """End runs inside an epoch, then `kills` at random moments of their first `longest` seconds; rows of what was hit."""
+# As the progress bars call them; a run comes back to the one that it was ended in.
+STAGES = ("start", r"train 2/\d+", r"train 3/\d+", r"validate \d+", "calibrate", "measure the grid")
+
+
+def end_often(data, output, rounds, generator):
+    """End runs inside an epoch, then `rounds` times in each stage; rows of what was hit."""
     kinds = (signal.SIGTERM, signal.SIGKILL)
-    inside = functools.partial(wait_for_checkpoint_inside, output=output)
-    rows = [end(data, output, number, kind, inside) for number, kind in enumerate(kinds)]
-    for number in range(kills):
-        rows.append(end(data, output, number + 2, kinds[number % 2], lambda _: time.sleep(generator.uniform(0, longest))))
-        if rows[-1] is None:
-            break
+    waits = [functools.partial(wait_for_checkpoint_inside, output=output)] * 2
+    waits += [functools.partial(wait_for_stage, stage=stage, pause=generator.uniform(0, 0.5)) for stage in STAGES for _ in range(rounds)]
+    rows = [end(data, output, number, kinds[number % 2], wait) for number, wait in enumerate(waits)]
     return [row for row in rows if row]
 
 
@@ -119,18 +128,15 @@ def compare(whole, killed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "out" / "kill")
-    parser.add_argument("--kills", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=2, help="how often a run is ended in each stage, by one signal after the other")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    shutil.rmtree(options.output, ignore_errors=True)  # what an earlier call left is a run that has ended
     data = make_demo(options.output / "data", num_train=160, num_val=64, num_test=8)
-    begin = time.perf_counter()
     with open(options.output / "whole.log", "w") as log:
         if start(data, options.output / "whole", log).wait():
             sys.exit(f"the uninterrupted run failed: see {log.name}")
-    longest = time.perf_counter() - begin
-    generator = random.Random(options.seed)
-    # Short lives: a run that is let live as long as it wants is over after a kill or two.
-    rows = end_often(data, options.output / "killed", options.kills, longest / 3, generator)
+    rows = end_often(data, options.output / "killed", options.rounds, random.Random(options.seed))
     with open(options.output / "last.log", "w") as log:
         status = start(data, options.output / "killed", log).wait()
     result = compare(options.output / "whole", options.output / "killed")
