@@ -6,7 +6,7 @@ python benchmarks/explain.py --name imagenet --model out/adaptive.pyth --images 
 
 The boxes are those of the demo set's actors; of a csv of `path,frame,x1,y1,x2,y2`, normalised, frames from 0; or of an annotation in
 Pascal VOC's form for each image, IMAGE.xml. The class that is explained is the video's or image's own (annotations name it, where the model
-has classes of these names, and it is the predicted one elsewhere). Every frame that a configuration looks at counts. The box of the
+has classes of these names, and it is the predicted one elsewhere). Every frame that a configuration looks at counts. --stages s3 last compares features of an earlier part of the network. The box of the
 largest part above a fifth of the frame's largest heat is right where it overlaps an object's by more than 0.5: of all, of objects under
 20 % of the frame, and over 50 %. Writes benchmarks/results/explain_NAME.csv, a row a configuration.
 """
@@ -28,7 +28,7 @@ from mutual3d.data.datasets.voc_boxes import read_voc_boxes
 from mutual3d.data.prepare.demo import CLASS_NAMES, boxes_of
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.stills import is_still, read_image
-from mutual3d.deploy.explain import explain_clip
+from mutual3d.deploy.explain import explain_clip, seconds_of
 from mutual3d.deploy.explain_files import view_share
 from mutual3d.deploy.predict import read_clips
 from mutual3d.metrics.localization import LocalizationAccuracy, box_of_heat, heat_inside
@@ -56,6 +56,7 @@ def parse():
     parser.add_argument("--images", type=Path, help="a folder of images, in any folders")
     parser.add_argument("--annotations", type=Path, help="the folder of their annotations, in any folders")
     parser.add_argument("--configs", nargs="+", help="default: the smallest and the largest of the space")
+    parser.add_argument("--stages", nargs="+", default=["last"], help="parts of the network whose features are explained (default: the last ones)")
     parser.add_argument("--limit", type=int, help="files to look at, spread over all (default: all)")
     return parser.parse_args()
 
@@ -141,16 +142,30 @@ class Seen:
             self.inside.append(inside / total)
             self.covered.append(covered / frames)
 
-    def row(self, configuration):
+    def row(self, configuration, stage):
         values = self.accuracy.values()
         return {
-            "configuration": configuration, "method": "+".join(sorted(self.methods)), "files": len(self.inside),
+            "configuration": configuration, "features": stage, "method": "+".join(sorted(self.methods)), "files": len(self.inside),
             "heat_in_boxes": f"{statistics.mean(self.inside):.3f}", "area_of_boxes": f"{statistics.mean(self.covered):.3f}",
             "heat_over_area": f"{statistics.mean(self.inside) / statistics.mean(self.covered):.2f}",
             "hottest_in_boxes": f"{statistics.mean(self.hits):.3f}", "frames": self.accuracy.total["all"],
             **{f"localization_{group}": f"{value:.1f}" for group, value in values.items()},
             "small": self.accuracy.total["small"], "large": self.accuracy.total["large"],
         }  # fmt: skip
+
+
+def compare(model, files, configurations, stages):
+    """A row for each configuration and stage."""
+    space, share = model.network.space, view_share(model.preprocessing)
+    configurations = [space.check(text) for text in configurations or [str(space.smallest), str(space.largest)]]
+    seen = {(configuration, stage): Seen() for stage in stages for configuration in configurations}
+    for annotated in progress_bar(files, "explaining", len(files), unit="file"):
+        clips = read_clips(annotated.path, model.preprocessing)
+        shape, indices = frame_shape(annotated.path, seconds_of(clips, model))
+        for stage in stages:
+            for each in explain_clip(model, clips, configurations, annotated.class_name, None if stage == "last" else stage):
+                seen[each.configuration, stage].add(each, annotated, indices, shape, share)
+    return [each.row(*key) for key, each in seen.items()]
 
 
 def main():
@@ -164,16 +179,7 @@ def main():
         files = list(images(options.images, options.annotations, model.class_names))
     if options.limit:
         files = files[:: max(1, len(files) // options.limit)][: options.limit]
-    space, share = model.network.space, view_share(model.preprocessing)
-    configurations = [space.check(text) for text in options.configs or [str(space.smallest), str(space.largest)]]
-    seen = {configuration: Seen() for configuration in configurations}
-    for annotated in progress_bar(files, "explaining", len(files), unit="file"):
-        clips = read_clips(annotated.path, model.preprocessing)
-        explanations = explain_clip(model, clips, configurations, annotated.class_name)
-        shape, indices = frame_shape(annotated.path, explanations[0].seconds)
-        for explanation in explanations:
-            seen[explanation.configuration].add(explanation, annotated, indices, shape, share)
-    save_rows(f"explain_{options.name}", [each.row(configuration) for configuration, each in seen.items()])
+    save_rows(f"explain_{options.name}", compare(model, files, options.configs, options.stages))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("Makefile"), *(p for f in FOLDERS
 # Documents, code and settings; data files have the names that data sets give them.
 NAMED = re.compile(r"(?<![\w/{}-])[\w./*-]*\w\.(?:md|py|yaml|rst|ipynb)\b")
 # What commands write, in any folder.
-WRITTEN = ("config.yaml",)
+WRITTEN = ("config.yaml", "hold_deadline.py")
 # Papers' supplements, design notes and the like, which lie elsewhere.
 ELSEWHERE = re.compile(r"\b(?:FACTS|DESIGN)\b|(?<![\w.])shared/")
 

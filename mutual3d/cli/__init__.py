@@ -30,7 +30,7 @@ SUBCOMMANDS = {
     "explain": Subcommand("explain", "show where a network looks in a clip, at two configurations"),
     "compare": Subcommand("compare", "draw several runs in one figure, and say which is best at equal cost"),
     "report": Subcommand("report", "write the page, csv and plots of a finished run again, without its videos"),
-    "export": Subcommand("export", "write one configuration as an ONNX or OpenVINO file"),
+    "export": Subcommand("export", "write one configuration, or the front, as ONNX or OpenVINO files"),
     "push": Subcommand("push", "share a trained network with a card of it: a folder, or the Hugging Face hub"),
     "pull": Subcommand("pull", "take a network that somebody shared"),
     "cache": Subcommand("cache", "show or clear the compiled networks that are kept on this machine"),

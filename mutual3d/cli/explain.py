@@ -13,7 +13,8 @@ Without --config these are the cheapest and the dearest configuration of the Par
     curve.csv     the same in numbers, with class, probability and method
 
 Class activation maps take the classifier's weights where these are applied to averaged features (Slow, SlowFast, C2D, I3D, ResNet,
-MobileNet v1 and v2); where more lies between (X3D, MobileNet v3) gradients stand for them. Which one it was is said.
+MobileNet v1 and v2); where more lies between (X3D, MobileNet v3) gradients stand for them. Which one it was is said. Both see what the last
+features see, a few places in a small frame: --stage s3 explains finer ones, by their own gradients.
 """
 
 import argparse
@@ -49,6 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("source", metavar="CLIP", type=path_argument, help="a video or an image")
     parser.add_argument("--config", action="append", default=[], metavar="CONFIG", help="width-pixels-frames, for example 0.8-160-9; may be given several times")
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="the class to explain, by name or number (default: the predicted one)")
+    parser.add_argument("--stage", metavar="NAME", help="explain the features of an earlier part of the network, which are finer: s3 (default: the last ones)")
     parser.add_argument("--output", type=path_argument, metavar="FOLDER", help="where to write (default: explained/CLIP beside the model)")
     parser.add_argument("--backend", default="pyav", choices=CHOICES, help="decoder (default pyav)")
     parser.add_argument("--timeout", type=positive_argument, default=600.0, help="seconds without progress after which the video is given up (default %(default)g)")
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     decoding = Decoding(options.backend, options.timeout, timeout_option="--timeout")
     source = Path(options.source)
     clips = read_clip(model, source, decoding)
-    explanations = explain_clip(model, clips, options.config or ends_of_front(model), options.class_name)
+    explanations = explain_clip(model, clips, options.config or ends_of_front(model), options.class_name, options.stage)
     print(printable(source))
     for each in explanations:
         print(describe(each))

@@ -3,10 +3,14 @@
     mutual3d export out/adaptive.pyth --gflops 2 --format onnx
     mutual3d export out/adaptive.pyth --config 0.8-160-9 --format openvino --output edge/net.xml
     mutual3d export out/adaptive.pyth --latency-ms 5 --format openvino --int8 --clips my_videos
+    mutual3d export out/adaptive.pyth --front --output edge
 
 The file takes the uint8 clip as it is cut from a video, as many at a time as you like, and gives probabilities; how frames are
 chosen and cut is in its metadata, and in a program of twenty lines beside it that runs it without this project. It is run on a
 random clip beside PyTorch before it is kept. --int8 (`pip install -e .[int8]`) chooses ranges by your own clips.
+
+--front writes the whole Pareto front into a folder: a small .onnx file for each configuration, one file of weights that all of them read, and
+hold_deadline.py, forty lines that answer a video within a deadline with them. ONNX Runtime and OpenVINO open them.
 """
 
 import argparse
@@ -21,6 +25,7 @@ from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.export import Export, export_network, formats
+from mutual3d.deploy.front import PROGRAM, FrontExport, export_front
 from mutual3d.deploy.predict import read_clips
 from mutual3d.deploy.sources import list_inputs
 from mutual3d.sampling import Configuration
@@ -38,13 +43,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", type=path_argument, help="another way to name MODEL")
     parser.add_argument("--config", help="width-pixels-frames, for example 0.8-160-9; or a budget:")
     add_budgets(parser, positive_argument)
+    parser.add_argument("--front", action="store_true", help="or all of the Pareto front, in a folder, with the weights stored once")
     parser.add_argument("--device-key", help="whose latency: a key of the table, such as cpu-fp32-b1-t2")
     words = [word for word, runtime in formats().items() if not runtime.needs_clips]
     parser.add_argument("--format", choices=words, default="onnx", help="the format to write (default onnx)")
     parser.add_argument("--int8", action="store_true", help="write the network in int8; it needs --format openvino and --clips")
     parser.add_argument("--clips", nargs="+", default=[], type=path_argument, metavar="SOURCE",
                         help=f"videos, folders and patterns by which --int8 chooses its ranges: some tens, at most {_MOST_CLIPS} are read")  # fmt: skip
-    parser.add_argument("--output", type=path_argument, help="the file to write (default: the configuration, beside the model)")
+    parser.add_argument("--output", type=path_argument, help="the file to write (default: the configuration, beside the model); of --front the folder")
     parser.add_argument(
         "--frame", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
         help="height and width of the whole frames that a model of boxes sees, before they are shrunk (default: a square)",
@@ -55,6 +61,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("name one adaptive.pyth: MODEL, or --model MODEL")
     parsed.model = parsed.model or parsed.source
     budgets = budgets_of(parsed)
+    if parsed.front:
+        _check_front(parser, parsed, bool(budgets))
+        return parsed
     if bool(parsed.config) == bool(budgets):
         options = ", ".join(words.option for words in COSTS.values())
         parser.error(f"give --config or a budget ({options}), {'not both' if budgets else 'one of them is required'}")
@@ -64,6 +73,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if parsed.clips and not parsed.int8:
         parser.error("--clips are what --int8 chooses its ranges by: give that too")
     return parsed
+
+
+def _check_front(parser: argparse.ArgumentParser, parsed: argparse.Namespace, has_budget: bool) -> None:
+    """End the program, status 2, for options that mean nothing for a whole front."""
+    wrong = {
+        "--config": parsed.config, "a budget": has_budget, "--int8": parsed.int8, "--clips": parsed.clips, "--frame": parsed.frame,
+        "--format": parsed.format != "onnx",
+    }  # fmt: skip
+    if given := [name for name, value in wrong.items() if value]:
+        parser.error(f"--front writes all of the front as ONNX files: leave {', '.join(given)} out")
+    if parsed.output is not None and Path(parsed.output).is_file():
+        parser.error(f"--output is '{parsed.output}', which is a file: name a folder")
 
 
 def read_all_clips(model: AdaptiveModel, sources: Sequence[str]) -> list[torch.Tensor]:
@@ -94,10 +115,25 @@ def describe(configuration: Configuration, export: Export) -> str:
     return "\n".join(lines + [f"  to run it without this project: python {export.example} VIDEO"] * (export.example is not None))
 
 
+def describe_front(export: FrontExport) -> str:
+    """What was written, in words."""
+    configurations = list(export.differences)
+    return "\n".join([
+        f"{len(configurations)} configurations, {configurations[0]} to {configurations[-1]}: {export.folder}, {export.num_bytes / 1e6:.2f} MB, "
+        f"of which {export.weight_bytes / 1e6:.2f} MB are the weights that they share",
+        f"  they differ from PyTorch's by up to {max(export.differences.values()):.2g}",
+        f"  to hold a deadline with them, without this project: python {export.folder / PROGRAM} VIDEO MILLISECONDS",
+    ])  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these words, by default those of the command line."""
     options = parse(arguments)
     model = load(options.model)
+    if options.front:
+        formats()["onnx"].require()
+        print(describe_front(export_front(model, options.output or Path(options.model).parent / "front")))
+        return
     budgets = budgets_of(options)
     if budgets:
         model.set_budget(device=options.device_key, source="clip", **budgets)

@@ -394,6 +394,7 @@ class AdaptiveModel(nn.Module):
         configurations: Sequence[Configuration | str] | None = None,
         *,
         class_name: str | int | None = None,
+        stage: str | None = None,
         decoding: Decoding = Decoding(),
     ) -> list[Explanation]:
         """Where in a clip the network looks: what speaks for a class over space and time, an `Explanation` for each configuration.
@@ -405,13 +406,14 @@ class AdaptiveModel(nn.Module):
             source: one file or array, as `predict` takes them; the clip in its middle is explained.
             configurations: at which; None takes the active one (of a cascade all).
             class_name: a class by name or number; None explains what each configuration predicts.
+            stage: a part of the network, such as `s3`, whose features are explained: finer than the last ones, which None takes.
             decoding: how the file is read.
 
-        Raises VideoError for a file that cannot be read, ValueError for a class, a configuration or an array that cannot be, and for
-        a model of boxes; NotCalibratedError.
+        Raises VideoError for a file that cannot be read, ValueError for a class, a configuration, a stage or an array that cannot be, and
+        for a model of boxes; NotCalibratedError.
         """
         chosen = self.stages if configurations is None else configurations
-        return explain_clip(self, read_clip(self, source, decoding), chosen, class_name)
+        return explain_clip(self, read_clip(self, source, decoding), chosen, class_name, stage)
 
     def embed(
         self,

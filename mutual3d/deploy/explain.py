@@ -3,7 +3,7 @@
 Class activation maps (Zhou et al., CVPR 2016) where the classes are linear in the pooled features: the classifier's weights say
 what each feature is worth, at every place before it is pooled. Where more follows the pool, as X3D's `lin_5` and its ReLU, the
 gradient of the class's logit stands for the weights (Grad-CAM: Selvaraju et al., ICCV 2017); where nothing does, the two are
-one.
+one. Features of an earlier stage, which are finer, are weighed place by place, by their own gradients (LayerCAM: Jiang et al., TIP 2021).
 """
 
 import difflib
@@ -26,7 +26,9 @@ if TYPE_CHECKING:  # whose method `explain` is what is here
     from mutual3d.deploy.adaptive_model import AdaptiveModel
 
 # {method: what it is called for people}
-METHODS = {"cam": "class activation", "grad_cam": "gradient-weighted class activation"}
+METHODS = {
+    "cam": "class activation", "grad_cam": "gradient-weighted class activation", "layer_cam": "class activation of an earlier layer",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Explanation:
     """What in a clip spoke for a class, at one configuration.
 
     configuration: that ran. class_index, class_name: the class that is explained, a number as its name where the model has
-    none. probability: of the class, at this configuration. method: `cam`, by the classifier's weights, or `grad_cam`, by
-    gradients.
+    none. probability: of the class, at this configuration. method: `cam`, by the classifier's weights, `grad_cam`, by
+    gradients, or `layer_cam`, of an earlier stage.
     heat_THW: float32 T, H, W in [0, 1] for all frames of the full-size clip and all pixels of the view that is cut from each;
     1 where most spoke for the class, all 0 where nothing did. What spoke against it is 0.
     curve_T: float32 T in [0, 1]: the mean heat of each frame over that of the frame with the most.
@@ -82,13 +84,18 @@ class Activation(NamedTuple):
 
 
 def explain_clip(
-    model: "AdaptiveModel", clips: Clips, configurations: Sequence[Configuration | str], class_name: str | int | None = None
+    model: "AdaptiveModel",
+    clips: Clips,
+    configurations: Sequence[Configuration | str],
+    class_name: str | int | None = None,
+    stage: str | None = None,
 ) -> list[Explanation]:
     """An Explanation of one clip at each of `configurations`; thread-safe, whatever the model has active.
 
     clips: of which there is one. class_name: the name or the number of a class; None explains what each configuration
-    predicts. Raises ValueError for a class or a configuration that there is not, for cascades, for a model of boxes, and for a
-    network that pools in no layer of its own; NotCalibratedError.
+    predicts. stage: a part of the network whose features are explained, such as s3; None takes the last ones. Raises ValueError for a
+    class, a configuration or a stage that there is not, for cascades, for a model of boxes, and for a network that pools in no
+    layer of its own; NotCalibratedError.
     """
     if model.network.takes_boxes:
         raise ValueError(
@@ -97,7 +104,7 @@ def explain_clip(
         )
     chosen = [_single(model, each) for each in configurations]
     index = None if class_name is None else find_class(model, class_name)
-    return [_explain(model, clips, configuration, index) for configuration in chosen]
+    return [_explain(model, clips, configuration, index, stage) for configuration in chosen]
 
 
 def _single(model: "AdaptiveModel", given: Configuration | Cascade | str) -> Configuration:
@@ -120,9 +127,11 @@ def find_class(model: "AdaptiveModel", name: str | int) -> int:
     raise ValueError(f"there is no class {name[:100]!r}{hint} Give a name of the model's {len(names)}, or a number from 0")
 
 
-def _explain(model: "AdaptiveModel", clips: Clips, configuration: Configuration, index: int | None) -> Explanation:
+def _explain(
+    model: "AdaptiveModel", clips: Clips, configuration: Configuration, index: int | None, stage: str | None
+) -> Explanation:
     clip_BCTHW, cut = clips.clips_VCTHW, model.preprocessing
-    found = activation(model.network.extract(configuration), model.inputs(clip_BCTHW, configuration), index)
+    found = activation(model.network.extract(configuration), model.inputs(clip_BCTHW, configuration), index, stage)
     scores = ACTIVATIONS[cut.activation](found.logits.float(), 0)
     num_frames, height, width = clip_BCTHW.shape[2:]
     frames = pathway_frames(model.network, configuration)
@@ -166,52 +175,90 @@ def stretch(map_thw: torch.Tensor, seen: np.ndarray, num_frames: int, size: tupl
     return F.interpolate(in_time[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def activation(network: PlainNetwork, inputs: Inputs, index: int | None = None) -> Activation:
+def activation(network: PlainNetwork, inputs: Inputs, index: int | None = None, stage: str | None = None) -> Activation:
     """The Activation of one clip, on the CPU. network: one of its own, such as `extract` gives. inputs: what it takes.
 
-    index: of a class; None takes that with the highest logit. Raises ValueError where no average pooling layer is run.
+    index: of a class; None takes that with the highest logit. stage: the child of the network whose outputs are explained; None takes
+    what is pooled last. Raises ValueError for another stage, and where no average pooling layer is run.
     """
     network.requires_grad_(False)
-    taken: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
-    classified: list[torch.Tensor] = []
-
-    def start_here(pool: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        # Gradients begin where a pool does: the features of all that comes before it are not kept.
-        return given[0].detach().requires_grad_(), *given[1:]
-
-    def keep(pool: nn.Module, given: tuple[torch.Tensor, ...], pooled: torch.Tensor) -> None:
-        taken.append((pool, given[0], pooled))
-
-    for module in network.modules():
-        if isinstance(module, nn.modules.pooling._AdaptiveAvgPoolNd):
-            module.register_forward_pre_hook(start_here)
-            module.register_forward_hook(keep)
-    classifier = None if network.classifier_name is None else network.get_submodule(network.classifier_name)
-    if classifier is not None:
-        classifier.register_forward_pre_hook(lambda _, given: classified.append(given[0]))
     with torch.inference_mode(False), torch.enable_grad():
+        if stage is not None:
+            features = _watch_stage(network, stage)
+            logits = network(inputs)[0]
+            class_index = _checked(index, logits)
+            gradients = torch.autograd.grad(logits[class_index], features)
+            maps = [(gradient.relu() * each.detach()).sum(1)[0].float().cpu() for gradient, each in zip(gradients, features)]
+            return Activation(_with_frames(maps), logits.detach().cpu(), class_index, "layer_cam")
+        taken, classified = _watch_pools(network)
         logits = network(inputs)[0]
         if not taken:
             raise ValueError(
                 "this network averages its features in no layer of its own, where they could be looked at: let it use "
                 "nn.AdaptiveAvgPool3d(1) or nn.AdaptiveAvgPool2d(1) before its classifier"
             )
-        index = int(logits.argmax()) if index is None else index
-        if not 0 <= index < len(logits):
-            raise ValueError(f"there is no class {index}: this network gives classes 0 to {len(logits) - 1}")
+        class_index = _checked(index, logits)
         # Pathways go through one pool in turn; what was pooled earlier, by another one, is inside the network.
         own = [(features, pooled) for pool, features, pooled in taken if pool is taken[-1][0]]
         features = [each for each, _ in own]
-        pooled = torch.cat([each.flatten(1) for _, each in own], 1)
-        if classified and _is_same(classified[-1].flatten(1), pooled):
+        classifier = None if network.classifier_name is None else network.get_submodule(network.classifier_name)
+        if classified and _is_same(classified[-1].flatten(1), torch.cat([each.flatten(1) for _, each in own], 1)):
             assert classifier is not None and isinstance(classifier.weight, torch.Tensor)
-            weights, method = classifier.weight.flatten(1)[index].split([each.shape[1] for each in features]), "cam"
+            weights, method = classifier.weight.flatten(1)[class_index].split([each.shape[1] for each in features]), "cam"
         else:
             # Summed over the places: what a change of the pooled feature would do, whichever way pathways differ in size.
-            gradients = torch.autograd.grad(logits[index], features)
+            gradients = torch.autograd.grad(logits[class_index], features)
             weights, method = tuple(each[0].flatten(1).sum(1) for each in gradients), "grad_cam"
     maps = [torch.einsum("c,c...->...", w.float(), x[0].detach().float()).cpu() for w, x in zip(weights, features)]
-    return Activation([each if each.ndim == 3 else each[None] for each in maps], logits.detach().cpu(), index, method)
+    return Activation(_with_frames(maps), logits.detach().cpu(), class_index, method)
+
+
+def _checked(index: int | None, logits: torch.Tensor) -> int:
+    if index is not None and not 0 <= index < len(logits):
+        raise ValueError(f"there is no class {index}: this network gives classes 0 to {len(logits) - 1}")
+    return int(logits.argmax()) if index is None else index
+
+
+def _with_frames(maps: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Maps t, h, w; those of images have one frame."""
+    return [each if each.ndim == 3 else each[None] for each in maps]
+
+
+def _watch_pools(network: PlainNetwork) -> tuple[list[tuple[nn.Module, torch.Tensor, torch.Tensor]], list[torch.Tensor]]:
+    """What a call will put there: ((pool, what it took, what it gave), in order; what the classifier took).
+
+    Gradients begin where a pool does: the features of all that comes before it are not kept.
+    """
+    taken: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
+    classified: list[torch.Tensor] = []
+
+    def keep(pool: nn.Module, given: tuple[torch.Tensor, ...], pooled: torch.Tensor) -> None:
+        taken.append((pool, given[0], pooled))
+
+    for module in network.modules():
+        if isinstance(module, nn.modules.pooling._AdaptiveAvgPoolNd):
+            module.register_forward_pre_hook(lambda _, given: (given[0].detach().requires_grad_(), *given[1:]))
+            module.register_forward_hook(keep)
+    if network.classifier_name is not None:
+        network.get_submodule(network.classifier_name).register_forward_pre_hook(lambda _, given: classified.append(given[0]))
+    return taken, classified
+
+
+def _watch_stage(network: PlainNetwork, stage: str) -> list[torch.Tensor]:
+    """What a call will put there: the outputs of a stage, of each pathway one, at which gradients begin."""
+    *stages, _ = [name for name, _ in network.named_children()]
+    if stage not in stages:
+        raise ValueError(f"there is no stage {stage!r:.80}: this network has {', '.join(stages)} before its last one")
+    found: list[torch.Tensor] = []
+
+    def start_here(_: nn.Module, given: tuple, outputs: Inputs) -> Inputs:
+        found.extend(each.detach().requires_grad_() for each in ([outputs] if isinstance(outputs, torch.Tensor) else outputs))
+        if any(each.ndim < 4 for each in found):
+            raise ValueError(f"the stage '{stage}' gives features without places: take an earlier one")
+        return found[0] if isinstance(outputs, torch.Tensor) else list(found)
+
+    network.get_submodule(stage).register_forward_hook(start_here)
+    return found
 
 
 def _is_same(given: torch.Tensor, pooled: torch.Tensor) -> bool:

@@ -82,6 +82,7 @@ WRONG = [
     ("push bundle.pyth shared --license Apache", 1, "give the hub's word for it, such as apache-2.0"),
     ("push text.txt shared", 1, "text.txt' is not a readable checkpoint"),
     ("pull empty", 1, "there is no adaptive.pyth in the folder 'empty'"),
+    ("export bundle.pyth --front --config 0.5-16-2", 2, "leave --config out"),
     ("pull bundle.pyth --revision main", 2, "is no ORG/NAME"),
     ("scan bundle.pyth empty", 2, "required: --out"),
     ("scan bundle.pyth empty --out found.csv", 1, "there are no videos and no images in the folder 'empty'"),

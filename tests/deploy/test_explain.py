@@ -97,6 +97,33 @@ def test_what_changes_in_a_corner_of_a_frame_shows_there(name):
     assert by_frame.argmax() >= shape[2] // 2 and by_row[:24].sum() > by_row[24:].sum() and by_column[24:].sum() > by_column[:24].sum()
 
 
+@pytest.mark.parametrize("name, stage", [("x3d_small", "s3"), ("slowfast_small", "s4"), ("resnet18_small", "layer2")])
+def test_an_earlier_stage_is_weighed_place_by_place(name, stage):
+    network = ALL[name].build()
+    largest = network.space.largest
+    inputs = ALL[name].inputs(largest)
+    inputs = inputs[:1] if isinstance(inputs, torch.Tensor) else [each[:1] for each in inputs]
+    found = activation(network.extract(largest), inputs, index=1, stage=stage)
+    last = activation(network.extract(largest), inputs, index=1)
+    assert found.method == "layer_cam" and torch.allclose(found.logits, last.logits, atol=1e-4)
+    assert all(finer.shape[1] > coarse.shape[1] for finer, coarse in zip(found.maps, last.maps))
+    # What flows back through the rest of the network, computed once more without hooks.
+    stages = list(network.extract(largest).requires_grad_(False).named_children())
+    x = inputs if isinstance(inputs, (torch.Tensor, list)) else list(inputs)
+    for child, module in stages:
+        x = module(x)
+        if child == stage:
+            x = x.detach().requires_grad_() if isinstance(x, torch.Tensor) else [each.detach().requires_grad_() for each in x]
+            features = [x] if isinstance(x, torch.Tensor) else x
+    gradients = torch.autograd.grad(x[0, 1], features)
+    for gradient, feature, own in zip(gradients, features, found.maps):
+        expected = (gradient.relu() * feature.detach()).sum(1)[0]
+        assert torch.allclose(own, expected if expected.ndim == 3 else expected[None], atol=1e-5)
+    for wrong, sentence in (("s9", "this network has "), ("head" if "head" in dict(stages) else "fc", "there is no stage")):
+        with pytest.raises(ValueError, match=sentence):
+            activation(network.extract(largest), inputs, stage=wrong)
+
+
 def test_heat_lies_at_the_frames_that_were_seen_and_between_them_elsewhere():
     map_thw = torch.arange(4.0).view(4, 1, 1).expand(4, 2, 3) ** 2
     stretched = stretch(map_thw, np.array([0, 10, 20, 31]), 32, (4, 6))
