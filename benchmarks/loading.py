@@ -3,7 +3,8 @@
 python benchmarks/loading.py
 python benchmarks/loading.py --accesses training --gops 60 --repeats 30
 
-Makes three H.264 videos itself (10 s of 340 x 256 pixels at 30 frames a second, a keyframe every 12, 60 and 250 frames), and reads of each
+Makes H.264 videos itself (10 s of 340 x 256 pixels at 30 frames a second, a keyframe every 12, 60 and 250 frames as mp4, and every 60
+as mkv), and reads of each
 what training reads (16 frames at stride 5 from a random place, a random crop of 224) and what the multi-view test reads (ten such
 clips over the video, crop 256). The file is opened for each, as in training; one thread; in turns, so that noise meets all alike, and
 from the same random places. "ours" resizes, crops and checks for damage; a peer resizes the short side and crops. The floors are what any
@@ -24,9 +25,9 @@ import numpy as np
 import torch
 from common import machine, save_rows
 
-from mutual3d.data.clips.frames import ClipSampling, Views
+from mutual3d.data.clips.frames import ClipSampling, Views, random_clip, view_clip
 from mutual3d.data.clips.transforms import TrainingCrop
-from mutual3d.data.datasets.kinetics import VideoDataset
+from mutual3d.data.datasets.kinetics import VideoDataset, sample_generator
 from mutual3d.data.prepare.caching import prepare_cache
 from mutual3d.data.video.decode import BACKENDS, VideoOpening, what_is_missing
 from mutual3d.data.video.frame_cache import FrameCache
@@ -34,6 +35,7 @@ from mutual3d.data.video.frame_cache import FrameCache
 HEIGHT, WIDTH, FPS, SECONDS = 256, 340, 30, 10
 NUM_FRAMES, STRIDE = 16, 5
 SPAN = NUM_FRAMES * STRIDE
+SAMPLING = ClipSampling(NUM_FRAMES, STRIDE, FPS)
 SIZES = {"training": (256, 224), "ten views": (256, 256)}  # short side, crop
 VIEWS = 10
 
@@ -63,8 +65,8 @@ def write_panning(path, gop_size):
 
 
 def ours(path, access, backend="pyav", cache=None):
-    """epoch -> clips. The frames of an epoch come from random numbers that `start_of` draws too."""
-    sampling, opening = ClipSampling(NUM_FRAMES, STRIDE, FPS), VideoOpening(backend)
+    """epoch -> clips, of the frames that `wanted_frames` says."""
+    sampling, opening = SAMPLING, VideoOpening(backend)
     crop = SIZES[access][1]
     if access == "training":
         dataset = VideoDataset([(str(path), 0)], sampling, crop, training=True, crop=TrainingCrop((256, 320)), opening=opening, cache=cache)
@@ -76,17 +78,11 @@ def ours(path, access, backend="pyav", cache=None):
 # ---- Peers: each takes the frames that are wanted, ascending, and gives them T, H, W, C or T, C, H, W ---------------
 
 
-def start_of(epoch):
-    """The first frame of a clip of training."""
-    return int(np.random.default_rng((1, epoch)).random() * (SECONDS * FPS - SPAN))
-
-
 def wanted_frames(access, epoch):
-    """The frames of each clip."""
+    """The frames of each clip: those that ours reads, so that all decode the same."""
     if access == "training":
-        return [list(range(start_of(epoch), start_of(epoch) + SPAN, STRIDE))]
-    starts = [int((SECONDS * FPS - SPAN) * view / VIEWS) for view in range(VIEWS)]
-    return [list(range(start, start + SPAN, STRIDE)) for start in starts]
+        return [random_clip(SECONDS * FPS, FPS, SAMPLING, sample_generator(0, epoch, 0))]
+    return [view_clip(SECONDS * FPS, FPS, SAMPLING, view, Views(VIEWS)) for view in range(VIEWS)]
 
 
 def cut(clip_TCHW, access):
@@ -163,11 +159,11 @@ def spdl_loader(path, access):
 def decoding_alone(path, access, skips):
     """Opens the file, seeks, and decodes what the wanted frames need, keyframe by keyframe; nothing is converted."""
     with av.open(str(path)) as container:
-        keyframes = [packet.pts for packet in container.demux(video=0) if packet.size and packet.is_keyframe]
-        step = round(1 / FPS / container.streams.video[0].time_base)
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        times, keyframes = sorted(packet.pts for packet in packets), [packet.pts for packet in packets if packet.is_keyframe]
 
     def load(epoch):
-        wanted = sorted({index * step for clip in wanted_frames(access, epoch) for index in clip})
+        wanted = sorted({times[index] for clip in wanted_frames(access, epoch) for index in clip})
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
@@ -218,12 +214,12 @@ def time_in_turns(loaders, repeats):
 PEERS = ("torchcodec, approximate", "torchcodec, exact", "decord", "PyTorchVideo", "SPDL")
 
 
-def rows_of(access, gop, seconds):
+def rows_of(access, gop, container, seconds):
     """A row for each loader: what it takes, and how many times as fast it is as the best peer."""
     peers = [seconds[name] for name in PEERS if name in seconds]
     return [
         {
-            "access": access, "gop": gop, "loader": name, "cpu_ms": f"{1e3 * value:.1f}", "videos_a_second": f"{1 / value:.1f}",
+            "access": access, "gop": gop, "container": container, "loader": name, "cpu_ms": f"{1e3 * value:.1f}", "videos_a_second": f"{1 / value:.1f}",
             "times_best_peer": f"{min(peers) / value:.2f}" if peers else "", "machine": machine(),
         }
         for name, value in seconds.items()
@@ -235,18 +231,21 @@ def main():
     parser.add_argument("--repeats", type=int, default=15, help="clips of each loader; default 15")
     parser.add_argument("--gops", type=int, nargs="+", default=[12, 60, 250], help="frames from keyframe to keyframe")
     parser.add_argument("--accesses", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--without", nargs="+", default=[], choices=PEERS, help="peers to leave out, such as those that take long")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        paths = {gop: Path(folder) / f"gop{gop}.mp4" for gop in options.gops}
-        for gop, path in paths.items():
+        files = [(gop, "mp4") for gop in options.gops] + [(gop, "mkv") for gop in options.gops if gop == 60]
+        paths = {file: Path(folder) / f"gop{file[0]}.{file[1]}" for file in files}
+        for (gop, _), path in paths.items():
             write_panning(path, gop)
         prepare_cache(paths.values(), Path(folder) / "cache")
         cache = FrameCache(Path(folder) / "cache")
         for access in options.accesses:
-            for gop, path in paths.items():
-                rows += rows_of(access, gop, time_in_turns(find_loaders(path, access, cache), options.repeats))
+            for (gop, container), path in paths.items():
+                loaders = {name: load for name, load in find_loaders(path, access, cache).items() if name not in options.without}
+                rows += rows_of(access, gop, container, time_in_turns(loaders, options.repeats))
     save_rows("loading", rows)
 
 
