@@ -24,10 +24,11 @@ from mutual3d.cli.budgets import budgets_of, check_choice
 from mutual3d.cli.chosen_model import MANY_VIDEOS, add_choice, choose, describe_active, load_chosen
 from mutual3d.cost.axes import COSTS
 from mutual3d.data.video.decode import CHOICES
+from mutual3d.data.workers.process import begin_to_fork
 from mutual3d.deploy import AdaptiveModel, Decoding
 from mutual3d.deploy.compiled import model_fingerprint
 from mutual3d.deploy.predict import Reading, window_seconds
-from mutual3d.deploy.scan import Events, Scanner, ScanSettings, parts_of, usable_cores
+from mutual3d.deploy.scan import BUNDLE_MODULE, Events, Scanner, ScanSettings, parts_of, usable_cores
 from mutual3d.deploy.scan_files import ScanFiles, ShareOfParts, Totals, write_parts
 from mutual3d.deploy.scan_ray import scan_on_ray
 from mutual3d.deploy.sources import list_archive
@@ -149,6 +150,8 @@ def tell(model: AdaptiveModel, files: ScanFiles, totals: Totals) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
+    if not options.ray:  # the workers' imports meanwhile
+        begin_to_fork(BUNDLE_MODULE)
     settings, files = settings_of(options), ScanFiles(options.out, 1 if options.events else options.top)
     paths = list_archive(options.paths)
     model = load_chosen(options.model, options.device, None)

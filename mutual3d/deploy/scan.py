@@ -16,7 +16,7 @@ import torch
 from mutual3d.data.datasets.dataset import describe_failure
 from mutual3d.data.video.reader import VideoError
 from mutual3d.data.workers.pool import Settings, WorkerPool
-from mutual3d.data.workers.process import Job, show_life
+from mutual3d.data.workers.process import Job, begin_to_fork, show_life
 from mutual3d.deploy.cascade import run_cascade
 from mutual3d.deploy.predict import Part, Reading, read_parts, score_parts
 from mutual3d.deploy.prediction import Prediction
@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # whose method `scan` is what is here
 # Videos of a part, which a worker scans at a time: so many are done again where it dies.
 _MOST_VIDEOS, _MOST_PARTS = 1024, 2000
 _USUAL_VIDEOS = 64
+# What a worker imports to load a model.
+BUNDLE_MODULE = "mutual3d.deploy.adaptive_model"
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,9 @@ class Scanner:
     def __init__(self, model: "AdaptiveModel", settings: ScanSettings = ScanSettings(), *, workers: int = 1) -> None:
         if model.network.takes_boxes:
             raise ValueError("this model classifies boxes in a video: use mutual3d.deploy.predict_boxes, or mutual3d predict --boxes")
+        if model.runtime is not None:
+            # Once, for all workers, which find it on disk.
+            model.prepare(model.stages, progress=False)
         # Pickled here and once: the model may change while videos are scanned, and every worker is to have the same.
         self._model = pickle.dumps(model)
         self._settings, self.workers = settings, workers
@@ -150,6 +155,8 @@ class Scanner:
 
     def _workers(self) -> WorkerPool:
         if self._pool is None:
+            if self.workers:
+                begin_to_fork(BUNDLE_MODULE)
             make = functools.partial(_ScanJob, self._model, self._settings)
             decoding = self._settings.reading.decoding
             told = Settings(decoding.timeout_option, "the number of workers (--workers)", " or the batch (--batch)")

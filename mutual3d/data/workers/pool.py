@@ -23,7 +23,7 @@ from multiprocessing.util import Finalize
 from typing import Any, NamedTuple
 
 from mutual3d.data.workers.messages import receive
-from mutual3d.data.workers.process import At, Failure, Job, work
+from mutual3d.data.workers.process import At, Failure, Job, has_fork_server, work
 
 _logger = logging.getLogger(__name__)
 
@@ -300,7 +300,7 @@ class _Worker:
         self.silent = 0.0
         self.has_begun = False
         self._owner = os.getpid()
-        context: Any = multiprocessing.get_context(start_method if make is None else "spawn")  # whose Process the types do not know
+        context: Any = multiprocessing.get_context(start_method if make is None else "forkserver" if has_fork_server() else "spawn")  # whose Process the types do not know
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=work, args=(theirs, None if make else job, make), daemon=True)
         with _without_signals(), contextlib.nullcontext() if make is None else _without_main():

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import multiprocessing
 import os
 import signal
 import threading
@@ -57,6 +58,28 @@ class _SignOfLife:
         if now - self._shown > _SECONDS_BETWEEN_SIGNS:
             self._shown = now
             send(self._connection, At(self.place))
+
+
+def has_fork_server() -> bool:
+    """Whether processes can be forked from one that has nothing of this one, which then runs; not on Windows."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return False
+    from multiprocessing import forkserver
+
+    try:
+        forkserver.ensure_running()
+    except ChildProcessError:  # this process was forked itself, from one that has such a process
+        return False
+    return True
+
+
+def begin_to_fork(module: str) -> None:
+    """Start the process that others are forked from, which then imports `module`, while this one does something else.
+
+    There is one for the life of a program: what a later call names is imported in each process that is forked.
+    """
+    multiprocessing.set_forkserver_preload([module])
+    has_fork_server()
 
 
 class At(NamedTuple):

@@ -6,7 +6,6 @@ import queue
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,12 +158,6 @@ def read_npy(path: str | Path) -> np.ndarray:
         raise VideoError(UPLOAD, f"its header announces {dtype} {shape}, and {there} bytes follow: save it with numpy.save, as plain numbers")
     array = np.frombuffer(data, dtype, count, offset=file.tell())
     return array.reshape(shape, order="F" if is_fortran else "C")
-
-
-def begin_to_fork() -> None:
-    """Start the process that others are forked from, which then imports what they need, while this one does something else."""
-    forkserver.set_forkserver_preload([__name__])
-    forkserver.ensure_running()
 
 
 class Readers:

@@ -16,6 +16,7 @@ import torch
 
 from mutual3d.data.video.decode import check_backend
 from mutual3d.data.video.stills import has_image_name
+from mutual3d.data.workers.process import begin_to_fork
 from mutual3d.deploy.adaptive_model import AdaptiveModel, load
 from mutual3d.deploy.controller import TimedConfiguration
 from mutual3d.deploy.prediction import Clips
@@ -24,7 +25,7 @@ from mutual3d.deploy.serve.batching import Batcher, Request
 from mutual3d.deploy.serve.explaining import draw_looks
 from mutual3d.deploy.serve.front import Choice, ServedFront
 from mutual3d.deploy.serve.measures import Measures
-from mutual3d.deploy.serve.readers import UPLOAD, Readers, Upload, UploadJob, begin_to_fork
+from mutual3d.deploy.serve.readers import UPLOAD, Readers, Upload, UploadJob
 from mutual3d.deploy.serve.settings import ServeSettings
 from mutual3d.deploy.sources import list_inputs
 from mutual3d.deploy.timing import latency_key
@@ -73,7 +74,7 @@ class Service:
         they are of the table, and measured now where it has none. Raises as `mutual3d.load` does, and ValueError for a model
         without a table.
         """
-        begin_to_fork()
+        begin_to_fork(UploadJob.__module__)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         model = load(settings.model)
