@@ -163,7 +163,7 @@ def push_folder(folder: str | Path, repository: str, *, private: bool = False) -
         api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="A network of mutual3d", allow_patterns=[BUNDLE, CARD, WEIGHTS, "query_table.csv"])
         return f"{api.endpoint}/{repository}"
     except Exception as error:  # of the hub's library, and of what it sends by
-        raise _told("sent to", repository, error) from error
+        raise _told(f"'{repository}' cannot be sent to", error) from error
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
@@ -176,12 +176,12 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     try:
         return Path(module.hf_hub_download(repository, BUNDLE, revision=revision))
     except Exception as error:  # of the hub's library, and of what it receives by
-        raise _told("taken from", repository, error) from error
+        raise _told(f"there is no file '{repository}', and as a repository it cannot be taken from", error) from error
 
 
-def _told(what: str, repository: str, error: Exception) -> OSError:
+def _told(what: str, error: Exception) -> OSError:
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return OSError(f"'{repository}' cannot be {what} the hub: {type(error).__name__}: {first_line}")
+    return OSError(f"{what} the hub: {type(error).__name__}: {first_line}")
 
 
 def find_bundle(source: str | os.PathLike) -> Path:

@@ -171,5 +171,5 @@ def test_the_hub_takes_and_gives_a_bundle(hub, bundle, tmp_path, capsys, monkeyp
     assert same(dict(loaded.network.state_dict()), dict(mutual3d.load(bundle).network.state_dict()))
     pull.main(["org/walker"])
     assert (tmp_path / "walker" / "adaptive.pyth").read_bytes() == bundle.read_bytes()
-    with pytest.raises(OSError, match="'org/other' cannot be taken from the hub: RepositoryNotFoundError"):
+    with pytest.raises(OSError, match="there is no file 'org/other', and as a repository it cannot be taken from the hub: RepositoryNotFoundError"):
         mutual3d.load("org/other")
