@@ -5,7 +5,7 @@ python benchmarks/serve_load.py --cfg configs/Kinetics/MUTUAL_X3D_XS.yaml --runt
 
 Starts the service on a free port of this machine. 1, 8 and 32 clients each send the next request when the last one is answered, for
 `--seconds`: a clip that is decoded already (`--payload clip`), or the video (`--payload video`). `adaptive`: the budgets of the clients are
-those of the rows of the front, in turn, and none. `largest`: each names the most accurate configuration, which the service then
+those of the rows of the front, in turn from the smallest (which a single client has), and none. `largest`: each names the most accurate configuration, which the service then
 holds, and whose deadlines it keeps by refusing alone. The two take turns. A request that is refused (429) counts as one that misses its
 deadline, and its client waits for a tenth of a second. Times are the clients', on the same cores. Of a config, weights and statistics are
 random: what the networks cost that answered is real, and no accuracy is told. Writes benchmarks/results/serve_load.csv.
