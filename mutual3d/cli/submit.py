@@ -28,6 +28,7 @@ from mutual3d.pipeline.extend import import_extension
 from mutual3d.utils.command_line import command_parser, count_argument, parse_with_settings, path_argument
 from mutual3d.utils.files import ensure_directory
 from mutual3d.utils.logging import logger
+from mutual3d.utils.stopping import REQUEUE_STATUS
 
 # Where the processes of a job on several nodes meet, but for the last digits, which are the job's own.
 _FIRST_PORT = 20000
@@ -67,6 +68,8 @@ class SubmittedRun:
         finally:
             if not _has_ended(process.pid):
                 os.kill(process.pid, signal.SIGTERM)
+        if process.returncode == REQUEUE_STATUS:
+            raise SubmittedRunError(f"`{shlex.join(words)}` ended with status {REQUEUE_STATUS}: it was stopped and is saved; submitted again it goes on")
         if process.returncode:
             raise SubmittedRunError(f"`{shlex.join(words)}` ended with status {process.returncode}: see the log of the run in OUTPUT_DIR")
 

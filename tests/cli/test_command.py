@@ -7,7 +7,7 @@ from networks import calibrate_at_random
 from tiny import ROOT, SPACE, tiny_network
 
 from mutual3d import cli
-from mutual3d.cli import export, run, select
+from mutual3d.cli import demo, export, run, select
 from mutual3d.deploy import AdaptiveModel, Preprocessing
 from mutual3d.pipeline import load_config
 from mutual3d.table.query_table import QueryTable, Row
@@ -86,6 +86,11 @@ def test_the_printed_config_is_the_merged_one_and_loads_to_itself(tmp_path, caps
     (tmp_path / "printed.yaml").write_text(printed)
     cfg = load_config(tmp_path / "printed.yaml")
     assert cfg.dump() == printed and cfg.SOLVER.MAX_EPOCH == 70 and list(cfg.MUTUAL.SPATIAL_SIZES) == [142, 160, 192, 224]
+
+
+def test_the_demo_s_own_examples_load():
+    lines = [line.split() for line in demo.__doc__.splitlines() if line.startswith("    mutual3d demo")]
+    assert len(lines) == 2 and all(load_config(demo.CONFIG, words[2:]).MUTUAL.ENABLE for words in lines)
 
 
 def test_a_config_that_somebody_wrote_is_never_replaced(tmp_path):

@@ -101,7 +101,7 @@ TERMINATED = SAVING.replace("os.getppid(), signal.SIGUSR2", "os.getppid(), signa
 
 def test_slurms_sigterm_reaches_the_run_which_saves(local_job, tmp_path):
     error, _ = local_job(TERMINATED)
-    assert "ended with status 75" in str(error) and (tmp_path / "saved").read_text() == "what was saved on SIGTERM"
+    assert "ended with status 75: it was stopped and is saved; submitted again it goes on" in str(error) and (tmp_path / "saved").read_text() == "what was saved on SIGTERM"
 
 
 def test_a_run_that_ends_with_an_error_is_the_jobs_error(local_job):

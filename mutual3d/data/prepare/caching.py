@@ -92,7 +92,12 @@ def prepare_cache(
     )
     names = list(dict.fromkeys(os.path.abspath(video) for video in videos))
     with run_lock(directory):
-        return _Preparation(directory, layout, working).run(names, is_dry=is_dry, verify=verify, tell=tell)
+        try:
+            return _Preparation(directory, layout, working).run(names, is_dry=is_dry, verify=verify, tell=tell)
+        finally:
+            # A dry run, or a disk without room, binds the folder to no arguments: what comes next may be smaller copies.
+            if not (directory / FRAMES).exists() and not (directory / INDEX).exists():
+                (directory / ARGUMENTS).unlink(missing_ok=True)
 
 
 class _Preparation:
@@ -104,7 +109,7 @@ class _Preparation:
     def run(self, names: list[str], *, is_dry: bool, verify: bool, tell: Callable[[str], object]) -> Prepared:
         self._drop_what_is_cut_off()
         if verify:
-            self._verify(list(self._index))
+            self._verify(list(self._index), is_dry)
         known = dict(self._index)
         plans = self._look(names)
         offset = max((video.end for video in self._index.values()), default=0)
@@ -170,13 +175,13 @@ class _Preparation:
         if lost:
             raise OSError(f"{len(lost)} videos, such as '{lost[0]}', are not in '{frames}' as they were written: the disk may be failing")
 
-    def _verify(self, names: list[str]) -> list[str]:
+    def _verify(self, names: list[str], is_dry: bool = False) -> list[str]:
         """Compare what is in the file with its sums; those that differ, which leave the index."""
         job = _Verify(self._directory / FRAMES, self._index)
         lost = [name for name, is_same in self._map(job, names, "verify") if is_same is not True]
         for name in lost:
             del self._index[name]
-        if lost:
+        if lost and not is_dry:
             self._save(None)
         return lost
 

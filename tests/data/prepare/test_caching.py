@@ -242,6 +242,8 @@ def test_a_full_disk_is_told_before_anything_is_written(videos, tmp_path, monkey
     with pytest.raises(OSError, match=r"has 1 kB free and 1.568 MB are needed.*--short-side"):
         make(videos, tmp_path / "cache")
     assert not (tmp_path / "cache" / FRAMES).exists() and not (tmp_path / "cache" / INDEX).exists()
+    monkeypatch.undo()
+    assert make(videos, tmp_path / "cache", short_side=32).new == 3  # as the message says
 
 
 def test_a_dry_run_writes_no_frames(videos, tmp_path):
@@ -249,6 +251,17 @@ def test_a_dry_run_writes_no_frames(videos, tmp_path):
     done = make(videos, tmp_path / "cache", is_dry=True, tell=told.append)
     assert done.new == 0 and done.num_bytes and "1.568 MB" in told[0]
     assert not (tmp_path / "cache" / FRAMES).exists()
+    # Nor is the folder one of these arguments: what was too large may be stored smaller.
+    assert make(videos, tmp_path / "cache", short_side=32).new == 3
+
+
+def test_a_dry_run_leaves_damage_as_it_is(videos, tmp_path):
+    make(videos, tmp_path / "cache")
+    with open(tmp_path / "cache" / FRAMES, "r+b") as file:
+        file.write(b"damage")
+    index = (tmp_path / "cache" / INDEX).read_text()
+    assert make(videos, tmp_path / "cache", verify=True, is_dry=True).kept == 2
+    assert (tmp_path / "cache" / INDEX).read_text() == index
 
 
 KILLED = """
