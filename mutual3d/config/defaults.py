@@ -40,6 +40,10 @@ _C.LOG_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 _C.PARTIAL_SAVE_SECONDS = Key(20.0, Number(0, 86400, note="seconds"), TAKES_EFFECT)
 # 0 runs on the CPU. Otherwise a GPU is used where there is one; several are used by `torchrun --nproc_per_node N`.
 _C.NUM_GPUS = Key(1, Integer(0, 10**4), TAKES_EFFECT)
+# (new) Threads that a CPU trains, calibrates and scores with; 0 leaves PyTorch's choice, one a core. Latencies are measured with that choice
+# always. Where DATA_LOADER.NUM_WORKERS read much beside it, leave them cores of their own: threads that wait for one which has lost its
+# core take far longer than fewer threads.
+_C.NUM_THREADS = Key(0, Integer(0, 4096), TAKES_EFFECT)
 # Machines, in PySlowFast. torchrun starts the processes here, TRAIN.BATCH_SIZE is over all of them, and one line says so
 # where this is above 1.
 _C.NUM_SHARDS = Key(1, Integer(1, 10**4), TAKES_EFFECT)
@@ -127,9 +131,6 @@ _C.TRAIN.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
 _C.TRAIN.BATCH_SIZE = Key(64, COUNT, IS_REFUSED)
 # (new) Parts that a step's batch is computed in, one after the other, to save memory.
 _C.TRAIN.ACCUMULATION_STEPS = Key(1, COUNT, IS_REFUSED)
-# (new) Threads that a training on a CPU computes with; 0 leaves PyTorch's choice, one a core. Where DATA_LOADER.NUM_WORKERS read much
-# beside it, leave them cores of their own: threads that wait for one which has lost its core take far longer than fewer threads.
-_C.TRAIN.NUM_THREADS = Key(0, Integer(0, 4096), TAKES_EFFECT)
 # Epochs between two evaluations on val.csv.
 _C.TRAIN.EVAL_PERIOD = Key(10, COUNT, TAKES_EFFECT)
 # Epochs between two checkpoints.

@@ -171,6 +171,7 @@ def from_config(cfg: CfgNode) -> RunPlan:
         class_names=None if names is None else tuple(names),
         settings=cfg.dump(),
         save_seconds=cfg.PARTIAL_SAVE_SECONDS,
+        num_threads=cfg.NUM_THREADS,
     )
 
 
@@ -237,7 +238,6 @@ def _training(cfg: CfgNode, loader: functools.partial[ClipLoader]) -> TrainingPl
         checkpoint_period=cfg.TRAIN.CHECKPOINT_PERIOD,
         eval_period=cfg.TRAIN.EVAL_PERIOD,
         keep_checkpoints=cfg.TRAIN.KEEP_CHECKPOINTS,
-        num_threads=cfg.TRAIN.NUM_THREADS,
         weights=_path(cfg.TRAIN.CHECKPOINT_FILE_PATH),
         weights_kind=_kind(cfg.TRAIN.CHECKPOINT_TYPE),
         inflate=cfg.TRAIN.CHECKPOINT_INFLATE,

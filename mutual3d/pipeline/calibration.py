@@ -16,6 +16,7 @@ from mutual3d.utils import distributed
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.logging import logger
+from mutual3d.utils.threads import computing_threads
 
 
 def calibrate(run: Workspace, plan: CalibrationPlan) -> None:
@@ -27,10 +28,11 @@ def calibrate(run: Workspace, plan: CalibrationPlan) -> None:
     if load_statistics(run, calibrated_under):
         partial.remove()
         return
-    calibrate_model(
-        run.model, functools.partial(loader.batches, 0), wanted, prepare=run.prepare, average=plan.average,
-        videos=VideoPass(len(loader), loader.num_samples, plan.max_unreadable, partial),
-    )  # fmt: skip
+    with computing_threads(run.plan.num_threads):
+        calibrate_model(
+            run.model, functools.partial(loader.batches, 0), wanted, prepare=run.prepare, average=plan.average,
+            videos=VideoPass(len(loader), loader.num_samples, plan.max_unreadable, partial),
+        )  # fmt: skip
     if distributed.is_main():
         statistics = statistics_to_dict(run.model.statistics)
         content = {"fingerprint": calibrated_under, "weights": fingerprint(run.model.state_dict()), "statistics": statistics}

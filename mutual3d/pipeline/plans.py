@@ -48,7 +48,7 @@ class TrainingPlan:
     doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. keep_checkpoints:
     of finished epochs, the newest; 0 and less keeps all. trace: a file for a trace of some steps, None times none. tensorboard: a
     directory, None writes none. transforms: what becomes of a step's clips and labels first. make_average: of the model's weights,
-    which is then what is evaluated and kept; None keeps the weights themselves. num_threads: of a CPU; 0 leaves PyTorch's choice.
+    which is then what is evaluated and kept; None keeps the weights themselves.
     """
 
     loader: MakeLoader
@@ -73,7 +73,6 @@ class TrainingPlan:
     transforms: Sequence[BatchTransform] = ()
     make_average: Callable[[AdaptiveNetwork], WeightAverage | None] = lambda model: None
     trace: Path | None = None
-    num_threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class RunPlan:
     weights: of a run that does not train; None takes the newest checkpoint of `output`. width_step: distance between the
     widths of the grid. interpolated_sizes: spatial sizes added to the trained ones. has_statistics: configurations have
     batch norm statistics of their own, computed now or by an earlier run. save_seconds: between two saves of what a stage
-    has so far. class_names: by label. settings, command: the config as text and the command line, for the report.
+    has so far. num_threads: that a CPU trains, calibrates and scores with; 0 leaves PyTorch's choice. class_names: by label. settings, command: the config as text and the command line, for the report.
     """
 
     output: Path
@@ -151,6 +150,7 @@ class RunPlan:
     settings: str = ""
     command: str = ""
     save_seconds: float = 20.0
+    num_threads: int = 0
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class _Training:
             transforms=plan.transforms, after_step=self.average.update if self.average else None,
         )  # fmt: skip
         try:
-            with deferred(), computing_threads(plan.num_threads):
+            with deferred(), computing_threads(run.plan.num_threads):
                 if start.validation_is_due:
                     self._validate_or_owe(start.epoch)
                 # With another training set (TRAIN.ALLOW_OTHER_DATA) an epoch may be shorter.

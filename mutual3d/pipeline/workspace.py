@@ -20,6 +20,7 @@ from mutual3d.training import Checkpoints
 from mutual3d.utils import distributed
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.logging import logger
+from mutual3d.utils.threads import computing_threads
 
 
 def network_fingerprint(network: AdaptiveNetwork) -> str:
@@ -111,9 +112,10 @@ class Workspace:
         """
         plan = self.plan.measuring
         metric = plan.metric(loader.dataset)
-        return measure(
-            self.model, functools.partial(loader.batches, 0), configurations,
-            prepare=self.prepare, metric=(lambda: RecordingMetric(metric(), record())) if record else metric,
-            scoring=Scoring(self.preprocessing.activation, self.preprocessing.ensemble, plan.clips_per_forward),
-            videos=VideoPass(len(loader), loader.num_samples, plan.max_unreadable, partial), description=description,
-        )  # fmt: skip
+        with computing_threads(self.plan.num_threads):
+            return measure(
+                self.model, functools.partial(loader.batches, 0), configurations,
+                prepare=self.prepare, metric=(lambda: RecordingMetric(metric(), record())) if record else metric,
+                scoring=Scoring(self.preprocessing.activation, self.preprocessing.ensemble, plan.clips_per_forward),
+                videos=VideoPass(len(loader), loader.num_samples, plan.max_unreadable, partial), description=description,
+            )  # fmt: skip

@@ -1,5 +1,6 @@
 """The loop around the step: clipping, rates, TensorBoard, mixed precision through the config."""
 
+import importlib
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from tiny import overrides, tiny_network, write_set
 
 from mutual3d.cli import run as run_net
+from mutual3d.table.query_table import QueryTable
 from mutual3d.training import GradientClipping, Trainer, TrainingCourse, build_optimizer
 from mutual3d.utils.files import load_tensors, read_json
 from mutual3d.utils.logging import read_json_stats
@@ -88,17 +90,23 @@ def test_tensorboard_and_mixed_precision_from_the_config(tmp_path):
     assert kinds == ["train_iter", "train_iter", "train_epoch", "val_epoch"]
 
 
-def test_a_training_computes_with_its_own_number_of_threads(tmp_path, monkeypatch):
+def test_a_run_trains_calibrates_and_scores_with_its_own_number_of_threads(tmp_path, monkeypatch):
     data = write_set(tmp_path / "set", num_videos=4)
     (tmp_path / "tiny.yaml").write_text("RNG_SEED: 3\n")
-    seen, take = [], Trainer._train_batch
-    monkeypatch.setattr(Trainer, "_train_batch", lambda *given: seen.append(torch.get_num_threads()) or take(*given))
-    before = torch.get_num_threads()
-    words = overrides(data, tmp_path / "out", **{
-        "TRAIN.NUM_THREADS": before + 1, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1,
-    })  # fmt: skip
+    before, seen = torch.get_num_threads(), {}
+
+    def noted(name, function):
+        return lambda *given, **named: seen.setdefault(name, torch.get_num_threads()) and function(*given, **named)
+
+    monkeypatch.setattr(Trainer, "_train_batch", noted("train", Trainer._train_batch))
+    for name, module, function in (("calibrate", "calibration", "_see"), ("score", "measure", "score_batch")):
+        module = importlib.import_module(f"mutual3d.evaluation.{module}")
+        monkeypatch.setattr(module, function, noted(name, getattr(module, function)))
+    words = overrides(data, tmp_path / "out", **{"NUM_THREADS": before + 1, "SOLVER.MAX_EPOCH": 1})
     run_net.main(["--cfg", str(tmp_path / "tiny.yaml"), *words])
-    assert set(seen) == {before + 1} and torch.get_num_threads() == before
+    assert seen == dict.fromkeys(["train", "calibrate", "score"], before + 1)
+    keys = QueryTable.load(tmp_path / "out/query_table.json").keys("latency_ms")
+    assert keys and all(key.endswith(f"-t{before}") for key in keys) and torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("objective", [{}, {"MUTUAL.OBJECTIVE": "ensemble_distillation", "MUTUAL.SUBNETS": ["each_size"], "MUTUAL.LARGEST": False}], ids=["mutual", "joint"])
