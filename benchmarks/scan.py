@@ -5,8 +5,8 @@ python benchmarks/scan.py demo --clips /data/clips --videos 500
 DEMO is the directory of `mutual3d demo`: its out/adaptive.pyth and its data/test.csv, whose videos are linked as often as it
 takes. Of the videos 20 are broken, and those under --clips are of any kind. What the scan runs is chosen on val: of all
 configurations and cascades the cheapest on average that is within half a point of the largest. The loop calls `model.predict(path)`
-for each video, at the largest configuration in PyTorch. A scan of half a thousand videos is mostly its start; the last
-line tells the pace beyond that. Writes benchmarks/results/scan.csv, a line for each question.
+for each video, at the largest configuration in PyTorch. A scan of half a thousand videos is mostly its start:
+`running_videos_a_second` is the pace from the first parts that were kept to the end. Writes benchmarks/results/scan.csv, a line for each question.
 """
 
 import argparse
@@ -22,14 +22,19 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-from common import machine, save_rows
+from common import RESULTS, machine, save_rows
 
 import mutual3d
 from mutual3d.deploy import Decoding
+from mutual3d.deploy.scan import parts_of
 from mutual3d.utils.files import files_under
 
 NUM_BROKEN = 20
+QUESTIONS = ("speed", "kill", "ray", "memory")
+KEYS = ("question", "videos", "configuration", "seconds", "videos_a_second", "running_videos_a_second", "loop_videos_a_second", "times_as_fast",
+        "running_times_as_fast", "accuracy", "loop_accuracy", "told", "peak_mb_main", "peak_mb_worker", "workers", "machine")  # fmt: skip
 # Points of accuracy that the scan may lose.
 LOSS = 0.5
 
@@ -41,6 +46,7 @@ def parse(arguments=None):
     parser.add_argument("--videos", type=int, default=500, help="default 500")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="default: one for each core")
     parser.add_argument("--singles", type=int, default=100, help="videos of the loop of single predictions (default 100)")
+    parser.add_argument("--only", nargs="+", choices=QUESTIONS, default=QUESTIONS, help="answer these alone; other lines of the csv stay")
     return parser.parse_args(arguments)
 
 
@@ -84,15 +90,17 @@ def words_of(options, listed, out, configuration, *more):
             "--config", str(configuration), "--workers", str(options.workers), *more]  # fmt: skip
 
 
-class PeakMemory(threading.Thread):
-    """The largest resident memory of a process, and of each that it started, in MB; looked at 20 times a second."""
+class Watch(threading.Thread):
+    """The largest resident memory of a process, and of each that it started, in MB, and when its first parts were kept."""
 
-    def __init__(self, pid):
+    def __init__(self, pid, parts):
         super().__init__(daemon=True)
-        self.pid, self.peaks = pid, {}
+        self.pid, self.parts, self.peaks, self.first = pid, parts, {}, None
 
     def run(self):
         while os.path.exists(f"/proc/{self.pid}"):
+            if self.first is None and (count := len(list(self.parts.glob("part-*.json")))):
+                self.first = count, time.perf_counter()
             for pid in [self.pid, *children_of(self.pid)]:
                 try:
                     lines = Path(f"/proc/{pid}/status").read_text().split("\n")
@@ -110,19 +118,34 @@ def children_of(pid):
     return [each for child in found for each in [child, *children_of(child)]]
 
 
+class Ran(NamedTuple):
+    """seconds: of the whole command. first: (parts, time) when the first were kept. end: time. main, worker: peak memory in MB."""
+
+    seconds: float
+    first: tuple
+    end: float
+    main: float
+    worker: float
+
+    def pace(self, num_videos):
+        """Videos a second from the first parts that were kept to the end."""
+        count, start = self.first
+        done = sum(map(len, parts_of(range(num_videos))[:count]))
+        return (num_videos - done) / (self.end - start)
+
+
 def run_scan(words):
-    """(seconds, peak memory of the main process, and of its largest child, in MB)."""
     out = Path(words[words.index("--out") + 1])
     start = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    memory = PeakMemory(process.pid)
-    memory.start()
+    watch = Watch(process.pid, out.with_name(f"{out.name}.parts"))
+    watch.start()
     told, errors = process.communicate()
-    seconds = time.perf_counter() - start
+    end = time.perf_counter()
     if not out.is_file():
         raise RuntimeError(f"{told}\n{errors}")
-    memory.join()
-    return seconds, memory.peaks.pop(process.pid, 0), max(memory.peaks.values(), default=0)
+    watch.join()
+    return Ran(end - start, watch.first, end, watch.peaks.pop(process.pid, 0), max(watch.peaks.values(), default=0))
 
 
 def table_of(path):
@@ -149,17 +172,18 @@ def compare(folder, labels, listed, options, model, row):
         if found:
             classes[path] = numbers[found[0].top(1)[0][0]]
     loop = len(singles) / (time.perf_counter() - start)
-    words = words_of(options, listed, folder / "found.csv", row.configuration)
-    seconds, *_ = run_scan(words)
+    ran = run_scan(words_of(options, listed, folder / "found.csv", row.configuration))
     rows = table_of(folder / "found.csv")
     by_scan = {each["path"]: numbers[each["label"]] for each in rows}
-    # The largest configuration on all videos, for the accuracy alone.
-    run_scan(words_of(options, listed, folder / "largest.csv", model.network.space.largest))
-    largest = {each["path"]: numbers[each["label"]] for each in table_of(folder / "largest.csv")}
+    largest = by_scan
+    if row.configuration != model.network.space.largest:  # on all videos, for the accuracy alone
+        run_scan(words_of(options, listed, folder / "largest.csv", model.network.space.largest))
+        largest = {each["path"]: numbers[each["label"]] for each in table_of(folder / "largest.csv")}
     agreeing = sum(largest[path] == name for path, name in classes.items())
-    rate = len(labels) / seconds
+    rate, pace = len(labels) / ran.seconds, ran.pace(len(labels))
     return {
-        "question": "speed", "videos": len(labels), "configuration": str(row.configuration), "seconds": f"{seconds:.1f}", "videos_a_second": f"{rate:.1f}",
+        "question": "speed", "videos": len(labels), "configuration": str(row.configuration), "seconds": f"{ran.seconds:.1f}", "videos_a_second": f"{rate:.1f}",
+        "running_videos_a_second": f"{pace:.1f}", "running_times_as_fast": f"{pace / loop:.1f}",
         "loop_videos_a_second": f"{loop:.2f}", "times_as_fast": f"{rate / loop:.1f}", "accuracy": f"{accuracy(named, by_scan):.2f}",
         "loop_accuracy": f"{accuracy(named, largest):.2f}",
         "told": f"{len(table_of(folder / 'found.unreadable.csv'))} unreadable; of {len(classes)} single predictions {agreeing} have the class of a scan at the largest",
@@ -177,21 +201,21 @@ def kill_and_resume(folder, labels, listed, options, row):
     process.wait()
     kept = len(list(parts.glob("part-*.json")))
     was_whole = (folder / "killed.csv").is_file()
-    seconds, *_ = run_scan(words)
+    ran = run_scan(words)
     same = (folder / "killed.csv").read_bytes() == (folder / "found.csv").read_bytes()
     same &= (folder / "killed.unreadable.csv").read_bytes() == (folder / "found.unreadable.csv").read_bytes()
     return {
-        "question": "kill -9 and resume", "videos": len(labels), "configuration": str(row.configuration), "seconds": f"{seconds:.1f}",
+        "question": "kill -9 and resume", "videos": len(labels), "configuration": str(row.configuration), "seconds": f"{ran.seconds:.1f}",
         "told": f"killed with {kept} parts kept{', too late' if was_whole else ''}; the table is {'the same, byte for byte' if same else 'ANOTHER'}",
     }  # fmt: skip
 
 
 def on_ray(folder, labels, listed, options, row):
     """The table of two actors of a local Ray."""
-    seconds, *_ = run_scan(words_of(options, listed, folder / "ray.csv", row.configuration, "--ray", "local"))
+    ran = run_scan(words_of(options, listed, folder / "ray.csv", row.configuration, "--ray", "local"))
     same = (folder / "ray.csv").read_bytes() == (folder / "found.csv").read_bytes()
     return {
-        "question": "Ray of two actors", "videos": len(labels), "configuration": str(row.configuration), "seconds": f"{seconds:.1f}",
+        "question": "Ray of two actors", "videos": len(labels), "configuration": str(row.configuration), "seconds": f"{ran.seconds:.1f}",
         "told": f"the table is {'the same, byte for byte' if same else 'ANOTHER'}",
     }  # fmt: skip
 
@@ -204,10 +228,10 @@ def memory_of(count, options, row):
         labels = make_archive(folder / "videos", options, count)
         listed = folder / "list.txt"
         listed.write_text("\n".join(labels) + "\n")
-        seconds, main, worker = run_scan(words_of(options, listed, folder / "found.csv", row.configuration))
+        ran = run_scan(words_of(options, listed, folder / "found.csv", row.configuration))
     return {
-        "question": "memory", "videos": count, "configuration": str(row.configuration), "seconds": f"{seconds:.1f}",
-        "peak_mb_main": f"{main:.0f}", "peak_mb_worker": f"{worker:.0f}",
+        "question": "memory", "videos": count, "configuration": str(row.configuration), "seconds": f"{ran.seconds:.1f}",
+        "peak_mb_main": f"{ran.main:.0f}", "peak_mb_worker": f"{ran.worker:.0f}",
     }  # fmt: skip
 
 
@@ -221,18 +245,21 @@ def main():
         labels = make_archive(folder / "videos", options, options.videos)
         listed = folder / "list.txt"
         listed.write_text("\n".join(labels) + "\n")
-        rows = [compare(folder, labels, listed, options, model, row), kill_and_resume(folder, labels, listed, options, row)]
-        if importlib.util.find_spec("ray"):
+        rows = []
+        if {"speed", "kill", "ray"} & {*options.only}:
+            rows.append(compare(folder, labels, listed, options, model, row))
+        if "kill" in options.only:
+            rows.append(kill_and_resume(folder, labels, listed, options, row))
+        if "ray" in options.only and importlib.util.find_spec("ray"):
             rows.append(on_ray(folder, labels, listed, options, row))
         shutil.rmtree(folder / "videos")
-    few, many = (memory_of(count, options, row) for count in (50, 500))
-    # Of a long scan: without the start of Python, of the workers and of the runtime.
-    running = (many["videos"] - few["videos"]) / (float(many["seconds"]) - float(few["seconds"]))
-    loop = float(rows[0]["loop_videos_a_second"])
-    many |= {"videos_a_second": f"{running:.1f}", "times_as_fast": f"{running / loop:.1f}", "told": "videos a second beyond those of 50 videos"}
-    rows += [few, many]
-    keys = list(dict.fromkeys(key for each in rows for key in each))
-    save_rows("scan", [{**{key: each.get(key, "") for key in keys}, "workers": options.workers, "machine": machine()} for each in rows])
+    if "memory" in options.only:
+        rows += [memory_of(count, options, row) for count in (50, 500)]
+    rows = [{key: each.get(key, "") for key in KEYS} | {"workers": options.workers, "machine": machine()} for each in rows]
+    answered = {each["question"] for each in rows}
+    path = RESULTS / "scan.csv"
+    earlier = [old for old in table_of(path) if old["question"] not in answered] if path.is_file() else []
+    save_rows("scan", [*rows, *({key: old.get(key, "") for key in KEYS} for old in earlier)])
 
 
 if __name__ == "__main__":
