@@ -123,7 +123,9 @@ class Batcher:
             if self._is_closed:
                 raise Overloaded(1.0)
             now = time.perf_counter()
-            ahead = max(self._busy_until - now, 0.0) + sum(self._estimate(other.ladder[0], 1) for other in self._waiting)
+            # What waits will be computed together, as cheaply as batches so far were.
+            load = min(self._loads.values(), default=1.0)
+            ahead = max(self._busy_until - now, 0.0) + load * sum(other.ladder[0].quiet_ms for other in self._waiting) / 1000
             own = self._estimate(request.ladder[0], 1)
             is_alone = not self._waiting and self._busy_until <= now
             if len(self._waiting) >= self._limit or (not is_alone and now + ahead + own > request.deadline):
