@@ -49,6 +49,7 @@ def measure(
     def result_so_far() -> dict[str, Any]:
         return {"metrics": {str(c): m.state() for c, m in metrics.items()}, "bad": unreadable.causes}
 
+    begun_at = done
     with evaluation_mode(model), deferred():
         for batch in progress_bar(batches_from(done), description, videos.num_batches, initial=done):
             unreadable.add(batch.bad)
@@ -58,7 +59,9 @@ def measure(
                         metrics[configuration].update(scores, batch)
             done += 1
             partial.save(done, result_so_far)
-        partial.save(done, result_so_far, force=True)
+        # Where nothing was left to do it is saved already, and whoever asks for a stop lets it end.
+        if done > begun_at:
+            partial.save(done, result_so_far, force=True)
     unreadable.check_everywhere()
     return _joined(metrics, metric)
 

@@ -205,7 +205,10 @@ class _Training:
             return
         distributed.broadcast_buffers(run.model)
         start = time.perf_counter()
-        stats = as_errors(run.measure(loader, [largest], f"validate {epoch}")[largest].values())
+        # A time limit that is shorter than a validation would else never get past it.
+        partial = run.partial_result(".validation", run.fingerprint(loader, epoch))
+        stats = as_errors(run.measure(loader, [largest], f"validate {epoch}", partial)[largest].values())
+        partial.remove()
         epochs = f"{epoch}/{self.plan.course.max_epoch}"
         log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
         if self.writer:

@@ -167,8 +167,8 @@ def test_a_signal_in_every_stage_saves_it_and_the_same_command_ends_as_if_nothin
     status, told = run(output, data)
     assert status == 0, told
     added = (output / "stdout.log").read_text()[log:]
-    if place in ("calibration", "the grid", "the test"):
-        hidden = {"calibration": ".calibration", "the grid": ".grid", "the test": ".test"}[place]
+    if place in ("validation", "calibration", "the grid", "the test"):
+        hidden = {"validation": ".validation", "calibration": ".calibration", "the grid": ".grid", "the test": ".test"}[place]
         assert re.search(rf"going on from '.*{re.escape(hidden)}.*' at batch {1 if place == 'calibration' else 2}", added)
     check_equal(output, whole)
 
@@ -283,6 +283,19 @@ def test_a_run_whose_time_is_over_stops_saved(data, tmp_path):
     assert Checkpoints(tmp_path / "out").last().name == "unfinished_epoch_00001_batch_0000001.pyth"
     status, told = run(tmp_path / "out", data, **TRAINING)
     assert status == 0, told
+
+
+def test_a_time_limit_shorter_than_any_stage_is_got_past(data, tmp_path):
+    changes = {**TRAINING, "SOLVER.MAX_EPOCH": 1, "TRAIN.EVAL_PERIOD": 1, **AVERAGE}
+    assert run(tmp_path / "whole", data, **changes)[0] == 0
+    statuses = []
+    # Three steps, and three batches of the validation.
+    while not statuses or statuses[-1] == 75 and len(statuses) < 8:
+        statuses.append(run(tmp_path / "out", data, **changes, **{"TRAIN.MAX_MINUTES": 1e-6})[0])
+    assert statuses[-1] == 0, statuses
+    lines = [[stats["top1_err"] for stats in read_json_stats(path / "stdout.log") if stats["_type"] == "val_epoch"] for path in (tmp_path / "whole", tmp_path / "out")]
+    assert lines[0] == lines[1] and len(lines[0]) == 1
+    assert not list((tmp_path / "out").glob(".validation*"))
 
 
 def test_the_newest_checkpoints_are_kept_and_none_that_another_run_wrote(data, tmp_path):
