@@ -33,7 +33,7 @@ from mutual3d.deploy.scan_files import ScanFiles, ShareOfParts, Totals, write_pa
 from mutual3d.deploy.scan_ray import scan_on_ray
 from mutual3d.deploy.sources import list_archive
 from mutual3d.deploy.spending import Spending
-from mutual3d.deploy.timeline import THRESHOLD
+from mutual3d.deploy.timeline import THRESHOLD, check_background
 from mutual3d.utils.command_line import (
     check_output_argument,
     command_parser,
@@ -155,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings, files = settings_of(options), ScanFiles(options.out, 1 if options.events else options.top)
     paths = list_archive(options.paths)
     model = load_chosen(options.model, options.device, None)
+    if model.class_names is not None:  # before anything is written down
+        check_background(options.background, model.class_names)
     request = request_of(model, paths, options)
     if options.anew:
         files.forget()

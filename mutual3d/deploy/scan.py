@@ -20,7 +20,7 @@ from mutual3d.data.workers.process import Job, begin_to_fork, show_life
 from mutual3d.deploy.cascade import run_cascade
 from mutual3d.deploy.predict import Part, Reading, read_parts, score_parts
 from mutual3d.deploy.prediction import Prediction
-from mutual3d.deploy.timeline import THRESHOLD, Segment, TimelineBuilder
+from mutual3d.deploy.timeline import THRESHOLD, Segment, TimelineBuilder, check_background
 from mutual3d.deploy.used_frames import used_by_all
 from mutual3d.utils.logging import progress_bar
 
@@ -118,12 +118,14 @@ class Scanner:
 
     It pickles, without its processes, and is then a network's weights and some settings: that is what goes to other machines.
     Where workers is 0, this process decodes and computes, and a video that crashes its decoder ends it. Raises ValueError for a
-    model that classifies boxes.
+    model that classifies boxes, and for events whose background is none of its classes.
     """
 
     def __init__(self, model: "AdaptiveModel", settings: ScanSettings = ScanSettings(), *, workers: int = 1) -> None:
         if model.network.takes_boxes:
             raise ValueError("this model classifies boxes in a video: use mutual3d.deploy.predict_boxes, or mutual3d predict --boxes")
+        if settings.events is not None and model.class_names is not None:
+            check_background(settings.events.background, model.class_names)
         if model.runtime is not None:
             # Once, for all workers, which find it on disk.
             model.prepare(model.stages, progress=False)

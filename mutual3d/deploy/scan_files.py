@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import simplejson
 
@@ -151,13 +151,14 @@ class ScanFiles:
         num_videos = num_bad = num_rows = 0
         counts: list[int] = []
         with atomic_write(self.unreadable) as listed, open(listed, "w", newline="", encoding="utf-8") as file, atomic_write(self.out) as table:
-            causes = csv.writer(file, lineterminator="\n")
-            causes.writerow(["path", "cause"])
+            write_cause = _row_writer(file)
+            write_cause(["path", "cause"])
             with self._format(table, self._top) as write:
                 for number in range(num_parts):
                     content = self._read(number)
                     write([ScanRow(*row) for row in content["rows"]])
-                    causes.writerows(content["bad"])
+                    for row in content["bad"]:
+                        write_cause(row)
                     num_videos, num_bad, num_rows = num_videos + content["num_videos"], num_bad + len(content["bad"]), num_rows + len(content["rows"])
                     counts = [a + b for a, b in zip(counts, content["counts"])] if counts else content["counts"]
             file.flush()
@@ -203,17 +204,27 @@ def columns_of(top: int) -> list[str]:
 _Write = Callable[[Sequence[ScanRow]], None]
 
 
+def _row_writer(file: TextIO) -> Callable[[Sequence[str]], None]:
+    plain, quoted = (csv.writer(file, lineterminator="\n", quoting=quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+
+    def write(row: Sequence[str]) -> None:
+        # A carriage return in a file's name ends a row for those who read it, and Python's writer leaves it unquoted here.
+        (quoted if any("\r" in word for word in row) else plain).writerow(row)
+
+    return write
+
+
 @contextlib.contextmanager
 def _write_csv(path: Path, top: int) -> Iterator[_Write]:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns_of(top))
+        write_row = _row_writer(file)
+        write_row(columns_of(top))
 
         def write(rows: Sequence[ScanRow]) -> None:
             for row in rows:
                 best = [word for label, value in zip(row.labels, row.confidences) for word in (label, f"{value:.6f}")]
                 seconds = ["" if second is None else f"{second:.3f}" for second in (row.start, row.end)]
-                writer.writerow([row.path, *seconds, *best, *[""] * (2 * top - len(best))])
+                write_row([row.path, *seconds, *best, *[""] * (2 * top - len(best))])
 
         yield write
 

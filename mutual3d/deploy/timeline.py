@@ -5,8 +5,12 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from mutual3d.utils.text import printable
+
 # Clocks round to thousandths of a second: what begins so soon after another ended follows it without a gap.
 _ROUNDING = 2e-3
+# Classes that a message names.
+_MOST_TOLD = 50
 # The probability from which on a class is taken to be there.
 THRESHOLD = 0.5
 
@@ -50,11 +54,18 @@ class _Open(NamedTuple):
     weight: float
 
 
+def check_background(background: Collection[str], class_names: Sequence[str]) -> None:
+    """Raise ValueError, which names the classes there are, where one of the background is none of them."""
+    for name in sorted({*background} - {*class_names}):
+        known = ", ".join(map(printable, class_names[:_MOST_TOLD])) + (", ..." if len(class_names) > _MOST_TOLD else "")
+        raise ValueError(f"the background has '{printable(name)}', which is no class of this network: choose among {known}")
+
+
 class TimelineBuilder:
     """Joins the windows of one video, which come in ascending order, into segments, as soon as each has ended.
 
     Of windows that overlap, each speaks for the time up to the middle of what it shares with the next one. Neighbours that say
-    the same are one segment. Raises ValueError for a threshold that is no probability.
+    the same are one segment. Raises ValueError for a threshold that is no probability, and `add` for a background of unknown classes.
 
     Args:
         threshold: the probability from which on a class is there.
@@ -76,6 +87,7 @@ class TimelineBuilder:
         if start is None or end is None:
             raise ValueError("a timeline is made of windows, and this is a prediction of a video as a whole: predict with a window")
         if self._last is None:
+            check_background(self._background, window.class_names or [str(k) for k in range(len(window.scores))])
             self._last = start, end, self._classes(window)
             return []
         begin, last_end, _ = self._last

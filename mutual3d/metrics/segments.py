@@ -5,6 +5,7 @@ segment of the ground truth, of its class and video, by the IoU or more, and non
 takes the one that it overlaps most. The average precision is the area under the curve of recall and the highest precision from there on.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,9 +66,18 @@ class SegmentAveragePrecision:
         """Take what was found in a video, and what is there. A video counts once: what is given later replaces it.
 
         found: (start, end, label, confidence) of each segment, such as `Segment`s of a timeline. truth: (start, end, label).
+        Raises ValueError for a segment that does not start before it ends, or whose confidence is no number.
         """
-        self._found[video] = [FoundSegment(*each) for each in found if each[2] not in self.background]
-        self._truth[video] = [TrueSegment(*each) for each in truth if each[2] not in self.background]
+        found, truth = [FoundSegment(*each) for each in found], [TrueSegment(*each) for each in truth]
+        for segment in (*found, *truth):
+            if not -math.inf < segment.start < segment.end < math.inf:
+                raise ValueError(
+                    f"'{video}' has a segment of '{segment.label}' from second {segment.start} to {segment.end}: give seconds, start before end"
+                )
+            if isinstance(segment, FoundSegment) and math.isnan(segment.confidence):
+                raise ValueError(f"'{video}' has a segment of '{segment.label}' with the confidence NaN, by which it cannot be ranked: give a number")
+        self._found[video] = [each for each in found if each.label not in self.background]
+        self._truth[video] = [each for each in truth if each.label not in self.background]
 
     def merge(self, other: "SegmentAveragePrecision") -> None:
         """Take the videos that another one has seen and this one has not."""

@@ -246,6 +246,12 @@ def test_settings_that_cannot_be(tmp_path, archive, capsys):
     (tmp_path / "mine.csv").write_text("a table of another kind\n")
     with pytest.raises(ValueError, match="is there already, and no scan's record beside it"):
         command.main([str(archive / "adaptive.pyth"), str(archive / "videos"), "--out", str(tmp_path / "mine.csv")])
+    words = [str(archive / "adaptive.pyth"), str(archive / "videos"), "--out", str(tmp_path / "b.csv"), "--window", "1s", "--events"]
+    with pytest.raises(ValueError, match="the background has 'nothign', which is no class of this network: choose among right, down"):
+        command.main([*words, "--background", "down", "nothign"])
+    with pytest.raises(ValueError, match="the background has 'nothign'"):
+        make_stream_model().scan(archive / "videos", window="1s", events=Events(background=("nothign",)))
+    assert not list(tmp_path.glob("b.*"))
     for name, value in (("batch", 0), ("top", True)):
         with pytest.raises(ValueError, match=f"{name} is {value!r}"):
             ScanSettings(**{name: value})
@@ -262,6 +268,8 @@ def test_names_that_are_no_text_and_stills(tmp_path, forked, suffix):
     write_video(tmp_path / "a.mp4", moving_frames(12)).rename(tmp_path / name)
     Image.new("RGB", (40, 30)).save(tmp_path / "still.png")
     (tmp_path / os.fsdecode(b"bad\xff.mp4")).write_bytes(b"x")
+    Image.new("RGB", (40, 30)).save(tmp_path / "still\r\n2.png")
+    (tmp_path / "dead\r.mp4").write_bytes(b"x")
     make_stream_model().save(tmp_path / "model.pyth")
     out = tmp_path / f"found.{suffix}"
     assert command.main([str(tmp_path / "model.pyth"), str(tmp_path), "--out", str(out), "--window", "0.2s", "--workers", "1"]) == 1
@@ -273,8 +281,10 @@ def test_names_that_are_no_text_and_stills(tmp_path, forked, suffix):
 
         rows = pyarrow.parquet.read_table(out).to_pylist()
         assert rows[-1]["start"] is None and rows[0]["end"] == pytest.approx(0.2)
-    assert rows[0]["path"].endswith("caf\\xe9, 1.mp4") and rows[-1]["path"].endswith("still.png")
-    assert rows_of(tmp_path / "found.unreadable.csv")[0]["path"].endswith("bad\\xff.mp4")
+    ends = ("caf\\xe9, 1.mp4", "still\r\n2.png", "still.png")
+    assert all(row["path"].endswith(end) for row, end in zip([rows[0], *rows[-2:]], ends))
+    bad = rows_of(tmp_path / "found.unreadable.csv")
+    assert [row["path"].rpartition("/")[2] for row in bad] == ["bad\\xff.mp4", "dead\r.mp4"] and all(row["cause"] for row in bad)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -65,5 +65,8 @@ def test_classes_without_names_and_what_is_refused():
     assert join_windows([Scored(0, 1, torch.tensor(RUN), None)]) == [Segment(0, 1, "1", pytest.approx(0.6))]
     with pytest.raises(ValueError, match="made of windows"):
         join_windows([Scored(None, None, torch.tensor(RUN))])
+    with pytest.raises(ValueError, match="the background has 'nothign', which is no class of this network: choose among walk, run, nothing"):
+        join_windows(windows(WALK), background=["run", "nothign"])
+    assert join_windows([Scored(0.0, 1.0, torch.tensor(WALK), None)], background=["0"]) == []
     with pytest.raises(ValueError, match="1.5 is no probability"):
         TimelineBuilder(1.5)

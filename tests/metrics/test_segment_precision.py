@@ -75,3 +75,9 @@ def test_what_cannot_be():
     metric.update("a", [(0, 1, "run", 0.5)], [])
     with pytest.raises(ValueError, match="none of the 1 videos that were evaluated has a segment"):
         metric.values()
+    for found, truth in (([], [(3, 1, "run")]), ([(2, 2, "run", 0.5)], []), ([], [(0, float("nan"), "run")]), ([], [(0, float("inf"), "run")])):
+        with pytest.raises(ValueError, match="'b' has a segment of 'run' from second .*: give seconds, start before end"):
+            metric.update("b", found, truth)
+    with pytest.raises(ValueError, match="'b' has a segment of 'run' with the confidence NaN"):
+        metric.update("b", [(0, 1, "run", float("nan"))], [])
+    assert metric.num_videos == 1
