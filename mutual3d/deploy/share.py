@@ -22,7 +22,9 @@ from mutual3d.utils.text import printable
 if TYPE_CHECKING:  # which loads what is here
     from mutual3d.deploy.adaptive_model import AdaptiveModel
 
-BUNDLE, CARD, WEIGHTS = "adaptive.pyth", "README.md", "model.safetensors"
+BUNDLE, CARD, WEIGHTS, TABLE = "adaptive.pyth", "README.md", "model.safetensors", "query_table.csv"
+# By which a card is known.
+_LIBRARY = "mutual3d"
 # Of a table's provenance: numbers that stand for files, which tell a reader nothing.
 _LEFT_OUT = ("fingerprint",)
 # Rows of a card's table.
@@ -59,7 +61,7 @@ def model_card(model: "AdaptiveModel", title: str, licence: str | None = None, a
         raise ValueError(f"the licence is {licence!r:.80}: give the hub's word for it, such as apache-2.0, mit or cc-by-nc-4.0")
     network, takes_images = model.network, model.network.takes == "images"
     facts: dict[str, Any] = {
-        **({"license": licence} if licence else {}), "library_name": "mutual3d",
+        **({"license": licence} if licence else {}), "library_name": _LIBRARY,
         "pipeline_tag": "image-classification" if takes_images else "video-classification", "tags": ["mutual3d", "adaptive", "pytorch"],
     }  # fmt: skip
     space, cut = network.space, model.preprocessing
@@ -127,31 +129,47 @@ def _line(value: object) -> str:
 def write_shared(model: "AdaptiveModel", bundle: str | Path, folder: str | Path, card: str) -> list[Path]:
     """Put a bundle into a folder as it is, its card, its table as csv, and the weights as safetensors where that is installed.
 
-    Returns the files. Raises OSError where the folder cannot be written.
+    What was shared there before is replaced. Returns the files. Raises OSError where the folder cannot be written, ValueError where its
+    README.md is no card.
     """
     folder = ensure_directory(folder)
     written = [folder / BUNDLE, folder / CARD]
+    is_replaced = written[1].exists()
+    if is_replaced and not _is_card(written[1].read_text(encoding="utf-8", errors="replace")):
+        raise ValueError(f"'{written[1]}' is there already and is no card of a shared network: name another folder, or move it away")
     if not (written[0].exists() and os.path.samefile(bundle, written[0])):
         with atomic_write(written[0], Path(bundle).stat().st_size) as temporary:
             shutil.copyfile(bundle, temporary)
     with atomic_write(written[1]) as temporary:
         temporary.write_text(card, encoding="utf-8", errors="backslashreplace")
     if model.table is not None:
-        written.append(folder / "query_table.csv")
+        written.append(folder / TABLE)
         model.table.save_csv(written[-1])
     try:
         from safetensors.torch import save
     except ImportError:
-        return written
-    written.append(folder / WEIGHTS)
-    state = {name: tensor.detach().contiguous().clone() for name, tensor in model.network.state_dict().items()}
-    with atomic_write(written[-1]) as temporary:
-        temporary.write_bytes(save(state, metadata={"format": "pt", "library": "mutual3d"}))
+        pass
+    else:
+        written.append(folder / WEIGHTS)
+        state = {name: tensor.detach().contiguous().clone() for name, tensor in model.network.state_dict().items()}
+        with atomic_write(written[-1]) as temporary:
+            temporary.write_bytes(save(state, metadata={"format": "pt", "library": "mutual3d"}))
+    # Another network's table or weights beside this one would be taken for its own.
+    for path in {folder / TABLE, folder / WEIGHTS} - {*written} if is_replaced else ():
+        path.unlink(missing_ok=True)
     return written
+
+
+def _is_card(text: str) -> bool:
+    """Whether a README.md is one that `model_card` wrote, whatever was changed in it since."""
+    facts = text.split("---\n", 2)[1:2] if text.startswith("---\n") else []
+    return f"library_name: {_LIBRARY}" in "".join(facts).splitlines()
 
 
 def push_folder(folder: str | Path, repository: str, *, private: bool = False) -> str:
     """Send a folder that `write_shared` wrote to the hub, as one commit; makes the repository where there is none. Returns its address.
+
+    A table or weights of an earlier network, which this one has not, are removed there.
 
     private: whether a repository that is made is seen by nobody else. Who it is sent as is the hub's affair (`hf auth login`). Raises
     ImportError without the extra, and OSError, with the hub's words, for what it refuses.
@@ -160,7 +178,10 @@ def push_folder(folder: str | Path, repository: str, *, private: bool = False) -
     try:
         api = module.HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="A network of mutual3d", allow_patterns=[BUNDLE, CARD, WEIGHTS, "query_table.csv"])
+        files = [BUNDLE, CARD, WEIGHTS, TABLE]
+        api.upload_folder(
+            repo_id=repository, folder_path=str(folder), commit_message="A network of mutual3d", allow_patterns=files, delete_patterns=files
+        )  # fmt: skip
         return f"{api.endpoint}/{repository}"
     except Exception as error:  # of the hub's library, and of what it sends by
         raise _told(f"'{repository}' cannot be sent to", error) from error

@@ -68,16 +68,17 @@ class SegmentAveragePrecision:
         found: (start, end, label, confidence) of each segment, such as `Segment`s of a timeline. truth: (start, end, label).
         Raises ValueError for a segment that does not start before it ends, or whose confidence is no number.
         """
-        found, truth = [FoundSegment(*each) for each in found], [TrueSegment(*each) for each in truth]
-        for segment in (*found, *truth):
+        own, there = [FoundSegment(*each) for each in found], [TrueSegment(*each) for each in truth]
+        segments: list[FoundSegment | TrueSegment] = [*own, *there]
+        for segment in segments:
             if not -math.inf < segment.start < segment.end < math.inf:
                 raise ValueError(
                     f"'{video}' has a segment of '{segment.label}' from second {segment.start} to {segment.end}: give seconds, start before end"
                 )
             if isinstance(segment, FoundSegment) and math.isnan(segment.confidence):
                 raise ValueError(f"'{video}' has a segment of '{segment.label}' with the confidence NaN, by which it cannot be ranked: give a number")
-        self._found[video] = [each for each in found if each.label not in self.background]
-        self._truth[video] = [each for each in truth if each.label not in self.background]
+        self._found[video] = [each for each in own if each.label not in self.background]
+        self._truth[video] = [each for each in there if each.label not in self.background]
 
     def merge(self, other: "SegmentAveragePrecision") -> None:
         """Take the videos that another one has seen and this one has not."""

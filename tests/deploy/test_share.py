@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -55,6 +56,25 @@ def test_a_folder_is_pushed_pulled_and_loaded(bundle, tmp_path, capsys):
     safetensors = pytest.importorskip("safetensors.torch")
     weights = safetensors.load_file(folder / "model.safetensors")
     assert same(weights, dict(mutual3d.load(bundle).network.state_dict()))
+
+
+def test_another_network_replaces_the_one_before_and_no_page_of_ones_own(model, bundle, tmp_path, monkeypatch):
+    folder = tmp_path / "walker"
+    push.main([str(bundle), str(folder)])
+    (folder / "model.safetensors").touch()
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMore of mine.\n")
+    alone = AdaptiveModel(model.network, preprocessing=model.preprocessing)
+    alone.save(tmp_path / "alone.pyth")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    push.main([str(tmp_path / "alone.pyth"), str(folder)])
+    assert {path.name for path in folder.iterdir()} == {"adaptive.pyth", "README.md"}
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "README.md").write_text("# My project\n\nIts library_name: mutual3d\n")
+    (mine / "query_table.csv").write_text("mine")
+    with pytest.raises(ValueError, match="README.md' is there already and is no card of a shared network: name another folder"):
+        push.main([str(bundle), str(mine)])
+    assert {path.name for path in mine.iterdir()} == {"README.md", "query_table.csv"} and "My project" in (mine / "README.md").read_text()
 
 
 def test_the_card_is_written_from_the_table_and_nothing_of_a_stranger_is_markup(model):
@@ -120,6 +140,8 @@ class Hub(BaseHTTPRequestHandler):
             for line in body.decode().splitlines():
                 if (entry := json.loads(line))["key"] == "file":
                     self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+                elif entry["key"] == "deletedFile":
+                    del self.server.files[entry["value"]["path"]]
             self._answer({"success": True, "commitOid": "c" * 40, "commitUrl": f"{self.server.address}/org/walker/commit/{'c' * 40}", "hookOutput": ""})
         else:
             self._answer({"error": "unknown"}, 404)
@@ -135,6 +157,8 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self):
         name = self.path.rpartition("/resolve/main/")[2]
         if "/resolve/main/" not in self.path or name not in self.server.files or not self.path.startswith("/org/walker/"):
+            if self.path.startswith("/api/models/org/walker/tree/main"):
+                return self._answer([{"type": "file", "path": name, "size": len(content), "oid": "0" * 40} for name, content in self.server.files.items()])
             if self.path.startswith("/api/models/org/walker"):
                 return self._answer({"id": "org/walker", "sha": "c" * 40, "siblings": [{"rfilename": name} for name in self.server.files]})
             return self._answer({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
@@ -162,7 +186,10 @@ def hub(monkeypatch, tmp_path):
 
 def test_the_hub_takes_and_gives_a_bundle(hub, bundle, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    hub.files.update({"query_table.csv": b"earlier", "model.safetensors": b"earlier", "notes.txt": b"mine"})
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     push.main([str(bundle), "--hub", "org/walker", "--license", "mit", "--private"])
+    assert {*hub.files} == {"adaptive.pyth", "README.md", "query_table.csv", "notes.txt"} and hub.files["query_table.csv"] != b"earlier"
     assert f"sent: {hub.address}/org/walker" in capsys.readouterr().out
     # Its clients say it in one way or another.
     assert hub.created[0]["name"] == "walker" and (hub.created[0].get("private") or hub.created[0].get("visibility") == "private")
