@@ -9,6 +9,14 @@ import torch
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Processes of tests tell each other what was printed as UTF-8, which names of files need not be."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    return report
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """A folder for compiled networks, and for the commands that tests run: not the user's."""
