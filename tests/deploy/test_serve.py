@@ -207,6 +207,7 @@ BROKEN = {
     "announced": (npy(np.zeros(4, np.uint8)).replace(b"(4,)", b"(9999999999,)"), "its header"),
     "header": (b"\x93NUMPY\x01\x00\xff\xff{'descr': __import__('os')", "its header is damaged"),
     "shape": (npy(np.zeros((3, 4, 8, 8), np.uint8)), r"give a clip \(3, 4, 24, 24\)"),
+    "overflow": (npy(np.full((3, 4, 24, 24), 3e38, np.float32)), "its numbers are so large"),
     "nan": (npy(np.full((3, 4, 24, 24), np.nan, np.float32)), "not finite"),
 }
 
@@ -446,6 +447,11 @@ def test_streams_refuse_what_is_none(served):
     while served[0].streams and time.monotonic() < deadline:
         time.sleep(0.01)
     assert served[0].streams == 0
+    with stream_of(address) as socket:
+        socket.send('{"second": 1' + " " * 1000 + "}")
+        assert "this has 1013 characters" in socket.recv(timeout=10)
+    while served[0].streams and time.monotonic() < deadline + 10:
+        time.sleep(0.01)
     with stream_of(address, configuration="9-9-9") as socket:
         assert "is not kept ready" in socket.recv(timeout=10)
 

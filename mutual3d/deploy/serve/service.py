@@ -15,6 +15,7 @@ from typing import BinaryIO
 import torch
 
 from mutual3d.data.video.decode import check_backend
+from mutual3d.data.video.reader import VideoError
 from mutual3d.data.video.stills import has_image_name
 from mutual3d.data.workers.process import begin_to_fork
 from mutual3d.deploy.adaptive_model import AdaptiveModel, load
@@ -172,10 +173,16 @@ class Service:
         clips, decode_ms = await self.read(file, choice)
         request = Request(clips.clips_VCTHW, choice.ladder, begin + deadline_ms / 1000)
         found = await asyncio.wrap_future(self.batcher.submit(request))
+        try:
+            best = self.best(found.scores_K, top)
+        except FloatingPointError:
+            if clips.clips_VCTHW.dtype == torch.uint8:
+                raise
+            raise VideoError(UPLOAD, "its numbers are so large that the network's overflow: send uint8 pixels, or a clip normalised as in training") from None
         total_ms = 1000 * (time.perf_counter() - begin)
         self.measures.seconds.labels("total").observe(total_ms / 1000)
         return Answer(
-            top=self.best(found.scores_K, top), row=self.row_answer(found.timed), asked=str(choice.row.configuration),
+            top=best, row=self.row_answer(found.timed), asked=str(choice.row.configuration),
             lowered=found.timed.configuration != choice.row.configuration, looked_at=list(clips.seconds), duration=clips.duration,
             padded=clips.is_padded,
             times=Times(decode_ms=decode_ms, wait_ms=found.wait_ms, network_ms=found.network_ms, total_ms=total_ms),
@@ -196,7 +203,9 @@ class Service:
         )  # fmt: skip
 
     def best(self, scores_K: torch.Tensor, top: int) -> list[ClassScore]:
-        """The `top` best classes, descending."""
+        """The `top` best classes, descending. Raises FloatingPointError for what is no probability."""
+        if not bool(scores_K.isfinite().all()):
+            raise FloatingPointError("the network gives NaN or infinity: its weights or statistics are not finite, or its numbers overflow")
         values, classes = scores_K.topk(min(top, len(scores_K)))
         names = self.model.class_names
         return [

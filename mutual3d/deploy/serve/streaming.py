@@ -27,6 +27,8 @@ from mutual3d.deploy.windows import Pace, Window, WindowReader, clip_offsets, wa
 
 # The most bytes of a message: an RGB image of 1920 x 1080 has 6.2 MB.
 MAX_MESSAGE = 8_000_000
+# Characters of a text before a frame: longer ones would be taken apart in the thread that answers everybody.
+_LONGEST_HEADER = 300
 # Frames that wait to be decoded; the oldest make room.
 _MOST_FRAMES = 4
 # Frames that are decoded and wait to be put into windows.
@@ -188,6 +190,8 @@ class ClientStream:
 def _read_header(text: str) -> tuple[tuple[int, int] | None, float | None]:
     """The size of a raw image and the second of a frame, each where a header tells it. ValueError for anything else."""
     try:
+        if len(text) > _LONGEST_HEADER:
+            raise ValueError
         header = json.loads(text)
         known = {name: header.pop(name, None) for name in ("width", "height", "second")}
     except (ValueError, AttributeError, RecursionError):
@@ -200,5 +204,5 @@ def _read_header(text: str) -> tuple[tuple[int, int] | None, float | None]:
             return (None if sides[0] is None else (sides[0], sides[1])), second
     raise ValueError(
         'a header is a text such as {"second": 1.2} before a JPEG or PNG image, or {"width": 320, "height": 240, "second": 1.2} '
-        f"before raw RGB; this is {text!r:.80}"
+        f"before raw RGB; this has {len(text)} characters: {text[:80]!r}"
     )
