@@ -16,6 +16,7 @@ Exit status: 0 when every video was read, 1 when some are unreadable or somethin
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -104,7 +105,7 @@ def request_of(model: AdaptiveModel, paths: Sequence[str], options: argparse.Nam
     events = [THRESHOLD if options.threshold is None else options.threshold, sorted(options.background)] if options.events else None
     weights = model_fingerprint(model.network), model.network.statistics, model.preprocessing, model.class_names
     return {
-        "model": fingerprint(*weights), "list of videos": fingerprint(paths), "--config": options.config, "budget": budgets_of(options),
+        "model": fingerprint(*weights), "list of videos": fingerprint([os.path.abspath(path) for path in paths]), "--config": options.config, "budget": budgets_of(options),
         "--device-key": options.device_key, "--runtime": options.runtime, "--device": options.device, "--window": options.window,
         "--step": options.step, "--views": options.views, "--top": options.top, "--batch": options.batch, "--backend": options.backend,
         "--events": events,

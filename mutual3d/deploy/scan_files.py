@@ -71,6 +71,8 @@ class ScanFiles:
         self.record = self.out.with_name(f"{self.out.stem}.scan.json")
         self.parts = self.out.with_name(f"{self.out.name}.parts")
         self._settings = self.parts / "scan.json"
+        # What that says of the scan that is gone on with here.
+        self._scan: dict[str, Any] | None = None
         self._top, self._format = top, _write_csv if self.out.suffix.lower() == ".csv" else _write_parquet
         if self._format is _write_parquet:
             _import_parquet()
@@ -93,6 +95,7 @@ class ScanFiles:
                     f"'{self.parts if state == 'begun' else self.out}' is of a scan that was {state} with another {', another '.join(different)}: "
                     "give the same again to go on, name another --out, or begin anew (--anew)"
                 )
+            self._scan = told if state == "begun" else None
             return state, told["chosen"]
         if self.out.exists():
             raise ValueError(f"'{self.out}' is there already, and no scan's record beside it: name another --out, or replace it (--anew)")
@@ -110,6 +113,10 @@ class ScanFiles:
         request: as of `find`. chosen: plain data.
         """
         ensure_directory(self.parts)
+        if not self._settings.exists():
+            # Parts without it are of a scan that was joined, and may be another model's.
+            for number in self._numbers():
+                self._part(number).unlink(missing_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".scan.", dir=self.parts)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(simplejson.dumps({"request": request, "chosen": chosen}, indent=1) + "\n")
@@ -119,9 +126,11 @@ class ScanFiles:
         except FileExistsError:
             pass
         except OSError:  # a file system without hard links
-            os.replace(temporary, self._settings)
+            if not self._settings.exists():
+                os.replace(temporary, self._settings)
         Path(temporary).unlink(missing_ok=True)
-        return read_json(self._settings)["chosen"]
+        begun = self._scan = read_json(self._settings)
+        return begun["chosen"]
 
     # ---- Parts -------------------------------------------------------------------------------------------------------
 
@@ -131,9 +140,11 @@ class ScanFiles:
         return {number: self._read(number)["num_videos"] for number in self._numbers()}
 
     def write_part(self, number: int, table: ShardTable) -> None:
-        """Keep the part of a number from 0. Raises OSError where the scan was joined meanwhile."""
+        """Keep the part of a number from 0. Raises OSError where the scan was joined, or begun anew, meanwhile."""
         if not self._settings.is_file():
             raise FileNotFoundError(f"'{self.parts}' is gone: another process joined this scan, or removed it")
+        if read_json(self._settings) != self._scan:
+            raise OSError(f"'{self.parts}' is of another scan by now, which was begun anew (--anew): start this one again, or name another --out")
         rows = [[_as_text(row.path), row.start, row.end, row.labels, row.confidences] for row in table.rows]
         bad = [[_as_text(error.path), _as_text(error.cause)] for error in table.bad]
         with atomic_write(self._part(number)) as temporary:

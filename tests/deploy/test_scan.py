@@ -19,7 +19,7 @@ from mutual3d.data.video.decode import open_video
 from mutual3d.data.workers.pool import WorkerError, WorkerPool
 from mutual3d.deploy import Decoding, Events, predict, scan
 from mutual3d.deploy.predict import Reading
-from mutual3d.deploy.scan import Scanner, ScanSettings, parts_of
+from mutual3d.deploy.scan import Scanner, ScanSettings, ShardTable, parts_of
 from mutual3d.deploy.scan_files import ScanFiles, columns_of
 from mutual3d.deploy.spending import Spending
 from mutual3d.deploy.timeline import join_windows
@@ -191,6 +191,49 @@ def test_a_scan_killed_midway_goes_on_to_the_same_table(archive, tmp_path, forke
     assert files.unreadable.read_bytes() == (tmp_path / "whole.unreadable.csv").read_bytes()
     with pytest.raises(ValueError, match="that was finished with another --config"):
         command.main([*words[:2], "--runtime", "none", "--out", str(files.out)])
+
+
+def test_no_part_of_another_scan_gets_into_a_table(archive, tmp_path, forked, small_parts, monkeypatch):
+    """What a late job of a joined scan left, and one that still runs when the scan is begun anew."""
+    words = [str(archive / "adaptive.pyth"), "videos", "--runtime", "none", "--workers", "1", "--out", str(tmp_path / "found.csv"), "--config"]
+    monkeypatch.chdir(archive)
+    command.main([*words, "0.5-16-2"])
+    files = ScanFiles(tmp_path / "found.csv", 5)
+    whole = files.out.read_bytes()
+    for path in (files.out, files.record):
+        path.unlink()
+    command.main([*words, "1-24-4", "--shard", "1/1"])
+    (files.parts / "scan.json").unlink()
+    command.main([*words, "0.5-16-2"])
+    assert files.out.read_bytes() == whole
+    request, chosen = {"model": "a"}, {"configuration": "1-24-4"}
+    late, anew = ScanFiles(tmp_path / "late.csv", 5), ScanFiles(tmp_path / "late.csv", 5)
+    late.begin(request, chosen)
+    late.write_part(0, ShardTable())
+    anew.forget()
+    anew.begin({"model": "b"}, chosen)
+    with pytest.raises(OSError, match="is of another scan by now"):
+        late.write_part(1, ShardTable())
+    assert not anew.done()
+    # The same words in another folder name other videos.
+    (tmp_path / "videos").mkdir()
+    for path in sorted((archive / "videos").rglob("*.mp4")):
+        (tmp_path / "videos" / path.relative_to(archive / "videos")).parent.mkdir(exist_ok=True)
+        (tmp_path / "videos" / path.relative_to(archive / "videos")).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="that was finished with another list of videos"):
+        command.main([*words, "0.5-16-2"])
+
+
+def test_files_without_hard_links_keep_what_the_first_job_chose(tmp_path, monkeypatch):
+    def link(source, target):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    request = {"model": "a"}
+    assert ScanFiles(tmp_path / "a.csv", 5).begin(request, {"runtime": "torch"}) == {"runtime": "torch"}
+    assert ScanFiles(tmp_path / "a.csv", 5).begin(request, {"runtime": None}) == {"runtime": "torch"}
+    assert [path.name for path in (tmp_path / "a.csv.parts").iterdir()] == ["scan.json"]
 
 
 def test_shares_make_the_table_of_one_scan(archive, tmp_path, forked, small_parts, capsys):
