@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import FastAPI, HTTPException, Query, Request, Response, UploadFile, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
+from fastapi.routing import APIRoute
 
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.runtimes.interface import package_version
@@ -31,6 +32,7 @@ _POLICY = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "the form is damaged, or has more than one file"},
     408: {"model": Problem, "description": "the upload took too long"},
     413: {"model": Problem, "description": "the upload is too large, or the video too long"},
     422: {"model": Problem, "description": "it cannot be read, or a parameter or budget cannot be"},
@@ -40,6 +42,25 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 Milliseconds = Annotated[float | None, Query(gt=0, le=1e7, allow_inf_nan=False)]
 Top = Annotated[int, Query(ge=1, le=1000, description="classes to tell")]
 Named = Annotated[str | None, Query(max_length=60, description="a configuration of /table, which is then held")]
+
+
+class _Form(Request):
+    """A request whose form has one file. Fields beside it are kept in memory, a megabyte each, and are of no use here."""
+
+    def form(self, **limits: Any) -> Any:
+        return super().form(max_files=1, max_fields=8)
+
+
+class _FormRoute(APIRoute):
+    """Reads the body as `_Form`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_form(request: Request) -> Response:
+            return await handle(_Form(request.scope, request.receive))
+
+        return handle_form
 
 
 def create_app(service: Service) -> FastAPI:
@@ -55,6 +76,7 @@ def create_app(service: Service) -> FastAPI:
         title="mutual3d", version=package_version("mutual3d"), lifespan=lifespan, redoc_url=None,
         description="Video action recognition at any budget. A budget chooses the configuration; see /table.",
     )  # fmt: skip
+    app.router.route_class = _FormRoute
     app.add_middleware(Guard, service=service, paths=frozenset({*_PAGE, "/predict", "/explain", "/table", "/health", "/metrics", "/samples"}))
 
     @app.exception_handler(RequestValidationError)
