@@ -26,7 +26,7 @@ from mutual3d.deploy.fastest import measured_configurations
 from mutual3d.deploy.runtimes import ExtractedNetwork, find_runtime
 from mutual3d.deploy.runtimes.onnx_program import onnx_program
 from mutual3d.sampling import Configuration
-from mutual3d.utils.files import atomic_write, ensure_directory, write_json
+from mutual3d.utils.files import atomic_write, ensure_directory, read_json, write_json
 from mutual3d.utils.logging import progress_bar
 
 if TYPE_CHECKING:
@@ -88,7 +88,10 @@ def export_front(
             compiled = runtime.load(Path(draft) / f"{configuration}.onnx")
             expected = expected_scores(model, examples, configuration)
             differences[configuration] = compare(expected, compiled, examples, runtime.tolerance)
-        (folder / FACTS).unlink(missing_ok=True)  # of an earlier front, whose weights go
+        # An earlier front goes whole: its graphs would read the new weights.
+        for path in _graphs_of_front(folder):
+            path.unlink(missing_ok=True)
+        (folder / FACTS).unlink(missing_ok=True)
         names = [WEIGHTS, *(f"{configuration}.onnx" for configuration in chosen)]
         for name in names:
             _publish(Path(draft) / name, folder / name)
@@ -96,6 +99,15 @@ def export_front(
     write_front_example(folder / PROGRAM, takes="images" if model.network.takes == "images" else "clips")
     files = [folder / name for name in (*names, FACTS, PROGRAM)]
     return FrontExport(folder, sum(file.stat().st_size for file in files), (folder / WEIGHTS).stat().st_size, differences)
+
+
+def _graphs_of_front(folder: Path) -> list[Path]:
+    """The files of the configurations that the front in a folder has; none where there is no front."""
+    try:
+        files = [row["file"] for row in read_json(folder / FACTS)["front"]]
+        return [folder / f"{Configuration.parse(file.removesuffix('.onnx'))}.onnx" for file in files]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or a stranger's
+        return []
 
 
 def _publish(draft: Path, target: Path) -> None:

@@ -72,6 +72,17 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_an_earlier_front_goes_whole(folder, tmp_path):
+    model = AdaptiveModel.load(folder / "adaptive.pyth")
+    for row in ({"file": "0.5-16-4.onnx"}, {"file": "../0.5-16-4.onnx"}):
+        for name in ("0.5-16-4.onnx", "mine.onnx"):
+            (tmp_path / name).touch()
+        (tmp_path / "front.json").write_text(json.dumps({"front": [row]}))
+        export_front(model, tmp_path, ["0.5-16-2"], progress=False)
+        kept = {"0.5-16-4.onnx"} if row["file"].startswith("..") else set()
+        assert {path.name for path in tmp_path.glob("*.onnx")} == {"0.5-16-2.onnx", "mine.onnx", *kept}
+
+
 @pytest.mark.parametrize("configuration", ["0.5-16-2", "1-24-4"])
 def test_openvino_opens_the_files_too(folder, configuration):
     openvino = pytest.importorskip("openvino")
