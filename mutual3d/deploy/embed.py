@@ -76,6 +76,10 @@ def embed(
         if isinstance(found, VideoError):
             bad.append(found)
             continue
+        # Joined with what is normalised already, pixels would pass for that.
+        if waiting and waiting[-1].dtype != found.parts[0].clips.clips_VCTHW.dtype:
+            rows.append(watched.features(torch.cat(waiting)))
+            waiting.clear()
         waiting += [part.clips.clips_VCTHW for part in found.parts]
         names += [name] * len(found.parts)
         if len(waiting) >= batch:

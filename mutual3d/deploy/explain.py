@@ -123,8 +123,9 @@ def find_class(model: "AdaptiveModel", name: str | int) -> int:
     if isinstance(name, int) or (name.isascii() and name.isdigit() and len(name) < 10):
         return int(name)
     nearest = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(f"there is no class {name[:100]!r}{hint} Give a name of the model's {len(names)}, or a number from 0")
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+    known = f"a name of the model's {len(names)}, or a number from 0" if names else "a number from 0: the classes of this model have no names"
+    raise ValueError(f"there is no class {name[:100]!r}{hint} Give {known}")
 
 
 def _explain(

@@ -347,6 +347,10 @@ def predict_each(
             waiting.clear()
             yield found
             continue
+        # Joined with what is normalised already, pixels would pass for that.
+        if waiting and waiting[-1][1].clips.clips_VCTHW.dtype != found.parts[0].clips.clips_VCTHW.dtype:
+            yield from score_parts(model, waiting, batch, run)
+            waiting.clear()
         waiting += [(name, part, found.milliseconds / len(found.parts)) for part in found.parts]
         if sum(len(part.clips.clips_VCTHW) for _, part, _ in waiting) >= batch:
             yield from score_parts(model, waiting, batch, run)

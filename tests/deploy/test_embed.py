@@ -70,3 +70,13 @@ def test_threads_embed_as_one_does(model):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda c: (c, model.embed(clip, c).features_NF), SPACE.corners() * 2))
     assert all(torch.equal(features, expected[c]) for c, features in found)
+
+
+def test_pixels_and_what_is_normalised_already_stay_apart(model):
+    """In one list, for features and for predictions alike."""
+    clips = [random_call(model, batch=1, seed=number)[0][0, :, :, :24, :24] for number in range(3)]
+    clips[1] = (clips[1] / 255 - 0.45) / 0.225
+    together, alone = model.embed(clips), [model.embed(clip) for clip in clips]
+    assert torch.allclose(together.features_NF, torch.cat([each.features_NF for each in alone]), atol=1e-5)
+    predictions = model.predict(clips)
+    assert torch.allclose(torch.stack([each.scores for each in predictions]), torch.stack([model.predict(clip)[0].scores for clip in clips]), atol=1e-5)

@@ -190,7 +190,7 @@ def test_what_cannot_be_explained_is_refused_in_a_sentence(model, folder, tmp_pa
     ]:
         with pytest.raises(ValueError, match=sentence.replace("+", r"\+")):
             model.explain(clip, [configuration])
-    for name, sentence in [("rigth", "did you mean 'right'"), (2, "gives classes 0 to 1"), ("-1", "there is no class")]:
+    for name, sentence in [("rigth", "did you mean 'right'"), (2, "gives classes 0 to 1"), ("-1", "there is no class '-1'. Give a name of the model's 2, or a number from 0")]:
         with pytest.raises(ValueError, match=sentence):
             model.explain(clip, class_name=name)
     (tmp_path / "broken.mp4").write_text("no video")
