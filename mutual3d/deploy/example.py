@@ -10,7 +10,8 @@ _VIEW = '''def resize(x, size, axis):  # bilinear, without antialiasing
     at = np.clip((np.arange(size) + 0.5) * x.shape[axis] / size - 0.5, 0, x.shape[axis] - 1)
     share = (at % 1).reshape([-1 if i == axis else 1 for i in range(3)])
     return x.take(at.astype(int), axis) * (1 - share) + x.take(np.ceil(at).astype(int), axis) * share
-def view(x):  # height, width, 3: the short side resized, the centre cut out
+def view(frame):  # height, width, 3: upright, as phones turn videos; the short side resized, the centre cut out
+    x = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
     height, width = {sides}
     top, left = (-(-(a - b) // 2) for a, b in zip((height, width), facts["frame"]))
     return resize(resize(x, height, 0), width, 1)[top:, left:][: facts["frame"][0], : facts["frame"][1]].round().astype(np.uint8)'''
@@ -25,7 +26,7 @@ span = facts["num_frames"] * facts["sampling_rate"] * rate / facts["target_fps"]
 places = max(count - span, 0) / 2 + np.linspace(0, max(span - 1, 0), facts["num_frames"]) + 1e-6
 chosen = np.minimum(places.astype(int), count - 1)  # a video that is shorter repeats its last frame
 {view}
-seen = {{i: view(x.to_ndarray(format="rgb24")) for i, x in enumerate(av.open(sys.argv[1]).decode(video=0)) if i in chosen}}
+seen = {{i: view(x) for i, x in enumerate(av.open(sys.argv[1]).decode(video=0)) if i in chosen}}
 clip = np.ascontiguousarray(np.stack([seen[i] for i in chosen]).transpose(3, 0, 1, 2)[None])  # uint8 1, 3, frames, height, width
 {run}
 print(*(f"{{100 * scores[i]:.2f}} % {{(facts['classes'] or range(len(scores)))[i]}}" for i in np.argsort(-scores)[:5]), sep="\\n")
@@ -77,7 +78,7 @@ times = [min(run(number, blank)[1] for _ in range(3)) for number in range(len(ne
 video, window, met = av.open(sys.argv[1]), collections.deque(), []
 due = min(span, 0.9 * (video.duration or 0) / av.time_base)  # the first answer; then one each fifth of a second
 for frame in video.decode(video=0):
-    window.append((frame.time, view(frame.to_ndarray(format="rgb24"))))
+    window.append((frame.time, view(frame)))
     while window[-1][0] - window[0][0] > span:
         window.popleft()
     if frame.time >= due:

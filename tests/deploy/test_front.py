@@ -19,6 +19,7 @@ from videos import moving_frames, write_video
 from mutual3d.cli import export as command
 from mutual3d.deploy import AdaptiveModel, Preprocessing, predict_video
 from mutual3d.deploy.front import export_front
+from mutual3d.deploy.predict import read_clips
 from mutual3d.table.query_table import QueryTable, Row
 
 onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
@@ -93,12 +94,11 @@ def test_openvino_opens_the_files_too(folder, configuration):
     assert np.abs(network([clip.numpy()])[0] - model(clip, configuration=configuration).numpy()).max() < 1e-4
 
 
-def run_program(folder, capsys, *words):
-    """What the program that was written prints, with nothing of this project to be imported."""
+def run_program(folder, *words):
+    """The names of the program that was written, when it has run with nothing of this project to be imported."""
     program = folder / "front" / "hold_deadline.py"
     with mock.patch.dict(sys.modules, {"mutual3d": None}), mock.patch.object(sys, "argv", [str(program), *map(str, words)]):
-        runpy.run_path(str(program), run_name="__main__")
-    return capsys.readouterr().out.splitlines()
+        return runpy.run_path(str(program), run_name="__main__")
 
 
 def test_the_program_holds_a_deadline_without_this_project(folder, capsys):
@@ -106,19 +106,25 @@ def test_the_program_holds_a_deadline_without_this_project(folder, capsys):
     assert len(program.splitlines()) <= 50 and "mutual3d" not in program
     facts = json.loads((folder / "front" / "front.json").read_text())
     assert [row["configuration"] for row in facts["front"]] == ["0.5-16-2", "1-24-4"] and facts["front"][1]["merit"] == 60.0
-    for milliseconds, configuration in ((1e6, "1-24-4"), (1e-6, "0.5-16-2")):
-        *answers, last = run_program(folder, capsys, folder / "clip.mp4", milliseconds)
+    # Where no network is in time the fastest one runs, which on a busy machine may be either of so small ones.
+    for milliseconds, configuration in ((1e6, "1-24-4"), (1e-6, "(0.5-16-2|1-24-4)")):
+        run_program(folder, folder / "clip.mp4", milliseconds)
+        *answers, last = capsys.readouterr().out.splitlines()
         assert answers and all(re.fullmatch(rf"[\d.]+ s  {configuration}  [\d.]+ ms  (right|down) \d+ %", line) for line in answers), answers
         assert last == f"{len(answers) if milliseconds > 1 else 0} of {len(answers)} answers within {milliseconds:g} ms"
 
 
-def test_the_program_shows_the_network_what_predict_does(folder, capsys, tmp_path):
-    """On a video that does not change, every window is the clip of `predict`."""
+@pytest.mark.parametrize("rotation", [0, 90, -90, 180])
+def test_the_program_shows_the_network_what_predict_does(folder, capsys, tmp_path, rotation):
+    """On a video that does not change, every window is the clip of `predict`; upright, where a phone was held otherwise."""
     model = AdaptiveModel.load(folder / "adaptive.pyth")
-    write_video(tmp_path / "still.mp4", np.repeat(moving_frames(1, 40, 72), 40, 0))
+    write_video(tmp_path / "still.mp4", np.repeat(moving_frames(1, 40, 72), 40, 0), rotation=rotation)
     model.activate("1-24-4")
     name, probability = predict_video(model, tmp_path / "still.mp4").top(1)[0]
-    *answers, _ = run_program(folder, capsys, tmp_path / "still.mp4", 1e6)
+    found = run_program(folder, tmp_path / "still.mp4", 1e6)
+    *answers, _ = capsys.readouterr().out.splitlines()
+    clip = read_clips(tmp_path / "still.mp4", model.preprocessing).clips_VCTHW.numpy()
+    assert found["clip"].shape == clip.shape and np.abs(found["clip"].astype(int) - clip).max() <= 8
     found = re.search(r"(\w+) (\d+) %$", answers[-1])
     assert found[1] == name and abs(int(found[2]) - 100 * probability) < 3
 
