@@ -90,11 +90,13 @@ class Prediction(NamedTuple):
 
 
 class Predictions(list[Prediction]):
-    """A list of `Prediction`, in the order of the source. bad: VideoError of each file that cannot be read."""
+    """A list of `Prediction`, in the order of the source. bad: VideoError of each file that cannot be read. several: several classes
+    may be there at once, each with a probability of its own.
+    """
 
-    def __init__(self, predictions: Iterable[Prediction] = (), bad: Iterable[VideoError] = ()) -> None:
+    def __init__(self, predictions: Iterable[Prediction] = (), bad: Iterable[VideoError] = (), *, several: bool = False) -> None:
         super().__init__(predictions)
-        self.bad = list(bad)
+        self.bad, self.several = list(bad), several
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """`Prediction.top` where there is one prediction alone. Raises ValueError otherwise, VideoError of one bad file."""
@@ -105,9 +107,13 @@ class Predictions(list[Prediction]):
         raise ValueError(f"there are {len(self)} predictions: ask one of them, such as predictions[0].top({k})")
 
     def timeline(
-        self, threshold: float = THRESHOLD, background: Collection[str] = (), *, several: bool = False
+        self, threshold: float = THRESHOLD, background: Collection[str] = (), *, several: bool | None = None
     ) -> dict[str, list[Segment]]:
-        """{path: its segments, by start}: windows that say the same, joined. Arguments and errors as of `TimelineBuilder`."""
+        """{path: its segments, by start}: windows that say the same, joined. Arguments and errors as of `TimelineBuilder`.
+
+        several: None takes what the predictions' model says.
+        """
+        several = self.several if several is None else several
         by_path: dict[str, list[Prediction]] = {}
         for each in self:
             by_path.setdefault(each.path, []).append(each)

@@ -1,6 +1,7 @@
 """`model.predict`: files, folders, patterns, arrays, windows, and what cannot be read."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -13,7 +14,7 @@ from videos import moving_frames, write_late_video, write_video
 import mutual3d
 from mutual3d.cli import predict
 from mutual3d.data.video.decode import open_video
-from mutual3d.deploy import AdaptiveModel, Preprocessing, predict_video
+from mutual3d.deploy import AdaptiveModel, Decoding, Preprocessing, predict_video
 from mutual3d.deploy.timeline import join_windows
 
 
@@ -141,6 +142,15 @@ def test_the_package_shows_its_public_names():
     for name in mutual3d.__all__:
         assert getattr(mutual3d, name).__doc__ and name in dir(mutual3d)
     assert {"x3d_m", "slow_8x8_r50"} <= set(mutual3d.list_models())
+
+
+def test_a_timeline_of_several_labels_has_segments_of_each(model, folder):
+    """As `scan` and streams have them, without being told."""
+    several = AdaptiveModel(model.network, preprocessing=dataclasses.replace(model.preprocessing, activation="sigmoid"), class_names=model.class_names)
+    found = several.predict(folder, window="300ms", decoding=Decoding(progress=False))
+    timeline = found.timeline(0.0)
+    assert all({segment.label for segment in segments} == {*model.class_names} for segments in timeline.values()) and timeline
+    assert timeline == found.timeline(0.0, several=True) != found.timeline(0.0, several=False)
 
 
 def test_windows_become_a_timeline_of_each_video(model, folder, tmp_path, capsys):
