@@ -3,6 +3,7 @@
 import base64
 import itertools
 import math
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from mutual3d.cost.axes import CostWords
@@ -157,6 +159,7 @@ def report_html(
 ) -> str:
     """The page as text; `directory` is where its commands look for query_table.json and adaptive.pyth."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["with_code"] = _with_code
     template = environment.from_string(resources.files("mutual3d.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     directory, test = Path(directory), findings.test
     return template.render(
@@ -209,6 +212,11 @@ def _ends(found: Sequence[_Found]) -> list[_Found]:
 
 
 # ---- In words --------------------------------------------------------------------------------------------------------
+
+
+def _with_code(sentence: str) -> Markup:
+    """A sentence for the page, what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def _title(table: QueryTable) -> str:

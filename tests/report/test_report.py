@@ -349,3 +349,11 @@ def test_cascades_are_told_with_what_they_cost_at_most(table, tmp_path):
     assert "0.6-48-8@0.75T1.6+1-64-8" in text and "mean GFLOPs" in text and "at its mean cost" in text
     for cell in ("<td>31.00</td>", "<td>0.896</td>", "<td>1.856</td>", "<td>25</td>"):
         assert cell in text
+
+
+def test_a_command_in_a_sentence_stands_as_code(timed, tmp_path):
+    """The third row lies off the front over GFLOPs; where it was not timed, a command that times all is told."""
+    last = timed.rows[-1]
+    some = QueryTable([*timed.rows[:-1], Row(last.configuration, last.signature, last.gflops, 9, last.accuracy)], dict(timed.provenance))
+    text = page_of(some, tmp_path / "report.html")
+    assert "<code>mutual3d bench MODEL --all</code> measures every configuration." in text and "`" not in words_of(text)
