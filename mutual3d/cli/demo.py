@@ -1,7 +1,7 @@
 """The whole job, small: make videos, train one network, calibrate and measure it everywhere, run it at three budgets.
 
     mutual3d demo
-    mutual3d demo SOLVER.MAX_EPOCH 8 OUTPUT_DIR quick
+    mutual3d demo SOLVER.MAX_EPOCH 10 OUTPUT_DIR quick
 
 KEY VALUE pairs replace those of the config Demo/MUTUAL_X3D.
 """

@@ -115,7 +115,7 @@ WRONG = [
     ("run --cfg Demo/MUTUAL_X3D SOLVER.MAX_EPOCHS 3", 1, "unknown config key SOLVER.MAX_EPOCHS (override): did you mean SOLVER.MAX_EPOCH?"),
     ("run --cfg Demo/MUTUAL_X3D SOLVER.MAX_EPOCH", 1, "'SOLVER.MAX_EPOCH' stands alone"),
     ("run --cfg Demo/MUTUAL_X3D SOLVER.MAX_EPOCH=3", 1, "write SOLVER.MAX_EPOCH 3, without the sign"),
-    ("run --cfg Demo/MUTUAL_X3D SOLVER.MAX_EPOCH three", 1, "it must be of type int, like 13"),
+    ("run --cfg Demo/MUTUAL_X3D SOLVER.MAX_EPOCH three", 1, "it must be of type int, like 15"),
     ("run --cfg Demo/MUTUAL_X3D SOLVER.MAX_EPOCH -3", 1, "SOLVER.MAX_EPOCH is -3: it must be above 0"),
     ("run --cfg Demo/MUTUAL_X3D --extend empty", 1, "give --extend the path of a Python file"),
     ("run --cfg Demo/MUTUAL_X3D OUTPUT_DIR text.txt", 1, "choose another directory"),
