@@ -39,7 +39,9 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     429: {"model": Problem, "description": "the service is busy, even at the cheapest configuration; Retry-After says for how long"},
     503: {"model": Problem, "description": "the service ends"},
 }
-Milliseconds = Annotated[float | None, Query(gt=0, le=1e7, allow_inf_nan=False)]
+Limit = Annotated[float | None, Query(gt=0, le=1e7, allow_inf_nan=False)]
+LatencyBudget = Annotated[Limit, Query(description="milliseconds of the network on one clip")]
+GflopsBudget = Annotated[Limit, Query(description="of one view")]
 Top = Annotated[int, Query(ge=1, le=1000, description="classes to tell")]
 Named = Annotated[str | None, Query(max_length=60, description="a configuration of /table, which is then held")]
 
@@ -87,10 +89,10 @@ def create_app(service: Service) -> FastAPI:
     @app.post("/predict", responses=_REFUSALS)
     async def predict(
         file: UploadFile,
-        latency_ms: Annotated[Milliseconds, Query(description="of the network on one clip")] = None,
-        gflops: Annotated[Milliseconds, Query(description="of one view")] = None,
+        latency_ms: LatencyBudget = None,
+        gflops: GflopsBudget = None,
         configuration: Named = None,
-        deadline_ms: Annotated[Milliseconds, Query(description="from the end of the upload to the answer")] = None,
+        deadline_ms: Annotated[Limit, Query(description="from the end of the upload to the answer")] = None,
         top: Top = 5,
     ) -> Answer:
         """What the network sees in a video, an image or a clip.
@@ -105,8 +107,8 @@ def create_app(service: Service) -> FastAPI:
     @app.post("/explain", responses=_REFUSALS)
     async def explain(
         file: UploadFile,
-        latency_ms: Annotated[Milliseconds, Query(description="of the network on one clip")] = None,
-        gflops: Annotated[Milliseconds, Query(description="of one view")] = None,
+        latency_ms: LatencyBudget = None,
+        gflops: GflopsBudget = None,
         configuration: Named = None,
         class_name: Annotated[str | None, Query(max_length=300, description="a name or number; otherwise what is predicted")] = None,
     ) -> LooksAnswer:
