@@ -4,8 +4,8 @@ python benchmarks/serve_load.py demo/out/adaptive.pyth --video demo/data/test/00
 python benchmarks/serve_load.py --cfg configs/Kinetics/MUTUAL_X3D_XS.yaml --runtime openvino --deadline-ms 400
 
 Starts the service on a free port of this machine. 1, 8 and 32 clients each send the next request when the last one is answered, for
-`--seconds`: a clip that is decoded already (`--payload clip`), or the video (`--payload video`). `adaptive`: the budgets of the clients are
-those of the rows of the front, in turn from the smallest (which a single client has), and none. `largest`: each names the most accurate configuration, which the service then
+`--seconds`: a clip that is decoded already (`--payload clip`), or the video (`--payload video`). `adaptive`: each client asks for the budget of
+each row of the front in turn, and for none, each beginning at another one. `largest`: each names the most accurate configuration, which the service then
 holds, and whose deadlines it keeps by refusing alone. The two take turns. A request that is refused (429) counts as one that misses its
 deadline, and its client waits for a tenth of a second. Times are the clients', on the same cores. Of a config, weights and statistics are
 random: what the networks cost that answered is real, and no accuracy is told. Writes benchmarks/results/serve_load.csv.
@@ -15,6 +15,8 @@ import argparse
 import asyncio
 import collections
 import io
+import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -55,9 +57,12 @@ class Counted:
             self.lowered += found["lowered"]
 
 
-async def run_client(client, address, payload, query, options, counted, end):
-    while time.perf_counter() < end:
+async def run_client(client, address, payload, queries, options, counted, end):
+    """Ask for the budgets of `queries`, one after the other, until `end`."""
+    for query in itertools.cycle(queries):
         start = time.perf_counter()
+        if start >= end:
+            return
         response = await client.post(f"{address}/predict", params=query, files={"file": ("upload", payload)})
         counted.add(response, 1000 * (time.perf_counter() - start), options.deadline_ms)
         if response.status_code == 429:
@@ -65,14 +70,20 @@ async def run_client(client, address, payload, query, options, counted, end):
 
 
 async def run_clients(address, payload, queries, count, options):
-    """`Counted` of so many clients; each takes its query in turn."""
+    """`Counted` of so many clients; each begins at another query."""
     counted, end = Counted(), time.perf_counter() + options.seconds
     limits = httpx.Limits(max_connections=count, max_keepalive_connections=count)
     async with httpx.AsyncClient(timeout=60, limits=limits) as client:
         await asyncio.gather(*(
-            run_client(client, address, payload, queries[number % len(queries)], options, counted, end) for number in range(count)
+            run_client(client, address, payload, _from(queries, number), options, counted, end) for number in range(count)
         ))  # fmt: skip
     return counted
+
+
+def _from(queries, number):
+    """The queries, from that of a client's number on."""
+    first = number % len(queries)
+    return [*queries[first:], *queries[:first]]
 
 
 def payload_of(options, table):
@@ -97,7 +108,8 @@ def row_of(policy, count, counted, options, table):
         "mean_accuracy": f"{statistics.mean(counted.accuracies):.2f}" if counted.accuracies and not options.cfg else "",
         "mean_gflops": f"{statistics.mean(counted.gflops):.4g}" if counted.gflops else "",
         "lowered_percent": f"{100 * counted.lowered / max(counted.statuses[200], 1):.1f}",
-        "mean_batch": f"{statistics.mean(counted.batches):.2f}" if counted.batches else "", "machine": machine(),
+        "mean_batch": f"{statistics.mean(counted.batches):.2f}" if counted.batches else "",
+        "load_average": f"{os.getloadavg()[0]:.1f}", "machine": machine(),
     }  # fmt: skip
 
 
