@@ -19,9 +19,10 @@ MAY_IMPORT = {
         *_FLOOR_1,
     },
     "pipeline": {
-        "deploy", "training", "report", "evaluation", "models", "data", "table", "cost", "metrics", "config", *_FLOOR_1
+        "deploy", "tasks", "training", "report", "evaluation", "models", "data", "table", "cost", "metrics", "config", *_FLOOR_1
     },
     "deploy": {"evaluation", "table", "report", "models", "data", "cost", "sampling", "utils"},
+    "tasks": {"training", "evaluation", "models", "data", "metrics", *_FLOOR_1},
     "training": {"evaluation", "table", "metrics", *_FLOOR_1},
     "report": {"table", "cost", "metrics", "utils"},
     "evaluation": {"table", "metrics", "cost", *_FLOOR_1},

@@ -309,7 +309,7 @@ _C.MODEL.NUM_CLASSES = Key(400, COUNT, IS_REFUSED)
 # cross_entropy (or soft_cross_entropy, PySlowFast's word for soft labels, which cross_entropy takes too), or for several labels bce_logit or bce; heads return logits, so that both are the same thing here.
 _C.MODEL.LOSS_FUNC = Key("cross_entropy", Registered("loss function"), IS_REFUSED)
 # What turns logits into scores in evaluation: softmax or sigmoid; it must go with LOSS_FUNC.
-_C.MODEL.HEAD_ACT = Key("softmax", Only("softmax", "sigmoid"), TAKES_EFFECT)
+_C.MODEL.HEAD_ACT = Key("softmax", Only("softmax", "sigmoid", "none"), TAKES_EFFECT)
 _C.MODEL.DROPOUT_RATE = Key(0.5, Share(below=True), IS_REFUSED)
 _C.MODEL.DROPCONNECT_RATE = Key(0.0, Only(0.0), IS_REFUSED)
 _C.MODEL.FC_INIT_STD = Key(0.01, Number(0, 100), IS_REFUSED)

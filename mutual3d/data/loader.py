@@ -3,7 +3,7 @@
 import functools
 import itertools
 import logging
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import torch
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, check_dataset, read_sample
 from mutual3d.data.workers.pool import Settings, WorkerPool
 from mutual3d.utils.fingerprint import fingerprint
+from mutual3d.utils.targets import Labels, Targets
 
 _logger = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class Reading:
 class Batch(NamedTuple):
     """What a loader yields. Without a readable video, `clips_BVCTHW` has shape 0, 0, 0, 0, 0, 0.
 
-    `clips_BVCTHW` is uint8 with channels last in memory; `labels` is int64 B, or float B, K where a clip has several;
+    `clips_BVCTHW` is uint8 with channels last in memory; `labels` is int64 B, or float B, K where a clip has several, or a tensor B, ...
+    or Targets of what another task learns from;
     `indices` (positions in the list of videos) is int64 B; `bad` lists the videos of this batch that could not be read,
     which B does not count. Where boxes are classified, `boxes` is float N, 5: position in the batch, then x1, y1, x2, y2
     normalised by the clip's frame; `origins` N, 4: the same boxes normalised by the whole frame; `labels` is float N, K.
@@ -56,7 +58,7 @@ class Batch(NamedTuple):
     """
 
     clips_BVCTHW: torch.Tensor
-    labels: torch.Tensor
+    labels: Labels
     indices: torch.Tensor
     bad: list[BadVideo]
     boxes: torch.Tensor | None = None
@@ -237,7 +239,7 @@ class ClipLoader:
 
 
 def _pin(batch: Batch) -> Batch:
-    pinned: Any = (value.pin_memory() if isinstance(value, torch.Tensor) else value for value in batch)
+    pinned: Any = (value.pin_memory() if isinstance(value, (torch.Tensor, Targets)) else value for value in batch)
     return Batch(*pinned)
 
 
@@ -273,8 +275,13 @@ def collate(samples: list[Sample | BadVideo]) -> Batch:
         parts: dict[str, list[torch.Tensor]] = {name: [getattr(sample, name) for sample in good] for name in ("label", "boxes", "origins")}
         labels, origins = torch.cat(parts["label"]), torch.cat(parts["origins"])
         return Batch(clips, labels, indices, bad, _join_boxes(parts["boxes"]), origins, num_padded)
-    labels = torch.stack([torch.as_tensor(sample.label) for sample in good]) if good else torch.empty(0, dtype=torch.int64)
-    return Batch(clips, labels, indices, bad, num_padded=num_padded)
+    return Batch(clips, _join_labels([sample.label for sample in good]), indices, bad, num_padded=num_padded)
+
+
+def _join_labels(labels: Sequence[Any]) -> Labels:
+    if labels and isinstance(labels[0], Mapping):
+        return Targets(labels)
+    return torch.stack([torch.as_tensor(label) for label in labels]) if labels else torch.empty(0, dtype=torch.int64)
 
 
 def _join_boxes(boxes: list[torch.Tensor]) -> torch.Tensor:

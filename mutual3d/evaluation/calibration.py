@@ -81,8 +81,10 @@ def calibrate(
     normalises by the batch, as in training, and the moments of what it saw are joined over the whole population; the
     processes' moments are joined at the end, so that any number of them gives the same statistics. average: `exact` or,
     for comparison, `moving`. Raises UnreadableVideosError when more videos cannot be read than `videos` tolerates. model:
-    the adaptive network, which is left in the mode that it was in.
+    the adaptive network, which is left in the mode that it was in. One without norms has nothing to calibrate, and no clip is read.
     """
+    if not model.has_norms:
+        return
     partial = videos.partial or PartialResult()
 
     def restored(state: Any) -> tuple[dict[Configuration, Population], UnreadableVideos]:

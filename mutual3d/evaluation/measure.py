@@ -73,23 +73,20 @@ def score_batch(
     configurations: Sequence[Configuration],
     prepare: Callable[[torch.Tensor], torch.Tensor],
     scoring: Scoring = Scoring(),
-) -> Iterator[tuple[Configuration, torch.Tensor]]:
-    """Yield (configuration, scores B, K on the CPU) for a batch of videos of V views each; with boxes, N, K.
+) -> Iterator[tuple[Configuration, Any]]:
+    """Yield (configuration, scores B, K on the CPU) for a batch of videos of V views each; with boxes, N, K; or what a task's network gives.
 
     model: the adaptive network.
     """
     videos, views = batch.clips_BVCTHW.shape[:2]
-    scores = {c: [] for c in configurations}
+    scores: dict[Configuration, list[Any]] = {c: [] for c in configurations}
     # Boxes point into the batch, which is then run whole: their clips come one view each and few at a time.
     boxes = None if batch.boxes is None else batch.boxes.to(next(model.parameters()).device)
     for clips in batch.clips_BVCTHW.flatten(0, 1).split(scoring.clips_per_forward if boxes is None else videos * views):
         for configuration, pathways in model.fit_clips(prepare(clips), configurations):
-            logits = model.activate(configuration)(pathways, boxes)
-            scores[configuration].append(scoring.activate(logits.float()))
+            scores[configuration].append(scoring.activate(model.activate(configuration)(pathways, boxes)))
     for configuration, parts in scores.items():
-        joined = torch.cat(parts).cpu()
-        by_view = joined.view(videos, views, -1) if boxes is None else joined[:, None]
-        yield configuration, scoring.join(by_view)
+        yield configuration, scoring.join(parts, views if boxes is None else 1)
 
 
 def _joined(metrics: dict[Configuration, Metric], metric: Callable[[], Metric]) -> dict[Configuration, Metric]:

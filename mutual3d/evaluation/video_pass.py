@@ -1,11 +1,13 @@
 """How a pass over videos goes, whatever is made of them, and how videos become scores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from mutual3d.sampling import ACTIVATIONS
+from mutual3d.utils.targets import map_tensors
 
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
@@ -33,7 +35,7 @@ class VideoPass:
 class Scoring:
     """How the views of a video become its scores.
 
-    activation: what turns logits into scores, softmax or sigmoid. ensemble: whether those of a video's views are averaged
+    activation: what turns outputs into scores, softmax, sigmoid, or none. ensemble: whether those of a video's views are averaged
     (`sum`) or their maximum taken (`max`). clips_per_forward: clips that are computed together.
     """
 
@@ -41,11 +43,22 @@ class Scoring:
     ensemble: str = "sum"
     clips_per_forward: int = 64
 
-    def activate(self, logits: torch.Tensor) -> torch.Tensor:
-        """Scores of logits, rows, K."""
+    def activate(self, outputs: Any) -> Any:
+        """Scores of outputs, float rows, K, ...; what is no tensor stays as it is: one entry for each clip."""
+        if not isinstance(outputs, torch.Tensor):
+            return outputs
         function: Callable[[torch.Tensor, int], torch.Tensor] = ACTIVATIONS[self.activation]
-        return function(logits, 1)
+        return function(outputs.float(), 1)
 
-    def join(self, scores_BVK: torch.Tensor) -> torch.Tensor:
-        """B, K of the scores of V views each."""
+    def join(self, parts: Sequence[Any], views: int) -> Any:
+        """Scores B, K, ... on the CPU, of the scores of B videos of V views each that came in `parts`.
+
+        views: V; where scores are no tensors it is 1, and they stay a list with an entry for each video.
+        """
+        if not isinstance(parts[0], torch.Tensor):
+            if views != 1:
+                raise ValueError(f"what this network gives cannot be joined over {views} views of a video: ask for one")
+            return [map_tensors(torch.Tensor.cpu, each) for part in parts for each in part]
+        joined = torch.cat(list(parts)).cpu()
+        scores_BVK = joined.view(-1, views, *joined.shape[1:])
         return scores_BVK.mean(1) if self.ensemble == "sum" else scores_BVK.amax(1)

@@ -94,8 +94,11 @@ class Metric(ABC):
         return self.names[0]
 
     @abstractmethod
-    def update(self, scores: torch.Tensor, batch: Any) -> None:
-        """Take the scores of a batch, rows, K, on the CPU. batch: what the loader gave. NotFiniteError for NaN or infinity."""
+    def update(self, scores: Any, batch: Any) -> None:
+        """Take the scores of a batch, rows, K, on the CPU; of a task's network what it gives. batch: what the loader gave.
+
+        Raises NotFiniteError for NaN or infinity.
+        """
 
     @abstractmethod
     def merge(self, other: Any) -> None:

@@ -59,6 +59,14 @@ class BoxHead:
     takes_boxes: bool
 
 
+class LossHead:
+    """A last stage that computes its losses itself, which an `AdaptiveNetwork` gives a batch's labels in training.
+
+    `forward(features, labels=None)`: in training with labels {name: scalar loss}; without labels, as for calibration, it runs whatever
+    has norms and gives nothing that is asked for. In evaluation a list, one entry for each image.
+    """
+
+
 class ResNetHead(nn.Module, BoxHead):
     """Pathways B, C_i, T_i, H_i, W_i -> pool of each -> concatenated -> dropout -> projection -> logits.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+import mutual3d.tasks  # noqa: F401  # they register their data sets, losses and metrics
 from mutual3d.config import CfgNode, changed_settings, find_config
 from mutual3d.config import load_config as _load_config
 from mutual3d.cost.axes import ALWAYS_COUNTED, COSTS

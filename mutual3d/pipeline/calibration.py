@@ -20,7 +20,12 @@ from mutual3d.utils.threads import computing_threads
 
 
 def calibrate(run: Workspace, plan: CalibrationPlan) -> None:
-    """Statistics of every configuration that the run will measure, or an earlier run's of the same weights."""
+    """Statistics of every configuration that the run will measure, or an earlier run's of the same weights.
+
+    A network without norms needs none.
+    """
+    if not run.model.has_norms:
+        return
     loader = plan.loader()
     wanted = list(dict.fromkeys([*run.grid_configurations(), *run.test_configurations()]))
     calibrated_under = run.fingerprint(loader, wanted, plan.average)

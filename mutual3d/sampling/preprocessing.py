@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-# What turns logits into scores, along a dimension.
-ACTIVATIONS = {"softmax": torch.softmax, "sigmoid": lambda logits, dimension: torch.sigmoid(logits)}
+# What turns outputs into scores, along a dimension; `none` leaves them as they are.
+ACTIVATIONS = {
+    "softmax": torch.softmax, "sigmoid": lambda logits, dimension: torch.sigmoid(logits), "none": lambda outputs, dimension: outputs,
+}  # fmt: skip
 # How scores of views are joined.
 ENSEMBLES = ("sum", "max")
 _LARGEST_SIZE = 8192
@@ -17,7 +19,7 @@ _LARGEST_SIZE = 8192
 class Preprocessing:
     """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels.
 
-    activation: what turns logits into scores, softmax or sigmoid. ensemble: how scores of views are joined, sum or max.
+    activation: what turns outputs into scores, softmax, sigmoid, or none. ensemble: how scores of views are joined, sum or max.
     resize: images' short side before the crop; None takes the crop's. reverse_channels: the network takes BGR; clips, mean
     and std are RGB all the same. Raises ValueError, with the legal values, for a
     value that no clip can be cut or normalised with.

@@ -178,7 +178,8 @@ class Trainer:
             clips = batch.clips_BVCTHW.to(self.device, non_blocking=True).flatten(0, 1)
             labels = batch.labels.to(self.device, non_blocking=True)
             boxes = None if batch.boxes is None else batch.boxes.to(self.device, non_blocking=True)
-        labels = labels if views == 1 else labels.repeat_interleave(views, 0)
+        if views > 1:
+            labels = labels.repeat_interleave(views, 0)
         for transform in self.transforms:
             clips, labels = transform(clips, labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -267,6 +268,7 @@ class _Meter:
             values |= dict(zip(("top1_err", "top5_err"), (100.0 * (count - hit) for hit in hits.tolist())))
         if is_largest:
             values["loss_largest"] = losses[0] * count
+        values |= {name: loss * count for name, loss in result.loss_parts.items()}
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in values.items()}
 
     def iteration_stats(self, iteration: int) -> dict[str, Any]:
@@ -307,8 +309,8 @@ class _Meter:
 
 def _hits(result: StepResult) -> HostCopy | None:
     """How many of the labels are the highest score and among the five highest; None where a clip or box has several labels, or shares of
-    them."""
-    if result.labels.ndim > 1:
+    them, and where the network classifies nothing."""
+    if result.logits is None or not isinstance(result.labels, torch.Tensor) or result.labels.ndim > 1:
         return None
     return HostCopy(torch.stack([hit.sum() for hit in topk_correct(result.logits, result.labels, (1, 5))]))
 

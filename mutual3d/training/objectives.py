@@ -1,12 +1,13 @@
 """What the configurations of a step learn from.
 
-A loss function is a pair: with the labels, and with another configuration's output. Heads give logits, B, K; labels are
-int64 B, or for soft labels and several at once float B, K. Every loss is the mean over the batch.
+A loss function is a pair: with the labels, and with another configuration's output. Classifiers give logits, B, K; labels are
+int64 B, or for soft labels and several at once float B, K. Every loss is the mean over the batch. Networks of other tasks give
+outputs, and have labels, of other shapes: their loss functions join LOSS_FUNCTIONS from `mutual3d.tasks`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -14,14 +15,26 @@ import torch.nn.functional as F
 
 from mutual3d.sampling import RULES, first_contains_others
 
+# What a loss function gives: a scalar, or scalars by name, whose sum is the loss and which the log shows one by one.
+Losses = torch.Tensor | Mapping[str, torch.Tensor]
+
+
+def total_loss(losses: Losses) -> torch.Tensor:
+    """The scalar that a backward starts from. ValueError where there is none."""
+    if isinstance(losses, torch.Tensor):
+        return losses
+    if not losses:
+        raise ValueError("a loss function gave no loss: give a scalar, or one by name at least")
+    return torch.stack([loss.float() for loss in losses.values()]).sum()
+
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy with the labels, mean over the batch (paper, Eq. 3)."""
     return F.cross_entropy(logits.float(), labels)
 
 
-def distillation_loss(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-    """KL(teacher || student) at temperature 1: mean over the batch, sum over classes (paper, Eq. 4)."""
+def distillation_loss(logits: torch.Tensor, teacher_logits: torch.Tensor, labels: Any = None) -> torch.Tensor:
+    """KL(teacher || student) at temperature 1: mean over the batch, sum over classes (paper, Eq. 4). labels: not asked."""
     student, teacher = logits.float().log_softmax(1), teacher_logits.detach().float().log_softmax(1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
@@ -31,16 +44,19 @@ def binary_label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
     return F.binary_cross_entropy_with_logits(logits.float(), labels)
 
 
-def binary_distillation_loss(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy with the teacher's sigmoids: softmax means nothing where several labels hold at once."""
+def binary_distillation_loss(logits: torch.Tensor, teacher_logits: torch.Tensor, labels: Any = None) -> torch.Tensor:
+    """Binary cross-entropy with the teacher's sigmoids: softmax means nothing where several labels hold at once. labels: not asked."""
     return binary_label_loss(logits, teacher_logits.detach().float().sigmoid())
 
 
 class LossFunction(NamedTuple):
-    """labels(logits, labels) and distillation(logits, teacher_logits), each -> scalar."""
+    """labels(outputs, labels) and distillation(outputs, teacher_outputs, labels), each -> a scalar, or several by name.
 
-    labels: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    distillation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    The labels say to a distillation what does not count, such as pixels that nobody labelled.
+    """
+
+    labels: Callable[[Any, Any], Losses]
+    distillation: Callable[[Any, Any, Any], Losses]
 
 
 _CROSS_ENTROPY = LossFunction(label_loss, distillation_loss)
@@ -50,7 +66,7 @@ LOSS_FUNCTIONS = {"cross_entropy": _CROSS_ENTROPY, "soft_cross_entropy": _CROSS_
 
 
 class Objective(nn.Module):
-    """Called once for each configuration of a step but the first: (logits, the first one's detached logits, labels).
+    """Called once for each configuration of a step but the first: (outputs, the first one's detached outputs, labels) -> `Losses`.
 
     A subclass says what it needs, and `check_objective` refuses a step that does not give it:
     is_joint: it is called once a step, with all logits.
@@ -73,8 +89,8 @@ class InplaceDistillation(Objective):
 
     needs_teacher = True
 
-    def forward(self, logits: torch.Tensor, teacher_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.loss_function.distillation(logits, teacher_logits)
+    def forward(self, outputs: Any, teacher_outputs: Any, labels: Any) -> Losses:
+        return self.loss_function.distillation(outputs, teacher_outputs, labels)
 
 
 class Labels(Objective):
@@ -82,8 +98,8 @@ class Labels(Objective):
 
     needs_teacher = False
 
-    def forward(self, logits: torch.Tensor, teacher_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.loss_function.labels(logits, labels)
+    def forward(self, outputs: Any, teacher_outputs: Any, labels: Any) -> Losses:
+        return self.loss_function.labels(outputs, labels)
 
 
 class EnsembleDistillation(Objective):
@@ -103,17 +119,20 @@ class EnsembleDistillation(Objective):
         super().__init__(loss_function, num_networks)
         self.alpha = nn.Parameter(torch.zeros(num_networks))
 
-    def forward(self, logits: Sequence[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+    def forward(self, logits: Sequence[torch.Tensor], labels: Any) -> torch.Tensor:
         shares = self.alpha.softmax(0)
         ensemble = sum(share * z.detach().float() for share, z in zip(shares, logits))
-        learned = [self.loss_function.labels(z, labels) + self._distilled(s, logits, ensemble) for s, z in enumerate(logits)]
-        return torch.stack([*learned, self.loss_function.labels(ensemble, labels)])
+        learned = [self._from_labels(z, labels) + self._distilled(s, logits, ensemble, labels) for s, z in enumerate(logits)]
+        return torch.stack([*learned, self._from_labels(ensemble, labels)])
 
-    def _distilled(self, student: int, logits: Sequence[torch.Tensor], ensemble: torch.Tensor) -> torch.Tensor:
+    def _from_labels(self, logits: Any, labels: Any) -> torch.Tensor:
+        return total_loss(self.loss_function.labels(logits, labels))
+
+    def _distilled(self, student: int, logits: Sequence[torch.Tensor], ensemble: Any, labels: Any) -> torch.Tensor:
         """From the ensemble and, when dense, from every larger size; scaled so that L_dis keeps the range of L_cls."""
         teachers = [ensemble, *logits[:student]] if self.dense else [ensemble]
         scale = 2 / (len(logits) + 1) if self.dense else 1.0
-        total = sum(self.loss_function.distillation(logits[student], teacher) for teacher in teachers)
+        total = sum(total_loss(self.loss_function.distillation(logits[student], teacher, labels)) for teacher in teachers)
         assert isinstance(total, torch.Tensor), "the ensemble teaches every size"
         return scale * total
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -13,9 +13,10 @@ import torch.nn as nn
 from mutual3d.sampling import Configuration, sample_subnets, step_generator
 from mutual3d.utils import distributed
 from mutual3d.utils.host_copy import HostCopy
+from mutual3d.utils.targets import Labels, map_tensors
 
 from .features import FeatureAgreement
-from .objectives import Method
+from .objectives import Losses, Method, total_loss
 from .profile import StepParts
 
 
@@ -27,32 +28,45 @@ class NonFiniteLossError(RuntimeError):
 class StepResult:
     """What step number `step` ran, and what came of it.
 
-    logits: the first configuration's, B, K, detached, with their labels. numbers: the losses; then one which is 1 where those of
-    every process are finite; then one for each wish that the step was given, 1 where no process had it. They may still be on
-    their way from the device.
+    logits: the first configuration's, B, K, detached; None of a network that gives something else. labels: of all of the step.
+    numbers: the losses; then one which is 1 where those of every process are finite; then one for each wish that the step was given,
+    1 where no process had it; then the named parts of the first configuration's loss. They may still be on their way from the device.
     """
 
     configurations: list[Configuration]
-    logits: torch.Tensor
-    labels: torch.Tensor
+    logits: torch.Tensor | None
+    labels: Labels
     step: int
     numbers: HostCopy
     num_wishes: int = 0
+    part_names: tuple[str, ...] = ()
 
     @property
     def losses(self) -> list[float]:
         """One for each configuration, in order, and one more where the objective has its own; waits for the device."""
-        return self.numbers.tolist()[: -1 - self.num_wishes]
+        return self._split()[0]
+
+    @property
+    def loss_parts(self) -> dict[str, float]:
+        """The named losses that the first configuration's is the sum of, where its loss function names some; waits for the device."""
+        return dict(zip(self.part_names, self._split()[3]))
 
     @property
     def wishes(self) -> list[bool]:
         """Of each wish that the step was given, whether any process had it; waits for the device."""
-        return [not has_none for has_none in self.numbers.tolist()[-self.num_wishes :]] if self.num_wishes else []
+        return [not has_none for has_none in self._split()[2]]
+
+    def _split(self) -> tuple[list[float], bool, list[float], list[float]]:
+        """(losses, whether they are finite everywhere, of each wish whether no process has it, parts of the first loss)."""
+        numbers = self.numbers.tolist()
+        parts = len(numbers) - len(self.part_names)
+        wishes = parts - self.num_wishes
+        return numbers[: wishes - 1], bool(numbers[wishes - 1]), numbers[wishes:parts], numbers[parts:]
 
     def check_finite(self) -> None:
         """Raise NonFiniteLossError where a loss, of whichever process, is infinite or NaN; waits for the device."""
-        losses = self.losses
-        if self.numbers.tolist()[len(losses)]:
+        losses, is_finite, _, _ = self._split()
+        if is_finite:
             return
         # An objective's own loss comes after the configurations'.
         names = [*map(str, self.configurations), "the ensemble"]
@@ -68,14 +82,15 @@ class Part(NamedTuple):
     """Some clips of a step, float or uint8 B, C, T, H, W, and their labels; with boxes (N, 5) the labels are the boxes'."""
 
     clips: torch.Tensor
-    labels: torch.Tensor
+    labels: Labels
     boxes: torch.Tensor | None
 
 
-def split_step(clips: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor | None, count: int) -> list[Part]:
+def split_step(clips: torch.Tensor, labels: Labels, boxes: torch.Tensor | None, count: int) -> list[Part]:
     """`count` Parts of a step's clips, as equal as can be."""
     if boxes is None:
         return [Part(*part, None) for part in zip(clips.chunk(count), labels.chunk(count))]
+    assert isinstance(labels, torch.Tensor), "boxes that are classified have a row of labels each"
     parts, start = [], 0
     for some in clips.chunk(count):
         own = (boxes[:, 0] >= start) & (boxes[:, 0] < start + len(some))
@@ -86,13 +101,28 @@ def split_step(clips: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor | 
     return parts
 
 
+class _Found(NamedTuple):
+    """What a Part gave: a loss for each configuration, and of the first one its outputs and the named parts of its loss, all detached."""
+
+    losses: torch.Tensor
+    first_outputs: Any
+    first_parts: Mapping[str, torch.Tensor]
+
+
+def _joined_logits(outputs: Sequence[Any]) -> torch.Tensor | None:
+    """The logits B, K of all Parts; None where a network gives something else, which is not kept until it is asked for."""
+    is_classifier = all(isinstance(each, torch.Tensor) and each.ndim == 2 for each in outputs)
+    return torch.cat(list(outputs)) if is_classifier else None
+
+
 class StepNetwork(Protocol):
     """What a step calls: `Networks`, or the DistributedDataParallel around it."""
 
     def __call__(
-        self, configurations: Sequence[Configuration], clip: torch.Tensor, boxes: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
-        """[logits] of a full-size normalised clip at each configuration."""
+        self, configurations: Sequence[Configuration], clip: torch.Tensor, boxes: torch.Tensor | None = None,
+        labels: Labels | None = None,
+    ) -> list[Any]:  # fmt: skip
+        """[outputs] of a full-size normalised clip at each configuration. labels: for a network that computes its own losses."""
 
     def no_sync(self) -> AbstractContextManager:
         """While it is open, a backward leaves its gradients in its own process."""
@@ -107,10 +137,11 @@ class Networks(nn.Module):
         self.model: Any = model
 
     def forward(
-        self, configurations: Sequence[Configuration], clip: torch.Tensor, boxes: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
-        """[logits] of a full-size normalised clip at each configuration."""
-        return [self.model.activate(c)(self.model.fit_clip(clip), boxes) for c in configurations]
+        self, configurations: Sequence[Configuration], clip: torch.Tensor, boxes: torch.Tensor | None = None,
+        labels: Labels | None = None,
+    ) -> list[Any]:  # fmt: skip
+        """[outputs] of a full-size normalised clip at each configuration. labels: for a network that computes its own losses."""
+        return [self.model.activate(c)(self.model.fit_clip(clip), boxes, labels=labels) for c in configurations]
 
     def no_sync(self) -> AbstractContextManager:
         """One process exchanges no gradients."""
@@ -154,10 +185,10 @@ class MutualStep:
         return [space.largest, *drawn] if self.method.largest else drawn
 
     def __call__(
-        self, clips_BCTHW: torch.Tensor, labels: torch.Tensor, step: int, boxes: torch.Tensor | None = None,
+        self, clips_BCTHW: torch.Tensor, labels: Labels, step: int, boxes: torch.Tensor | None = None,
         wishes: Callable[[], Sequence[bool]] = tuple, largest_alone: bool = False,
     ) -> StepResult:  # fmt: skip
-        """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B, or B, K.
+        """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B, or B, K, or a task's own.
 
         With boxes, float N, 5, the labels are N, K. wishes: what this process wants all of them to know, which costs no exchange
         of its own. largest_alone: see `configurations`. Raises NonFiniteLossError, on a CPU: a GPU is not waited for, and its result raises it when it is asked
@@ -167,58 +198,67 @@ class MutualStep:
         parts = split_step(clips_BCTHW, labels, boxes, self.accumulation_steps)
         run = self._jointly if self.objective.is_joint else self._one_by_one
         losses: Any = 0.0
-        logits = []
+        outputs, named = [], dict[str, torch.Tensor]()
         for i, part in enumerate(parts):
             share = len(part.labels) / len(labels)
-            part_losses, part_logits = run(part._replace(clips=self.prepare(part.clips)), configurations, share, i == len(parts) - 1)
-            losses = losses + share * part_losses
-            logits.append(part_logits)
+            found = run(part._replace(clips=self.prepare(part.clips)), configurations, share, i == len(parts) - 1)
+            losses = losses + share * found.losses
+            outputs.append(found.first_outputs)
+            for name, loss in found.first_parts.items():
+                named[name] = named.get(name, 0.0) + share * loss
         with self.parts.part("exchange of flags and of the objective's gradients"):
             distributed.average_gradients(self.objective)
             # What all processes must know alike, in one exchange.
             wished = [torch.full((), not wish, device=losses.device) for wish in wishes()]
             flags = distributed.everywhere(torch.stack([losses.isfinite().all(), *wished]))
-        numbers = HostCopy(torch.cat([losses, flags.to(losses.dtype)]))
-        result = StepResult(configurations, torch.cat(logits), labels, step, numbers, len(wished))
+        numbers = HostCopy(torch.cat([losses, flags.to(losses.dtype), *(loss.reshape(1).to(losses.dtype) for loss in named.values())]))
+        result = StepResult(configurations, _joined_logits(outputs), labels, step, numbers, len(wished), tuple(named))
         if losses.device.type == "cpu":
             result.check_finite()
         return result
 
     def _one_by_one(
         self, part: Part, configurations: Sequence[Configuration], share: float, is_last: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> "_Found":
         losses: list[torch.Tensor] = []
-        teacher: torch.Tensor | None = None
+        teacher: Any = None
+        first_parts: Mapping[str, torch.Tensor] = {}
         for i, configuration in enumerate(configurations):
             with self._gradient_exchange(is_last and i == len(configurations) - 1):
                 watching = contextlib.nullcontext() if self.features is None else self.features.watching()
                 with self.parts.part("forward", i, configuration), self.autocast(), watching:
-                    (logits,) = self.network([configuration], part.clips, part.boxes)
-                    loss = self._loss(logits, teacher, part.labels)
+                    (outputs,) = self.network([configuration], part.clips, part.boxes, self._labels_for_network(part))
+                    found = self._losses(outputs, teacher, part.labels)
+                    loss = total_loss(found)
                     if self.features is not None:
                         loss = loss + self.features.loss(is_first=teacher is None)
                 with self.parts.part("backward", i, configuration):
                     self._backward(loss * share)
-            teacher = logits.detach() if teacher is None else teacher
+            if teacher is None:
+                teacher = map_tensors(torch.Tensor.detach, outputs)
+                first_parts = {} if isinstance(found, torch.Tensor) else map_tensors(torch.Tensor.detach, found)
             losses.append(loss.detach())
         assert teacher is not None, "a step runs a configuration at least"
-        return torch.stack(losses), teacher
+        return _Found(torch.stack(losses), teacher, first_parts)
 
-    def _loss(self, logits: torch.Tensor, teacher: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
+    def _losses(self, outputs: Any, teacher: Any, labels: Labels) -> Losses:
         if teacher is None:
-            return self.loss_function.labels(logits, labels)
-        return self.objective(logits, teacher, labels)
+            return self.loss_function.labels(outputs, labels)
+        return self.objective(outputs, teacher, labels)
+
+    def _labels_for_network(self, part: Part) -> Labels | None:
+        return part.labels if self.model.takes_labels else None
 
     def _jointly(
         self, part: Part, configurations: Sequence[Configuration], share: float, is_last: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> "_Found":
         with self._gradient_exchange(is_last):
             with self.parts.part("forward of all networks"), self.autocast():
-                logits = self.network(configurations, part.clips, part.boxes)
-                losses = self.objective(logits, part.labels)
+                outputs = self.network(configurations, part.clips, part.boxes, self._labels_for_network(part))
+                losses = self.objective(outputs, part.labels)
             with self.parts.part("backward of all networks"):
                 self._backward(losses.sum() * share)
-        return losses.detach(), logits[0].detach()
+        return _Found(losses.detach(), map_tensors(torch.Tensor.detach, outputs[0]), {})
 
     def _gradient_exchange(self, wanted: bool) -> AbstractContextManager:
         return contextlib.nullcontext() if wanted else self.network.no_sync()

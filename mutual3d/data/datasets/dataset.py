@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -26,13 +26,14 @@ class BadVideo(NamedTuple):
 class Sample(NamedTuple):
     """All clips of one video: uint8 V, C, T, H, W, its label and its position in the list; for detection, its boxes.
 
-    `label`: an int; or float K, a 1 for each label of several; or float n, K for n boxes. `boxes`: float n, 4 = x1, y1,
+    `label`: an int; or float K, a 1 for each label of several; or float n, K for n boxes; or what another task learns from, a tensor
+    of any shape or a dict of tensors. `boxes`: float n, 4 = x1, y1,
     x2, y2 in [0, 1] of the view that the network sees; `origins`: the same boxes as annotated, of the whole frame.
     `is_padded`: a clip is longer than its video, whose last frame is repeated.
     """
 
     clips_VCTHW: torch.Tensor
-    label: int | torch.Tensor
+    label: int | torch.Tensor | Mapping[str, torch.Tensor]
     index: int  # type: ignore[assignment]  # as above
     boxes: torch.Tensor | None = None
     origins: torch.Tensor | None = None

@@ -4,11 +4,13 @@ import copy
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
 
 from mutual3d.layers import BNStatistics, NormPairs, PrivateNorms, Shrink, ShrinksFeatures, SlimmablePart, Width
+from mutual3d.utils.targets import Labels
 
 Inputs = torch.Tensor | Sequence[torch.Tensor]
 # What a network may take, see AdaptiveNetwork.
@@ -31,7 +33,7 @@ class PlainNetwork(NormPairs, nn.Sequential):
         super().__init__(stages)
         self.takes, self.classifier_name, self.norm_pairs = takes, classifier_name, tuple(norm_pairs)
 
-    def forward(self, pathways: Inputs, boxes: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, pathways: Inputs, boxes: torch.Tensor | None = None) -> Any:
         return run_stages(self, as_inputs(pathways, self.takes), boxes)
 
 
@@ -60,12 +62,13 @@ def as_inputs(inputs: Inputs, takes: str) -> Inputs:
     raise ValueError(f"the network was given {given}: give {form}")
 
 
-def run_stages(network: nn.Module, pathways: Inputs, boxes: torch.Tensor | None) -> torch.Tensor:
-    """One stage after the other; the last, the head, is given the boxes too."""
+def run_stages(network: nn.Module, pathways: Inputs, boxes: torch.Tensor | None, labels: Labels | None = None) -> Any:
+    """One stage after the other; the last, the head, is given the boxes, or the labels, too where there are some."""
     *stages, head = network.children()
     for stage in stages:
         pathways = stage(pathways)
-    return head(pathways) if boxes is None else head(pathways, boxes)
+    given = [each for each in (boxes, labels) if each is not None]
+    return head(pathways, *given)
 
 
 def plain_copy(module: nn.Module, width: Width, private_index: int) -> nn.Module:

@@ -15,8 +15,9 @@ import torch.nn as nn
 from mutual3d.layers import BNStatistics, NormPairs, PrivateNorms, SlimmableLayer, SlimmableNorm, Width, fold_norms, slimmable_norms
 from mutual3d.sampling import Configuration, SearchSpace, fit_clips
 from mutual3d.utils.memory_format import preferred_memory_format, put_in_format
+from mutual3d.utils.targets import Labels
 
-from ..heads import BoxHead
+from ..heads import BoxHead, LossHead
 from .extraction import Inputs, PlainNetwork, as_inputs, load_statistics, plain_copy, run_stages
 from .private_norms import add_private_norms, private_index, put_private_norms, wrong_size
 from .statistics import check_norm_statistics, not_calibrated
@@ -45,7 +46,8 @@ class AdaptiveNetwork(NormPairs):
     Takes a list of pathways (float B, C, T, H, W, each already at the active configuration's size), or the clip itself
     where there is one pathway, and returns logits. `takes` says which: clips, pathways (several), or images. Where the last
     stage is a `BoxHead` with `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then normalised xyxy, in [0, 1] of the
-    image), and the logits are those of the boxes.
+    image), and the logits are those of the boxes. Where it is a `LossHead` (`takes_labels`), training gives it the labels too, and it
+    gives losses. A network of another task gives outputs of its own shape.
     `statistics` maps Configuration to BNStatistics: data that calibration gives (`set_statistics`) and files carry.
     `arguments` is what `create_model` needs to build the same network again. A network of several pathways gives
     `split`, a function that makes them of one clip: the first is the adaptive one, the others always stay whole.
@@ -85,6 +87,7 @@ class AdaptiveNetwork(NormPairs):
             self.takes = "pathways"
         last = list(stages.values())[-1]
         self.takes_boxes = isinstance(last, BoxHead) and last.takes_boxes
+        self.takes_labels = isinstance(last, LossHead)
         self.norm_pairs = tuple(norm_pairs)
         self.name_classifier(classifier_name)
         self.statistics = MappingProxyType({})
@@ -113,15 +116,19 @@ class AdaptiveNetwork(NormPairs):
         self._roots = [root for root in dict.fromkeys(rules) if root is not None]
 
     def forward(
-        self, pathways: Inputs, boxes: torch.Tensor | None = None, configuration: Configuration | str | None = None
-    ) -> torch.Tensor:
-        """Logits at `configuration`, in evaluation; without one at the active configuration, in the network's own mode."""
+        self, pathways: Inputs, boxes: torch.Tensor | None = None, configuration: Configuration | str | None = None,
+        labels: Labels | None = None,
+    ) -> Any:  # fmt: skip
+        """Logits at `configuration`, in evaluation; without one at the active configuration, in the network's own mode.
+
+        labels: of the batch in training, for a network that `takes_labels`, which then gives its losses.
+        """
         if configuration is not None:
             # Not called as a module: the hooks of this one have run already.
             return self._twin(configuration).forward(pathways, boxes)
         if not self.training and not self._runs_in_eval:
             raise not_calibrated(self.active, self.statistics)
-        return run_stages(self, as_inputs(pathways, self.takes), boxes)
+        return run_stages(self, as_inputs(pathways, self.takes), boxes, labels)
 
     def place(self, device: torch.device) -> "AdaptiveNetwork":
         """Move to `device`, in the memory format that is fastest there; returns the network."""
@@ -173,6 +180,11 @@ class AdaptiveNetwork(NormPairs):
             )
         count = layer.in_rule.at(self._layer_widths(self.space.check(configuration).width))
         return layer.in_rule.select(torch.arange(layer.in_rule.full), count, 0), layer.in_rule.full
+
+    @property
+    def has_norms(self) -> bool:
+        """Whether it has batch norms, whose statistics its configurations need; one without has nothing to calibrate."""
+        return bool(self._norms)
 
     @property
     def has_fixed_features(self) -> bool:
@@ -240,7 +252,8 @@ class AdaptiveNetwork(NormPairs):
             for name, norm in self._norms.items():
                 own = statistics and name in statistics.mean and (statistics.mean[name], statistics.variance[name])
                 settings.append((norm, norm.settings(is_home, own or None)))
-            plan = self._plans.get(configuration) or Plan(configuration, is_home or statistics is not None, settings)
+            runs_in_eval = is_home or statistics is not None or not self.has_norms
+            plan = self._plans.get(configuration) or Plan(configuration, runs_in_eval, settings)
             if plan.runs_in_eval:
                 keep(self._plans, configuration, plan, _KEPT_PLANS)
                 if isinstance(given, str):
@@ -409,7 +422,7 @@ class AdaptiveNetwork(NormPairs):
         network = self.subnetwork(configuration).eval()
         if statistics is not None:
             load_statistics(network, statistics)
-        elif not self._private_index(configuration)[1]:
+        elif self.has_norms and not self._private_index(configuration)[1]:
             raise not_calibrated(configuration, self.statistics)
         return fold_norms(network) if fold_bn else network
 
