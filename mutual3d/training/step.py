@@ -89,7 +89,7 @@ class Part(NamedTuple):
 def split_step(clips: torch.Tensor, labels: Labels, boxes: torch.Tensor | None, count: int) -> list[Part]:
     """`count` Parts of a step's clips, as equal as can be."""
     if boxes is None:
-        return [Part(*part, None) for part in zip(clips.chunk(count), labels.chunk(count))]
+        return [Part(some, own, None) for some, own in zip(clips.chunk(count), labels.chunk(count))]
     assert isinstance(labels, torch.Tensor), "boxes that are classified have a row of labels each"
     parts, start = [], 0
     for some in clips.chunk(count):

@@ -1,6 +1,8 @@
 """The service, over real connections: what it answers, what it refuses, and what no client can do to it."""
 
+import asyncio
 import base64
+import contextlib
 import io
 import json
 import os
@@ -35,6 +37,7 @@ from mutual3d.deploy.serve.answers import Answer, Health, LooksAnswer, StreamAns
 from mutual3d.deploy.serve.batching import Batcher, Overloaded, Request
 from mutual3d.deploy.serve.front import ServedFront
 from mutual3d.deploy.serve.readers import Readers, Upload, UploadJob
+from mutual3d.deploy.serve.run import listen
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import BudgetTooSmall
 
@@ -577,3 +580,23 @@ def test_folders_of_killed_services_are_removed(folder, tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     _remove_folders_of_the_dead()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([names[0], "mutual3d-serve-other+1+1.abc"])
+
+
+def test_a_connection_sends_small_messages_at_once():
+    """Else each answer waits 40 ms for the client to confirm the first part of it."""
+
+    async def ask():
+        found = asyncio.get_running_loop().create_future()
+
+        async def handle(reader, writer):
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with contextlib.closing(listen("127.0.0.1", 0)) as listening:
+            async with await asyncio.start_server(handle, sock=listening):
+                _, writer = await asyncio.open_connection(*listening.getsockname())
+                answer = await found
+                writer.close()
+                return answer
+
+    assert asyncio.run(ask()) != 0
