@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from mutual3d.deploy.decoding import Decoding
 from mutual3d.deploy.embed import Embeddings, embed
 from mutual3d.deploy.explain import Explanation, explain_clip
 from mutual3d.deploy.fastest import RuntimeChoice, choose_fastest, measured_configurations
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.live import FrameSource
 from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, read_clip, window_seconds
 from mutual3d.deploy.prediction import Predictions
@@ -137,9 +139,11 @@ class AdaptiveModel(nn.Module):
         """
         disk = NetworkCache(cache)
         self.choice = None
-        if runtime is None:
+        if runtime is None or (runtime == "auto" and self.network.gives != "classes"):
             self._compiled = None
-        elif runtime == "auto":
+            return self
+        check_gives_classes(self, f"the runtime {runtime}")
+        if runtime == "auto":
             torch_runtime = find_runtime("torch")
 
             def make(each: Runtime) -> CompiledConfigurations:
@@ -472,6 +476,8 @@ class AdaptiveModel(nn.Module):
     ) -> torch.Tensor:
         """Scores B, K, or N, K of the boxes, at `configuration` (a Configuration, a Cascade, or the text of one), or at the active one.
 
+        A network of another task takes images B, 3, H, W of any size, and gives what it `gives`: see its own page.
+
         Raises ValueError for a clip, boxes or a configuration that are not this model's, and NotCalibratedError.
         """
         clip, boxes = self._checked(clip_BCTHW, boxes_N5)
@@ -499,8 +505,10 @@ class AdaptiveModel(nn.Module):
             pathways, boxes = self._inputs(clip, boxes, configuration)
             return self._scores(self.network(pathways, boxes, configuration=configuration))
 
-    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
-        return ACTIVATIONS[self.preprocessing.activation](logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
+    def _scores(self, outputs: Any) -> Any:
+        if not isinstance(outputs, torch.Tensor):
+            return outputs
+        return ACTIVATIONS[self.preprocessing.activation](outputs.to(torch.promote_types(outputs.dtype, torch.float32)), 1)
 
     def _checked(
         self, clip: torch.Tensor | np.ndarray, boxes: torch.Tensor | np.ndarray | None, *, needs_boxes: bool = True
@@ -532,6 +540,9 @@ class AdaptiveModel(nn.Module):
             given = (given[0], 1, *given[1:])
         if self.network.takes_boxes and len(given) == 4:
             given = (*given[:2], min(given[2:]), min(given[2:]))
+        if self.network.gives != "classes" and len(given) == 4 and min(given[2:]) > 0:
+            # Whole images of any size and form, of which a configuration sees its share.
+            given = (*given[:2], *full[2:])
         if given != full or not len(clip):
             full = (*full[:1], *full[2:]) if self.network.takes == "images" else full
             raise ValueError(

@@ -7,6 +7,7 @@ import torch
 
 from mutual3d.cost.axes import COSTS, MEAN
 from mutual3d.cost.flops import count_costs
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.spending import Spending, shares_of_stages
 from mutual3d.sampling import Cascade, Configuration
 from mutual3d.sampling.cascade import confidence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # which calls what is here
 
 def check_cascade(model: "AdaptiveModel", cascade: Cascade) -> Cascade:
     """The cascade. ValueError for a model whose scores say nothing of how sure it is of a clip, and for a configuration outside its space."""
+    check_gives_classes(model, "a cascade")
     if model.network.takes_boxes or model.preprocessing.activation != "softmax":
         what = "boxes" if model.network.takes_boxes else "several labels for each clip"
         raise ValueError(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.decoding import Decoding
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.predict import Reading, read_all
 from mutual3d.deploy.sources import Array
 from mutual3d.deploy.used_frames import used_frames
@@ -66,6 +67,7 @@ def embed(
     chosen = parse_any(configuration)
     if isinstance(chosen, Cascade):
         raise ValueError(f"{chosen} is a cascade, whose configurations have features of their own: name one of them")
+    check_gives_classes(model, "embedding")
     if model.network.takes_boxes:
         raise ValueError("this model classifies boxes: give one that classifies clips or images")
     chosen = model.network.space.check(chosen)

@@ -16,6 +16,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.prediction import Clips
 from mutual3d.deploy.used_frames import pathway_frames
 from mutual3d.models.adaptive import Inputs, PlainNetwork
@@ -97,6 +98,7 @@ def explain_clip(
     class, a configuration or a stage that there is not, for cascades, for a model of boxes, and for a network that pools in no
     layer of its own; NotCalibratedError.
     """
+    check_gives_classes(model, "an explanation")
     if model.network.takes_boxes:
         raise ValueError(
             "this model classifies boxes, and pools inside each of them: the box itself says where it looks. Give a model that "

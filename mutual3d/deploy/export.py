@@ -13,6 +13,7 @@ from mutual3d.cost.latency import measure_latency
 from mutual3d.deploy.adaptive_model import AdaptiveModel
 from mutual3d.deploy.example import write_example
 from mutual3d.deploy.extraction import example_inputs, expected_scores, extract_network
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.runtimes import RUNTIMES, CompiledNetwork, Runtime
 from mutual3d.sampling import Configuration
 from mutual3d.utils.files import atomic_write, ensure_directory
@@ -77,6 +78,7 @@ def export_network(
             raise IsADirectoryError(f"'{target}' is a directory, and a file of this name is to be written: name another one")
     if runtime.needs_clips and not len(clips):
         raise ValueError(f"the format {format_name} chooses its ranges by clips: give some of the videos that the model is for")
+    check_gives_classes(model, "exporting")
     runtime.require()
     frame = _checked_frame(model, frame)
     active = model.network.space.check(configuration)

@@ -23,6 +23,7 @@ from mutual3d.deploy.example import write_front_example
 from mutual3d.deploy.export import compare
 from mutual3d.deploy.extraction import example_inputs, expected_scores, extract_network, metadata
 from mutual3d.deploy.fastest import measured_configurations
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.runtimes import ExtractedNetwork, find_runtime
 from mutual3d.deploy.runtimes.onnx_program import onnx_program
 from mutual3d.sampling import Configuration
@@ -68,6 +69,7 @@ def export_front(
     is kept. Raises ValueError for a model of boxes and configurations outside the space, NotCalibratedError, ImportError without the
     extra, and ExportMismatchError where a file computes something else.
     """
+    check_gives_classes(model, "exporting")
     if model.network.takes_boxes:
         raise ValueError("this model classifies boxes, whose frames have sizes of their own: export one configuration, --config")
     runtime = find_runtime("onnxruntime")

@@ -26,6 +26,7 @@ from mutual3d.data.workers.pool import WorkerPool
 from mutual3d.data.workers.process import show_life
 from mutual3d.deploy.cascade import at_present
 from mutual3d.deploy.decoding import Decoding, read_apart
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.prediction import Clips, Prediction, Predictions
 from mutual3d.deploy.sources import Array, ArrayReader, Source, frames_of, is_array, list_sources
 from mutual3d.deploy.used_frames import fill_in, used_by_all, used_frames
@@ -336,6 +337,7 @@ def predict_each(
     it begins. Videos are read in a process of their own while the network computes; of their frames, those that the
     configuration sees. Raises ValueError for an array that the network cannot take.
     """
+    check_gives_classes(model, "predicting files")
     if model.network.takes_boxes:
         raise ValueError("this model classifies boxes in a video: use mutual3d.deploy.predict_boxes, or mutual3d predict --boxes")
     run, stages = at_present(model, configuration)

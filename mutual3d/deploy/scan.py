@@ -18,6 +18,7 @@ from mutual3d.data.video.reader import VideoError
 from mutual3d.data.workers.pool import Settings, WorkerPool
 from mutual3d.data.workers.process import Job, begin_to_fork, show_life
 from mutual3d.deploy.cascade import run_cascade
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.predict import Part, Reading, read_parts, score_parts
 from mutual3d.deploy.prediction import Prediction
 from mutual3d.deploy.timeline import THRESHOLD, Segment, TimelineBuilder, check_background
@@ -122,6 +123,7 @@ class Scanner:
     """
 
     def __init__(self, model: "AdaptiveModel", settings: ScanSettings = ScanSettings(), *, workers: int = 1) -> None:
+        check_gives_classes(model, "a scan")
         if model.network.takes_boxes:
             raise ValueError("this model classifies boxes in a video: use mutual3d.deploy.predict_boxes, or mutual3d predict --boxes")
         if settings.events is not None and model.class_names is not None:

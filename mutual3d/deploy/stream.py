@@ -12,6 +12,7 @@ import torch
 from mutual3d.data.clips.transforms import stack_clips
 from mutual3d.data.video.forward import TimedFrame
 from mutual3d.deploy.controller import DeadlineController
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.live import FrameSource, Paced, open_source
 from mutual3d.deploy.predict import frame_transform, window_seconds
 from mutual3d.deploy.timeline import THRESHOLD, Segment, TimelineBuilder
@@ -123,6 +124,7 @@ class DeadlineStream:
         settings: StreamSettings,
         watch: Callable[[TimedFrame], None] | None = None,
     ) -> None:
+        check_gives_classes(model, "a stream")
         if model.network.takes_boxes:
             raise ValueError("this model classifies boxes, and a stream has none: use mutual3d predict --boxes on a file")
         self._model, self._settings = model, settings

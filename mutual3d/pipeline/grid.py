@@ -113,7 +113,9 @@ def _with_latencies(run: Workspace, plan: GridPlan, table: QueryTable) -> QueryT
         network = copy.deepcopy(run.model).place(device)
         model = AdaptiveModel(network, preprocessing=run.preprocessing, table=table)
         every, front = [row.configuration for row in table.rows], measured_configurations(model)
-        names = _runtimes_on(plan.runtimes, next(network.parameters()))
+        # The runtimes take networks whose outputs are scores of classes.
+        wanted = plan.runtimes if network.gives == "classes" else ()
+        names = _runtimes_on(wanted, next(network.parameters()))
         for runtimes, configurations in (([None], every), (names, front)):
             missing = [name for name in runtimes if str(latency_key(model, name)) not in table.devices]
             if missing:

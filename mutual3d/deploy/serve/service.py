@@ -20,6 +20,7 @@ from mutual3d.data.video.stills import has_image_name
 from mutual3d.data.workers.process import begin_to_fork
 from mutual3d.deploy.adaptive_model import AdaptiveModel, load
 from mutual3d.deploy.controller import TimedConfiguration
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.prediction import Clips
 from mutual3d.deploy.serve.answers import Answer, ClassScore, Health, Limits, LooksAnswer, RowAnswer, Sample, Table, Times
 from mutual3d.deploy.serve.batching import Batcher, Request
@@ -79,6 +80,7 @@ class Service:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         model = load(settings.model)
+        check_gives_classes(model, "a service")
         if model.network.takes_boxes:
             raise ValueError(f"'{settings.model}' classifies boxes, and an upload has none: use mutual3d predict --boxes on files")
         if model.table is None:

@@ -44,7 +44,8 @@ class AdaptiveNetwork(NormPairs):
     """A chain of stages, run in order of registration, at any configuration of its search space.
 
     Takes a list of pathways (float B, C, T, H, W, each already at the active configuration's size), or the clip itself
-    where there is one pathway, and returns logits. `takes` says which: clips, pathways (several), or images. Where the last
+    where there is one pathway, and returns logits. `takes` says which: clips, pathways (several), or images; `gives` says what comes out, in a word: classes, or what
+    another task is about, such as objects. Where the last
     stage is a `BoxHead` with `takes_boxes` it is given `boxes` too (float N, 5: position in the batch, then normalised xyxy, in [0, 1] of the
     image), and the logits are those of the boxes. Where it is a `LossHead` (`takes_labels`), training gives it the labels too, and it
     gives losses. A network of another task gives outputs of its own shape.
@@ -64,6 +65,7 @@ class AdaptiveNetwork(NormPairs):
     """
 
     takes = "clips"
+    gives = "classes"
 
     def __init__(
         self,
