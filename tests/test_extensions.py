@@ -12,10 +12,11 @@ from mutual3d.cli import check_data, select
 from mutual3d.cli import run as run_net
 from mutual3d.cost.axes import COSTS
 from mutual3d.data.sources import SOURCES
+from mutual3d.metrics.build import METRICS
 from mutual3d.models import NETWORKS, create_model
 from mutual3d.pipeline.extend import import_extension
 from mutual3d.table.query_table import QueryTable
-from mutual3d.training.objectives import OBJECTIVES
+from mutual3d.training.objectives import LOSS_FUNCTIONS, OBJECTIVES
 from mutual3d.utils.files import write_json
 
 
@@ -27,7 +28,7 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def registries():
     """What an extension registers is gone after the test."""
-    known = [(registry, dict(registry)) for registry in (NETWORKS, OBJECTIVES, SOURCES, COSTS)]
+    known = [(registry, dict(registry)) for registry in (NETWORKS, OBJECTIVES, LOSS_FUNCTIONS, METRICS, SOURCES, COSTS)]
     yield
     for registry, before in known:
         registry.clear()
@@ -81,6 +82,26 @@ def test_a_data_set(data, tmp_path, capsys):
     assert check_data.main(checked) == 2 and "entry 12: the action 'up'" in capsys.readouterr().err
     with pytest.raises(ValueError, match="val.json', entry 12: the action 'up' is not among right, down"):
         run(tmp_path, tmp_path / "out2", extension, **words)
+
+
+def test_a_task(data, tmp_path):
+    extension = write_extension("extend_task.md", tmp_path)
+    for split in ("train", "val", "test"):
+        rows = [line.rsplit(" ", 1) for line in (data / f"{split}.csv").read_text().splitlines()]
+        (tmp_path / f"{split}.csv").write_text("".join(f"{data / name} {1.5 + int(label)}\n" for name, label in rows))
+    words = {"TRAIN.DATASET": "regression", "TEST.DATASET": "regression", "MODEL.NUM_CLASSES": 1, "MODEL.LOSS_FUNC": "squared_error"}
+    with pytest.raises(ValueError, match="MODEL.HEAD_ACT.*none"):
+        run(tmp_path, tmp_path / "none", extension, **words)
+    table = run(tmp_path, tmp_path / "out", extension, **words, **{"MODEL.HEAD_ACT": "none", "TEST.ENABLE": True})
+    assert table.provenance["num_videos"] == 12 and len(table) == 12
+    best = min(row.accuracy["mean_error"] for row in table.rows)
+    front = table.pareto_front("gflops")
+    assert front[-1].accuracy["mean_error"] == best and front[0].gflops == min(row.gflops for row in table.rows)
+    model = mutual3d.load(tmp_path / "out" / "adaptive.pyth")
+    clip = torch.zeros(2, 3, 4, 24, 24, dtype=torch.uint8)
+    assert torch.equal(model(clip), model.network(model.inputs(clip), configuration=model.active))
+    log = (tmp_path / "out" / "stdout.log").read_text()
+    assert '"loss_squares"' in log and "top1_err" not in log
 
 
 def test_a_cost(data, tmp_path, capsys):
