@@ -90,6 +90,7 @@ class InplaceDistillation(Objective):
     needs_teacher = True
 
     def forward(self, outputs: Any, teacher_outputs: Any, labels: Any) -> Losses:
+        """The distillation loss. outputs: of this configuration. teacher_outputs: of the first one. labels: say what does not count."""
         return self.loss_function.distillation(outputs, teacher_outputs, labels)
 
 

@@ -89,7 +89,8 @@ class Part(NamedTuple):
 def split_step(clips: torch.Tensor, labels: Labels, boxes: torch.Tensor | None, count: int) -> list[Part]:
     """`count` Parts of a step's clips, as equal as can be."""
     if boxes is None:
-        return [Part(some, own, None) for some, own in zip(clips.chunk(count), labels.chunk(count))]
+        labelled: Sequence[Labels] = labels.chunk(count)
+        return [Part(some, of_some, None) for some, of_some in zip(clips.chunk(count), labelled)]
     assert isinstance(labels, torch.Tensor), "boxes that are classified have a row of labels each"
     parts, start = [], 0
     for some in clips.chunk(count):

@@ -37,7 +37,7 @@ class Targets:
         return Targets([map_tensors(function, sample) for sample in self.samples])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Targets":
-        """The targets on `device`; arguments as of `torch.Tensor.to`."""
+        """The targets on `device`. non_blocking: as of `torch.Tensor.to`."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Targets":

@@ -40,7 +40,7 @@ def test_the_model_itself_takes_images_of_any_form(model):
         (lambda model, path: model.predict(path), "predicting files"),
         (lambda model, path: model.scan(path), "a scan"),
         (lambda model, path: model.stream(path), "a stream"),
-        (lambda model, path: model.explain(path), "an explanation"),
+        (lambda model, path: model.explain(np.zeros((16, 16, 3), np.uint8)), "an explanation"),
         (lambda model, path: model.embed(path), "embedding"),
         (lambda model, path: model.run_in("torch"), "the runtime torch"),
         (lambda model, path: model.activate("0.5-8-1@0.5T1+1-16-1"), "a cascade"),
