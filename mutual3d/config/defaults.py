@@ -203,7 +203,9 @@ _C.SOLVER.ZERO_WD_1D_PARAM = Key(False, Flag(), IS_REFUSED)
 # Epochs of linear warm-up, and the rate it starts at.
 _C.SOLVER.WARMUP_EPOCHS = Key(0.0, Number(0, 10**6, note="epochs"), TAKES_EFFECT)
 _C.SOLVER.WARMUP_START_LR = Key(0.01, RATE, TAKES_EFFECT)
-_C.SOLVER.OPTIMIZING_METHOD = Key("sgd", Only("sgd"), IS_REFUSED)
+# sgd, which MOMENTUM, DAMPENING and NESTEROV are of, or adam or adamw, which BETAS are of.
+_C.SOLVER.OPTIMIZING_METHOD = Key("sgd", Only("sgd", "adam", "adamw"), IS_REFUSED)
+_C.SOLVER.BETAS = Key([0.9, 0.999], Each(Number(0, 1, below=True), 2, 2), TAKES_EFFECT)
 # PySlowFast's; without effect: torchrun starts the processes, and BASE_LR is of TRAIN.BATCH_SIZE over all of them.
 _C.SOLVER.BASE_LR_SCALE_NUM_SHARDS = Key(False, Flag(), TAKES_EFFECT)
 # Clip gradients: by value, or by the L2 norm of all of them. 0 clips nothing; so does None, as in PySlowFast.

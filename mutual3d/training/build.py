@@ -27,14 +27,16 @@ from .step import MutualStep, Networks, StepNetwork
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module, objective: nn.Module | None = None) -> torch.optim.Optimizer:
-    """SGD with the config's decays; what an objective learns of its own is not decayed."""
+    """The config's optimizer with its decays; what an objective learns of its own is not decayed."""
     return _build_optimizer(
         model,
         objective=objective,
         base_lr=cfg.SOLVER.BASE_LR,
+        method=cfg.SOLVER.OPTIMIZING_METHOD,
         momentum=cfg.SOLVER.MOMENTUM,
         dampening=cfg.SOLVER.DAMPENING,
         nesterov=cfg.SOLVER.NESTEROV,
+        betas=cfg.SOLVER.BETAS,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         bn_weight_decay=cfg.BN.WEIGHT_DECAY,
         no_decay_1d=cfg.SOLVER.ZERO_WD_1D_PARAM,

@@ -1,10 +1,13 @@
-"""SGD over parameter groups: norms apart from the rest."""
+"""Optimizers over parameter groups: norms apart from the rest."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn as nn
 
+# Optimizers that scale each parameter's step by its gradients' moments.
+_ADAPTIVE: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -35,25 +38,32 @@ def build_optimizer(
     model: nn.Module,
     *,
     base_lr: float,
+    method: str = "sgd",
     momentum: float = 0.9,
     dampening: float = 0.0,
     nesterov: bool = True,
+    betas: Sequence[float] = (0.9, 0.999),
     objective: nn.Module | None = None,
     **decay: Any,
 ) -> torch.optim.Optimizer:
-    """SGD; `decay` goes to `parameter_groups`. The parameters of an `objective` join without decay (RS-Net, 4.1).
+    """An optimizer; `decay` goes to `parameter_groups`. The parameters of an `objective` join without decay (RS-Net, 4.1).
 
-    base_lr, momentum, dampening, nesterov: as of torch's SGD.
+    method: sgd, adam or adamw (SOLVER.OPTIMIZING_METHOD). base_lr, momentum, dampening, nesterov: as of torch's SGD. betas: as of
+    torch's Adam and AdamW, which read these instead of the last three. Raises ValueError for another method.
     """
     groups = parameter_groups(model, **decay)
     own = list(objective.parameters()) if objective is not None else []
     if own:
         groups.append({"name": "objective", "params": own, "weight_decay": 0.0})
-    return torch.optim.SGD(groups, lr=base_lr, momentum=momentum, dampening=dampening, nesterov=nesterov)
+    if method == "sgd":
+        return torch.optim.SGD(groups, lr=base_lr, momentum=momentum, dampening=dampening, nesterov=nesterov)
+    if method not in _ADAPTIVE:
+        raise ValueError(f"there is no optimizer '{method}': choose among sgd, {', '.join(_ADAPTIVE)} (SOLVER.OPTIMIZING_METHOD)")
+    return _ADAPTIVE[method](groups, lr=base_lr, betas=(betas[0], betas[1]))
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Take the momenta of a saved state, and keep this optimizer's own settings: rates, decays, momentum.
+    """Take the momenta, or moments, of a saved state, and keep this optimizer's own settings: rates, decays, momentum.
 
     `load_state_dict` alone would put the saved settings in place of those that the run was started with. Raises ValueError
     for a state of other groups of parameters.

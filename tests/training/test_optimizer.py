@@ -103,3 +103,33 @@ def test_a_resumed_optimizer_keeps_its_own_settings_and_takes_the_momenta(change
             group.update(settings)
         optimizer.step()
     assert torch.equal(model.weight, changed)
+
+
+@pytest.mark.parametrize("method", ["adam", "adamw"])
+def test_adaptive_optimizers_take_the_same_groups_and_go_on_from_their_state(method):
+    """Two steps, the second after a save and a load with another rate, equal torch's own by hand."""
+    torch.manual_seed(0)
+    layer, twin = nn.Linear(3, 2).double(), nn.Linear(3, 2).double()
+    twin.load_state_dict(layer.state_dict())
+    settings = dict(method=method, betas=[0.8, 0.99], weight_decay=0.1)
+    optimizer = build_optimizer(layer, base_lr=0.1, **settings)
+    theirs = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[method](twin.parameters(), lr=0.1, betas=(0.8, 0.99), weight_decay=0.1)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    for rate in (0.1, 0.05):
+        for each, own in ((layer, optimizer), (twin, theirs)):
+            for group in own.param_groups:
+                group["lr"] = rate
+            own.zero_grad()
+            each(x).square().sum().backward()
+            own.step()
+        resumed = build_optimizer(layer, base_lr=0.05, **settings)
+        load_optimizer_state(resumed, optimizer.state_dict())
+        optimizer = resumed
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    for mine, other in zip(layer.parameters(), twin.parameters()):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(ValueError, match="no optimizer 'lbfgs': choose among sgd, adam, adamw"):
+        build_optimizer(nn.Linear(1, 1), base_lr=0.1, method="lbfgs", weight_decay=0.0)
