@@ -25,6 +25,7 @@ from .norm import (
 from .pairs import NormPairs, PairedSequential, fold_norms
 from .slimmable import SlimmableConv2d, SlimmableConv3d, SlimmableLayer, SlimmableLinear, SlimmablePart
 from .squeeze_excite import SqueezeExcite
+from .weight_norm import SlimmableWeightNormConv2d
 
 __all__ = [
     "AdaptiveFusion",
@@ -47,6 +48,7 @@ __all__ = [
     "SlimmableLinear",
     "SlimmableNorm",
     "SlimmablePart",
+    "SlimmableWeightNormConv2d",
     "SqueezeExcite",
     "SqueezedChannels",
     "Width",

@@ -44,6 +44,8 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
     _plain_type: type[nn.Conv2d] | type[nn.Conv3d]
     # Whether evaluation keeps its slice of the weight from call to call: a copy of its own where inputs are left out.
     keeps_slice = True
+    # Whether the slice of all channels is the weight itself, of which no copy need be kept.
+    whole_is_weight = True
     # (what the slice was taken of and for, weight, bias, groups)
     _kept: tuple[tuple[int, ...], torch.Tensor, torch.Tensor | None, int] | None = None
 
@@ -75,15 +77,19 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
         tenth of a small network's time.
         """
         own, outputs = self.weight, self.active_out_channels
-        is_whole = outputs == self.out_channels and in_channels == self.in_channels
+        is_whole = self.whole_is_weight and outputs == self.out_channels and in_channels == self.in_channels
         if is_whole or not self.keeps_slice or torch.is_grad_enabled() or own.is_inference() or torch.jit.is_tracing():
             return self.slice(in_channels, outputs)
-        key = in_channels, outputs, own._version, own.data_ptr()
+        key = in_channels, outputs, *self.version()
         kept = self._kept
         if kept is None or kept[0] != key:
             weight, bias, groups = self.slice(in_channels, outputs)
             kept = self._kept = key, _without_gaps(weight, like=own), bias, groups
         return kept[1:]
+
+    def version(self) -> tuple[int, ...]:
+        """Numbers that change whenever a parameter does that slices are made of."""
+        return self.weight._version, self.weight.data_ptr()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy takes its own slices."""
