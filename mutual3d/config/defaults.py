@@ -125,7 +125,7 @@ _C.GRID.LATENCY_REPEATS = Key(10, COUNT, TAKES_EFFECT)
 _C.TRAIN = Group()
 _C.TRAIN.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 # kinetics (a csv of `path label` lines), charades, ava, ssv2, or images: image_folder, cifar10, cifar100, food101, indoor67,
-# digits. ptvkinetics, ptvcharades and ptvssv2 are the same lists under PySlowFast's other names.
+# digits; div2k or photographs, of which small images are made large. ptvkinetics, ptvcharades and ptvssv2 are the same lists under PySlowFast's other names.
 _C.TRAIN.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
 # Clips of a step, over all processes.
 _C.TRAIN.BATCH_SIZE = Key(64, COUNT, IS_REFUSED)
@@ -379,6 +379,19 @@ _C.WIDERESNET = Group()
 # (new) Layers and widening factor of a WideResNet.
 _C.WIDERESNET.DEPTH = Key(28, Integer(10, 10**4), IS_REFUSED)
 _C.WIDERESNET.WIDEN_FACTOR = Key(10, Integer(1, 100), IS_REFUSED)
+
+# (new) A WDSR, which makes small images large: channels between its blocks at width 1.0, how many blocks, and how many times more
+# channels are activated inside one.
+_C.WDSR = Group()
+_C.WDSR.NUM_FEATURES = Key(64, CHANNELS, IS_REFUSED)
+_C.WDSR.NUM_BLOCKS = Key(8, Integer(1, 1000), IS_REFUSED)
+_C.WDSR.EXPANSION = Key(4, Integer(1, 64), IS_REFUSED)
+
+_C.SUPER_RESOLUTION = Group()
+# (new) How many times larger the sides of the image are that is to be found (datasets/DIV2K.md).
+_C.SUPER_RESOLUTION.SCALE = Key(2, Integer(2, 8), IS_REFUSED)
+# (new) Patches that an epoch cuts out of each training image, each of DATA.TRAIN_CROP_SIZE pixels before it is enlarged.
+_C.SUPER_RESOLUTION.PATCHES_PER_IMAGE = Key(20, Integer(1, 10**5), IS_REFUSED)
 
 _C.DETECTION = Group()
 # Classify the boxes of a clip (AVA) instead of the clip.

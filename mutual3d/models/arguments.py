@@ -42,6 +42,12 @@ LIMITS: dict[str, Limit] = {
     "dilations": Limit(int, 0, 32, max_entries=16),
     "temporal_blocks": Limit(int, 0, 2000, max_entries=16),
     "interpolated_sizes": Limit(int, 1, 8192, max_entries=256),
+    "num_features": Limit(int, 1, 4096),
+    "num_blocks": Limit(int, 1, 1000),
+    "expansion": Limit(int, 1, 64),
+    "scale": Limit(int, 1, 16),
+    "mean": Limit(float, 0, 1, max_entries=3),
+    "std": Limit(float, 0, 1, above=True, max_entries=3),
 }
 _FLAGS = ("zero_init_final_bn", "small_images", "scale_res2", "temporal_pool")
 _DETECTION = {"resolution": Limit(int, 1, 64)}

@@ -350,9 +350,9 @@ class AdaptiveNetwork(NormPairs):
         return is_home and self.own_statistics == "private"
 
     def can_evaluate(self, configuration: Configuration | str) -> bool:
-        """Whether the configuration runs in evaluation: it was calibrated, or running statistics are its own."""
+        """Whether the configuration runs in evaluation: it was calibrated, running statistics are its own, or there is no norm."""
         configuration = self.space.check(configuration)
-        return self._private_index(configuration)[1] or self.find_statistics(configuration) is not None
+        return not self.has_norms or self._private_index(configuration)[1] or self.find_statistics(configuration) is not None
 
     # ---- Statistics ----------------------------------------------------------------------------------------------
 
