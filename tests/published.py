@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from videos import moving_frames, write_video
 
 KINETICS_HEADER = "label,youtube_id,time_start,time_end,split"
@@ -57,6 +59,23 @@ def write_ssv2(root):
         _write(root / f"something-something-v2-{split}.json", [json.dumps(entries)])
         for name in ids:
             _video(root / f"20bn-something-something-v2/{name}.webm")
+
+
+def write_div2k(root):
+    """DIV2K_{train,valid}_HR/0001.png and DIV2K_{train,valid}_LR_bicubic/X2/0001x2.png: three and three scenes, the last of another size."""
+    for part, names in (("train", ("0001", "0002", "0003")), ("valid", ("0801", "0802", "0803"))):
+        for i, name in enumerate(names):
+            width, height = (96, 64) if i < 2 else (64, 80)
+            scene = np.random.default_rng(int(name)).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+            large = Image.fromarray(scene).resize((width, height), Image.Resampling.BICUBIC)
+            _image(root / f"DIV2K_{part}_HR/{name}.png", large)
+            _image(root / f"DIV2K_{part}_LR_bicubic/X2/{name}x2.png", large.resize((width // 2, height // 2), Image.Resampling.BICUBIC))
+    return root
+
+
+def _image(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
 
 
 def _charades_row(name, actions):

@@ -1,0 +1,6 @@
+"""Super-resolution (US-Net, 5.1): data sets of image pairs, the loss `l1` and the metric `psnr`. The network is `mutual3d.models.wdsr`.
+
+Importing this registers all of them.
+"""
+
+from . import build, metric, objective  # noqa: F401
