@@ -6,7 +6,7 @@ DEMO is the directory of `mutual3d demo`: its out/adaptive.pyth and its data/tes
 takes. Of the videos 20 are broken, and those under --clips are of any kind. What the scan runs is chosen on val: of all
 configurations and cascades the cheapest on average that is within half a point of the largest. The loop calls `model.predict(path)`
 for each video, at the largest configuration in PyTorch. A scan of half a thousand videos is mostly its start:
-`running_videos_a_second` is the pace from the first parts that were kept to the end. Writes benchmarks/results/scan.csv, a line for each question.
+`running_videos_a_second` is the pace from the first parts that were kept to the end. Writes benchmarks/results/scan.csv, a line for each question and number of videos.
 """
 
 import argparse
@@ -256,9 +256,9 @@ def main():
     if "memory" in options.only:
         rows += [memory_of(count, options, row) for count in (50, 500)]
     rows = [{key: each.get(key, "") for key in KEYS} | {"workers": options.workers, "machine": machine()} for each in rows]
-    answered = {each["question"] for each in rows}
+    answered = {(each["question"], str(each["videos"])) for each in rows}
     path = RESULTS / "scan.csv"
-    earlier = [old for old in table_of(path) if old["question"] not in answered] if path.is_file() else []
+    earlier = [old for old in table_of(path) if (old["question"], old["videos"]) not in answered] if path.is_file() else []
     save_rows("scan", [*rows, *({key: old.get(key, "") for key in KEYS} for old in earlier)])
 
 

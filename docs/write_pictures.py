@@ -20,7 +20,7 @@ from serving import serving  # noqa: E402  # it lies among the benchmarks
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Name of the file, width and height of the screen, and colours.
-PICTURES = (("serving_page.png", 900, 900, "light"), ("serving_page_phone.png", 390, 844, "dark"))
+PICTURES = (("serving_page.png", 1200, 900, "light"), ("serving_page_phone.png", 390, 844, "dark"))
 
 
 def take(browser: Browser, address: str, name: str, width: int, height: int, colours: str, sample: str) -> None:

@@ -74,7 +74,8 @@ def package_of(path):
 def reads_config(path):
     """Whether a file may see a CfgNode."""
     folders = ("config", "pipeline", "data/sources")
-    return path.name == "build.py" or any(path.is_relative_to(PACKAGE / folder) for folder in folders)
+    is_source = path.name == "source.py" and path.is_relative_to(PACKAGE / "tasks")
+    return path.name == "build.py" or is_source or any(path.is_relative_to(PACKAGE / folder) for folder in folders)
 
 
 def identifiers(source):

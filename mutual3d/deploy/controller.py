@@ -31,7 +31,8 @@ class DeadlineController:
     """Chooses a configuration for each request from what the last ones took.
 
     The load is what a request took over what it takes on a quiet machine. A late request moves down at once, to the most
-    accurate configuration that this load allows. It moves up to what would have answered each of the last `patience` requests
+    accurate configuration that this load allows, and that takes less by `headroom` at least: where all take nearly the same, a
+    move gives accuracy away and wins no time. It moves up to what would have answered each of the last `patience` requests
     in time and left `headroom`; after an upward move that failed it waits twice as long (up to 16 times). Only measured times
     count: `quiet_ms` gives the proportions between configurations, and never decides alone. A request that has waited has less
     time than the others: see `choose`.
@@ -70,12 +71,11 @@ class DeadlineController:
         """The configuration for a request that must be answered in `slack_ms`, what is left of its deadline after waiting.
 
         It is `configuration` where that takes no longer at the present load; otherwise the most accurate one that leaves
-        headroom, and the cheapest where nothing does. None: the request has not waited.
+        headroom, and the cheapest where nothing does, if it takes less by `headroom` at least. None: the request has not waited.
         """
         if slack_ms is None or slack_ms >= self.deadline_ms or self.front[self._position].quiet_ms * self._load <= slack_ms:
             return self.configuration
-        fitting = self._most_accurate_within((1 - self.headroom) * slack_ms, self._load)
-        return self.front[min(self._position, fitting)].configuration
+        return self.front[self._lowered(self._most_accurate_within((1 - self.headroom) * slack_ms, self._load))].configuration
 
     def observe(
         self, configuration: Configuration, elapsed_ms: float, *, slack_ms: float | None = None, is_first_run: bool = False
@@ -108,7 +108,13 @@ class DeadlineController:
         if self._moved_up and self._since_move <= self._waiting:
             self._waiting = min(2 * self._waiting, 16 * self.patience)
         fitting = self._position_with_headroom(self._requests[-1])
-        self._move(min(fitting, max(self._position - 1, 0)), is_up=False)
+        self._move(self._lowered(min(fitting, max(self._position - 1, 0))), is_up=False)
+
+    def _lowered(self, wanted: int) -> int:
+        """The position for going down to `wanted`: there or below, where time is won; the present one where none is."""
+        limit_ms = (1 - self.headroom) * self.front[self._position].quiet_ms
+        saving = [i for i in range(min(wanted, self._position) + 1) if self.front[i].quiet_ms <= limit_ms]
+        return saving[-1] if saving else self._position
 
     def _move_up(self) -> None:
         if self._moved_up:  # the last upward move has held: trust the next one as much as the first

@@ -100,6 +100,7 @@ class Labels(Objective):
     needs_teacher = False
 
     def forward(self, outputs: Any, teacher_outputs: Any, labels: Any) -> Losses:
+        """The loss of `outputs` with the labels. teacher_outputs: not asked."""
         return self.loss_function.labels(outputs, labels)
 
 
@@ -121,6 +122,7 @@ class EnsembleDistillation(Objective):
         self.alpha = nn.Parameter(torch.zeros(num_networks))
 
     def forward(self, logits: Sequence[torch.Tensor], labels: Any) -> torch.Tensor:
+        """Losses, one for each of `logits` and the ensemble's. labels: as of its loss function."""
         shares = self.alpha.softmax(0)
         ensemble = sum(share * z.detach().float() for share, z in zip(shares, logits))
         learned = [self._from_labels(z, labels) + self._distilled(s, logits, ensemble, labels) for s, z in enumerate(logits)]

@@ -147,3 +147,16 @@ def test_what_cannot_be_is_refused():
         DeadlineController(FRONT, 50, patience=0)
     with pytest.raises(ValueError, match="0.3-48-8 took 5 ms: .* one of 0.25-48-8"):
         DeadlineController(FRONT, 50).observe(Configuration(0.3, 48, 8), 5)
+
+
+def test_a_move_that_wins_no_time_is_not_made():
+    """Where the network is so small that all configurations take nearly the same, going down gives accuracy away for nothing."""
+    flat = [TimedConfiguration(Configuration(width, 48, 8), ms) for width, ms in [(0.5, 0.73), (0.75, 0.74), (1.0, 0.76)]]
+    controller = DeadlineController(flat, 20)
+    for elapsed in (0.8, 40, 1.5, 25, 25, 0.8):
+        assert controller.choose(15) == flat[-1].configuration and controller.choose(0.5) == flat[-1].configuration
+        controller.observe(controller.configuration, elapsed, slack_ms=15)
+    mixed = [flat[0], *(TimedConfiguration(each.configuration, 10 * each.quiet_ms) for each in flat[1:])]
+    controller = DeadlineController(mixed, 20)
+    controller.observe(controller.configuration, 21)
+    assert controller.configuration == mixed[0].configuration  # the middle one would win 3 %
