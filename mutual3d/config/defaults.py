@@ -62,10 +62,6 @@ _C.MUTUAL.WIDTH_DIVISOR = Key(8, Integer(1, 1024), IS_REFUSED)
 _C.MUTUAL.SPATIAL_SIZES = Key([142, 160, 192, 224], SIZES, IS_REFUSED)
 # Frames; the largest equals DATA.NUM_FRAMES.
 _C.MUTUAL.TEMPORAL_SIZES = Key([6, 9, 12, 16], Each(FRAMES, 0, 64, distinct=True), IS_REFUSED)
-# (new) Which counts of channels may have a width of their own (US-Net, section 6), which the rule `random_widths` trains and
-# `mutual3d slim` chooses: those of a stage together (stage), or of each layer whose outputs no residual sum ties to others' (layer).
-# At one width for all, networks of the two are the same.
-_C.MUTUAL.WIDTHS_BY = Key("stage", Only("stage", "layer"), IS_REFUSED)
 # What runs in a step beside the largest configuration: names of mutual3d.sampling.RULES.
 _C.MUTUAL.SUBNETS = Key(["smallest", "random"], Each(Registered("sampling rule"), 0, 64), IS_REFUSED)
 # What a sub-network learns from: inplace_distillation (the largest configuration's output), labels, or
@@ -74,16 +70,10 @@ _C.MUTUAL.OBJECTIVE = Key("inplace_distillation", Registered("objective"), IS_RE
 # Norms: calibrated (shared; statistics of each configuration are computed after training), or private_width (S-Net) or
 # private_size (RS-Net): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, or for each size.
 _C.MUTUAL.BATCHNORM = Key("calibrated", Registered("kind of batch norm"), IS_REFUSED)
-# (new) Layers average over the inputs that they have, times the number of all, so that features keep their scale at every width
-# (US-Net, section 6). A norm, of features or of weights, undoes it: it is for the layers that have none.
-_C.MUTUAL.AVERAGE_INPUTS = Key(False, Flag(), IS_REFUSED)
 # Widths that the rule `each_width` trains and that private_width makes norms for; empty where neither is used.
 _C.MUTUAL.WIDTHS = Key([], Each(WIDTH, 0, 1000, distinct=True), IS_REFUSED)
 # Run the largest configuration in every step. False leaves what MUTUAL.SUBNETS draws: for ablations and baselines.
 _C.MUTUAL.LARGEST = Key(True, Flag(), IS_REFUSED)
-# (new) Keep running statistics of the narrowest configuration that every step runs too, and validate it beside the largest (US-Net,
-# 3.2): what all others lie between. A line val_smallest_epoch of the log, and a curve of the report.
-_C.MUTUAL.TRACK_SMALLEST = Key(False, Flag(), TAKES_EFFECT)
 # Epochs, a fraction of one too, at the start in which the largest configuration trains alone: what it has not learned it cannot
 # teach. The papers have none; short trainings from nothing gain much by it. It must be below SOLVER.MAX_EPOCH.
 _C.MUTUAL.SUBNETS_START_EPOCH = Key(0.0, Number(0, 10**5, note="epochs"), IS_REFUSED)
@@ -315,7 +305,8 @@ _C.DATA_LOADER.MAX_UNREADABLE_TEST = Key(0.0, Share(), TAKES_EFFECT)
 _C.MODEL = Group()
 # Network: a word of mutual3d.models.NETWORKS.
 _C.MODEL.MODEL_NAME = Key("SlowFast", Registered("network"), IS_REFUSED)
-# Kind of a ResNet: slow, c2d or i3d (c2d_nopool and i3d_nopool keep all frames after res2); a SlowFast's and X3D's own.
+# Kind of a ResNet: slow, c2d or i3d (c2d_nopool and i3d_nopool keep all frames after res2); a SlowFast's and X3D's own; what a MaskRCNN
+# is built on.
 _C.MODEL.ARCH = Key("slowfast", NAME, IS_REFUSED)
 _C.MODEL.NUM_CLASSES = Key(400, COUNT, IS_REFUSED)
 # cross_entropy (or soft_cross_entropy, PySlowFast's word for soft labels, which cross_entropy takes too), or for several labels bce_logit or bce; heads return logits, so that both are the same thing here.
@@ -325,7 +316,7 @@ _C.MODEL.HEAD_ACT = Key("softmax", Only("softmax", "sigmoid", "none"), TAKES_EFF
 _C.MODEL.DROPOUT_RATE = Key(0.5, Share(below=True), IS_REFUSED)
 _C.MODEL.DROPCONNECT_RATE = Key(0.0, Only(0.0), IS_REFUSED)
 _C.MODEL.FC_INIT_STD = Key(0.01, Number(0, 100), IS_REFUSED)
-# (new) MobileNets and ImageResNet for images of about 32 pixels: without their first two halvings. A ResNet's first
+# (new) MobileNets, ImageResNet and VGG16 for images of about 32 pixels: without their first two halvings. A ResNet's first
 # convolution is then 3x3.
 _C.MODEL.SMALL_IMAGES = Key(False, Flag(), IS_REFUSED)
 
@@ -403,6 +394,11 @@ _C.SUPER_RESOLUTION.SCALE = Key(2, Integer(2, 8), IS_REFUSED)
 # (new) Patches that an epoch cuts out of each training image, each of DATA.TRAIN_CROP_SIZE pixels before it is enlarged.
 _C.SUPER_RESOLUTION.PATCHES_PER_IMAGE = Key(20, Integer(1, 10**5), IS_REFUSED)
 
+_C.VGG = Group()
+# (new) Channels of VGG-16's first stage, and of its two hidden linear layers.
+_C.VGG.WIDTH_PER_GROUP = Key(64, CHANNELS, IS_REFUSED)
+_C.VGG.DIM_FC = Key(4096, CHANNELS, IS_REFUSED)
+
 _C.DETECTION = Group()
 # Classify the boxes of a clip (AVA) instead of the clip.
 _C.DETECTION.ENABLE = Key(False, Flag(), IS_REFUSED)
@@ -435,6 +431,25 @@ _C.AVA.GROUNDTRUTH_FILE = Key("ava_val_v2.2.csv", NAME, TAKES_EFFECT)
 # (new) Frames a second of the extracted frames, and the second that frame 0 shows.
 _C.AVA.FPS = Key(30, Integer(1, 1000), IS_REFUSED)
 _C.AVA.FIRST_SECOND = Key(900, Integer(0, 10**6), IS_REFUSED)
+
+# ---- Objects in images (new) -----------------------------------------------------------------------------------------
+_C.MASK_RCNN = Group()
+# MODEL.MODEL_NAME MaskRCNN is built on MODEL.ARCH: resnet (RESNET.DEPTH, RESNET.WIDTH_PER_GROUP), mobilenet_v1, mobilenet_v2 or vgg16
+# (VGG.WIDTH_PER_GROUP). Sides of anchors in pixels of the network's input, one for each level of the pyramid.
+_C.MASK_RCNN.ANCHOR_SIZES = Key([32, 64, 128, 256, 512], Each(Integer(1, 8192), 5, 5), IS_REFUSED)
+# Channels of every level, features of the layers that classify a box, and channels of those that draw its mask: torchvision's, or fewer.
+_C.MASK_RCNN.PYRAMID_CHANNELS = Key(256, Integer(1, 4096), IS_REFUSED)
+_C.MASK_RCNN.BOX_FEATURES = Key(1024, Integer(1, 65536), IS_REFUSED)
+_C.MASK_RCNN.MASK_CHANNELS = Key(256, Integer(1, 4096), IS_REFUSED)
+
+_C.COCO = Group()
+# Files of annotations and folders of images of the two splits; relative ones start at DATA.PATH_TO_DATA_DIR. Every split but `train` is VAL_*.
+_C.COCO.TRAIN_ANNOTATIONS = Key("annotations/instances_train2017.json", NAME, IS_TOLD)
+_C.COCO.TRAIN_IMAGES = Key("train2017", NAME, IS_TOLD)
+_C.COCO.VAL_ANNOTATIONS = Key("annotations/instances_val2017.json", NAME, TAKES_EFFECT)
+_C.COCO.VAL_IMAGES = Key("val2017", NAME, TAKES_EFFECT)
+# An image is resized to a short side of DATA.TRAIN_CROP_SIZE (DATA.TEST_CROP_SIZE), or less where its long side would be above this.
+_C.COCO.MAX_LONG_SIDE = Key(1000, SIDE, IS_REFUSED)
 
 _C.TENSORBOARD = Group()
 # Write loss, rates and accuracy for TensorBoard (`pip install -e .[tensorboard]`).

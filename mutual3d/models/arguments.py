@@ -32,6 +32,11 @@ LIMITS: dict[str, Limit] = {
     "bottleneck_factor": Limit(float, 0, 64, above=True),
     "dim_c1": Limit(int, 1, 4096),
     "dim_c5": Limit(int, 1, 65536),
+    "dim_fc": Limit(int, 1, 65536),
+    "pyramid_channels": Limit(int, 1, 4096),
+    "box_features": Limit(int, 1, 65536),
+    "mask_channels": Limit(int, 1, 4096),
+    "anchor_sizes": Limit(int, 1, 8192, max_entries=16),
     "alpha": Limit(int, 1, 256),
     "beta_inv": Limit(int, 0, 4096),
     "fusion_ratio": Limit(int, 1, 64),
@@ -137,9 +142,7 @@ def read_space(space: SearchSpace | Mapping[str, Any]) -> SearchSpace:
     if not isinstance(space, Mapping) or not {"width_range", "spatial_sizes"} <= space.keys() <= set(fields):
         raise ValueError(f"space is {brief(space)}: give a SearchSpace, or a dict of its fields {', '.join(fields)}")
     for key, value in space.items():
-        if key == "widths_by":
-            continue
-        # SearchSpace itself says what is wrong with `widths_by`, with an empty list, and with a number that is too small.
+        # SearchSpace itself says what is wrong with an empty list, and with a number that is too small.
         if not (_is_number(value, _SPACE[key].kind) and value < _SPACE[key].min):
             _check(f"space.{key}", value, _SPACE[key]._replace(min=-math.inf, above=False))
     return SearchSpace(**space)

@@ -19,7 +19,7 @@ from mutual3d.deploy.used_frames import pathway_frames
 
 ALL = {**NETWORKS, **IMAGE_NETWORKS}
 # What lies between the pool and the classes is more than the classifier.
-BY_GRADIENTS = {"x3d_small", "mobilenet_v3_small"}
+BY_GRADIENTS = {"x3d_small", "mobilenet_v3_small", "vgg16_small"}
 
 
 @pytest.fixture(scope="module")

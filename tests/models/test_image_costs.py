@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torchvision
 
 from mutual3d.cost.complexity import counted_step_cost, factor_step_cost, size_factors, split_cost
-from mutual3d.cost.flops import count_costs
+from mutual3d.cost.flops import count_cost, count_costs
 from mutual3d.models import create_model
 from mutual3d.sampling import Configuration, SearchSpace
 
@@ -71,6 +72,17 @@ def test_mobilenet_v1_doubled_costs_what_table_5_says():
     chosen = Configuration(1.6, 288)
     counted = megaflops(model, [model.space.smallest, model.space.largest, chosen], crop=320)
     assert list(counted.values()) == pytest.approx([570, 4500, 2300], rel=0.025)
+
+
+def test_vgg_16_costs_15_5_billion_multiply_adds_as_torchvisions_does():
+    model, image = build("vgg16"), torch.empty(1, 3, 224, 224, device="meta")
+    with torch.device("meta"):
+        expected = count_cost(torchvision.models.vgg16_bn(), image)
+    counted = count_costs(model, [model.space.largest, Configuration(0.5, 224)], 224)
+    assert counted[model.space.largest] == expected
+    assert expected.gflops == pytest.approx(15.5, abs=0.03) and expected.parameters == 138_365_992
+    # A quarter of the products, but for the first convolution, whose inputs stay.
+    assert counted[Configuration(0.5, 224)].gflops == pytest.approx(expected.gflops / 4, rel=0.02)
 
 
 def test_wide_resnet_has_the_published_parameters():

@@ -17,6 +17,7 @@ NETWORKS = {
     "resnet34": ("resnet2d", {"depth": 34}, torchvision.models.resnet34),
     "resnet50": ("resnet2d", {"depth": 50}, torchvision.models.resnet50),
     "resnet101": ("resnet2d", {"depth": 101}, torchvision.models.resnet101),
+    "vgg16": ("vgg16", {}, torchvision.models.vgg16_bn),
 }
 
 
@@ -32,6 +33,21 @@ def test_torchvisions_weights_give_its_outputs(name, tmp_path):
     expected = theirs(images)
     # Relative to the logits' own size: nothing keeps these weights' outputs near 1.
     torch.testing.assert_close(model(images) / expected.std(), expected / expected.std(), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_vgg_16_is_torchvisions_to_the_bit():
+    with torch.device("meta"):
+        theirs, model = torchvision.models.vgg16_bn(num_classes=10), create_model("vgg16", space=SPACE, num_classes=10)
+    theirs.to_empty(device="cpu").eval()
+    generator = torch.Generator().manual_seed(0)
+    for tensor in theirs.state_dict().values():
+        tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.02 if tensor.ndim > 1 else torch.ones_like(tensor))
+    model.load_state_dict(theirs.state_dict(), assign=True)
+    images = torch.randn(2, 3, 64, 64, generator=generator)
+    expected = theirs(images)
+    assert expected.isfinite().all() and expected.std() > 0
+    assert torch.equal(model.eval()(images), expected)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
