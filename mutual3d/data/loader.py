@@ -134,7 +134,7 @@ class _ReadClips:
         return read_sample(self._dataset, *key)
 
     def join(self, items: list[Sample | BadVideo]) -> Batch:
-        return collate(items)
+        return collate(items, self._dataset.fill)
 
     def name(self, key: tuple[int, int]) -> str:
         return self._dataset.name_of(key[1])
@@ -264,10 +264,12 @@ def copied_beside(batches: Iterator[Batch], device: torch.device) -> Iterator[Ba
 _COMPUTED_WITH = ("clips_BVCTHW", "labels", "boxes")
 
 
-def collate(samples: list[Sample | BadVideo]) -> Batch:
-    """A `Batch` of the readable samples; the others go to its list of bad videos."""
+def collate(samples: list[Sample | BadVideo], fill: int | None = None) -> Batch:
+    """A `Batch` of the readable samples; the others go to its list of bad videos. fill: of the data set (`ClipDataset.fill`)."""
     bad = [sample for sample in samples if isinstance(sample, BadVideo)]
     good = [sample for sample in samples if not isinstance(sample, BadVideo)]
+    if fill is not None and good:
+        good = _filled(good, fill)
     clips = _stack_channels_last([sample.clips_VCTHW for sample in good])
     indices = torch.tensor([sample.index for sample in good], dtype=torch.int64)
     num_padded = sum(sample.is_padded for sample in good)
@@ -276,6 +278,20 @@ def collate(samples: list[Sample | BadVideo]) -> Batch:
         labels, origins = torch.cat(parts["label"]), torch.cat(parts["origins"])
         return Batch(clips, labels, indices, bad, _join_boxes(parts["boxes"]), origins, num_padded)
     return Batch(clips, _join_labels([sample.label for sample in good]), indices, bad, num_padded=num_padded)
+
+
+def _filled(samples: list[Sample], value: int) -> list[Sample]:
+    """The samples as high and as wide as the largest; see `ClipDataset.fill`."""
+    height, width = (max(sample.clips_VCTHW.shape[dimension] for sample in samples) for dimension in (3, 4))
+    filled = []
+    for sample in samples:
+        own_height, own_width = sample.clips_VCTHW.shape[3:]
+        clips = torch.nn.functional.pad(sample.clips_VCTHW, (0, width - own_width, 0, height - own_height), value=value)
+        label = sample.label
+        if isinstance(label, Mapping):
+            label = {**label, "canvas": torch.tensor([height, width])}
+        filled.append(sample._replace(clips_VCTHW=clips, label=label))
+    return filled
 
 
 def _join_labels(labels: Sequence[Any]) -> Labels:

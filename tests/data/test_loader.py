@@ -34,6 +34,24 @@ class Numbers(ClipDataset):
         return fingerprint(self.length, self.bad)
 
 
+class OfManySizes(Numbers):
+    """Samples of index + 1 x 4 pixels, labelled with a dict."""
+
+    fill = 9
+
+    def __getitem__(self, key):
+        _, index = key
+        return Sample(torch.full((1, 3, 1, index + 1, 4), index, dtype=torch.uint8), {"number": torch.tensor([index])}, index)
+
+
+def test_a_batch_of_many_sizes_is_filled_up_to_the_largest():
+    (batch,) = clip_loader(OfManySizes(3), 3, shuffle=False).batches()
+    assert tuple(batch.clips_BVCTHW.shape) == (3, 1, 3, 1, 3, 4)
+    for index, clip in enumerate(batch.clips_BVCTHW[:, 0, :, 0]):
+        assert (clip[:, : index + 1] == index).all() and (clip[:, index + 1 :] == 9).all()
+    assert [(int(one["number"]), one["canvas"].tolist()) for one in batch.labels.samples] == [(index, [3, 4]) for index in range(3)]
+
+
 def indices(loader, **arguments):
     return [batch.indices.tolist() for batch in loader.batches(**arguments)]
 

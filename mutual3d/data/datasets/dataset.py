@@ -51,6 +51,9 @@ class ClipDataset(torch.utils.data.Dataset):
     num_crops: int = 1
     # What one sample is called where samples are counted.
     noun: str = "video"
+    # Where samples of one batch may differ in height and width: the value from 0 to 255 that smaller ones are filled up with, at the right and at
+    # the bottom. A label that is a dict then has `canvas` too, int64 2: height and width of the batch. None where all fit.
+    fill: int | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError
