@@ -14,8 +14,11 @@ def main(arguments=None):
     return run(make_demo, __doc__, arguments)
 
 
-def run(make, description, arguments=None):
-    """Read the options of `make`, a function like `make_demo`, from the command line and call it; the exit status."""
+def run(make, description, arguments=None, *, noun="videos", num_classes=len(CLASS_NAMES)):
+    """Read the options of `make`, a function like `make_demo`, from the command line and call it; the exit status.
+
+    noun: what it makes. num_classes: that they are of.
+    """
     options = vars(parse_arguments(make, description, arguments))
     output = options.pop("output")
     try:
@@ -24,7 +27,7 @@ def run(make, description, arguments=None):
         print_error(error)
         return 1
     counts = (f"{options[name]} {name.removeprefix('num_')}" for name in ("num_train", "num_val", "num_test") if name in options)
-    print(f"{output}: {', '.join(counts)} videos, {len(CLASS_NAMES)} classes")
+    print(f"{output}: {', '.join(counts)} {noun}, {num_classes} classes")
     return 0
 
 

@@ -193,14 +193,14 @@ def write_json(path: str | os.PathLike, value: object) -> None:
 _MAX_JSON_BYTES = 256_000_000
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file; a missing, malformed or oversized one raises an error that names it."""
+def read_json(path: str | os.PathLike, max_bytes: int = _MAX_JSON_BYTES) -> Any:
+    """Read a JSON file; a missing, malformed or oversized one, of more than `max_bytes`, raises an error that names it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file '{path}'")
     size = path.stat().st_size
-    if size > _MAX_JSON_BYTES:
-        raise ValueError(f"'{path}' has {readable_size(size)}: JSON files of at most {readable_size(_MAX_JSON_BYTES)} are read")
+    if size > max_bytes:
+        raise ValueError(f"'{path}' has {readable_size(size)}: JSON files of at most {readable_size(max_bytes)} are read")
     try:
         return simplejson.loads(read_text(path))
     except RecursionError as error:

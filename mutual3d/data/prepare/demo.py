@@ -188,7 +188,7 @@ def _draw_parts(
     draw_actors: Callable[..., list[Actor]], generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[Actor]]:
     """The background, where the camera looks, and the actors of a video."""
-    background, shake = _draw_background(generator), _draw_shake(generator)
+    background, shake = draw_background(generator, FRAME_SIZE + 2 * _SHAKE_MARGIN), _draw_shake(generator)
     return background, shake, draw_actors(generator)
 
 
@@ -198,7 +198,7 @@ def draw_scene(draw_actors: Callable[..., list[Actor]], generator: np.random.Gen
     corners = shake + _SHAKE_MARGIN
     frames = np.stack([background[top : top + FRAME_SIZE, left : left + FRAME_SIZE] for top, left in corners])
     for actor in actors:
-        _paint(frames, actor, shake)
+        paint_actor(frames, actor, shake)
     grain = generator.normal(0, 0.01, frames.shape[:3] + (1,))
     return np.rint(np.clip(frames + grain, 0, 1) * 255).astype(np.uint8)
 
@@ -226,7 +226,7 @@ def draw_actor(class_name: str, rate: float, generator: np.random.Generator) -> 
     """An Actor that moves as the class does, at `rate`; its look knows nothing of the class. class_name: a key of MOTIONS."""
     return Actor(
         lobes=_draw_lobes(generator),
-        colours=_draw_colours(generator),
+        colours=draw_colours(generator),
         radius=generator.uniform(6, 9),
         wavelength=generator.uniform(5, 7),
         **draw_pose(class_name, rate, generator),
@@ -237,15 +237,14 @@ def _draw_lobes(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     return generator.uniform(0, 0.12, 4), generator.uniform(0, 2 * np.pi, 4)
 
 
-def _draw_colours(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_colours(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A light and a dark RGB colour, in random order: the pattern is seen whatever the hues."""
     light, dark = generator.uniform(0.65, 1.0, 3), generator.uniform(0.0, 0.3, 3)
     return (light, dark) if generator.random() < 0.5 else (dark, light)
 
 
-def _draw_background(generator: np.random.Generator) -> np.ndarray:
-    """A textured still scene, RGB in [0, 1], wider than a frame by the margin in which the camera shakes."""
-    size = FRAME_SIZE + 2 * _SHAKE_MARGIN
+def draw_background(generator: np.random.Generator, size: int) -> np.ndarray:
+    """A textured still scene, RGB in [0, 1], of `size` x `size` pixels: of a video a frame and the margin in which the camera shakes."""
     scene = generator.uniform(0.3, 0.7, 3)
     scene = scene + generator.uniform(0.03, 0.1) * _smooth_noise(size, 4, generator)
     return np.clip(scene + generator.uniform(0.0, 0.05) * _smooth_noise(size, 18, generator), 0, 1)
@@ -269,7 +268,7 @@ def _draw_shake(generator: np.random.Generator) -> np.ndarray:
     return np.rint(reach * np.sin(2 * np.pi * (rate * seconds + start))).astype(int)
 
 
-def _paint(frames_THWC: np.ndarray, actor: Actor, shake: np.ndarray) -> None:
+def paint_actor(frames_THWC: np.ndarray, actor: Actor, shake: np.ndarray) -> None:
     """Blend an actor into RGB frames in [0, 1], in place; only the pixels around it that it can reach are computed.
 
     shake: where the camera looks, (T, 2) pixels down and right.
@@ -289,7 +288,8 @@ def _paint(frames_THWC: np.ndarray, actor: Actor, shake: np.ndarray) -> None:
     share = 0.5 + 0.5 * np.cos(2 * np.pi * (right / actor.wavelength - actor.stripes[:, None, None]))[..., None]
     colours = actor.colours[0] * share + actor.colours[1] * (1 - share)
     for time, frame in enumerate(frames_THWC):
-        rows, columns = (slice(max(0, -start), max(0, FRAME_SIZE - start)) for start in (top[time], left[time]))
+        height, width = frame.shape[:2]
+        rows, columns = (slice(max(0, -start), max(0, size - start)) for start, size in ((top[time], height), (left[time], width)))
         part = cover[time, rows, columns]
         first_row, first_column = max(0, top[time]), max(0, left[time])
         patch = frame[first_row : first_row + part.shape[0], first_column : first_column + part.shape[1]]
