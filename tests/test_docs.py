@@ -140,7 +140,7 @@ def test_files_of_run_commands_are_written_by_the_commands_before_them(world, da
     if not named or any(path.startswith(f"{data}/") and not (data / path.split("/")[len(data.parts)]).is_dir() for path in named):
         pytest.skip("its set is not published in little")
     assert [path for path in named if not Path(path).exists()] == []
-    if cfg.TRAIN.ENABLE and cfg.TRAIN.DATASET in ("kinetics", "charades", "ava", "ssv2"):
+    if cfg.TRAIN.ENABLE and cfg.TRAIN.DATASET in ("kinetics", "charades", "ava", "ssv2", "coco"):
         assert len(build_dataset(cfg, "train", "train")) and len(build_dataset(cfg, cfg.TEST.SPLIT, "single_view"))
     checkpoint = cfg.TRAIN.CHECKPOINT_FILE_PATH
     if checkpoint.startswith("demo/"):
@@ -158,7 +158,7 @@ def run(command, world):
         output = words.index("--output") + 1
         # Where the demo's own run lies, other counts are refused.
         words[output] = words[output].replace("demo/data", "demo_data")
-        words += ["--num-train", "8", "--num-val", "8", *([] if "ava" in words[1] else ["--num-test", "8"])]
+        words += ["--num-train", "8", "--num-val", "8", *([] if re.search("ava|coco", words[1]) else ["--num-test", "8"])]
     told = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told), pytest.raises(SystemExit) as done:
         patch.chdir(world)
@@ -279,10 +279,21 @@ def test_options_in_sentences_are_there(capsys):
         assert [word for word in words if word.startswith("--") and word not in told] == [], span
 
 
+@functools.cache
+def train_detector(world):
+    """What datasets/COCO.md trains, as little as can be; in the current directory."""
+    small = ("RESNET.WIDTH_PER_GROUP", "8", "MASK_RCNN.BOX_FEATURES", "32", "MUTUAL.SUBNETS_START_EPOCH", "0", "SOLVER.MAX_EPOCH", "1",
+             "SOLVER.WARMUP_EPOCHS", "0", "CALIBRATION.NUM_CLIPS", "8", "GRID.WIDTH_STEP", "0.5", "GRID.LATENCY_DEVICES", "[]", "TEST.ENABLE", "False")  # fmt: skip
+    run_net.main(["--cfg", "configs/Demo/COCO.yaml", *small])
+
+
 @pytest.mark.parametrize("snippet", SNIPPETS)
-def test_python_blocks_run(world, snippet, monkeypatch):
+def test_python_blocks_run(world, snippet, monkeypatch, request):
     monkeypatch.chdir(world)
     space = {}
+    if "demo/out_coco" in snippet:
+        request.getfixturevalue("data")
+        train_detector(world)
     if "import ray" in snippet or "from ray" in snippet:
         pytest.importorskip("ray", reason="a large package, which nothing of mutual3d needs")
     exec("import torch\n" + snippet, space)

@@ -5,14 +5,10 @@ from .channels import (
     ExpandedChannels,
     FixedChannels,
     JoinedChannels,
-    OwnChannels,
-    OwnWidths,
     ScaledChannels,
     SqueezedChannels,
-    Untie,
     Width,
     make_divisible,
-    tied,
 )
 from .fusion import AdaptiveFusion, Shrink, ShrinksFeatures
 from .norm import (
@@ -39,8 +35,6 @@ __all__ = [
     "FixedChannels",
     "JoinedChannels",
     "NormPairs",
-    "OwnChannels",
-    "OwnWidths",
     "PairedSequential",
     "PrivateNorms",
     "ScaledChannels",
@@ -57,7 +51,6 @@ __all__ = [
     "SlimmableWeightNormConv2d",
     "SqueezeExcite",
     "SqueezedChannels",
-    "Untie",
     "Width",
     "batch_over",
     "fold_norms",
@@ -65,5 +58,4 @@ __all__ = [
     "make_divisible",
     "make_private",
     "slimmable_norms",
-    "tied",
 ]

@@ -1,4 +1,5 @@
-"""Weights under other projects' names: PySlowFast, its Caffe2 zoo, PyTorchVideo, and torchvision's ResNets.
+"""Weights under other names: PySlowFast's, its Caffe2 zoo's, PyTorchVideo's, torchvision's ResNets', and those of a classifier for what is
+built on it.
 
 A format is data: the rules that rename this project's keys, applied in order. Read the other way, the same table of
 names brings a checkpoint here, so that both directions cannot disagree. Nothing is dropped in silence: every
@@ -137,6 +138,10 @@ _TORCHVISION = (
     *((rf"\.branch2\.{letter}_bn\.", f".bn{i}.") for i, letter in enumerate("abc", start=1)),
 )
 
+# ---- A classifier of images, of this project or of torchvision, for a network that is built on one. --------------------
+
+_BODY = ((r"^backbone\.body\.", ""),)
+
 # What DataParallel and torch.compile put before names.
 _MODULE = (r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.", "")
 FORMATS = {
@@ -155,6 +160,9 @@ FORMATS = {
     "pytorchvideo": Format(_PYTORCHVIDEO, legacy=(_MODULE, (r"^model\.", ""))),
     "torchvision": Format(
         {"slow": _TORCHVISION, "c2d": _TORCHVISION, "i3d": _TORCHVISION}, absent=r"^head\.", ignored=r"^fc\.", legacy=(_MODULE,), exported=False
+    ),
+    "classifier": Format(
+        {"mask_rcnn": _BODY}, absent=r"^(?!backbone\.body\.)", ignored=r"^(fc|classifier)\.", legacy=(_MODULE,), exported=False
     ),
 }
 
@@ -409,7 +417,8 @@ def convert_state(
     match = _Match(own, names, theirs, report, optional=HEAD if reset_head else ())
     if match.unfit or match.lost or match.unknown:
         raise match.misfit(source, source_format, architecture)
-    return check_weights(network, match.fill(), source), report
+    norms = _norms_without_counterpart(own, source_format, architecture)
+    return check_weights(network, match.fill(norms), source), report
 
 
 def _weights(
@@ -481,9 +490,9 @@ class _Match:
         if change:
             self.report.reshaped[key] = change
 
-    def fill(self) -> dict[str, torch.Tensor]:
-        """The whole state dict: what fits, and the values of what the file does not have."""
-        missing = {key: _filler(key, tensor) for key, tensor in self.own.items() if key not in self.fitting}
+    def fill(self, norms: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The whole state dict: what fits, and the values of what the file does not have. norms: those that are to change nothing."""
+        missing = {key: _filler(key, tensor, norms) for key, tensor in self.own.items() if key not in self.fitting}
         self.report.missing.update({key: why for key, (_, why) in missing.items()})
         return {key: self.fitting[key] if key in self.fitting else missing[key][0] for key in self.own}
 
@@ -506,6 +515,8 @@ class _Match:
 
     def _class_counts(self) -> tuple[int | None, int]:
         """Classes in the file (None when it has no classifier) and of the network."""
+        if HEAD[1] not in self.own:
+            return None, 0
         bias = self.theirs.get(self.names[HEAD[1]] or "")
         return None if bias is None else bias.numel(), self.own[HEAD[1]].numel()
 
@@ -538,13 +549,15 @@ def _without_ones(shape: Sequence[int]) -> list[int]:
     return sizes
 
 
-def _filler(key: str, like: torch.Tensor) -> tuple[torch.Tensor, str]:
+def _filler(key: str, like: torch.Tensor, norms: Sequence[str]) -> tuple[torch.Tensor, str]:
     """(value, why) of an entry that the file does not have."""
-    entry = key.rpartition(".")[2]
+    module, _, entry = key.rpartition(".")
     if key in HEAD:
         return like, "RE-INITIALISED: the classifier has to be trained"
     if entry == "num_batches_tracked":
         return like, f"{like.item()}, as before: the file does not count batches"
+    if module not in norms:
+        return like, "NEW: the file has nothing for it, and it has to be trained"
     return torch.full_like(like, _IDENTITY[entry]), "a norm that the other project lacks, set to change nothing"
 
 

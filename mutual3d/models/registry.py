@@ -25,7 +25,7 @@ class NetworkFacts:
     build: takes `space`, `num_classes` and the network's own arguments as keywords; arguments that are dataclasses are given
         by their fields.
     arguments: from a config to those of `build`, without `space` and `num_classes`.
-    classifier_name: dotted name of the layer whose outputs are the classes.
+    classifier_name: dotted name of the layer whose outputs are the classes; None where no one layer is.
     takes: `clips`, `images`, or `pathways`: several of one clip, of which the first has configurations and one in
         SLOWFAST.ALPHA of the clip's frames.
     architectures: of MODEL.ARCH, where networks share a word; empty: whatever it says.
@@ -35,7 +35,7 @@ class NetworkFacts:
     words: tuple[str, ...]
     build: Callable[..., AdaptiveNetwork]
     arguments: Arguments
-    classifier_name: str
+    classifier_name: str | None
     takes: str = "clips"
     architectures: tuple[str, ...] = ()
 
@@ -49,7 +49,7 @@ def register_network(
     *,
     words: tuple[str, ...],
     build: Callable[..., AdaptiveNetwork],
-    classifier_name: str,
+    classifier_name: str | None,
     takes: str = "clips",
     architectures: tuple[str, ...] = (),
 ) -> Callable[[Arguments], Arguments]:
