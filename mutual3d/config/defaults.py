@@ -62,6 +62,10 @@ _C.MUTUAL.WIDTH_DIVISOR = Key(8, Integer(1, 1024), IS_REFUSED)
 _C.MUTUAL.SPATIAL_SIZES = Key([142, 160, 192, 224], SIZES, IS_REFUSED)
 # Frames; the largest equals DATA.NUM_FRAMES.
 _C.MUTUAL.TEMPORAL_SIZES = Key([6, 9, 12, 16], Each(FRAMES, 0, 64, distinct=True), IS_REFUSED)
+# (new) Which counts of channels may have a width of their own (US-Net, section 6), which the rule `random_widths` trains and
+# `mutual3d slim` chooses: those of a stage together (stage), or of each layer whose outputs no residual sum ties to others' (layer).
+# At one width for all, networks of the two are the same.
+_C.MUTUAL.WIDTHS_BY = Key("stage", Only("stage", "layer"), IS_REFUSED)
 # What runs in a step beside the largest configuration: names of mutual3d.sampling.RULES.
 _C.MUTUAL.SUBNETS = Key(["smallest", "random"], Each(Registered("sampling rule"), 0, 64), IS_REFUSED)
 # What a sub-network learns from: inplace_distillation (the largest configuration's output), labels, or
@@ -70,10 +74,16 @@ _C.MUTUAL.OBJECTIVE = Key("inplace_distillation", Registered("objective"), IS_RE
 # Norms: calibrated (shared; statistics of each configuration are computed after training), or private_width (S-Net) or
 # private_size (RS-Net): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, or for each size.
 _C.MUTUAL.BATCHNORM = Key("calibrated", Registered("kind of batch norm"), IS_REFUSED)
+# (new) Layers average over the inputs that they have, times the number of all, so that features keep their scale at every width
+# (US-Net, section 6). A norm, of features or of weights, undoes it: it is for the layers that have none.
+_C.MUTUAL.AVERAGE_INPUTS = Key(False, Flag(), IS_REFUSED)
 # Widths that the rule `each_width` trains and that private_width makes norms for; empty where neither is used.
 _C.MUTUAL.WIDTHS = Key([], Each(WIDTH, 0, 1000, distinct=True), IS_REFUSED)
 # Run the largest configuration in every step. False leaves what MUTUAL.SUBNETS draws: for ablations and baselines.
 _C.MUTUAL.LARGEST = Key(True, Flag(), IS_REFUSED)
+# (new) Keep running statistics of the narrowest configuration that every step runs too, and validate it beside the largest (US-Net,
+# 3.2): what all others lie between. A line val_smallest_epoch of the log, and a curve of the report.
+_C.MUTUAL.TRACK_SMALLEST = Key(False, Flag(), TAKES_EFFECT)
 # Epochs, a fraction of one too, at the start in which the largest configuration trains alone: what it has not learned it cannot
 # teach. The papers have none; short trainings from nothing gain much by it. It must be below SOLVER.MAX_EPOCH.
 _C.MUTUAL.SUBNETS_START_EPOCH = Key(0.0, Number(0, 10**5, note="epochs"), IS_REFUSED)

@@ -5,10 +5,14 @@ from .channels import (
     ExpandedChannels,
     FixedChannels,
     JoinedChannels,
+    OwnChannels,
+    OwnWidths,
     ScaledChannels,
     SqueezedChannels,
+    Untie,
     Width,
     make_divisible,
+    tied,
 )
 from .fusion import AdaptiveFusion, Shrink, ShrinksFeatures
 from .norm import (
@@ -35,6 +39,8 @@ __all__ = [
     "FixedChannels",
     "JoinedChannels",
     "NormPairs",
+    "OwnChannels",
+    "OwnWidths",
     "PairedSequential",
     "PrivateNorms",
     "ScaledChannels",
@@ -51,6 +57,7 @@ __all__ = [
     "SlimmableWeightNormConv2d",
     "SqueezeExcite",
     "SqueezedChannels",
+    "Untie",
     "Width",
     "batch_over",
     "fold_norms",
@@ -58,4 +65,5 @@ __all__ = [
     "make_divisible",
     "make_private",
     "slimmable_norms",
+    "tied",
 ]

@@ -142,7 +142,9 @@ def read_space(space: SearchSpace | Mapping[str, Any]) -> SearchSpace:
     if not isinstance(space, Mapping) or not {"width_range", "spatial_sizes"} <= space.keys() <= set(fields):
         raise ValueError(f"space is {brief(space)}: give a SearchSpace, or a dict of its fields {', '.join(fields)}")
     for key, value in space.items():
-        # SearchSpace itself says what is wrong with an empty list, and with a number that is too small.
+        if key == "widths_by":
+            continue
+        # SearchSpace itself says what is wrong with `widths_by`, with an empty list, and with a number that is too small.
         if not (_is_number(value, _SPACE[key].kind) and value < _SPACE[key].min):
             _check(f"space.{key}", value, _SPACE[key]._replace(min=-math.inf, above=False))
     return SearchSpace(**space)

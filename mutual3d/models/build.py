@@ -51,7 +51,8 @@ def model_arguments(cfg: CfgNode) -> dict:
     batchnorm = cfg.MUTUAL.BATCHNORM if cfg.MUTUAL.ENABLE else "calibrated"
     facts = find_network(name, cfg.MODEL.ARCH)
     shared = {"name": facts.name, "space": search_space(cfg), "num_classes": cfg.MODEL.NUM_CLASSES}
-    return {**shared, **facts.arguments(cfg), "batchnorm": batchnorm, "own_statistics": own_statistics(cfg)}
+    averaging = {"average_inputs": True} if cfg.MUTUAL.ENABLE and cfg.MUTUAL.AVERAGE_INPUTS else {}
+    return {**shared, **facts.arguments(cfg), "batchnorm": batchnorm, "own_statistics": own_statistics(cfg), **averaging}
 
 
 def check_network(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -138,6 +139,7 @@ def search_space(cfg: CfgNode) -> dict:
         "temporal_sizes": list(cfg.MUTUAL.TEMPORAL_SIZES),
         "divisor": cfg.MUTUAL.WIDTH_DIVISOR,
         "listed_widths": list(cfg.MUTUAL.WIDTHS),
+        **({} if cfg.MUTUAL.WIDTHS_BY == "stage" else {"widths_by": cfg.MUTUAL.WIDTHS_BY}),
     }
 
 
