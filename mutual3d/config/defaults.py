@@ -26,6 +26,7 @@ FILES = Each(NAME, 0, 1000)
 DEVICE = Text(pattern=r"cpu|cuda(:\d{1,3})?", meaning="cpu, cuda, cuda:1, ...")
 AREAS = AnyOf(Only([]), Each(Number(0, 1, above=True, note="a share of the area"), 2, 2, ascending=True))
 ASPECTS = AnyOf(Only([]), Each(Number(0.01, 100), 2, 2, ascending=True))
+BITS = Only(2, 3, 4, 32)
 NO_BLOCKS = Empty("mutual3d has no non-local blocks; give empty lists to train the network without them")
 
 _C = Group()
@@ -334,6 +335,13 @@ _C.MODEL.SMALL_IMAGES = Key(False, Flag(), IS_REFUSED)
 # the last ones; a checkpoint holds both. Of each step's average EMA_DECAY stays: at first less, (1 + n) / (10 + n) after n steps.
 _C.MODEL.EMA = Key(False, Flag(), IS_REFUSED)
 _C.MODEL.EMA_DECAY = Key(0.9998, Number(0, 1, below=True), IS_TOLD)
+
+_C.MODEL.QUANTIZE = Group()
+# (new) Bits of the weights and of the inputs of every convolution but those that read pixels and those of squeeze-excite, by learned
+# quantisers (LQ-Nets); the linear classifier and all norms stay whole. 32 leaves them as they are. The RS-Net paper (4.2) has 2 of
+# weights, and 32 or 2 of activations, whose quantisers each size has for itself.
+_C.MODEL.QUANTIZE.WEIGHT_BITS = Key(32, BITS, IS_REFUSED)
+_C.MODEL.QUANTIZE.ACTIVATION_BITS = Key(32, BITS, IS_REFUSED)
 
 _C.X3D = Group()
 _C.X3D.WIDTH_FACTOR = Key(1.0, Number(0.1, 100), IS_REFUSED)

@@ -94,8 +94,12 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
             kept = self._kept = key, _without_gaps(weight, like=own), bias, groups
         return kept[1:]
 
+    def whole_weight(self) -> torch.Tensor:
+        """The weight of all channels that slices are taken of: the layer's own, unless a subclass makes another one of it."""
+        return self.weight
+
     def version(self) -> tuple[int, ...]:
-        """Numbers that change whenever a parameter does that slices are made of."""
+        """Numbers that change whenever anything does that slices are made of."""
         return self.weight._version, self.weight.data_ptr()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -109,7 +113,7 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
         groups = in_channels * self.groups // self.in_channels if self.groups > 1 else 1
         if groups * self.weight.shape[1] < in_channels:
             raise ValueError(f"{in_channels} channels do not divide into groups of {self.weight.shape[1]}")
-        weight: torch.Tensor = self.weight
+        weight = self.whole_weight()
         bias: torch.Tensor | None = self.bias
         if (in_channels, out_channels) != (self.in_channels, self.out_channels):
             weight = weight[:out_channels]

@@ -64,7 +64,7 @@ _SPACE: dict[str, Limit] = {
     "divisor": Limit(int, 1, 4096),
     "width_groups": Limit(int, 1, 100_000),
 }
-_MOST_PRIVATE_NORMS = 256
+_MOST_PRIVATE_SIZES = 256
 
 
 def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
@@ -150,16 +150,16 @@ def read_space(space: SearchSpace | Mapping[str, Any]) -> SearchSpace:
     return SearchSpace(**space)
 
 
-def check_private_norms(space: SearchSpace, interpolated_sizes: Sequence[int] = ()) -> None:
-    """Raise ValueError where norms of one's own for each size would be too many.
+def check_private_parts(space: SearchSpace, interpolated_sizes: Sequence[int] = ()) -> None:
+    """Raise ValueError where norms, or quantisers of activations, of one's own for each size would be too many.
 
-    interpolated_sizes: sizes in pixels whose norms lie between those of trained ones.
+    interpolated_sizes: sizes in pixels whose parts lie between those of trained ones.
     """
     count = (len(space.spatial_sizes) + len(interpolated_sizes)) * len(space.temporal_sizes)
-    if count > _MOST_PRIVATE_NORMS:
+    if count > _MOST_PRIVATE_SIZES:
         raise ValueError(
-            f"{count} sizes in space and time are to have norms of their own (MUTUAL.BATCHNORM private_size): at most "
-            f"{_MOST_PRIVATE_NORMS} may"
+            f"{count} sizes in space and time are to have norms of their own (MUTUAL.BATCHNORM private_size), or quantisers "
+            f"(MODEL.QUANTIZE.ACTIVATION_BITS): at most {_MOST_PRIVATE_SIZES} may"
         )
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from mutual3d.layers import SlimmableLayer
+from mutual3d.layers import WHOLE_BITS, SlimmableLayer, check_bits
 from mutual3d.sampling import WIDTHS_BY, SearchSpace
 from mutual3d.utils.checkpoint import check_weights
 
 from .adaptive import AdaptiveNetwork
-from .arguments import brief, check_arguments, check_private_norms, check_signature, group_arguments, read_space
+from .arguments import brief, check_arguments, check_private_parts, check_signature, group_arguments, read_space
 from .registry import NETWORKS
 
 BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size"}
@@ -26,6 +26,8 @@ def create_model(
     own_statistics: str = "largest",
     interpolated_sizes: Sequence[int] = (),
     average_inputs: bool = False,
+    weight_bits: int = WHOLE_BITS,
+    activation_bits: int = WHOLE_BITS,
     **arguments: Any,
 ) -> AdaptiveNetwork:
     """The network `name` for `space`, a SearchSpace or its fields as a dict.
@@ -33,7 +35,8 @@ def create_model(
     batchnorm: calibrated, private_width or private_size (MUTUAL.BATCHNORM). own_statistics: whose running statistics
     training keeps, largest, private or none (see AdaptiveNetwork). interpolated_sizes: spatial sizes beside the trained
     ones, each with norms between its neighbours'. average_inputs: whether each layer averages over the inputs that it has
-    (MUTUAL.AVERAGE_INPUTS). arguments: those of the network's builder. Raises ValueError, with the
+    (MUTUAL.AVERAGE_INPUTS). weight_bits, activation_bits: of the numbers that convolutions compute with (MODEL.QUANTIZE), 32 where
+    they are left as they are. arguments: those of the network's builder. Raises ValueError, with the
     legal values, for an unknown name, an argument that the network does not have or lacks, and a value of the wrong type
     or outside its limits.
     """
@@ -49,8 +52,11 @@ def create_model(
     space = read_space(space)
     check_signature(name, facts.build, {"space": space, **arguments})
     check_arguments(name, {**arguments, "interpolated_sizes": interpolated_sizes})
-    if batchnorm == "private_size":
-        check_private_norms(space, interpolated_sizes)
+    check_bits("MODEL.QUANTIZE.WEIGHT_BITS", weight_bits)
+    check_bits("MODEL.QUANTIZE.ACTIVATION_BITS", activation_bits)
+    quantized = {key: bits for key, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)) if bits != WHOLE_BITS}
+    if batchnorm == "private_size" or activation_bits != WHOLE_BITS:
+        check_private_parts(space, interpolated_sizes)
     network = facts.build(**group_arguments(facts.build, {"space": space, **arguments}))
     if network.takes != facts.takes:
         raise ValueError(f"the network '{name}' was registered as one that takes {facts.takes}, and takes {network.takes}")
@@ -62,11 +68,13 @@ def create_model(
     private_by = BATCHNORMS[batchnorm]
     if private_by is not None:
         network.make_norms_private(private_by)
+    if quantized:
+        network.quantize(weight_bits, activation_bits)
     network._activate(network.space.largest)
     shared = {"name": name, "space": _plain_space(space), "batchnorm": batchnorm, "own_statistics": own_statistics}
     # Left out where it is what it always was, so that files stay as they were.
     averaging = {"average_inputs": True} if average_inputs else {}
-    network.arguments = {**shared, **averaging, **arguments}
+    network.arguments = {**shared, **averaging, **quantized, **arguments}
     for size in interpolated_sizes:
         network.add_size(size)
     return network

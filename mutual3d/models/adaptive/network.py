@@ -17,6 +17,7 @@ from mutual3d.layers import (
     Channels,
     NormPairs,
     PrivateNorms,
+    PrivateQuantizers,
     SlimmableLayer,
     SlimmableNorm,
     Width,
@@ -30,6 +31,7 @@ from mutual3d.utils.targets import Labels
 from ..heads import BoxHead, LossHead
 from .extraction import Inputs, PlainNetwork, as_inputs, load_statistics, plain_copy, run_stages
 from .private_norms import add_private_norms, private_index, put_private_norms, wrong_size
+from .quantization import Size, add_quantizers, quantize_convolutions
 from .statistics import check_norm_statistics, not_calibrated
 from .views import ConfigurationView, keep, share
 
@@ -93,6 +95,8 @@ class AdaptiveNetwork(NormPairs):
         self.space = space
         self.arguments: dict[str, Any] = {}
         self.private_by: str | None = None
+        # The sizes whose activations have quantisers of their own, see `quantize`.
+        self._quantizer_sizes: list[Size] = []
         self.own_statistics = "largest"
         self.split, self.clip_frames = split or _one_pathway, clip_frames or space.temporal_sizes[-1]
         if split is not None:
@@ -126,6 +130,7 @@ class AdaptiveNetwork(NormPairs):
         self._norms = slimmable_norms(self)
         self._layers = [layer for layer in self.modules() if isinstance(layer, SlimmableLayer)]
         self._private = [part for part in self.modules() if isinstance(part, PrivateNorms)]
+        self._quantizers = [part for part in self.modules() if isinstance(part, PrivateQuantizers)]
         rules = [rule.root for layer in self._layers for rule in (layer.in_rule, layer.out_rule)]
         self._roots = [root for root in dict.fromkeys(rules) if root is not None]
 
@@ -275,6 +280,8 @@ class AdaptiveNetwork(NormPairs):
             settings: list[tuple[nn.Module | SlimmableLayer, dict[str, Any]]]
             settings = [(layer, layer.settings(width)) for layer in self._layers]
             settings += [(part, part.settings(index)) for part in self._private]
+            size = self._size_index(configuration)
+            settings += [(part, part.settings(size)) for part in self._quantizers]
             for name, norm in self._norms.items():
                 own = statistics and name in statistics.mean and (statistics.mean[name], statistics.variance[name])
                 moved = tracked and (tracked.mean[name], tracked.variance[name])
@@ -328,6 +335,7 @@ class AdaptiveNetwork(NormPairs):
         twin.__dict__.update(
             active=plan.configuration, _runs_in_eval=True, _plans={}, _twins={}, _norms=norms,
             _layers=[twins[id(layer)] for layer in self._layers], _private=[twins[id(part)] for part in self._private],
+            _quantizers=[twins[id(part)] for part in self._quantizers],
         )  # fmt: skip
         return twin
 
@@ -355,11 +363,28 @@ class AdaptiveNetwork(NormPairs):
         if self.private_by != "size":
             raise ValueError(wrong_size(spatial, sizes))
         add_private_norms(self._private, self._private_keys, self.space, spatial)
+        if self._quantizers:
+            add_quantizers(self._quantizers, self._quantizer_sizes, self.space, spatial)
         self.space = replace(self.space, spatial_sizes=(*sizes, spatial))
         if self.arguments:
             self.arguments["interpolated_sizes"] = [*self.arguments.get("interpolated_sizes", []), spatial]
         self._take_parts()
         return self._activate(self.active)
+
+    def quantize(self, weight_bits: int, activation_bits: int) -> "AdaptiveNetwork":
+        """Quantise the weights and the inputs of convolutions (LQ-Nets), see `quantize_convolutions`; returns the network.
+
+        Each size, a product of spatial and temporal sizes, has quantisers of activations of its own. weight_bits, activation_bits: 32
+        leaves those as they are.
+        """
+        sizes = quantize_convolutions(self, self.space, weight_bits, activation_bits, self.classifier_name)
+        self._quantizer_sizes = sizes
+        self._take_parts()
+        return self._activate(self.active)
+
+    def _size_index(self, configuration: Configuration) -> int:
+        """Which of the quantisers of a place runs."""
+        return self._quantizer_sizes.index((configuration.spatial, configuration.temporal)) if self._quantizers else 0
 
     def _private_index(self, configuration: Configuration) -> tuple[int, bool]:
         """(which of the private norms runs, whether running statistics are this configuration's own)."""
@@ -473,7 +498,8 @@ class AdaptiveNetwork(NormPairs):
         configuration = self.space.check(configuration)
         index, _ = self._private_index(configuration)
         width = self._layer_widths(configuration.width)
-        stages = OrderedDict((name, plain_copy(stage, width, index)) for name, stage in self.named_children())
+        size = self._size_index(configuration)
+        stages = OrderedDict((name, plain_copy(stage, width, index, size)) for name, stage in self.named_children())
         return PlainNetwork(stages, self.takes, self.classifier_name, self.norm_pairs).train(self.training)
 
     def extract(self, configuration: Configuration | str, fold_bn: bool = False) -> "PlainNetwork":
