@@ -89,6 +89,7 @@ def _write(output: Path, table: QueryTable | None, predictions: Sequence[Predict
         left_out=kept["left_out"],
         has_boxes=about.network.takes_boxes,
         takes_images=about.network.takes == "images",
+        gives=about.network.gives,
     )
     stats = read_json_stats(output / "stdout.log")
     history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch", "val_smallest_epoch")]

@@ -101,7 +101,8 @@ class Findings:
         examples: videos with frames, of the most accurate row.
         class_names: by label.
         left_out: what the videos are called that could not be read. has_boxes: the network classifies boxes. takes_images:
-            it takes images instead of clips.
+            it takes images instead of clips. gives: what it gives, in a word (`AdaptiveNetwork.gives`); commands that ask for classes
+            are left out where that is something else.
     """
 
     command: str = ""
@@ -114,6 +115,7 @@ class Findings:
     left_out: Sequence[str] = ()
     has_boxes: bool = False
     takes_images: bool = False
+    gives: str = "classes"
 
 
 class _Cell(NamedTuple):
@@ -170,7 +172,7 @@ def report_html(
         curves=_curves(history or ()),
         test=_test(table, test),
         commands=_commands(table, directory, findings),
-        snippet="" if findings.has_boxes else _snippet(table, directory / "adaptive.pyth", _takes_images(table, findings)),
+        snippet="" if findings.has_boxes else _snippet(table, directory / "adaptive.pyth", findings),
         command=findings.command,
         config=findings.config,
         facts=[(name.replace("_", " "), _plain(value)) for name, value in table.provenance.items()] if table else [],
@@ -574,17 +576,22 @@ def _commands(table: QueryTable | None, directory: Path, findings: Findings) -> 
     is_image = _takes_images(table, findings)
     what = "an image" if is_image else "a video"
     source = "image.png" if is_image else "clip.mp4 --boxes boxes.csv" if findings.has_boxes else "clip.mp4"
+    gives_classes = findings.gives == "classes"
+    commands = []
     if table is None:
-        return [(f"See what it makes of {what}", f"mutual3d predict {model} {source}")]
-    commands = [(f"See what it makes of {what}, within a budget", f"mutual3d predict {model} {source} {_budget(table, *_counted(table))}")]
+        return [(f"See what it makes of {what}", f"mutual3d predict {model} {source}")] if gives_classes else []
+    if gives_classes:
+        within = _budget(table, *_counted(table))
+        commands.append((f"See what it makes of {what}, within a budget", f"mutual3d predict {model} {source} {within}"))
     if len(table) > 1:
         first_keys = {words.name: (words, key) for words, key in reversed(table.drawn_columns)}
         for words, key in reversed(first_keys.values()):
             title = words.title if words.by_device else words.full_unit
             commands.append((f"The best configuration within a budget of {title}", f"mutual3d select {model} {_budget(table, words, key)}"))
-    row = _middle(_lead_front(table))
-    purpose = "One configuration as a file for other runtimes, and how long it takes there"
-    commands.append((purpose, f"mutual3d export {model} --config {row.configuration} --format onnx"))
+    if gives_classes:
+        purpose = "One configuration as a file for other runtimes, and how long it takes there"
+        configuration = _middle(_lead_front(table)).configuration
+        commands.append((purpose, f"mutual3d export {model} --config {configuration} --format onnx"))
     return [*commands, ("This run beside another one, in one figure", f"mutual3d compare this={query_table} other=other/query_table.json --output comparison")]
 
 
@@ -604,13 +611,15 @@ def _budget(table: QueryTable, words: CostWords, key: str) -> str:
     return f"{words.option} {amount:g}" + (f" --device {shlex.quote(key)}" if key else "")
 
 
-def _snippet(table: QueryTable | None, model: Path, takes_images: bool) -> str:
+def _snippet(table: QueryTable | None, model: Path, findings: Findings) -> str:
     lines = ["import mutual3d", "", f"model = mutual3d.load({str(model)!r})"]
     if table is not None:
         (words, _), row = _counted(table), _middle(table.pareto_front())
         lines.append(f'model.set_budget({words.name}={round_up(table.cost(row, words.name)):g})  # or model.activate("{row.configuration}")')
+    if findings.gives != "classes":
+        return "\n".join([*lines, f"found = model(images_B3HW)  # uint8 pixels; it gives {findings.gives}"])
     return "\n".join([
         *lines,
-        f'print(model.predict("{"image.png" if takes_images else "clip.mp4"}").top(5))',
+        f'print(model.predict("{"image.png" if _takes_images(table, findings) else "clip.mp4"}").top(5))',
         "scores = model(clip)  # uint8 pixels of full size: the model shrinks them to the active configuration",
     ])  # fmt: skip

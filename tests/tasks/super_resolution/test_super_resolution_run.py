@@ -56,6 +56,12 @@ def test_the_table_has_psnr_in_dB_at_every_width(finished):
     assert float(results["results"]["1-16"]["psnr"]) == pytest.approx(table.rows[-1].accuracy["psnr"], abs=0.01)
 
 
+def test_the_page_names_what_such_a_network_can_do_alone(finished):
+    text = (finished / "report.html").read_text()
+    assert "found = model(images_B3HW)" in text and "it gives larger images" in text and "mutual3d select" in text
+    assert "mutual3d predict" not in text and "mutual3d export" not in text
+
+
 def test_there_is_nothing_to_calibrate(finished):
     model = mutual3d.load(finished / "adaptive.pyth")
     assert not any(statistics.mean for statistics in model.network.statistics.values())
