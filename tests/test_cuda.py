@@ -123,6 +123,12 @@ def test_a_step_does_not_wait_for_the_gpu():
 class OneBatch:
     num_samples = 4
 
+    def state(self):
+        return {}
+
+    def load_state(self, states):
+        pass
+
     def __len__(self):
         return 4
 

@@ -49,6 +49,7 @@ def get_value(cfg: CfgNode, key: str) -> object:
 
 def _check_together(cfg: CfgNode) -> Iterator[Problem]:
     yield from _check_batches(cfg)
+    yield from _check_channels(cfg)
     yield from _check_solver(cfg)
     yield from _check_test(cfg)
 
@@ -75,6 +76,17 @@ def _check_batches(cfg: CfgNode) -> Iterator[Problem]:
             f"DATA.TRAIN_JITTER_SCALES is {scales}: give [min, max] short sides, "
             f"none under DATA.TRAIN_CROP_SIZE {cfg.DATA.TRAIN_CROP_SIZE}",
         )
+
+
+def _check_channels(cfg: CfgNode) -> Iterator[Problem]:
+    counts = list(cfg.DATA.INPUT_CHANNEL_NUM)
+    for key in ("MEAN", "STD"):
+        if set(counts) != {len(cfg.DATA[key])}:
+            yield Problem(
+                (f"DATA.{key}", "DATA.INPUT_CHANNEL_NUM"),
+                f"DATA.{key} is {cfg.DATA[key]}: it must be a list of one number for each channel, and DATA.INPUT_CHANNEL_NUM, which is "
+                f"{counts}, must say how many those are, for each pathway alike; RGB has 3",
+            )
 
 
 def _check_solver(cfg: CfgNode) -> Iterator[Problem]:

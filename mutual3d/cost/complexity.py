@@ -55,7 +55,7 @@ def _network_and_inputs(model, configuration, crop):
     """The plain network of `configuration`, its pathways of one view, and a box if it takes any; without memory."""
     meta = copy.deepcopy(model).to("meta").activate(configuration)
     dtype = next(meta.parameters()).dtype
-    clip = torch.empty(1, 3, meta.clip_frames, crop, crop, device="meta", dtype=dtype)
+    clip = torch.empty(1, meta.in_channels, meta.clip_frames, crop, crop, device="meta", dtype=dtype)
     return meta.subnetwork(configuration), meta.fit_clip(clip), *whole_picture(meta, "meta")
 
 

@@ -153,7 +153,7 @@ def measure_latencies(
     std: Sequence[float],
 ) -> dict[str, dict[Configuration, float]]:
     """{device key: {configuration: median ms}} of one clip, from the uint8 clip at full size to the logits."""
-    clip = torch.randint(0, 256, (1, 3, model.clip_frames, crop, crop), dtype=torch.uint8)
+    clip = torch.randint(0, 256, (1, model.in_channels, model.clip_frames, crop, crop), dtype=torch.uint8)
     model = copy.deepcopy(model).place(device)
     inputs = whole_picture(model, device)
 

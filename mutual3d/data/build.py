@@ -1,13 +1,14 @@
 """From a config to a loader: what all data sets share. What each reads of a config is in `mutual3d.data.sources`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from fvcore.common.config import CfgNode
 
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.datasets.kinetics import Video, VideoDataset
-from mutual3d.data.loader import ClipLoader, Reading, Share
+from mutual3d.data.loader import ClipLoader, Reading, Share, TrainingLoader
 from mutual3d.data.sources import SOURCES
 from mutual3d.data.sources.facts import MODES, Mistakes, checked_names, clip_augmentation
 from mutual3d.utils.distributed import choose_device
@@ -62,6 +63,11 @@ def check_data(cfg: CfgNode) -> Mistakes:
             ("MODEL.LOSS_FUNC", "TRAIN.DATASET"),
             f"MODEL.LOSS_FUNC is '{cfg.MODEL.LOSS_FUNC}': with TRAIN.DATASET {name} it must be {legal}",
         )
+    if source.num_channels not in (None, *cfg.DATA.INPUT_CHANNEL_NUM):
+        yield (
+            ("DATA.INPUT_CHANNEL_NUM", "DATA.MEAN", "TRAIN.DATASET"),
+            f"DATA.INPUT_CHANNEL_NUM is {cfg.DATA.INPUT_CHANNEL_NUM}: clips of TRAIN.DATASET {name} have {source.num_channels} channels",
+        )
     for own in ("TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE", "COLOR_JITTER", "CROP_PADDING"):
         if cfg.DATA[own] and not source.is_image:
             yield (
@@ -107,14 +113,7 @@ def video_files(cfg: CfgNode) -> list[str]:
 
 
 def build_loader(
-    cfg: CfgNode,
-    split: str,
-    mode: str,
-    rank: int = 0,
-    world_size: int = 1,
-    num_views: int = 1,
-    lost: dict[str, str] | None = None,
-    num_videos: int | None = None,
+    cfg: CfgNode, split: str, mode: str, rank: int = 0, world_size: int = 1, num_views: int = 1, lost: dict[str, str] | None = None
 ) -> ClipLoader:
     """The `ClipLoader` of a split for one rank.
 
@@ -126,7 +125,6 @@ def build_loader(
             "multi_view": list order, TEST.NUM_ENSEMBLE_VIEWS x TEST.NUM_SPATIAL_CROPS views.
             All but "train" take as many videos as have TEST.BATCH_SIZE views, at least one.
         lost: the videos that are not read any more, shared by the loaders of a run (see `ClipLoader`).
-        num_videos: so many, spread evenly over the list, in evaluation; None takes all.
 
     Raises ValueError for a batch size that the ranks cannot share, an unknown mode, and what the csv gets wrong. Rank
     `rank` of `world_size` is given its own share.
@@ -136,14 +134,25 @@ def build_loader(
     batch_size = _batch_size_per_rank(f"{section}.BATCH_SIZE", cfg[section].BATCH_SIZE, world_size)
     dataset = build_dataset(cfg, split, mode, num_views)
     batch_size = max(1, batch_size // (dataset.num_views * dataset.num_crops))
-    indices = None if num_videos is None else evenly_spread(len(dataset), num_videos)
-    return _loader(cfg, dataset, batch_size, Share(rank, world_size), shuffle=shuffle, lost=lost, indices=indices)
+    return _loader(cfg, dataset, batch_size, Share(rank, world_size), shuffle=shuffle, lost=lost)
 
 
-def build_calibration_loader(
-    cfg: CfgNode, rank: int = 0, world_size: int = 1, lost: dict[str, str] | None = None, num_clips: int | None = None
-) -> ClipLoader:
-    """`num_clips`, by default CALIBRATION.NUM_CLIPS, videos spread evenly over CALIBRATION.SPLIT, one clip each, in a fixed shuffled order.
+def build_training_loader(
+    cfg: CfgNode, model: Any, rank: int = 0, world_size: int = 1, lost: dict[str, str] | None = None
+) -> TrainingLoader:
+    """What a network trains on: the shuffled clips of the training list, or what its data set makes of what the network does.
+
+    model: the network that is trained, which clips do not ask for. rank, world_size, lost: as of `build_loader`.
+    """
+    make = SOURCES[cfg.TRAIN.DATASET].training_loader
+    if make is None:
+        return build_loader(cfg, "train", "train", rank, world_size, lost=lost)
+    batch_size = _batch_size_per_rank("TRAIN.BATCH_SIZE", cfg.TRAIN.BATCH_SIZE, world_size)
+    return make(cfg, build_dataset(cfg, "train", "train"), model, batch_size, Share(rank, world_size))
+
+
+def build_calibration_loader(cfg: CfgNode, rank: int = 0, world_size: int = 1, lost: dict[str, str] | None = None) -> ClipLoader:
+    """CALIBRATION.NUM_CLIPS videos spread evenly over CALIBRATION.SPLIT, one clip each, in a fixed shuffled order.
 
     Shuffled, because lists are often sorted by class and a batch of one class has statistics of its own. Batches hold
     CALIBRATION.BATCH_SIZE clips and go to the ranks in turns, so that they are the same for any number of ranks. rank,
@@ -151,8 +160,7 @@ def build_calibration_loader(
     """
     mode = "train_augmentation_fixed" if cfg.CALIBRATION.TRANSFORM == "train" else "single_view"
     dataset = build_dataset(cfg, cfg.CALIBRATION.SPLIT, mode)
-    wanted = cfg.CALIBRATION.NUM_CLIPS if num_clips is None else num_clips
-    indices = evenly_spread(len(dataset), wanted or len(dataset))
+    indices = evenly_spread(len(dataset), cfg.CALIBRATION.NUM_CLIPS or len(dataset))
     np.random.default_rng(cfg.RNG_SEED).shuffle(indices)
     batch_size = cfg.CALIBRATION.BATCH_SIZE
     return _loader(cfg, dataset, batch_size, Share(rank, world_size), indices=indices, lost=lost)

@@ -5,13 +5,14 @@ import itertools
 import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from mutual3d.data.datasets.dataset import BadVideo, ClipDataset, Sample, check_dataset, read_sample
 from mutual3d.data.workers.pool import Settings, WorkerPool
+from mutual3d.utils.batches import BatchSource
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.targets import Labels, Targets
 
@@ -143,6 +144,14 @@ class _ReadClips:
         return BadVideo(key[1], self.name(key), cause)
 
 
+class TrainingLoader(BatchSource, Protocol):
+    """What a training runs over: a `ClipLoader`, or whatever makes batches of what the network does."""
+
+    @property
+    def dataset(self) -> ClipDataset:
+        """Whose fingerprint says what was trained on."""
+
+
 class ClipLoader:
     """Batches of a `ClipDataset` for one rank.
 
@@ -202,6 +211,13 @@ class ClipLoader:
 
     def __len__(self) -> int:
         return len(self._sampler)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint inside an epoch is to keep of this loader: nothing, (seed, epoch) decide all that it gives."""
+        return {}
+
+    def load_state(self, states: Sequence[dict[str, Any]]) -> None:
+        """Take what `state` gave in each process. states: in the order of ranks."""
 
     @functools.cached_property
     def fingerprint(self) -> str:

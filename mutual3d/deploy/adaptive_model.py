@@ -534,7 +534,8 @@ class AdaptiveModel(nn.Module):
         return self.network.fit_clip(clip_BCTHW.to(like.device, like.dtype), configuration), boxes
 
     def _check_clip(self, clip: torch.Tensor) -> None:
-        full: tuple[int, ...] = (3, self.preprocessing.num_frames, self.preprocessing.crop, self.preprocessing.crop)
+        cut = self.preprocessing
+        full: tuple[int, ...] = (len(cut.mean), cut.num_frames, cut.crop, cut.crop)
         given = tuple(clip.shape[1:])
         if len(given) == 3 and self.network.takes == "images":
             given = (given[0], 1, *given[1:])

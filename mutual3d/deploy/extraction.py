@@ -45,7 +45,7 @@ def example_inputs(
     frame: height and width in pixels, by default the crop's square. is_normalized: floats that are normalised already.
     """
     network, crop = model.network, model.preprocessing.crop
-    shape = (2, 3, network.clip_frames, *(frame or (crop, crop)))
+    shape = (2, network.in_channels, network.clip_frames, *(frame or (crop, crop)))
     generator = torch.Generator().manual_seed(0)
     clip = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     if is_normalized:
@@ -91,8 +91,8 @@ class ServedNetwork(ShrinksFeatures):
         # The adaptive pathway is the first; how many frames it has is the split's affair.
         source = network.split(torch.empty(1, 1, network.clip_frames, 1, 1))[0].shape[2]
         self.register_buffer("frames", temporal_indices(source, configuration.temporal))
-        self.register_buffer("scale", 1 / (255 * torch.tensor(cut.std).view(1, 3, 1, 1, 1)))
-        self.register_buffer("shift", torch.tensor(cut.mean).view(1, 3, 1, 1, 1) / torch.tensor(cut.std).view(1, 3, 1, 1, 1))
+        self.register_buffer("scale", 1 / (255 * torch.tensor(cut.std).view(1, -1, 1, 1, 1)))
+        self.register_buffer("shift", torch.tensor(cut.mean).view(1, -1, 1, 1, 1) / torch.tensor(cut.std).view(1, -1, 1, 1, 1))
 
     def forward(self, clip: torch.Tensor, boxes: torch.Tensor | None = None) -> torch.Tensor:
         clip_BCTHW = clip.unsqueeze(2) if clip.ndim == 4 else clip

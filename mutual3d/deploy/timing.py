@@ -143,7 +143,7 @@ def _prepare(place: _Place, configuration: Configuration) -> str:
 def _call(place: _Place, batch: int, configuration: Configuration) -> Callable[[], Callable[[], object]]:
     """A function that gives what is timed: a call of the model as its users make it."""
     model, cut = place.model, place.model.preprocessing
-    clip = torch.randint(0, 256, (batch, 3, cut.num_frames, cut.crop, cut.crop), dtype=torch.uint8)
+    clip = torch.randint(0, 256, (batch, len(cut.mean), cut.num_frames, cut.crop, cut.crop), dtype=torch.uint8)
     places = torch.tensor([[i, 0.0, 0.0, 0.0, 0.0] for i in range(batch)])
     boxes = [box + places for box in whole_picture(model.network, "cpu")]
 

@@ -11,10 +11,14 @@ from mutual3d.sampling import Configuration
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import progress_bar
 from mutual3d.utils.stopping import deferred
+from mutual3d.utils.targets import map_tensors
 
 from .resume import PartialResult
 from .unreadable import UnreadableVideos
 from .video_pass import Scoring, VideoPass
+
+# From a batch and a network at one configuration to what a metric takes.
+Play = Callable[[Any, Callable[[torch.Tensor], Any]], Any]
 
 
 def measure(
@@ -27,6 +31,7 @@ def measure(
     scoring: Scoring = Scoring(),
     videos: VideoPass = VideoPass(),
     description: str = "measure",
+    play: Play | None = None,
 ) -> dict[Configuration, Metric]:
     """{configuration: metric} over all videos, on every process.
 
@@ -34,7 +39,8 @@ def measure(
     indices B; bad; boxes); each process is given its own share, no video twice. prepare: clips on the device as float B, C,
     T, H, W. `metric()` makes an empty metric. Raises UnreadableVideosError when more videos cannot be read than `videos`
     tolerates, and NotFiniteError, which names the configuration, when a score is NaN or infinite. model: the adaptive
-    network. description: the words of the progress bar.
+    network. description: the words of the progress bar. play: what becomes of a batch where its samples go on by what the network gives,
+    such as games; None where clips are all there is.
     """
     partial = videos.partial or PartialResult()
 
@@ -54,7 +60,10 @@ def measure(
         for batch in progress_bar(batches_from(done), description, videos.num_batches, initial=done):
             unreadable.add(batch.bad)
             if len(batch.clips_BVCTHW):
-                for configuration, scores in score_batch(model, batch, configurations, prepare, scoring):
+                scored = score_batch(model, batch, configurations, prepare, scoring)
+                if play is not None:
+                    scored = play_batch(model, batch, configurations, prepare, scoring, play)
+                for configuration, scores in scored:
                     with naming(configuration):
                         metrics[configuration].update(scores, batch)
             done += 1
@@ -87,6 +96,30 @@ def score_batch(
             scores[configuration].append(scoring.activate(model.activate(configuration)(pathways, boxes)))
     for configuration, parts in scores.items():
         yield configuration, scoring.join(parts, views if boxes is None else 1)
+
+
+@torch.no_grad()
+def play_batch(
+    model: Any,
+    batch: Any,
+    configurations: Sequence[Configuration],
+    prepare: Callable[[torch.Tensor], torch.Tensor],
+    scoring: Scoring,
+    play: Play,
+) -> Iterator[tuple[Configuration, Any]]:
+    """Yield (configuration, what `play` gives) for a batch whose samples go on by what the network gives, as games do.
+
+    model: the adaptive network, which `play` is given at each configuration: uint8 clips N, C, T, H, W -> scores on the CPU.
+    """
+    for configuration in configurations:
+
+        def network(clips_NCTHW: torch.Tensor, configuration: Configuration = configuration) -> Any:
+            pathways = model.fit_clip(prepare(clips_NCTHW), configuration)
+            return map_tensors(torch.Tensor.cpu, scoring.activate(model.activate(configuration)(pathways)))
+
+        with naming(configuration):
+            found = play(batch, network)
+        yield configuration, found
 
 
 def _joined(metrics: dict[Configuration, Metric], metric: Callable[[], Metric]) -> dict[Configuration, Metric]:

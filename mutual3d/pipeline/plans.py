@@ -13,7 +13,7 @@ import torch
 from mutual3d.config import Changes
 from mutual3d.cost.axes import ALWAYS_COUNTED
 from mutual3d.data.datasets.dataset import ClipDataset
-from mutual3d.data.loader import ClipLoader
+from mutual3d.data.loader import ClipLoader, TrainingLoader
 from mutual3d.metrics.metrics import Metric
 from mutual3d.models import AdaptiveNetwork
 from mutual3d.sampling import Preprocessing
@@ -21,6 +21,8 @@ from mutual3d.training import BatchTransform, MutualStep, TrainingCourse, Weight
 from mutual3d.training.objectives import Objective
 
 MakeLoader = Callable[[], ClipLoader]
+# Of the network that is trained, by which some batches come to be.
+MakeTrainingLoader = Callable[[AdaptiveNetwork], TrainingLoader]
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,17 @@ class MeasuringPlan:
 class TrainingPlan:
     """Training from the newest checkpoint of the output directory, from `weights`, or from random weights.
 
-    loader, validation: of the training and the validation split; `validation` may raise FileNotFoundError, and then no
+    loader, validation: of the training, made of its network, and of the validation split; `validation` may raise FileNotFoundError, and then no
     epoch is validated. schedule: exact epoch -> learning rate. settings: the run's settings as text, for checkpoints;
     changed_settings: what differs from such a text. weights: a checkpoint to start from (weights_kind and inflate: as of
     `load_checkpoint`); reset_head: but for its classifier.
     doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. keep_checkpoints:
     of finished epochs, the newest; 0 and less keeps all. trace: a file for a trace of some steps, None times none. tensorboard: a
     directory, None writes none. transforms: what becomes of a step's clips and labels first. make_average: of the model's weights,
-    which is then what is evaluated and kept; None keeps the weights themselves. tracks_smallest: keep running statistics of the
-    narrowest configuration that every step runs, and validate it too.
+    which is then what is evaluated and kept; None keeps the weights themselves.
     """
 
-    loader: MakeLoader
+    loader: MakeTrainingLoader
     validation: MakeLoader
     make_step: Callable[[AdaptiveNetwork, torch.device], MutualStep]
     make_optimizer: Callable[[AdaptiveNetwork, Objective], torch.optim.Optimizer]
@@ -74,7 +75,6 @@ class TrainingPlan:
     transforms: Sequence[BatchTransform] = ()
     make_average: Callable[[AdaptiveNetwork], WeightAverage | None] = lambda model: None
     trace: Path | None = None
-    tracks_smallest: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,29 +153,6 @@ class RunPlan:
     command: str = ""
     save_seconds: float = 20.0
     num_threads: int = 0
-
-
-@dataclass(frozen=True)
-class SlimPlan:
-    """A search for the widths of the layers that lose least within budgets (`mutual3d.pipeline.slimming.slim_network`).
-
-    bundle: the adaptive.pyth of a run. output: the folder of what is written. run: the run's own plan, of which the calibration and
-    the grid give a found configuration's statistics and row. calibration: clips that each tried configuration's statistics are
-    computed on. search: videos, held out from training, that its accuracy is measured on. Both are read once and kept in memory.
-    split: that of `search`, for the table's provenance. cost: a name of `mutual3d.cost.axes.COSTS`. budgets: in its unit; each
-    gets a row. step: what a width falls by. start: the configuration to start from; None is the largest.
-    """
-
-    bundle: Path
-    output: Path
-    run: RunPlan
-    calibration: MakeLoader
-    search: MakeLoader
-    split: str
-    cost: str
-    budgets: tuple[float, ...]
-    step: float = 0.1
-    start: str | None = None
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,11 @@ from mutual3d.utils.stopping import StopRequestedError
 _Result = TypeVar("_Result")
 
 
-def check_data(plan: RunPlan) -> None:
+def check_data(run: Workspace) -> None:
     """Make every loader that a stage will need, so that a mistake shows before the hours of training."""
+    plan = run.plan
     if plan.training:
-        doubts = plan.training.doubts(plan.training.loader().dataset)
+        doubts = plan.training.doubts(plan.training.loader(run.model).dataset)
         if doubts and distributed.is_main():
             logger.warning(doubts)
         # Training without a validation list goes on without validation.
@@ -88,8 +89,8 @@ def _run_stages(plan: RunPlan, device: torch.device, seconds: dict[str, float]) 
             return stage(run, *arguments)
 
     with taking("start"):
-        check_data(plan)
         run = Workspace(plan, device)
+        check_data(run)
         run.check_test_configurations()
     if plan.training:
         timed("train", train, plan.training)

@@ -12,12 +12,12 @@ ACTIVATIONS = {
 }  # fmt: skip
 # How scores of views are joined.
 ENSEMBLES = ("sum", "max")
-_LARGEST_SIZE = 8192
+_LARGEST_SIZE, _MOST_CHANNELS = 8192, 64
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels.
+    """How a clip is cut from a video and normalised: DATA.* of the training run; crop in pixels; mean and std one a channel.
 
     activation: what turns outputs into scores, softmax, sigmoid, or none. ensemble: how scores of views are joined, sum or max.
     resize: images' short side before the crop; None takes the crop's. reverse_channels: the network takes BGR; clips, mean
@@ -39,11 +39,13 @@ class Preprocessing:
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             values = getattr(self, name)
-            is_list = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))
+            is_list = isinstance(values, (list, tuple)) and 1 <= len(values) <= _MOST_CHANNELS and all(map(_is_number, values))
             if not is_list or (name == "std" and min(values) <= 0):
                 legal = "above 0, of pixels in [0, 1]" if name == "std" else "of pixels in [0, 1]"
-                raise ValueError(f"{name} is {values!r:.80}: give three finite numbers, one a colour, {legal}")
+                raise ValueError(f"{name} is {values!r:.80}: give finite numbers, one a channel (three for RGB), {legal}")
             object.__setattr__(self, name, tuple(values))
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} numbers and std {len(self.std)}: give one a channel in each, three for RGB")
         for name in ("num_frames", "sampling_rate", "crop", "resize"):
             value = getattr(self, name)
             is_whole = _is_number(value) and isinstance(value, numbers.Integral) and 1 <= int(value) <= _LARGEST_SIZE

@@ -16,6 +16,7 @@ from mutual3d.training.mixing import BatchTransform
 from mutual3d.training.schedule import Schedule
 from mutual3d.training.step import MutualStep, StepResult
 from mutual3d.utils import distributed
+from mutual3d.utils.batches import BatchSource
 from mutual3d.utils.host_copy import HostCopy
 from mutual3d.utils.logging import log_json_stats, progress_bar
 from mutual3d.utils.stopping import StopRequestedError, request_stop, stop_reason
@@ -57,7 +58,7 @@ class TrainingCourse:
 class Trainer:
     """Runs a MutualStep over the batches of a loader, epoch by epoch.
 
-    loader: `len(loader)` batches an epoch, `loader.batches(epoch)` gives them (clips uint8 B, V, C, T, H, W).
+    loader: see BatchSource.
     schedule: exact epoch -> learning rate. after_epoch(epoch) is called with the number of finished epochs, to save and
     to evaluate. inside_epoch(epoch, iteration, parts) is called with the number of finished epochs and of the next one's
     finished batches, and what `train` takes as `parts`, to save. writer: a TensorBoard SummaryWriter or None. transforms: what
@@ -69,7 +70,7 @@ class Trainer:
         self,
         step: MutualStep,
         optimizer: torch.optim.Optimizer,
-        loader: Any,
+        loader: BatchSource,
         schedule: Schedule,
         course: TrainingCourse,
         *,
@@ -107,6 +108,8 @@ class Trainer:
         self.step.model.train()
         meter = _Meter(epoch, self.course.max_epoch, len(self.loader))
         self._take_parts(meter, parts)
+        if parts:
+            self.loader.load_state([part.get("loader", {}) for part in parts])
         name = f"train {epoch + 1}/{self.course.max_epoch}"
         batches = progress_bar(self.loader.batches(epoch=epoch, start=start), name, len(self.loader), initial=start)
         for iteration, batch in enumerate(batches, start):
@@ -152,7 +155,7 @@ class Trainer:
             return
         start = time.monotonic()
         norms = {name: both.cpu() for name, both in part_statistics(self.step.model).items()}
-        own = {**meter.state(), "unreadable": self.unreadable.causes, "norms": norms}
+        own = {**meter.state(), "unreadable": self.unreadable.causes, "norms": norms, "loader": self.loader.state()}
         parts = distributed.gather(own, "what each has of the epoch")
         self.inside_epoch(epoch, iteration, parts)
         self._saved_at = time.monotonic()

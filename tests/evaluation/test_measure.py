@@ -52,6 +52,33 @@ def test_views_are_joined(model, ensemble):
     assert torch.allclose(scores, by_view.mean(0) if ensemble == "sum" else by_view.amax(0), atol=1e-6)
 
 
+def test_what_goes_on_by_what_the_network_gives_is_handed_it_at_each_configuration(model):
+    """It may ask as often as it likes; what it says of the batch is what the metric takes."""
+    asked = {}
+
+    def play(batch, network):
+        first = network(batch.clips_BVCTHW[:, 0])
+        asked[model.active] = first
+        # What is asked about second depends on what came of the first.
+        return network(batch.clips_BVCTHW[:, 0].flip(-1)) if int(first[0].argmax()) else first
+
+    metrics = measure(model, batches_from, SPACE.corners(), prepare=prepare, play=play)
+    for configuration in SPACE.corners():
+        model.activate(configuration)
+        hits = 0
+        for batch in batches_from(0):
+            ((_, scores),) = score_batch(model, batch, [configuration], prepare)
+            if int(scores[0].argmax()):
+                ((_, scores),) = score_batch(model, _flipped(batch), [configuration], prepare)
+            hits += int((scores.argmax(1) == batch.labels).sum())
+        assert metrics[configuration].values()["top1_acc"] == pytest.approx(100 * hits / 11)
+    assert set(asked) == set(SPACE.corners()) and all(torch.allclose(scores.sum(1), torch.ones(len(scores))) for scores in asked.values())
+
+
+def _flipped(batch):
+    return SimpleNamespace(clips_BVCTHW=batch.clips_BVCTHW.flip(-1), labels=batch.labels, boxes=None)
+
+
 def test_views_cut_larger_than_in_training_shrink_in_proportion(model):
     clips = torch.randint(0, 256, (1, 1, 3, 4, 30, 30), dtype=torch.uint8)
     seen = []

@@ -19,6 +19,12 @@ from test_step import batch, make_step  # isort: skip
 class OneBatchLoader:
     num_samples = 4
 
+    def state(self):
+        return {}
+
+    def load_state(self, states):
+        pass
+
     def __len__(self):
         return 2
 
@@ -40,6 +46,22 @@ def test_the_rate_is_set_at_every_iteration():
     asked = []
     make_trainer(lambda epoch: asked.append(epoch) or 0.01).train(start_epoch=1)
     assert asked == [1.0, 1.5]
+
+
+def test_a_loader_is_given_what_each_process_had_of_the_epoch():
+    """And nothing where the epoch is begun. What an earlier version saved says nothing of its loader."""
+    trainer, given = make_trainer(), []
+    trainer.loader.load_state = given.append
+    trainer.loader.state = lambda: {"played": 7}
+    saved = []
+    trainer.inside_epoch = lambda epoch, iteration, parts: saved.append(parts)
+    trainer._wishes = lambda: (False, True)
+    trainer.train()
+    assert given == [] and [part["loader"] for parts in saved for part in parts] == [{"played": 7}] * 2
+    trainer.train(1, 1, saved[0])
+    assert given == [[{"played": 7}]]
+    trainer.train(1, 1, [{key: value for key, value in part.items() if key != "loader"} for part in saved[0]])
+    assert given[1:] == [[{}]]
 
 
 def test_gradients_are_clipped_by_norm_and_by_value():

@@ -2,10 +2,10 @@
 
 import time
 import traceback
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,6 +81,18 @@ class ClipDataset(torch.utils.data.Dataset):
     def groups(self) -> Sequence[Hashable] | None:
         """A value for each index: neighbours of different values share no batch in evaluation. None where all fit."""
         return None
+
+
+class PlayedDataset(ClipDataset):
+    """Base class of data sets whose samples are the beginnings of something that goes on by what the network gives, such as games.
+
+    Measuring hands a batch over with the network, once for each configuration, instead of giving the batch's clips to it.
+    """
+
+    def play(self, batch: Any, network: Callable[[torch.Tensor], Any]) -> Any:
+        """What the metric's `update` takes: of each sample what became of it. batch: what the loader gave. network: uint8 clips N, C,
+        T, H, W -> scores on the CPU, at one configuration; it may be called any number of times."""
+        raise NotImplementedError
 
 
 def check_dataset(dataset: ClipDataset) -> None:

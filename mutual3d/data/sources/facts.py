@@ -17,6 +17,7 @@ from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.datasets.kinetics import ListedVideo, VideoDataset
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.datasets.lists import user_path
+from mutual3d.data.loader import Share, TrainingLoader
 from mutual3d.data.video.decode import VideoOpening
 from mutual3d.data.video.file_cache import FileCache, file_fingerprint
 from mutual3d.data.video.frame_cache import ARGUMENTS, INDEX, FrameCache
@@ -74,7 +75,9 @@ class Source:
     images, one frame each; else clips. wants: {key: the one value} beside those of the task. test_split: where labels are to
     test on. class_names: names by label, as the set has them, None without any. test_resize: crop size -> short side that
     test images are resized to before the crop. check_config: what else does not go with the set. check_files: how
-    `mutual3d check-data` looks at a copy of it. is_bgr_there: PySlowFast reads these data as BGR.
+    `mutual3d check-data` looks at a copy of it. is_bgr_there: PySlowFast reads these data as BGR. num_channels: of its clips; None
+    where `open` looks at that. training_loader: where batches of training come of what the network does, what makes them, of (cfg, the
+    opened data set, the network, samples of this process's batch, which process it is).
     """
 
     open: Callable[[CfgNode, str, str, int], ClipDataset]
@@ -87,6 +90,8 @@ class Source:
     check_config: Callable[[CfgNode], Mistakes] = _nothing
     check_files: SetCheck | None = None
     is_bgr_there: bool = False
+    num_channels: int | None = 3
+    training_loader: Callable[[CfgNode, ClipDataset, Any, int, Share], TrainingLoader] | None = None
 
 
 SOURCES: dict[str, Source] = {}
