@@ -26,7 +26,6 @@ FILES = Each(NAME, 0, 1000)
 DEVICE = Text(pattern=r"cpu|cuda(:\d{1,3})?", meaning="cpu, cuda, cuda:1, ...")
 AREAS = AnyOf(Only([]), Each(Number(0, 1, above=True, note="a share of the area"), 2, 2, ascending=True))
 ASPECTS = AnyOf(Only([]), Each(Number(0.01, 100), 2, 2, ascending=True))
-BITS = Only(2, 3, 4, 32)
 NO_BLOCKS = Empty("mutual3d has no non-local blocks; give empty lists to train the network without them")
 
 _C = Group()
@@ -63,10 +62,6 @@ _C.MUTUAL.WIDTH_DIVISOR = Key(8, Integer(1, 1024), IS_REFUSED)
 _C.MUTUAL.SPATIAL_SIZES = Key([142, 160, 192, 224], SIZES, IS_REFUSED)
 # Frames; the largest equals DATA.NUM_FRAMES.
 _C.MUTUAL.TEMPORAL_SIZES = Key([6, 9, 12, 16], Each(FRAMES, 0, 64, distinct=True), IS_REFUSED)
-# (new) Which counts of channels may have a width of their own (US-Net, section 6), which the rule `random_widths` trains and
-# `mutual3d slim` chooses: those of a stage together (stage), or of each layer whose outputs no residual sum ties to others' (layer).
-# At one width for all, networks of the two are the same.
-_C.MUTUAL.WIDTHS_BY = Key("stage", Only("stage", "layer"), IS_REFUSED)
 # What runs in a step beside the largest configuration: names of mutual3d.sampling.RULES.
 _C.MUTUAL.SUBNETS = Key(["smallest", "random"], Each(Registered("sampling rule"), 0, 64), IS_REFUSED)
 # What a sub-network learns from: inplace_distillation (the largest configuration's output), labels, or
@@ -75,16 +70,10 @@ _C.MUTUAL.OBJECTIVE = Key("inplace_distillation", Registered("objective"), IS_RE
 # Norms: calibrated (shared; statistics of each configuration are computed after training), or private_width (S-Net) or
 # private_size (RS-Net): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, or for each size.
 _C.MUTUAL.BATCHNORM = Key("calibrated", Registered("kind of batch norm"), IS_REFUSED)
-# (new) Layers average over the inputs that they have, times the number of all, so that features keep their scale at every width
-# (US-Net, section 6). A norm, of features or of weights, undoes it: it is for the layers that have none.
-_C.MUTUAL.AVERAGE_INPUTS = Key(False, Flag(), IS_REFUSED)
 # Widths that the rule `each_width` trains and that private_width makes norms for; empty where neither is used.
 _C.MUTUAL.WIDTHS = Key([], Each(WIDTH, 0, 1000, distinct=True), IS_REFUSED)
 # Run the largest configuration in every step. False leaves what MUTUAL.SUBNETS draws: for ablations and baselines.
 _C.MUTUAL.LARGEST = Key(True, Flag(), IS_REFUSED)
-# (new) Keep running statistics of the narrowest configuration that every step runs too, and validate it beside the largest (US-Net,
-# 3.2): what all others lie between. A line val_smallest_epoch of the log, and a curve of the report.
-_C.MUTUAL.TRACK_SMALLEST = Key(False, Flag(), TAKES_EFFECT)
 # Epochs, a fraction of one too, at the start in which the largest configuration trains alone: what it has not learned it cannot
 # teach. The papers have none; short trainings from nothing gain much by it. It must be below SOLVER.MAX_EPOCH.
 _C.MUTUAL.SUBNETS_START_EPOCH = Key(0.0, Number(0, 10**5, note="epochs"), IS_REFUSED)
@@ -136,7 +125,7 @@ _C.GRID.LATENCY_REPEATS = Key(10, COUNT, TAKES_EFFECT)
 _C.TRAIN = Group()
 _C.TRAIN.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 # kinetics (a csv of `path label` lines), charades, ava, ssv2, or images: image_folder, cifar10, cifar100, food101, indoor67,
-# digits; div2k or photographs, of which small images are made large. ptvkinetics, ptvcharades and ptvssv2 are the same lists under PySlowFast's other names.
+# digits; div2k or photographs, of which small images are made large; atari or minatar, games. ptvkinetics, ptvcharades and ptvssv2 are the same lists under PySlowFast's other names.
 _C.TRAIN.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
 # Clips of a step, over all processes.
 _C.TRAIN.BATCH_SIZE = Key(64, COUNT, IS_REFUSED)
@@ -236,11 +225,11 @@ _C.DATA.CLASS_NAMES_PATH = Key("", PATH, TAKES_EFFECT)
 _C.DATA.NUM_FRAMES = Key(8, FRAMES, IS_REFUSED)
 _C.DATA.SAMPLING_RATE = Key(8, Integer(1, 10**4), IS_REFUSED)
 _C.DATA.TARGET_FPS = Key(30, Integer(1, 1000), IS_REFUSED)
-# Pixels in, per pathway; 3 for each.
-_C.DATA.INPUT_CHANNEL_NUM = Key([3, 3], Each(Only(3), 1, 2), TAKES_EFFECT)
+# Channels of the input, per pathway: 3 for each, but for games, whose pictures have others.
+_C.DATA.INPUT_CHANNEL_NUM = Key([3, 3], Each(Integer(1, 64), 1, 2), TAKES_EFFECT)
 # Of pixels in [0, 1], per channel.
-_C.DATA.MEAN = Key([0.45, 0.45, 0.45], Each(Number(0, 1, note="of pixels in [0, 1]"), 3, 3), IS_REFUSED)
-_C.DATA.STD = Key([0.225, 0.225, 0.225], Each(Number(0.001, 1, note="of pixels in [0, 1]"), 3, 3), IS_REFUSED)
+_C.DATA.MEAN = Key([0.45, 0.45, 0.45], Each(Number(0, 1, note="of pixels in [0, 1]"), 1, 64), IS_REFUSED)
+_C.DATA.STD = Key([0.225, 0.225, 0.225], Each(Number(0.001, 1, note="of pixels in [0, 1]"), 1, 64), IS_REFUSED)
 # Min and max short side that a training video is resized to before the crop.
 _C.DATA.TRAIN_JITTER_SCALES = Key([256, 320], Each(SIDE, 2, 2, ascending=True), IS_REFUSED)
 # Images: min and max share of the area, and aspect ratio, of a random crop that is resized; an empty list crops as
@@ -336,13 +325,6 @@ _C.MODEL.SMALL_IMAGES = Key(False, Flag(), IS_REFUSED)
 _C.MODEL.EMA = Key(False, Flag(), IS_REFUSED)
 _C.MODEL.EMA_DECAY = Key(0.9998, Number(0, 1, below=True), IS_TOLD)
 
-_C.MODEL.QUANTIZE = Group()
-# (new) Bits of the weights and of the inputs of every convolution but those that read pixels and those of squeeze-excite, by learned
-# quantisers (LQ-Nets); the linear classifier and all norms stay whole. 32 leaves them as they are. The RS-Net paper (4.2) has 2 of
-# weights, and 32 or 2 of activations, whose quantisers each size has for itself.
-_C.MODEL.QUANTIZE.WEIGHT_BITS = Key(32, BITS, IS_REFUSED)
-_C.MODEL.QUANTIZE.ACTIVATION_BITS = Key(32, BITS, IS_REFUSED)
-
 _C.X3D = Group()
 _C.X3D.WIDTH_FACTOR = Key(1.0, Number(0.1, 100), IS_REFUSED)
 _C.X3D.DEPTH_FACTOR = Key(1.0, Number(0.1, 100), IS_REFUSED)
@@ -416,6 +398,35 @@ _C.VGG = Group()
 # (new) Channels of VGG-16's first stage, and of its two hidden linear layers.
 _C.VGG.WIDTH_PER_GROUP = Key(64, CHANNELS, IS_REFUSED)
 _C.VGG.DIM_FC = Key(4096, CHANNELS, IS_REFUSED)
+
+# (new) A policy: channels, kernel sizes and strides of its convolutions, and features of its linear layer, all at width 1.0.
+_C.POLICY = Group()
+_C.POLICY.CHANNELS = Key([32, 64, 32], Each(CHANNELS, 1, 16), IS_REFUSED)
+_C.POLICY.KERNEL_SIZES = Key([8, 4, 3], Each(Integer(1, 63), 1, 16), IS_REFUSED)
+_C.POLICY.STRIDES = Key([4, 2, 1], Each(Integer(1, 16), 1, 16), IS_REFUSED)
+_C.POLICY.NUM_FEATURES = Key(512, CHANNELS, IS_REFUSED)
+
+# (new) Games that a policy learns (datasets/ATARI.md), by proximal policy optimization; the defaults are its paper's for Atari.
+_C.CONTROL = Group()
+# Of TRAIN.DATASET atari a name of gymnasium's, of minatar asterix, breakout, freeway, seaquest or space_invaders.
+_C.CONTROL.GAME = Key("BreakoutNoFrameskip-v4", NAME, IS_REFUSED)
+# Games that are played side by side, over all processes, and steps of each before the policy learns from them: a roll-out, which
+# TRAIN.BATCH_SIZE divides.
+_C.CONTROL.NUM_GAMES = Key(8, Integer(1, 10**4), IS_REFUSED)
+_C.CONTROL.STEPS = Key(128, Integer(1, 10**5), IS_REFUSED)
+# How often each step is learned from.
+_C.CONTROL.PASSES = Key(3, Integer(1, 1000), IS_REFUSED)
+# Roll-outs of an epoch, which begins with new games: enough of them that games come to their end.
+_C.CONTROL.ROLLOUTS = Key(100, COUNT, IS_REFUSED)
+# What a reward is worth a step earlier, and lambda of the advantages.
+_C.CONTROL.DISCOUNT = Key(0.99, Number(0, 1), IS_REFUSED)
+_C.CONTROL.TRACE = Key(0.95, Number(0, 1), IS_REFUSED)
+# How far from 1 the ratio of an action's probabilities pays; it falls linearly to 0 at SOLVER.MAX_EPOCH.
+_C.CONTROL.CLIP_RANGE = Key(0.1, Number(0, 1, above=True), IS_REFUSED)
+# Steps after which an episode ends in any case, of four frames each in Atari: half an hour of its time.
+_C.CONTROL.MAX_STEPS = Key(27000, COUNT, IS_REFUSED)
+# Episodes that validation, the grid and the test play at each configuration.
+_C.CONTROL.EPISODES = Key(100, Integer(2, 10**6), TAKES_EFFECT)
 
 _C.DETECTION = Group()
 # Classify the boxes of a clip (AVA) instead of the clip.
