@@ -107,7 +107,7 @@ def write_grid(path: str | Path, costs: dict[Configuration, Cost], crop: int) ->
         writer = csv.writer(file)
         writer.writerow(["configuration", "width", "spatial", "temporal", "crop", "gflops_per_view", "parameters"])
         for c, cost in sorted(costs.items()):
-            writer.writerow([c, c.width, c.spatial, c.temporal, crop, round(cost.gflops, 6), cost.parameters])
+            writer.writerow([c, c.width_text, c.spatial, c.temporal, crop, round(cost.gflops, 6), cost.parameters])
 
 
 def print_stages(stages: list[StageCost], largest: Configuration) -> None:

@@ -88,6 +88,11 @@ def export_checkpoint(options: argparse.Namespace) -> None:
     widest = network.space.largest.width
     if widest != 1:
         raise ValueError(f"'{options.source}' is {widest} wide at most: {options.to} has full-width networks only")
+    if "activation_bits" in network.arguments:
+        raise ValueError(
+            f"'{options.source}' quantises activations to {network.arguments['activation_bits']} bits (MODEL.QUANTIZE.ACTIVATION_BITS), "
+            f"and networks of {options.to} do not: with ACTIVATION_BITS 32 the quantised weights alone are exported"
+        )
     state = network.extract(network.space.largest).state_dict()
     exported, report = export_state(state, options.to, network.arguments["name"])
     save_tensors(options.output, {"model_state": exported})

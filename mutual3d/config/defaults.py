@@ -26,6 +26,7 @@ FILES = Each(NAME, 0, 1000)
 DEVICE = Text(pattern=r"cpu|cuda(:\d{1,3})?", meaning="cpu, cuda, cuda:1, ...")
 AREAS = AnyOf(Only([]), Each(Number(0, 1, above=True, note="a share of the area"), 2, 2, ascending=True))
 ASPECTS = AnyOf(Only([]), Each(Number(0.01, 100), 2, 2, ascending=True))
+BITS = Only(2, 3, 4, 32)
 NO_BLOCKS = Empty("mutual3d has no non-local blocks; give empty lists to train the network without them")
 
 _C = Group()
@@ -62,6 +63,10 @@ _C.MUTUAL.WIDTH_DIVISOR = Key(8, Integer(1, 1024), IS_REFUSED)
 _C.MUTUAL.SPATIAL_SIZES = Key([142, 160, 192, 224], SIZES, IS_REFUSED)
 # Frames; the largest equals DATA.NUM_FRAMES.
 _C.MUTUAL.TEMPORAL_SIZES = Key([6, 9, 12, 16], Each(FRAMES, 0, 64, distinct=True), IS_REFUSED)
+# (new) Which counts of channels may have a width of their own (US-Net, section 6), which the rule `random_widths` trains and
+# `mutual3d slim` chooses: those of a stage together (stage), or of each layer whose outputs no residual sum ties to others' (layer).
+# At one width for all, networks of the two are the same.
+_C.MUTUAL.WIDTHS_BY = Key("stage", Only("stage", "layer"), IS_REFUSED)
 # What runs in a step beside the largest configuration: names of mutual3d.sampling.RULES.
 _C.MUTUAL.SUBNETS = Key(["smallest", "random"], Each(Registered("sampling rule"), 0, 64), IS_REFUSED)
 # What a sub-network learns from: inplace_distillation (the largest configuration's output), labels, or
@@ -70,10 +75,16 @@ _C.MUTUAL.OBJECTIVE = Key("inplace_distillation", Registered("objective"), IS_RE
 # Norms: calibrated (shared; statistics of each configuration are computed after training), or private_width (S-Net) or
 # private_size (RS-Net): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, or for each size.
 _C.MUTUAL.BATCHNORM = Key("calibrated", Registered("kind of batch norm"), IS_REFUSED)
+# (new) Layers average over the inputs that they have, times the number of all, so that features keep their scale at every width
+# (US-Net, section 6). A norm, of features or of weights, undoes it: it is for the layers that have none.
+_C.MUTUAL.AVERAGE_INPUTS = Key(False, Flag(), IS_REFUSED)
 # Widths that the rule `each_width` trains and that private_width makes norms for; empty where neither is used.
 _C.MUTUAL.WIDTHS = Key([], Each(WIDTH, 0, 1000, distinct=True), IS_REFUSED)
 # Run the largest configuration in every step. False leaves what MUTUAL.SUBNETS draws: for ablations and baselines.
 _C.MUTUAL.LARGEST = Key(True, Flag(), IS_REFUSED)
+# (new) Keep running statistics of the narrowest configuration that every step runs too, and validate it beside the largest (US-Net,
+# 3.2): what all others lie between. A line val_smallest_epoch of the log, and a curve of the report.
+_C.MUTUAL.TRACK_SMALLEST = Key(False, Flag(), TAKES_EFFECT)
 # Epochs, a fraction of one too, at the start in which the largest configuration trains alone: what it has not learned it cannot
 # teach. The papers have none; short trainings from nothing gain much by it. It must be below SOLVER.MAX_EPOCH.
 _C.MUTUAL.SUBNETS_START_EPOCH = Key(0.0, Number(0, 10**5, note="epochs"), IS_REFUSED)
@@ -324,6 +335,13 @@ _C.MODEL.SMALL_IMAGES = Key(False, Flag(), IS_REFUSED)
 # the last ones; a checkpoint holds both. Of each step's average EMA_DECAY stays: at first less, (1 + n) / (10 + n) after n steps.
 _C.MODEL.EMA = Key(False, Flag(), IS_REFUSED)
 _C.MODEL.EMA_DECAY = Key(0.9998, Number(0, 1, below=True), IS_TOLD)
+
+_C.MODEL.QUANTIZE = Group()
+# (new) Bits of the weights and of the inputs of every convolution but those that read pixels and those of squeeze-excite, by learned
+# quantisers (LQ-Nets); the linear classifier and all norms stay whole. 32 leaves them as they are. The RS-Net paper (4.2) has 2 of
+# weights, and 32 or 2 of activations, whose quantisers each size has for itself.
+_C.MODEL.QUANTIZE.WEIGHT_BITS = Key(32, BITS, IS_REFUSED)
+_C.MODEL.QUANTIZE.ACTIVATION_BITS = Key(32, BITS, IS_REFUSED)
 
 _C.X3D = Group()
 _C.X3D.WIDTH_FACTOR = Key(1.0, Number(0.1, 100), IS_REFUSED)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mutual3d.cost.flops import count_costs, count_parameters
+from mutual3d.cost.flops import count_costs, count_parameters, count_weight_bits
 from mutual3d.cost.latency import measure_latencies
 from mutual3d.cost.latency_key import LatencyKey
 from mutual3d.sampling import Configuration
@@ -164,6 +164,10 @@ def _parameters(model: Any, configurations: Sequence[Configuration], conditions:
     return count_parameters(model, configurations)
 
 
+def _weights_mb(model: Any, configurations: Sequence[Configuration], conditions: CostConditions) -> dict[Configuration, float]:
+    return {c: bits / 8e6 for c, bits in count_weight_bits(model, configurations).items()}
+
+
 def _latency(model: Any, configurations: Sequence[Configuration], conditions: CostConditions) -> dict[Configuration, float]:
     device = conditions.device
     found = measure_latencies(
@@ -175,5 +179,6 @@ def _latency(model: Any, configurations: Sequence[Configuration], conditions: Co
 register_cost(CostAxis(name="gflops", title="1e9 multiply-adds", unit="GFLOPs", per="per view", measure=_gflops))
 register_cost(CostAxis(name="parameters", title="parameters", unit="parameters", is_whole=True, is_drawn=False, adds=False, measure=_parameters))
 register_cost(CostAxis(name="latency_ms", title="median latency", unit="ms", by_device=True, measure=_latency))
+register_cost(CostAxis(name="weights_mb", title="size of the weights", unit="MB", adds=False, measure=_weights_mb))
 # Every row has these, whatever GRID.COSTS names.
 ALWAYS_COUNTED = ("gflops", "parameters")

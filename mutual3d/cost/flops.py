@@ -1,13 +1,14 @@
-"""GFLOPs and parameters of a configuration, by counting."""
+"""GFLOPs, parameters and their bits of a configuration, by counting."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mutual3d.layers import stored_bits
 from mutual3d.sampling import Configuration
 
 
@@ -40,11 +41,22 @@ def count_costs(model: Any, configurations: Sequence[Configuration], crop: int) 
 
 def count_parameters(model: Any, configurations: Sequence[Configuration]) -> dict[Configuration, int]:
     """{configuration: parameters of its sub-network}, which sizes do not change: each width is counted once."""
+    return _of_each_width(model, configurations, lambda network: sum(p.numel() for p in network.parameters()))
+
+
+def count_weight_bits(model: Any, configurations: Sequence[Configuration]) -> dict[Configuration, int]:
+    """{configuration: bits that the parameters of its sub-network are stored with}: 32 each, fewer of those that are quantised."""
+    return _of_each_width(model, configurations, stored_bits)
+
+
+def _of_each_width(
+    model: Any, configurations: Sequence[Configuration], count: Callable[[nn.Module], int]
+) -> dict[Configuration, int]:
     meta = copy.deepcopy(model).to("meta")
     by_width: dict[object, int] = {}
     for configuration in configurations:
         if configuration.width not in by_width:
-            by_width[configuration.width] = sum(p.numel() for p in meta.subnetwork(configuration).parameters())
+            by_width[configuration.width] = count(meta.subnetwork(configuration))
     return {c: by_width[c.width] for c in configurations}
 
 

@@ -113,7 +113,14 @@ def video_files(cfg: CfgNode) -> list[str]:
 
 
 def build_loader(
-    cfg: CfgNode, split: str, mode: str, rank: int = 0, world_size: int = 1, num_views: int = 1, lost: dict[str, str] | None = None
+    cfg: CfgNode,
+    split: str,
+    mode: str,
+    rank: int = 0,
+    world_size: int = 1,
+    num_views: int = 1,
+    lost: dict[str, str] | None = None,
+    num_videos: int | None = None,
 ) -> ClipLoader:
     """The `ClipLoader` of a split for one rank.
 
@@ -125,6 +132,7 @@ def build_loader(
             "multi_view": list order, TEST.NUM_ENSEMBLE_VIEWS x TEST.NUM_SPATIAL_CROPS views.
             All but "train" take as many videos as have TEST.BATCH_SIZE views, at least one.
         lost: the videos that are not read any more, shared by the loaders of a run (see `ClipLoader`).
+        num_videos: so many, spread evenly over the list, in evaluation; None takes all.
 
     Raises ValueError for a batch size that the ranks cannot share, an unknown mode, and what the csv gets wrong. Rank
     `rank` of `world_size` is given its own share.
@@ -134,7 +142,8 @@ def build_loader(
     batch_size = _batch_size_per_rank(f"{section}.BATCH_SIZE", cfg[section].BATCH_SIZE, world_size)
     dataset = build_dataset(cfg, split, mode, num_views)
     batch_size = max(1, batch_size // (dataset.num_views * dataset.num_crops))
-    return _loader(cfg, dataset, batch_size, Share(rank, world_size), shuffle=shuffle, lost=lost)
+    indices = None if num_videos is None else evenly_spread(len(dataset), num_videos)
+    return _loader(cfg, dataset, batch_size, Share(rank, world_size), shuffle=shuffle, lost=lost, indices=indices)
 
 
 def build_training_loader(
@@ -151,8 +160,10 @@ def build_training_loader(
     return make(cfg, build_dataset(cfg, "train", "train"), model, batch_size, Share(rank, world_size))
 
 
-def build_calibration_loader(cfg: CfgNode, rank: int = 0, world_size: int = 1, lost: dict[str, str] | None = None) -> ClipLoader:
-    """CALIBRATION.NUM_CLIPS videos spread evenly over CALIBRATION.SPLIT, one clip each, in a fixed shuffled order.
+def build_calibration_loader(
+    cfg: CfgNode, rank: int = 0, world_size: int = 1, lost: dict[str, str] | None = None, num_clips: int | None = None
+) -> ClipLoader:
+    """`num_clips`, by default CALIBRATION.NUM_CLIPS, videos spread evenly over CALIBRATION.SPLIT, one clip each, in a fixed shuffled order.
 
     Shuffled, because lists are often sorted by class and a batch of one class has statistics of its own. Batches hold
     CALIBRATION.BATCH_SIZE clips and go to the ranks in turns, so that they are the same for any number of ranks. rank,
@@ -160,7 +171,8 @@ def build_calibration_loader(cfg: CfgNode, rank: int = 0, world_size: int = 1, l
     """
     mode = "train_augmentation_fixed" if cfg.CALIBRATION.TRANSFORM == "train" else "single_view"
     dataset = build_dataset(cfg, cfg.CALIBRATION.SPLIT, mode)
-    indices = evenly_spread(len(dataset), cfg.CALIBRATION.NUM_CLIPS or len(dataset))
+    wanted = cfg.CALIBRATION.NUM_CLIPS if num_clips is None else num_clips
+    indices = evenly_spread(len(dataset), wanted or len(dataset))
     np.random.default_rng(cfg.RNG_SEED).shuffle(indices)
     batch_size = cfg.CALIBRATION.BATCH_SIZE
     return _loader(cfg, dataset, batch_size, Share(rank, world_size), indices=indices, lost=lost)

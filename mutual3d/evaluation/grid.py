@@ -19,6 +19,19 @@ def grid_configurations(space: SearchSpace, step: float, signature: Callable[[fl
     return [c for c in space.grid(step) if c.width in widths]
 
 
+def rows_of(
+    model: Any, metrics: Mapping[Configuration, Metric], costs: Mapping[str, Mapping[str, Mapping[Configuration, float]]]
+) -> list[Row]:
+    """A row of each measured configuration, ascending. model, costs: as of `build_table`."""
+    return [
+        Row.of_costs(
+            c, model.signature(c.width), metrics[c].values(),
+            {name: {key: values[c] for key, values in by_key.items()} for name, by_key in costs.items()},
+        )
+        for c in sorted(metrics)
+    ]  # fmt: skip
+
+
 def build_table(
     model: Any,
     metrics: Mapping[Configuration, Metric],
@@ -30,15 +43,8 @@ def build_table(
     The provenance gets the words of metrics and costs, with which the table is read where nobody registered them. model:
     the adaptive network, for its signatures.
     """
-    rows = [
-        Row.of_costs(
-            c, model.signature(c.width), metrics[c].values(),
-            {name: {key: values[c] for key, values in by_key.items()} for name, by_key in costs.items()},
-        )
-        for c in sorted(metrics)
-    ]  # fmt: skip
     words = {"metrics": next(iter(metrics.values())).facts.to_dict()}
     of_its_own = {name: COSTS[name].to_dict() for name in costs if name not in ROW_COSTS}
     if of_its_own:
         words["costs"] = of_its_own
-    return QueryTable(rows, {**provenance, **words})
+    return QueryTable(rows_of(model, metrics, costs), {**provenance, **words})

@@ -5,10 +5,14 @@ from .channels import (
     ExpandedChannels,
     FixedChannels,
     JoinedChannels,
+    OwnChannels,
+    OwnWidths,
     ScaledChannels,
     SqueezedChannels,
+    Untie,
     Width,
     make_divisible,
+    tied,
 )
 from .fusion import AdaptiveFusion, Shrink, ShrinksFeatures
 from .norm import (
@@ -23,20 +27,29 @@ from .norm import (
     slimmable_norms,
 )
 from .pairs import NormPairs, PairedSequential, fold_norms
+from .quantized import QuantizedConv2d, QuantizedConv3d, quantize_convolution, stored_bits
+from .quantizer import LEGAL_BITS, WHOLE_BITS, ActivationQuantizer, PrivateQuantizers, check_bits
 from .slimmable import SlimmableConv2d, SlimmableConv3d, SlimmableLayer, SlimmableLinear, SlimmablePart
 from .squeeze_excite import SqueezeExcite
 from .weight_norm import SlimmableWeightNormConv2d
 
 __all__ = [
+    "ActivationQuantizer",
     "AdaptiveFusion",
     "BNStatistics",
     "Channels",
     "ExpandedChannels",
     "FixedChannels",
     "JoinedChannels",
+    "LEGAL_BITS",
     "NormPairs",
+    "OwnChannels",
+    "OwnWidths",
     "PairedSequential",
     "PrivateNorms",
+    "PrivateQuantizers",
+    "QuantizedConv2d",
+    "QuantizedConv3d",
     "ScaledChannels",
     "Shrink",
     "ShrinksFeatures",
@@ -51,11 +64,17 @@ __all__ = [
     "SlimmableWeightNormConv2d",
     "SqueezeExcite",
     "SqueezedChannels",
+    "Untie",
+    "WHOLE_BITS",
     "Width",
     "batch_over",
+    "check_bits",
     "fold_norms",
     "interpolated_norm",
     "make_divisible",
     "make_private",
+    "quantize_convolution",
     "slimmable_norms",
+    "stored_bits",
+    "tied",
 ]

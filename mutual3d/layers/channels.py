@@ -1,12 +1,12 @@
 """Channel arithmetic: how many channels a layer has at a width multiplier. All rounding happens in this file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
-# A width multiplier, one for the whole network or one for each ScaledChannels.
-Width = float | Mapping["ScaledChannels", float]
+# A width multiplier, one for the whole network or one for each count that has a width of its own (`Channels.root`).
+Width = float | Mapping["Channels", float]
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -35,8 +35,8 @@ class Channels:
         return tensor.narrow(dimension, 0, count)
 
     @property
-    def root(self) -> "ScaledChannels | None":
-        """The ScaledChannels that this count derives from; None when it does not depend on the width."""
+    def root(self) -> "Channels | None":
+        """The count whose width this one derives from, which may be itself; None when it does not depend on the width."""
         return None
 
 
@@ -75,7 +75,7 @@ class ScaledChannels(Channels):
         return self._rounded(self.max_width)
 
     @property
-    def root(self) -> "ScaledChannels | None":
+    def root(self) -> "Channels | None":
         return self
 
     def _rounded(self, width: float) -> int:
@@ -100,8 +100,53 @@ class ExpandedChannels(Channels):
         return int(self.of.full * self.ratio)
 
     @property
-    def root(self) -> "ScaledChannels | None":
+    def root(self) -> "Channels | None":
         return self.of.root
+
+
+@dataclass(frozen=True)
+class OwnChannels(Channels):
+    """The same count as `of` at one width for the whole network, with a width of its own where there are several.
+
+    Of a layer whose outputs no sum ties to others' (US-Net, section 6: each layer adjusts its own ratio). `layer` tells
+    apart those that are not tied.
+    """
+
+    of: Channels
+    layer: int
+
+    def at(self, width: Width) -> int:
+        return self.of.at(width[self] if isinstance(width, Mapping) else width)
+
+    @property
+    def full(self) -> int:
+        return self.of.full
+
+    @property
+    def root(self) -> "Channels | None":
+        return self
+
+
+# From a count to the same count, with a width of its own or without.
+Untie = Callable[[Channels], Channels]
+
+
+def tied(channels: Channels) -> Channels:
+    """The count itself, whose width stays that of what it derives from."""
+    return channels
+
+
+class OwnWidths:
+    """Gives each count that it is called with a width of its own (`OwnChannels`); what never changes stays as it is."""
+
+    def __init__(self) -> None:
+        self.layers = 0
+
+    def __call__(self, channels: Channels) -> Channels:
+        if channels.root is None:
+            return channels
+        self.layers += 1
+        return OwnChannels(channels, self.layers)
 
 
 @dataclass(frozen=True)
@@ -120,7 +165,7 @@ class SqueezedChannels(Channels):
         return make_divisible(self.of.full * self.ratio, self.divisor)
 
     @property
-    def root(self) -> "ScaledChannels | None":
+    def root(self) -> "Channels | None":
         return self.of.root
 
 
@@ -144,7 +189,7 @@ class JoinedChannels(Channels):
         return torch.cat([first, last], dimension)
 
     @property
-    def root(self) -> "ScaledChannels | None":
+    def root(self) -> "Channels | None":
         return self.adaptive.root
 
 

@@ -82,16 +82,22 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         self.rule = rule
         self.is_full = True
         self.active_statistics: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.tracked: tuple[torch.Tensor, torch.Tensor] | None = None
         self.observer = None
 
     @staticmethod
-    def settings(is_full: bool, statistics: tuple[torch.Tensor, torch.Tensor] | None = None) -> dict[str, Any]:
+    def settings(
+        is_full: bool,
+        statistics: tuple[torch.Tensor, torch.Tensor] | None = None,
+        tracked: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> dict[str, Any]:
         """The attributes that make the norm run so.
 
         is_full: the full network is active; it alone updates the running statistics, and may evaluate with them.
         statistics: (mean, variance), each of the active width, to evaluate with; None when never calibrated.
+        tracked: (mean, variance) of the active width, which training moves towards its batches', in place (US-Net, 3.2).
         """
-        return {"is_full": is_full, "active_statistics": statistics}
+        return {"is_full": is_full, "active_statistics": statistics, "tracked": tracked}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.observer is not None:
@@ -105,7 +111,10 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         channels = x.shape[1]
         weight, bias = self._active_slice(channels)
         if self.training:
-            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
+            if self.tracked is None:
+                return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
+            assert self.momentum is not None
+            return F.batch_norm(x, *self.tracked, weight, bias, training=True, momentum=self.momentum, eps=self.eps)
         if self.active_statistics is None:
             raise RuntimeError(f"this norm was not calibrated for {channels} of its {self.num_features} channels")
         return F.batch_norm(x, *self.active_statistics, weight, bias, training=False, eps=self.eps)
@@ -157,6 +166,8 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         ]  # fmt: skip
         if self.is_full:
             self._keep_parts(means, variances)
+        elif self.tracked is not None:
+            self._move_tracked(means.mean(0), variances.mean(0) + means.var(0, correction=0))
         order = torch.cat([torch.arange(i, len(x), count, device=x.device) for i in range(count)]).argsort()
         return torch.cat(parts)[order]
 
@@ -187,13 +198,20 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
         return super().train(mode)
 
     def _keep_running(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        """What `nn.BatchNorm` does with the statistics of a batch, by the full network alone."""
+        """What `nn.BatchNorm` does with the statistics of a batch, by the full network and the tracked one."""
         if self.is_full:
             assert self.num_batches_tracked is not None and self.running_mean is not None
             assert self.running_var is not None and self.momentum is not None
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance, self.momentum)
+        elif self.tracked is not None:
+            self._move_tracked(mean, variance)
+
+    def _move_tracked(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        assert self.tracked is not None and self.momentum is not None
+        for kept, new in zip(self.tracked, (mean, variance)):
+            kept.lerp_(new.detach(), self.momentum)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, which may go to another process, has no processes beside it."""

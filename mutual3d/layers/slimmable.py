@@ -31,6 +31,13 @@ class SlimmableLayer(SlimmablePart):
 
     in_rule: Channels
     out_rule: Channels
+    # Whether outputs are averages over the inputs that are there, times the number of all (US-Net, section 6, which mimics a scale
+    # of each sub-network's own). At full width nothing changes, nor where the number of an output's inputs never does (depthwise).
+    averages_inputs = False
+
+    def _averaged(self, weight: torch.Tensor, active: int, full: int) -> torch.Tensor:
+        """The weight of `active` inputs, times `full` over that where this layer averages."""
+        return weight * (full / active) if self.averages_inputs and active < full else weight
 
     def settings(self, width: Width) -> dict[str, int]:
         """The attributes that make the layer run at `width`."""
@@ -87,8 +94,12 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
             kept = self._kept = key, _without_gaps(weight, like=own), bias, groups
         return kept[1:]
 
+    def whole_weight(self) -> torch.Tensor:
+        """The weight of all channels that slices are taken of: the layer's own, unless a subclass makes another one of it."""
+        return self.weight
+
     def version(self) -> tuple[int, ...]:
-        """Numbers that change whenever a parameter does that slices are made of."""
+        """Numbers that change whenever anything does that slices are made of."""
         return self.weight._version, self.weight.data_ptr()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,11 +113,12 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
         groups = in_channels * self.groups // self.in_channels if self.groups > 1 else 1
         if groups * self.weight.shape[1] < in_channels:
             raise ValueError(f"{in_channels} channels do not divide into groups of {self.weight.shape[1]}")
-        weight: torch.Tensor = self.weight
+        weight = self.whole_weight()
         bias: torch.Tensor | None = self.bias
         if (in_channels, out_channels) != (self.in_channels, self.out_channels):
             weight = weight[:out_channels]
-            weight = self.in_rule.select(weight, in_channels, 1) if groups == 1 else weight
+            if groups == 1:
+                weight = self._averaged(self.in_rule.select(weight, in_channels, 1), in_channels, self.in_channels)
             bias = None if bias is None else bias[:out_channels]
         return weight, bias, groups
 
@@ -176,7 +188,7 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         if (in_features, out_features) == (self.in_features, self.out_features):
             return self.weight, self.bias
         weight = self.in_rule.select(self.weight[:out_features], in_features, 1)
-        return weight, None if self.bias is None else self.bias[:out_features]
+        return self._averaged(weight, in_features, self.in_features), None if self.bias is None else self.bias[:out_features]
 
     def plain(self, width: Width) -> nn.Module:
         in_features, out_features = self.in_rule.at(width), self.out_rule.at(width)

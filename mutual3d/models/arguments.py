@@ -68,7 +68,7 @@ _SPACE: dict[str, Limit] = {
     "divisor": Limit(int, 1, 4096),
     "width_groups": Limit(int, 1, 100_000),
 }
-_MOST_PRIVATE_NORMS = 256
+_MOST_PRIVATE_SIZES = 256
 
 
 def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
@@ -146,22 +146,24 @@ def read_space(space: SearchSpace | Mapping[str, Any]) -> SearchSpace:
     if not isinstance(space, Mapping) or not {"width_range", "spatial_sizes"} <= space.keys() <= set(fields):
         raise ValueError(f"space is {brief(space)}: give a SearchSpace, or a dict of its fields {', '.join(fields)}")
     for key, value in space.items():
-        # SearchSpace itself says what is wrong with an empty list, and with a number that is too small.
+        if key == "widths_by":
+            continue
+        # SearchSpace itself says what is wrong with `widths_by`, with an empty list, and with a number that is too small.
         if not (_is_number(value, _SPACE[key].kind) and value < _SPACE[key].min):
             _check(f"space.{key}", value, _SPACE[key]._replace(min=-math.inf, above=False))
     return SearchSpace(**space)
 
 
-def check_private_norms(space: SearchSpace, interpolated_sizes: Sequence[int] = ()) -> None:
-    """Raise ValueError where norms of one's own for each size would be too many.
+def check_private_parts(space: SearchSpace, interpolated_sizes: Sequence[int] = ()) -> None:
+    """Raise ValueError where norms, or quantisers of activations, of one's own for each size would be too many.
 
-    interpolated_sizes: sizes in pixels whose norms lie between those of trained ones.
+    interpolated_sizes: sizes in pixels whose parts lie between those of trained ones.
     """
     count = (len(space.spatial_sizes) + len(interpolated_sizes)) * len(space.temporal_sizes)
-    if count > _MOST_PRIVATE_NORMS:
+    if count > _MOST_PRIVATE_SIZES:
         raise ValueError(
-            f"{count} sizes in space and time are to have norms of their own (MUTUAL.BATCHNORM private_size): at most "
-            f"{_MOST_PRIVATE_NORMS} may"
+            f"{count} sizes in space and time are to have norms of their own (MUTUAL.BATCHNORM private_size), or quantisers "
+            f"(MODEL.QUANTIZE.ACTIVATION_BITS): at most {_MOST_PRIVATE_SIZES} may"
         )
 
 

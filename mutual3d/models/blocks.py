@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 import torch.nn as nn
 
-from mutual3d.layers import Channels, NormPairs, PairedSequential, SlimmableBatchNorm3d, SlimmableConv3d
+from mutual3d.layers import Channels, NormPairs, OwnWidths, PairedSequential, SlimmableBatchNorm3d, SlimmableConv3d, Untie, tied
+from mutual3d.sampling import SearchSpace
 
 
 class PathwayStage(nn.Module):
@@ -53,6 +54,14 @@ class ResidualBlock(NormPairs):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = self.branch1_bn(self.branch1(x)) if self.has_projection else x
         return self.relu(shortcut + self.branch2(x))
+
+
+def untie_layers(space: SearchSpace) -> Untie:
+    """What gives a layer's count a width of its own, where the space's `widths_by` is layer; with stage counts stay as they are.
+
+    A network calls it for each layer whose outputs no residual sum, and no depthwise convolution, ties to others'.
+    """
+    return OwnWidths() if space.widths_by == "layer" else tied
 
 
 def conv3d(

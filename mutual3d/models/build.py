@@ -6,6 +6,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
+from mutual3d.layers import WHOLE_BITS
 from mutual3d.sampling import SearchSpace
 from mutual3d.utils.words import unknown_word
 
@@ -51,7 +52,15 @@ def model_arguments(cfg: CfgNode) -> dict:
     batchnorm = cfg.MUTUAL.BATCHNORM if cfg.MUTUAL.ENABLE else "calibrated"
     facts = find_network(name, cfg.MODEL.ARCH)
     shared = {"name": facts.name, "space": search_space(cfg), "num_classes": cfg.MODEL.NUM_CLASSES}
-    return {**shared, **facts.arguments(cfg), "batchnorm": batchnorm, "own_statistics": own_statistics(cfg)}
+    averaging = {"average_inputs": True} if cfg.MUTUAL.ENABLE and cfg.MUTUAL.AVERAGE_INPUTS else {}
+    own = {"batchnorm": batchnorm, "own_statistics": own_statistics(cfg), **averaging, **_quantization(cfg)}
+    return {**shared, **facts.arguments(cfg), **own}
+
+
+def _quantization(cfg: CfgNode) -> dict[str, int]:
+    """Bits of weights and activations where they are not left as they are."""
+    bits = {"weight_bits": cfg.MODEL.QUANTIZE.WEIGHT_BITS, "activation_bits": cfg.MODEL.QUANTIZE.ACTIVATION_BITS}
+    return {key: value for key, value in bits.items() if value != WHOLE_BITS}
 
 
 def check_network(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -138,6 +147,7 @@ def search_space(cfg: CfgNode) -> dict:
         "temporal_sizes": list(cfg.MUTUAL.TEMPORAL_SIZES),
         "divisor": cfg.MUTUAL.WIDTH_DIVISOR,
         "listed_widths": list(cfg.MUTUAL.WIDTHS),
+        **({} if cfg.MUTUAL.WIDTHS_BY == "stage" else {"widths_by": cfg.MUTUAL.WIDTHS_BY}),
     }
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from mutual3d.sampling import SearchSpace
+from mutual3d.layers import WHOLE_BITS, SlimmableLayer, check_bits
+from mutual3d.sampling import WIDTHS_BY, SearchSpace
 from mutual3d.utils.checkpoint import check_weights
 
 from .adaptive import AdaptiveNetwork
-from .arguments import brief, check_arguments, check_private_norms, check_signature, group_arguments, read_space
+from .arguments import brief, check_arguments, check_private_parts, check_signature, group_arguments, read_space
 from .registry import NETWORKS
 
 BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size"}
@@ -24,13 +25,18 @@ def create_model(
     batchnorm: str = "calibrated",
     own_statistics: str = "largest",
     interpolated_sizes: Sequence[int] = (),
+    average_inputs: bool = False,
+    weight_bits: int = WHOLE_BITS,
+    activation_bits: int = WHOLE_BITS,
     **arguments: Any,
 ) -> AdaptiveNetwork:
     """The network `name` for `space`, a SearchSpace or its fields as a dict.
 
     batchnorm: calibrated, private_width or private_size (MUTUAL.BATCHNORM). own_statistics: whose running statistics
     training keeps, largest, private or none (see AdaptiveNetwork). interpolated_sizes: spatial sizes beside the trained
-    ones, each with norms between its neighbours'. arguments: those of the network's builder. Raises ValueError, with the
+    ones, each with norms between its neighbours'. average_inputs: whether each layer averages over the inputs that it has
+    (MUTUAL.AVERAGE_INPUTS). weight_bits, activation_bits: of the numbers that convolutions compute with (MODEL.QUANTIZE), 32 where
+    they are left as they are. arguments: those of the network's builder. Raises ValueError, with the
     legal values, for an unknown name, an argument that the network does not have or lacks, and a value of the wrong type
     or outside its limits.
     """
@@ -41,22 +47,34 @@ def create_model(
         raise ValueError(f"MUTUAL.BATCHNORM is {brief(batchnorm)}: choose among {', '.join(BATCHNORMS)}")
     if own_statistics not in OWN_STATISTICS:
         raise ValueError(f"own_statistics is {brief(own_statistics)}: choose among {', '.join(OWN_STATISTICS)}")
+    if not isinstance(average_inputs, bool):
+        raise ValueError(f"average_inputs is {brief(average_inputs)}: give True or False")
     space = read_space(space)
     check_signature(name, facts.build, {"space": space, **arguments})
     check_arguments(name, {**arguments, "interpolated_sizes": interpolated_sizes})
-    if batchnorm == "private_size":
-        check_private_norms(space, interpolated_sizes)
+    check_bits("MODEL.QUANTIZE.WEIGHT_BITS", weight_bits)
+    check_bits("MODEL.QUANTIZE.ACTIVATION_BITS", activation_bits)
+    quantized = {key: bits for key, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)) if bits != WHOLE_BITS}
+    if batchnorm == "private_size" or activation_bits != WHOLE_BITS:
+        check_private_parts(space, interpolated_sizes)
     network = facts.build(**group_arguments(facts.build, {"space": space, **arguments}))
     if network.takes != facts.takes:
         raise ValueError(f"the network '{name}' was registered as one that takes {facts.takes}, and takes {network.takes}")
     network.name_classifier(facts.classifier_name)
     network.own_statistics = own_statistics
+    for layer in network.modules():
+        if isinstance(layer, SlimmableLayer):
+            layer.averages_inputs = average_inputs
     private_by = BATCHNORMS[batchnorm]
     if private_by is not None:
         network.make_norms_private(private_by)
+    if quantized:
+        network.quantize(weight_bits, activation_bits)
     network._activate(network.space.largest)
     shared = {"name": name, "space": _plain_space(space), "batchnorm": batchnorm, "own_statistics": own_statistics}
-    network.arguments = {**shared, **arguments}
+    # Left out where it is what it always was, so that files stay as they were.
+    averaging = {"average_inputs": True} if average_inputs else {}
+    network.arguments = {**shared, **averaging, **quantized, **arguments}
     for size in interpolated_sizes:
         network.add_size(size)
     return network
@@ -92,4 +110,6 @@ def _plain_space(space: SearchSpace) -> dict[str, Any]:
         "temporal_sizes": list(space.temporal_sizes),
         "divisor": space.divisor,
         "listed_widths": list(space.listed_widths),
+        # Left out where it is what it always was, so that files stay as they were.
+        **({} if space.widths_by == WIDTHS_BY[0] else {"widths_by": space.widths_by}),
     }

@@ -22,10 +22,12 @@ from mutual3d.layers import (
     SlimmableLinear,
     SqueezedChannels,
     SqueezeExcite,
+    Untie,
+    tied,
 )
 from mutual3d.sampling import SearchSpace
 
-from .blocks import initialize
+from .blocks import initialize, untie_layers
 from .build import image_arguments
 from .images import AdaptiveImageNetwork, conv2d, conv_norm, gentle_strides, global_pool, scaled_channels
 from .registry import register_network
@@ -93,9 +95,15 @@ class InvertedResidual(nn.Module):
         return x + y if self.has_shortcut else y
 
 
-def v2_block(in_channels: Channels, out_channels: Channels, expansion: int, stride: int) -> InvertedResidual:
-    """1x1 to `expansion` times the inputs, depthwise 3x3 (stride), 1x1 without activation; a norm follows each."""
-    inner = ExpandedChannels(in_channels, expansion)
+def v2_block(
+    in_channels: Channels, out_channels: Channels, expansion: int, stride: int, untie: Untie = tied
+) -> InvertedResidual:
+    """1x1 to `expansion` times the inputs, depthwise 3x3 (stride), 1x1 without activation; a norm follows each.
+
+    untie: see `untie_layers`; without the first convolution the depthwise one ties the inside to the inputs.
+    """
+    widened = ExpandedChannels(in_channels, expansion)
+    inner = widened if expansion == 1 else untie(widened)
     expand = [] if expansion == 1 else [conv_norm(in_channels, inner, activation=relu6)]
     spatial = conv_norm(inner, inner, 3, stride, depthwise=True, activation=relu6)
     parts = [*expand, spatial, conv2d(inner, out_channels), SlimmableBatchNorm2d(out_channels)]
@@ -115,14 +123,14 @@ def build_mobilenet_v2(
 
     dropout_rate: before the classifier. fc_init_std: standard deviation of its first weights.
     """
-    scaled = scaled_channels(space)
+    scaled, untie = scaled_channels(space), untie_layers(space)
     stem_stride, *strides = gentle_strides([2, *(stride for *_, stride in V2_STAGES)], small_images)
     channels = scaled(32)
     features: list[nn.Module] = [conv_norm(FixedChannels(3), channels, 3, stem_stride, activation=relu6)]
     for i, (expansion, outputs, depth, _) in enumerate(V2_STAGES):
         for j in range(depth):
             inputs, channels = channels, scaled(outputs, layer=i + 1)
-            features.append(v2_block(inputs, channels, expansion, strides[i] if j == 0 else 1))
+            features.append(v2_block(inputs, channels, expansion, strides[i] if j == 0 else 1, untie))
     features.append(conv_norm(channels, FixedChannels(FEATURES), activation=relu6))
     classifier = nn.Sequential(nn.Dropout(dropout_rate), SlimmableLinear(FEATURES, num_classes))
     return _network(nn.Sequential(*features), classifier, space, fc_init_std)
@@ -208,7 +216,7 @@ def build_mobilenet_v3(
         # Rounded on its own, as v3's authors do: not all are whole multiples of the inputs.
         inner = inputs if block.inner == inputs.base else scaled(block.inner, layer=i)
         features.append(v3_block(inputs, inner, channels, block, stride))
-    last = ExpandedChannels(channels, 6)
+    last = untie_layers(space)(ExpandedChannels(channels, 6))
     features.append(v3_conv_norm(channels, last, activation=hardswish))
     classifier = nn.Sequential(
         SlimmableLinear(last, FEATURES), hardswish(), nn.Dropout(dropout_rate), SlimmableLinear(FEATURES, num_classes)

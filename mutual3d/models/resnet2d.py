@@ -15,10 +15,12 @@ from mutual3d.layers import (
     SlimmableBatchNorm2d,
     SlimmableConv2d,
     SlimmableLinear,
+    Untie,
+    tied,
 )
 from mutual3d.sampling import SearchSpace
 
-from .blocks import initialize
+from .blocks import initialize, untie_layers
 from .build import image_arguments
 from .images import AdaptiveImageNetwork, conv2d, conv_norm, gentle_strides, global_pool, scaled_channels
 from .registry import register_network
@@ -60,31 +62,42 @@ class ImageResidualBlock(NormPairs):
         nn.init.zeros_(getattr(self, f"bn{self.depth}").weight)
 
 
-def basic_block(in_channels: Channels, inner: Channels, out_channels: Channels, stride: int) -> ImageResidualBlock:
-    """3x3 (stride), 3x3."""
+def basic_block(
+    in_channels: Channels, inner: Channels, out_channels: Channels, stride: int, untie: Untie = tied
+) -> ImageResidualBlock:
+    """3x3 (stride), 3x3. untie: see `untie_layers`."""
+    inner = untie(inner)
     convolutions = [conv2d(in_channels, inner, 3, stride), conv2d(inner, out_channels, 3)]
     return ImageResidualBlock(convolutions, in_channels, out_channels, stride)
 
 
-def bottleneck(in_channels: Channels, inner: Channels, out_channels: Channels, stride: int) -> ImageResidualBlock:
-    """1x1, 3x3 (stride), 1x1."""
-    convolutions = [conv2d(in_channels, inner), conv2d(inner, inner, 3, stride), conv2d(inner, out_channels)]
+def bottleneck(
+    in_channels: Channels, inner: Channels, out_channels: Channels, stride: int, untie: Untie = tied
+) -> ImageResidualBlock:
+    """1x1, 3x3 (stride), 1x1. untie: see `untie_layers`."""
+    first, second = untie(inner), untie(inner)
+    convolutions = [conv2d(in_channels, first), conv2d(first, second, 3, stride), conv2d(second, out_channels)]
     return ImageResidualBlock(convolutions, in_channels, out_channels, stride)
 
 
 def resnet2d_stages(
-    inputs: Channels, channels: Sequence[Channels], depths: Sequence[int], expansion: int, strides: Sequence[int]
+    inputs: Channels,
+    channels: Sequence[Channels],
+    depths: Sequence[int],
+    expansion: int,
+    strides: Sequence[int],
+    untie: Untie = tied,
 ) -> dict[str, nn.Sequential]:
     """{layer1: blocks, ...}; the first block of a stage takes the stage's inputs and stride.
 
     depths, strides: one number for each stage, its blocks and its stride in space. expansion: how many times wider the
-    outputs are than the inside.
+    outputs are than the inside. untie: see `untie_layers`.
     """
     make_block, stages = basic_block if expansion == 1 else bottleneck, {}
     for i, (outputs, depth, stride) in enumerate(zip(channels, depths, strides), start=1):
         blocks = []
         for j in range(depth):
-            blocks.append(make_block(inputs, _inside(outputs, expansion), outputs, stride if j == 0 else 1))
+            blocks.append(make_block(inputs, _inside(outputs, expansion), outputs, stride if j == 0 else 1, untie))
             inputs = outputs
         stages[f"layer{i}"] = nn.Sequential(*blocks)
     return stages
@@ -116,14 +129,16 @@ def build_resnet2d(
         raise ValueError(f"RESNET.DEPTH is {depth}: choose among {', '.join(map(str, DEPTHS))}")
     (depths, expansion), scaled = DEPTHS[depth], scaled_channels(space)
     channels = [scaled(width_per_group * expansion * 2**i) for i in range(4)]
-    stem = _inside(channels[0], expansion)
+    untie, stem = untie_layers(space), _inside(channels[0], expansion)
+    # Where it is as wide as the first stage, whose first shortcut is the stem itself, the two are tied.
+    stem = stem if stem == channels[0] else untie(stem)
     stem_stride, pool_stride = gentle_strides([2, 2], small_images)
     stages = {
         "conv1": conv2d(FixedChannels(3), stem, 3 if small_images else 7, stem_stride),
         "bn1": SlimmableBatchNorm2d(stem),
         "relu": nn.ReLU(inplace=True),
         "maxpool": nn.Identity() if small_images else nn.MaxPool2d(3, pool_stride, padding=1),
-        **resnet2d_stages(stem, channels, depths, expansion, (1, 2, 2, 2)),
+        **resnet2d_stages(stem, channels, depths, expansion, (1, 2, 2, 2), untie),
         "avgpool": global_pool(),
         "dropout": nn.Dropout(dropout_rate),
         "fc": SlimmableLinear(channels[-1], num_classes),

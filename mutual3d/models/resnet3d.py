@@ -22,11 +22,13 @@ from mutual3d.layers import (
     PairedSequential,
     ScaledChannels,
     SlimmableBatchNorm3d,
+    Untie,
+    tied,
 )
 from mutual3d.sampling import SearchSpace, shrink_clip, take_frames
 
 from .adaptive import AdaptiveNetwork
-from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
+from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize, untie_layers
 from .build import resnet_arguments
 from .heads import HeadOptions, ResNetHead
 from .registry import register_network
@@ -65,22 +67,23 @@ def resnet_stem(out_channels: Channels, temporal_kernel: int) -> PairedSequentia
 
 
 def bottleneck(
-    in_channels: Channels, out_channels: Channels, temporal_kernel: int, stride: int, dilation: int
+    in_channels: Channels, out_channels: Channels, temporal_kernel: int, stride: int, dilation: int, untie: Untie = tied
 ) -> ResidualBlock:
     """kx1x1 -> 1x3x3 (stride, dilation) -> 1x1x1, a quarter of the channels inside, each followed by a norm.
 
-    temporal_kernel: k, frames that the first convolution sees.
+    temporal_kernel: k, frames that the first convolution sees. untie: see `untie_layers`.
     """
     inner = ExpandedChannels(out_channels, 1 / 4)
+    first, second = untie(inner), untie(inner)
     branch2 = chain(
         norm_pairs=[("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn")],
-        a=conv3d(in_channels, inner, (temporal_kernel, 1, 1)),
-        a_bn=SlimmableBatchNorm3d(inner),
+        a=conv3d(in_channels, first, (temporal_kernel, 1, 1)),
+        a_bn=SlimmableBatchNorm3d(first),
         a_relu=nn.ReLU(inplace=True),
-        b=conv3d(inner, inner, (1, 3, 3), stride=(1, stride, stride), dilation=(1, dilation, dilation)),
-        b_bn=SlimmableBatchNorm3d(inner),
+        b=conv3d(first, second, (1, 3, 3), stride=(1, stride, stride), dilation=(1, dilation, dilation)),
+        b_bn=SlimmableBatchNorm3d(second),
         b_relu=nn.ReLU(inplace=True),
-        c=conv3d(inner, out_channels, 1),
+        c=conv3d(second, out_channels, 1),
         c_bn=SlimmableBatchNorm3d(out_channels),
     )
     return ResidualBlock(branch2, in_channels, out_channels, stride)
@@ -94,16 +97,18 @@ def resnet_stage(
     temporal_blocks: int,
     stride: int,
     dilation: int,
+    untie: Untie = tied,
 ) -> dict[str, ResidualBlock]:
     """{name: block}; the first takes channels and stride, the first `temporal_blocks` the kernels in turns, others 1.
 
     depth: number of blocks. temporal_kernels: frames that their first convolutions see. stride and dilation are in space.
+    untie: see `untie_layers`.
     """
     blocks = {}
     for i in range(depth):
         inputs, block_stride = (in_channels, stride) if i == 0 else (out_channels, 1)
         kernel = temporal_kernels[i % len(temporal_kernels)] if i < temporal_blocks else 1
-        blocks[f"res{i}"] = bottleneck(inputs, out_channels, kernel, block_stride, dilation)
+        blocks[f"res{i}"] = bottleneck(inputs, out_channels, kernel, block_stride, dilation, untie)
     return blocks
 
 
@@ -127,14 +132,23 @@ class ResNetShape:
         check_stages(self.strides, self.dilations)
 
     def stage(
-        self, i: int, in_channels: Channels, out_channels: Channels, kernels: Sequence[Sequence[int]], pathway: int = 0
+        self,
+        i: int,
+        in_channels: Channels,
+        out_channels: Channels,
+        kernels: Sequence[Sequence[int]],
+        pathway: int = 0,
+        untie: Untie = tied,
     ) -> dict[str, ResidualBlock]:
-        """{name: block} of res2 (i = 0) to res5 (i = 3). kernels: temporal ones of the pathway, the stem's first."""
+        """{name: block} of res2 (i = 0) to res5 (i = 3). kernels: temporal ones of the pathway, the stem's first.
+
+        untie: see `untie_layers`.
+        """
         temporal_blocks = self.temporal_blocks[i]
         if not isinstance(temporal_blocks, int):
             temporal_blocks = temporal_blocks[pathway]
         options = STAGE_DEPTHS[self.depth][i], kernels[i + 1], temporal_blocks, self.strides[i], self.dilations[i]
-        return resnet_stage(in_channels, out_channels, *options)
+        return resnet_stage(in_channels, out_channels, *options, untie)
 
 
 def check_stages(strides: Sequence[int], dilations: Sequence[int]) -> None:
@@ -216,10 +230,12 @@ def _one_pathway(
     temporal_pool: bool = False,
 ) -> AdaptiveNetwork:
     """A ResNet of one pathway. kernels: temporal ones, the stem's first."""
-    stem, stages = slow_channels(space, shape.width_per_group)
+    untie = untie_layers(space)
+    narrow, stages = slow_channels(space, shape.width_per_group)
+    stem = untie(narrow)
     children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(stem, kernels[0][0])}])}
     for i, (inputs, outputs) in enumerate(zip([stem, *stages], stages)):
-        children[f"s{i + 2}"] = PathwayStage([shape.stage(i, inputs, outputs, kernels)])
+        children[f"s{i + 2}"] = PathwayStage([shape.stage(i, inputs, outputs, kernels, untie=untie)])
         if i == 0 and temporal_pool:
             # Without weights: a checkpoint of PySlowFast, which has it beside its stages, has no entry for it.
             children["s2_pool"] = PathwayStage([{"pool": FramePool()}])
@@ -254,8 +270,9 @@ def build_slowfast(
     Takes [slow B, 3, t, s, s; fast B, 3, alpha T, S, S], which `fit_clip` makes of one clip at the Fast rate. Raises
     ValueError for a Fast pathway without channels.
     """
-    alpha = options.alpha
-    stem, stages = slow_channels(space, shape.width_per_group)
+    alpha, untie = options.alpha, untie_layers(space)
+    narrow, stages = slow_channels(space, shape.width_per_group)
+    stem = untie(narrow)
     slow, fast = [stem, *stages], fast_channels([stem, *stages], options.beta_inv)
     children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": resnet_stem(c[0], k[0][0])} for c, k in _both(slow, fast)])}
     for i in range(len(stages)):
@@ -265,7 +282,7 @@ def build_slowfast(
         children[f"s{i + 1}_fuse"] = fusion
         joined = [JoinedChannels(slow[i], fusion.out_channels), fast[i]]
         children[f"s{i + 2}"] = PathwayStage([
-            shape.stage(i, inputs, c[i + 1], k, pathway)
+            shape.stage(i, inputs, c[i + 1], k, pathway, untie)
             for pathway, (inputs, (c, k)) in enumerate(zip(joined, _both(slow, fast)))
         ])
     children["head"] = ResNetHead(JoinedChannels(slow[-1], fast[-1].count), head.num_classes, head.dropout_rate, head.detection)

@@ -11,9 +11,10 @@ import torch
 import torch.nn as nn
 from fvcore.common.config import CfgNode
 
-from mutual3d.layers import Channels, ExpandedChannels, FixedChannels, SlimmableWeightNormConv2d
+from mutual3d.layers import Channels, ExpandedChannels, FixedChannels, SlimmableWeightNormConv2d, Untie, tied
 from mutual3d.sampling import SearchSpace
 
+from .blocks import untie_layers
 from .images import AdaptiveImageNetwork, scaled_channels
 from .registry import register_network
 
@@ -30,11 +31,12 @@ class WideActivationBlock(nn.Module):
     """x + conv2(relu(conv1(x))): 3x3 to `expansion` times the channels, activation, 3x3 back (WDSR-A).
 
     What is added up stays narrow, and what is activated is wide: more information gets past the activation at equal cost.
+    untie: see `untie_layers`.
     """
 
-    def __init__(self, channels: Channels, expansion: int) -> None:
+    def __init__(self, channels: Channels, expansion: int, untie: Untie = tied) -> None:
         super().__init__()
-        inner = ExpandedChannels(channels, expansion)
+        inner = untie(ExpandedChannels(channels, expansion))
         self.conv1 = weight_norm_conv(channels, inner, 3)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = weight_norm_conv(inner, channels, 3)
@@ -48,14 +50,17 @@ class SubpixelUpscaling(nn.Module):
 
     `head` 3x3, the blocks of `body`, `tail` 3x3 to the sub-pixels of each pixel; beside them `skip` 5x5 from the image
     itself; their sum is shuffled into place (Shi et al., CVPR 2016), and the normalisation by `mean` and `std` undone. num_blocks, expansion:
-    how many blocks, and how many times more channels are activated inside one.
+    how many blocks, and how many times more channels are activated inside one. untie: see `untie_layers`.
     """
 
-    def __init__(self, channels: Channels, num_blocks: int, expansion: int, scale: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, channels: Channels, num_blocks: int, expansion: int, scale: int, mean: Sequence[float], std: Sequence[float],
+        untie: Untie = tied,
+    ) -> None:  # fmt: skip
         super().__init__()
         colours, subpixels = FixedChannels(COLOURS), FixedChannels(COLOURS * scale**2)
         self.head = weight_norm_conv(colours, channels, 3)
-        self.body = nn.Sequential(*(WideActivationBlock(channels, expansion) for _ in range(num_blocks)))
+        self.body = nn.Sequential(*(WideActivationBlock(channels, expansion, untie) for _ in range(num_blocks)))
         self.tail = weight_norm_conv(channels, subpixels, 3)
         self.skip = weight_norm_conv(colours, subpixels, 5)
         self.shuffle = nn.PixelShuffle(scale)
@@ -104,7 +109,8 @@ def build_wdsr(
             "the width alone"
         )
     channels = scaled_channels(space)(num_features)
-    return SuperResolutionNetwork({"upscaling": SubpixelUpscaling(channels, num_blocks, expansion, scale, mean, std)}, space)
+    upscaling = SubpixelUpscaling(channels, num_blocks, expansion, scale, mean, std, untie_layers(space))
+    return SuperResolutionNetwork({"upscaling": upscaling}, space)
 
 
 @register_network("wdsr", words=("WDSR",), build=build_wdsr, classifier_name="upscaling.tail", takes="images")

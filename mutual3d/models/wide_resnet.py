@@ -6,10 +6,10 @@ import torch
 import torch.nn as nn
 from fvcore.common.config import CfgNode
 
-from mutual3d.layers import Channels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear
+from mutual3d.layers import Channels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear, Untie, tied
 from mutual3d.sampling import SearchSpace
 
-from .blocks import initialize
+from .blocks import initialize, untie_layers
 from .images import AdaptiveImageNetwork, conv2d, global_pool, scaled_channels
 from .registry import register_network
 
@@ -19,18 +19,21 @@ class PreactivationBlock(NormPairs):
 
     The shortcut is x, or, where shapes change, a 1x1 convolution of what conv1 takes. bn1 follows a sum and no
     convolution: folding leaves it. stride: in space. dropout_rate: share of the values between the convolutions that
-    training sets to zero.
+    training sets to zero. untie: see `untie_layers`.
     """
 
     norm_pairs = (("conv1", "bn2"),)
 
-    def __init__(self, in_channels: Channels, out_channels: Channels, stride: int, dropout_rate: float) -> None:
+    def __init__(
+        self, in_channels: Channels, out_channels: Channels, stride: int, dropout_rate: float, untie: Untie = tied
+    ) -> None:
         super().__init__()
+        inner = untie(out_channels)
         self.bn1 = SlimmableBatchNorm2d(in_channels)
-        self.conv1 = conv2d(in_channels, out_channels, 3, stride)
-        self.bn2 = SlimmableBatchNorm2d(out_channels)
+        self.conv1 = conv2d(in_channels, inner, 3, stride)
+        self.bn2 = SlimmableBatchNorm2d(inner)
         self.dropout = nn.Dropout(dropout_rate)
-        self.conv2 = conv2d(out_channels, out_channels, 3)
+        self.conv2 = conv2d(inner, out_channels, 3)
         is_same = stride == 1 and in_channels == out_channels
         self.shortcut = None if is_same else conv2d(in_channels, out_channels, stride=stride)
         self.relu = nn.ReLU(inplace=True)
@@ -57,14 +60,14 @@ def build_wide_resnet(
     """
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"WIDERESNET.DEPTH is {depth}: it must be 4 more than a multiple of 6, as 10, 16, 22, 28 or 40")
-    scaled = scaled_channels(space)
+    scaled, untie = scaled_channels(space), untie_layers(space)
     channels = scaled(16)
     stages: dict[str, nn.Module] = {"conv1": conv2d(FixedChannels(3), channels, 3)}
     for i, stride in enumerate((1, 2, 2)):
         blocks = []
         for j in range((depth - 4) // 6):
             inputs, channels = channels, scaled(16 * 2**i * widen_factor)
-            blocks.append(PreactivationBlock(inputs, channels, stride if j == 0 else 1, dropout_rate))
+            blocks.append(PreactivationBlock(inputs, channels, stride if j == 0 else 1, dropout_rate, untie))
         stages[f"layer{i + 1}"] = nn.Sequential(*blocks)
     stages |= {"bn": SlimmableBatchNorm2d(channels), "relu": nn.ReLU(inplace=True), "pool": global_pool()}
     stages["fc"] = SlimmableLinear(channels, num_classes)

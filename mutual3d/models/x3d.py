@@ -17,12 +17,14 @@ from mutual3d.layers import (
     SlimmableBatchNorm3d,
     SqueezedChannels,
     SqueezeExcite,
+    Untie,
     make_divisible,
+    tied,
 )
 from mutual3d.sampling import SearchSpace
 
 from .adaptive import AdaptiveNetwork
-from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize
+from .blocks import PathwayStage, ResidualBlock, chain, conv3d, initialize, untie_layers
 from .build import of_all_pathways, video_arguments
 from .heads import HeadOptions, X3DHead
 from .registry import register_network
@@ -43,14 +45,20 @@ def x3d_stem(out_channels: Channels) -> PairedSequential:
 
 
 def x3d_block(
-    in_channels: Channels, out_channels: Channels, bottleneck_factor: float, stride: int, dilation: int, with_se: bool
+    in_channels: Channels,
+    out_channels: Channels,
+    bottleneck_factor: float,
+    stride: int,
+    dilation: int,
+    with_se: bool,
+    untie: Untie = tied,
 ) -> ResidualBlock:
     """1x1x1 -> depthwise 3x3x3 (stride, dilation) -> squeeze-excite -> Swish -> 1x1x1, each followed by a norm.
 
     bottleneck_factor: how many times wider the inside is than the outputs. stride and dilation are in space. with_se:
-    whether it has the squeeze-excite.
+    whether it has the squeeze-excite. untie: see `untie_layers`; the depthwise convolution ties all of the inside.
     """
-    inner = ExpandedChannels(out_channels, bottleneck_factor)
+    inner = untie(ExpandedChannels(out_channels, bottleneck_factor))
     branch2 = chain(
         norm_pairs=[("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn")],
         a=conv3d(in_channels, inner, 1),
@@ -67,16 +75,25 @@ def x3d_block(
 
 
 def x3d_stage(
-    in_channels: Channels, out_channels: Channels, depth: int, bottleneck_factor: float, stride: int, dilation: int
+    in_channels: Channels,
+    out_channels: Channels,
+    depth: int,
+    bottleneck_factor: float,
+    stride: int,
+    dilation: int,
+    untie: Untie = tied,
 ) -> PathwayStage:
     """`depth` blocks; the first has the stride in space, every other one (0, 2, 4, ...) squeeze-excite.
 
     bottleneck_factor: how many times wider the inside of a block is than its outputs. stride and dilation are in space.
+    untie: see `untie_layers`.
     """
     blocks: dict[str, nn.Module] = {}
     for i in range(depth):
         inputs, block_stride = (in_channels, stride) if i == 0 else (out_channels, 1)
-        blocks[f"res{i}"] = x3d_block(inputs, out_channels, bottleneck_factor, block_stride, dilation, with_se=i % 2 == 0)
+        blocks[f"res{i}"] = x3d_block(
+            inputs, out_channels, bottleneck_factor, block_stride, dilation, with_se=i % 2 == 0, untie=untie
+        )
     return PathwayStage([blocks])
 
 
@@ -125,14 +142,16 @@ def build_x3d(
     `space` (SearchSpace) says which widths and sizes it is trained for. fc_init_std: standard deviation of the classifier's
     first weights. zero_init_final_bn: whether each residual branch begins at zero.
     """
-    max_width, factor = space.width_range[1], shape.bottleneck_factor
+    max_width, factor, untie = space.width_range[1], shape.bottleneck_factor, untie_layers(space)
     counts = stage_channels(shape.dim_c1, shape.width_factor, shape.scale_res2)
-    stem, *stages = [ScaledChannels(base, space.divisor, max_width) for base in counts]
+    first, *stages = [ScaledChannels(base, space.divisor, max_width) for base in counts]
+    # A first block without stride, and as wide, has the stem itself for its shortcut.
+    stem = first if shape.strides[0] == 1 and first == stages[0] else untie(first)
     depths = [math.ceil(depth * shape.depth_factor) for depth in BASE_DEPTHS]
     children: dict[str, nn.Module] = {"s1": PathwayStage([{"stem": x3d_stem(stem)}])}
     for i, (inputs, outputs, depth) in enumerate(zip([stem, *stages], stages, depths)):
-        children[f"s{i + 2}"] = x3d_stage(inputs, outputs, depth, factor, shape.strides[i], shape.dilations[i])
-    inner = ExpandedChannels(stages[-1], factor)
+        children[f"s{i + 2}"] = x3d_stage(inputs, outputs, depth, factor, shape.strides[i], shape.dilations[i], untie)
+    inner = untie(ExpandedChannels(stages[-1], factor))
     children["head"] = X3DHead(stages[-1], inner, shape.dim_c5, head.num_classes, head.dropout_rate, head.detection)
     network = AdaptiveNetwork(children, space)
     initialize(network, fc_std=fc_init_std, zero_init_final_bn=zero_init_final_bn)

@@ -8,6 +8,7 @@ from .build import (
     initial_network,
     load_config,
     machine_of,
+    slim_plan,
     tell_of_devices,
 )  # fmt: skip
 from .plans import (
@@ -17,13 +18,15 @@ from .plans import (
     MachinePlan,
     MeasuringPlan,
     RunPlan,
+    SlimPlan,
     TestPlan,
     TrainingPlan,
 )  # fmt: skip
 from .run import run_stages
+from .slimming import slim_network
 
 __all__ = [
-    "CalibrationPlan", "CountingPlan", "GridPlan", "MachinePlan", "MeasuringPlan", "RunPlan", "TestPlan", "TrainingPlan",
+    "CalibrationPlan", "CountingPlan", "GridPlan", "MachinePlan", "MeasuringPlan", "RunPlan", "SlimPlan", "TestPlan", "TrainingPlan",
     "check_machine", "counting_plan", "data_directory", "from_config", "initial_network", "load_config", "machine_of",
-    "run_stages", "tell_of_devices",
+    "run_stages", "slim_network", "slim_plan", "tell_of_devices",
 ]  # fmt: skip

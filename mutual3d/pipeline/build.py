@@ -1,5 +1,6 @@
 """From a config, checked by every room that knows something of it, to the plan of a run and the machine that it asks for."""
 
+import dataclasses
 import functools
 import importlib.util
 import os
@@ -14,6 +15,7 @@ from mutual3d.config import load_config as _load_config
 from mutual3d.cost.axes import ALWAYS_COUNTED, COSTS
 from mutual3d.data.build import (
     build_calibration_loader,
+    build_dataset,
     build_loader,
     build_training_loader,
     check_data,
@@ -39,6 +41,7 @@ from mutual3d.pipeline.plans import (
     MakeTrainingLoader,
     MeasuringPlan,
     RunPlan,
+    SlimPlan,
     TestPlan,
     TrainingPlan,
 )  # fmt: skip
@@ -179,6 +182,54 @@ def from_config(cfg: CfgNode) -> RunPlan:
     )
 
 
+def slim_plan(
+    cfg: CfgNode,
+    bundle: Path,
+    output: Path,
+    *,
+    cost: str,
+    budgets: Sequence[float],
+    step: float = 0.1,
+    start: str | None = None,
+    split: str | None = None,
+    num_videos: int = 256,
+    num_clips: int = 128,
+) -> SlimPlan:
+    """The plan of a search for widths in the bundle of a config's run.
+
+    split: name of the list that accuracy is compared on; None is GRID.SPLIT. num_videos: of it, spread evenly. num_clips: of
+    CALIBRATION.SPLIT. cost, budgets, step, start: as of SlimPlan. Raises ValueError where the split is the test's, by which nothing
+    may be chosen, and where the config calibrates or measures nothing.
+    """
+    split = cfg.GRID.SPLIT if split is None else split
+    if split == "test" or _is_test_set(cfg, split):
+        raise ValueError(
+            f"the search would choose by the split '{split}', which is the test's: name another list with --split, such as 'train'"
+        )
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TRAIN.ENABLE, cfg.TEST.ENABLE, cfg.CALIBRATION.ENABLE, cfg.GRID.ENABLE = False, False, True, True
+    if not cfg.MUTUAL.ENABLE:
+        raise ValueError("MUTUAL.ENABLE is False: a static network has one width, and nothing to choose among")
+    cfg.freeze()
+    run = dataclasses.replace(from_config(cfg), output=output)
+    return SlimPlan(
+        bundle=bundle, output=output, run=run, split=split, cost=cost, budgets=tuple(sorted(budgets, reverse=True)), step=step, start=start,
+        calibration=functools.partial(build_calibration_loader, cfg, num_clips=num_clips),
+        search=functools.partial(build_loader, cfg, split, "single_view", num_videos=num_videos),
+    )  # fmt: skip
+
+
+def _is_test_set(cfg: CfgNode, split: str) -> bool:
+    """Whether a split is the test's, by its name or, as of sets of images that have two parts, by what is in it."""
+    if split == test_split(cfg):
+        return True
+    try:
+        return build_dataset(cfg, split, "single_view").fingerprint() == build_dataset(cfg, "", "single_view").fingerprint()
+    except FileNotFoundError:  # without a test set nothing can be chosen by it; a split that is missing is told when it is read
+        return False
+
+
 def machine_of(cfg: CfgNode) -> MachinePlan:
     """Where a config's run writes and what it runs on: known before the processes have met."""
     return MachinePlan(Path(cfg.OUTPUT_DIR), cfg.NUM_GPUS, cfg.DIST_BACKEND, cfg.TRAIN.MAX_MINUTES)
@@ -251,6 +302,7 @@ def _training(cfg: CfgNode, training_loader: MakeTrainingLoader, loader: functoo
         tensorboard=Path(board) if cfg.TENSORBOARD.ENABLE else None,
         transforms=build_transforms(cfg),
         make_average=functools.partial(build_average, cfg),
+        tracks_smallest=cfg.MUTUAL.ENABLE and cfg.MUTUAL.TRACK_SMALLEST,
     )
 
 

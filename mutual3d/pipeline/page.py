@@ -92,7 +92,7 @@ def _write(output: Path, table: QueryTable | None, predictions: Sequence[Predict
         gives=about.network.gives,
     )
     stats = read_json_stats(output / "stdout.log")
-    history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch")]
+    history = [entry for entry in stats if entry.get("_type") in ("train_epoch", "val_epoch", "val_smallest_epoch")]
     title = "" if table else str((about.network.arguments or {}).get("name", ""))
     write_report(table, output / "report.html", history=history, title=title, findings=findings)
 

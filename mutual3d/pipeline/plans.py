@@ -50,7 +50,8 @@ class TrainingPlan:
     doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. keep_checkpoints:
     of finished epochs, the newest; 0 and less keeps all. trace: a file for a trace of some steps, None times none. tensorboard: a
     directory, None writes none. transforms: what becomes of a step's clips and labels first. make_average: of the model's weights,
-    which is then what is evaluated and kept; None keeps the weights themselves.
+    which is then what is evaluated and kept; None keeps the weights themselves. tracks_smallest: keep running statistics of the
+    narrowest configuration that every step runs, and validate it too.
     """
 
     loader: MakeTrainingLoader
@@ -75,6 +76,7 @@ class TrainingPlan:
     transforms: Sequence[BatchTransform] = ()
     make_average: Callable[[AdaptiveNetwork], WeightAverage | None] = lambda model: None
     trace: Path | None = None
+    tracks_smallest: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,29 @@ class RunPlan:
     command: str = ""
     save_seconds: float = 20.0
     num_threads: int = 0
+
+
+@dataclass(frozen=True)
+class SlimPlan:
+    """A search for the widths of the layers that lose least within budgets (`mutual3d.pipeline.slimming.slim_network`).
+
+    bundle: the adaptive.pyth of a run. output: the folder of what is written. run: the run's own plan, of which the calibration and
+    the grid give a found configuration's statistics and row. calibration: clips that each tried configuration's statistics are
+    computed on. search: videos, held out from training, that its accuracy is measured on. Both are read once and kept in memory.
+    split: that of `search`, for the table's provenance. cost: a name of `mutual3d.cost.axes.COSTS`. budgets: in its unit; each
+    gets a row. step: what a width falls by. start: the configuration to start from; None is the largest.
+    """
+
+    bundle: Path
+    output: Path
+    run: RunPlan
+    calibration: MakeLoader
+    search: MakeLoader
+    split: str
+    cost: str
+    budgets: tuple[float, ...]
+    step: float = 0.1
+    start: str | None = None
 
 
 @dataclass(frozen=True)

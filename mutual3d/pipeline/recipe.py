@@ -100,9 +100,10 @@ def network_of_checkpoint(path: str | Path) -> NetworkChoice:
         )
     network = load_network(arguments, read_weights(path), path)
     space, name = network.space, arguments.get("name")
-    plain = arguments.get("detection") is None and arguments.get("batchnorm", "calibrated") == "calibrated"
+    is_quantized = {"weight_bits", "activation_bits"} & arguments.keys()
+    plain = arguments.get("detection") is None and arguments.get("batchnorm", "calibrated") == "calibrated" and not is_quantized
     if name != "x3d" or not plain or space.listed_widths:
-        what = f"a network {name}" if name != "x3d" else "an X3D for boxes, with private norms, or with listed widths"
+        what = f"a network {name}" if name != "x3d" else "an X3D for boxes, with private norms, with quantised weights, or with listed widths"
         raise ValueError(
             f"'{path}' holds {what}, and init plans for plain X3D: take the config that it was trained with, and set "
             "TRAIN.CHECKPOINT_FILE_PATH and TRAIN.CHECKPOINT_RESET_HEAD"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mutual3d.pipeline.plans import TrainingPlan
 from mutual3d.pipeline.workspace import Workspace
+from mutual3d.sampling import smallest_of_every_step
 from mutual3d.training import Progress, StepProfile, Trainer, WeightAverage
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats, logger
@@ -24,7 +25,11 @@ def train(run: Workspace, plan: TrainingPlan) -> None:
 
     Raises StopRequestedError, with all of it saved, where the run is asked to stop.
     """
-    _Training(run, plan).run_epochs()
+    try:
+        _Training(run, plan).run_epochs()
+    finally:
+        # Whoever evaluates from here on has calibrated statistics, or none.
+        run.model.track_statistics(None)
 
 
 class _Training:
@@ -42,6 +47,7 @@ class _Training:
     def run_epochs(self) -> None:
         plan, run = self.plan, self.run
         start = self._starting_point()
+        self._track(start)
         if start.epoch >= plan.course.max_epoch:
             if start.validation_is_due:
                 self._validate(start.epoch)
@@ -86,6 +92,14 @@ class _Training:
                 "--profile times the first steps, in which the largest configuration trains alone: with MUTUAL.SUBNETS_START_EPOCH 0 in "
                 "another OUTPUT_DIR it times those with sub-networks"
             )
+
+    def _track(self, start: Progress) -> None:
+        """Keep running statistics of the smallest configuration too, from those of the checkpoint on."""
+        model = self.run.model
+        smallest = smallest_of_every_step(model.space, self.step.method.subnets) if self.plan.tracks_smallest else None
+        if smallest is not None:
+            model.track_statistics(smallest)
+            model.load_tracked(start.tracked)
 
     def _take_average(self) -> None:
         """From here on the network is its averaged one, where there is one."""
@@ -173,6 +187,7 @@ class _Training:
         run.checkpoints.save(
             run.model, self.optimizer, epoch=epoch, config=self.plan.settings, scaler=self.step.scaler,
             objective=self.step.objective, average=self.average, training_set=self.training_set, inside=inside,
+            tracked=run.model.tracked,
         )  # fmt: skip
         run.checkpoint_name = run.checkpoints.path(epoch).name
 
@@ -193,7 +208,7 @@ class _Training:
             self._validate_as_it_is(epoch)
 
     def _validate_as_it_is(self, epoch: int) -> None:
-        """Accuracy of the largest configuration on the validation split, with its running statistics."""
+        """Accuracy of the largest configuration, and of the tracked one, on the validation split, with their running statistics."""
         run, largest = self.run, self.run.model.space.largest
         try:
             loader = self.plan.validation()
@@ -204,13 +219,21 @@ class _Training:
             logger.warning("validation after epoch %d is skipped: %s is not trained in every step", epoch, largest)
             return
         distributed.broadcast_buffers(run.model)
+        # Before the first of its steps its statistics are those of nothing.
+        tracked = run.model.tracked if epoch > self.plan.course.subnets_start_epoch else {}
+        for statistics in tracked.values():
+            distributed.broadcast([*statistics.mean.values(), *statistics.variance.values()], "the tracked statistics")
         start = time.perf_counter()
         # A time limit that is shorter than a validation would else never get past it.
-        partial = run.partial_result(".validation", run.fingerprint(loader, epoch))
-        stats = as_errors(run.measure(loader, [largest], f"validate {epoch}", partial)[largest].values())
+        partial = run.partial_result(".validation", run.fingerprint(loader, epoch, *map(str, tracked)))
+        found = run.measure(loader, [largest, *tracked], f"validate {epoch}", partial)
+        stats = as_errors(found[largest].values())
         partial.remove()
         epochs = f"{epoch}/{self.plan.course.max_epoch}"
         log_json_stats({"_type": "val_epoch", "epoch": epochs, "time_diff": time.perf_counter() - start, **stats})
+        for configuration in tracked:
+            told = {"_type": "val_smallest_epoch", "epoch": epochs, "configuration": str(configuration)}
+            log_json_stats({**told, **as_errors(found[configuration].values())})
         if self.writer:
             for key, value in stats.items():
                 self.writer.add_scalar(f"Val/{key}", value, epoch)

@@ -301,7 +301,8 @@ def _words(table: QueryTable) -> dict[str, str]:
     """What the words of the tables and plots mean, each once."""
     row = table.pareto_front()[-1]
     configuration, temporal = row.configuration, row.configuration.temporal
-    share = " and ".join(f"{100 * width:.0f} %" for width in configuration.widths)
+    ends = sorted({min(configuration.widths), max(configuration.widths)})
+    share = " to ".join(f"{100 * width:.0f} %" for width in ends)
     frames = f"a clip of {temporal} frames of" if temporal > 1 else "an image of"
     form = "width-pixels-frames" if temporal > 1 else "width-pixels"
     has_intervals = accuracy_interval(table, row) is not None
@@ -465,7 +466,7 @@ def _metric_column(table: QueryTable, name: str) -> _Column:
 
 
 def _width_in_words(row: Row) -> str:
-    return ", ".join(f"{width:g}" for width in row.configuration.widths)
+    return row.configuration.width_text
 
 
 def _cells(row: Row, columns: Sequence[_Column]) -> list[_Cell]:

@@ -31,6 +31,8 @@ CASCADE_COLOR, CASCADE_MARKER = "#cc79a7", "D"
 # matplotlib leaves lines whose label begins so out of its own legends.
 _INTERVAL = "_interval"
 TEXT_COLOR = "#333333"
+# Characters of a configuration beside its point.
+_LONGEST_LABEL = 24
 HISTORY_LABELS = {"loss": "loss", "top1_err": "top-1 error (%)", "map": "mAP (%)", "lr": "learning rate"}
 
 
@@ -76,7 +78,7 @@ def accuracy_figure(
     to compare with, such as independently trained networks, in the units of the axes.
     Raises ValueError for a cost that was not measured, and when the device is unknown or ambiguous.
     """
-    figure, axes = _figure(_SIZE)
+    figure, axes = empty_figure(_SIZE)
     _draw_rows(axes, table, cost, device)
     _draw_references(axes, references)
     _draw_front(axes, table, cost, device)
@@ -102,7 +104,7 @@ def comparison_figure(
     points: (label, cost, accuracy) of networks that have no other configuration, which are named beside their point.
     accuracy_label: of the other axis.
     """
-    figure, axes = _figure(_WIDE_SIZE)
+    figure, axes = empty_figure(_WIDE_SIZE)
     for index, (label, front) in enumerate(fronts.items()):
         turn, color = divmod(index, len(SERIES_COLORS))
         style = SERIES_STYLES[turn % len(SERIES_STYLES)]
@@ -144,7 +146,7 @@ def history_figure(history: Sequence[Mapping[str, Any]], names: Sequence[str] | 
     epochs, names = _epochs(history), history_names(history) if names is None else list(names)
     if not names:
         raise ValueError(f"no epoch of the training history holds any of {', '.join(HISTORY_LABELS)}")
-    figure, *panels = _figure((3.6 * len(names), 2.8), columns=len(names))
+    figure, *panels = empty_figure((3.6 * len(names), 2.8), columns=len(names))
     for axes, name in zip(panels, names):
         _draw_history(axes, epochs, name)
     return figure
@@ -160,7 +162,7 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(size, columns=1):
+def empty_figure(size: tuple[float, float], columns: int = 1) -> tuple[Any, ...]:
     """A figure of its own, outside pyplot, so that no display and no global state are touched."""
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, columns, squeeze=False)[0]
@@ -223,7 +225,7 @@ def _draw_intervals(axes, table, rows, points):
 def _annotate(axes, row, point):
     """Write a configuration beside its point, up and to the left: nothing lies above a Pareto front."""
     axes.annotate(
-        str(row.configuration),
+        _short(row),
         point,
         xytext=(2, 8),
         textcoords="offset points",
@@ -231,6 +233,15 @@ def _annotate(axes, row, point):
         fontsize=9,
         color=TEXT_COLOR,
     )
+
+
+def _short(row: Row) -> str:
+    """A configuration as it is written; of one with many widths their ends alone."""
+    configuration, text = row.configuration, str(row.configuration)
+    if len(text) <= _LONGEST_LABEL:
+        return text
+    ends = f"{min(configuration.widths):g}..{max(configuration.widths):g}"
+    return text.replace(configuration.width_text, ends, 1)
 
 
 def _scale_cost_axis(axes):
@@ -267,7 +278,7 @@ def _draw_history(axes, epochs, name):
             for entry in epochs
             if entry.get("_type", "epoch") == kind and entry.get(name) is not None
         ])
-        axes.plot(*zip(*points), linewidth=1.6, marker="." if len(points) < 30 else None, label=kind.split("_")[0])
+        axes.plot(*zip(*points), linewidth=1.6, marker="." if len(points) < 30 else None, label=kind.removesuffix("_epoch").replace("_", " "))
     axes.set_xlabel("epoch")
     axes.set_title(HISTORY_LABELS[name], loc="left", fontsize=10, color=TEXT_COLOR)
     if len(kinds) > 1:

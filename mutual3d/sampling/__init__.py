@@ -11,9 +11,9 @@ from .clip import (
     temporal_indices,
     view_size,
 )
-from .configuration import Configuration, SearchSpace
+from .configuration import WIDTHS_BY, Configuration, SearchSpace
 from .preprocessing import ACTIVATIONS, Preprocessing
-from .rules import RULES, expected_step_cost, first_contains_others, sample_subnets, step_generator
+from .rules import RULES, expected_step_cost, first_contains_others, sample_subnets, smallest_of_every_step, step_generator
 
 __all__ = [
     "ACTIVATIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "Preprocessing",
     "RULES",
     "SearchSpace",
+    "WIDTHS_BY",
     "expected_step_cost",
     "first_contains_others",
     "fit_clip",
@@ -30,6 +31,7 @@ __all__ = [
     "prepare_clip",
     "sample_subnets",
     "shrink_clip",
+    "smallest_of_every_step",
     "step_generator",
     "take_frames",
     "temporal_indices",

@@ -1,5 +1,6 @@
 """A configuration of an adaptive network, and the space that configurations are drawn from."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -10,27 +11,45 @@ import torch
 
 # A grid has no more widths than this; channel counts are multiples of a divisor, so that far fewer are different.
 MAX_WIDTHS = 10**5
-
+# Which counts of channels may have a width of their own.
+WIDTHS_BY = ("stage", "layer")
 
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, order=True)
+@functools.total_ordering
+@dataclass(frozen=True)
 class Configuration:
     """Width x space x time of one sub-network; printed and parsed as `0.8-160-9`, an image's as `0.8-160`.
 
     width: multiplier of the channel counts; a tuple has one for each group of layers whose counts are tied (US-Net's
-    non-uniform widths), printed as `1,0.5,0.75-160`. spatial: side of the input in pixels. temporal: number of frames.
-    Sizes are absolute, at the training crop; never factors.
+    non-uniform widths), printed as `1x3,0.5,0.75x2-160`: 1 three times, 0.5, 0.75 twice. spatial: side of the input in pixels.
+    temporal: number of frames. Sizes are absolute, at the training crop; never factors. They are ordered by widths, then
+    sizes.
     """
 
     width: float | tuple
     spatial: int
     temporal: int = 1
 
+    def __post_init__(self) -> None:
+        if isinstance(self.width, tuple) and len(self.width) == 1:
+            object.__setattr__(self, "width", self.width[0])
+
     def __str__(self) -> str:
         frames = f"-{self.temporal}" if self.temporal != 1 else ""
-        return f"{','.join(f'{width:.10g}' for width in self.widths)}-{self.spatial}{frames}"
+        return f"{self.width_text}-{self.spatial}{frames}"
+
+    def __lt__(self, other: "Configuration") -> bool:
+        if not isinstance(other, Configuration):
+            return NotImplemented
+        return (self.widths, self.spatial, self.temporal) < (other.widths, other.spatial, other.temporal)
+
+    @property
+    def width_text(self) -> str:
+        """Its widths as text, each with how often it follows itself: `0.8`, or `1x3,0.5`."""
+        runs = [(width, len([*group])) for width, group in itertools.groupby(f"{width:.10g}" for width in self.widths)]
+        return ",".join(width if count == 1 else f"{width}x{count}" for width, count in runs)
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -44,12 +63,20 @@ class Configuration:
             return text
         try:
             width, *sizes = str(text).split("-")
-            widths = tuple(map(float, width.split(",")))
-            return cls(widths if len(widths) > 1 else widths[0], *_spatial_and_temporal(*map(int, sizes)))
+            return cls(tuple(_read_widths(width)), *_spatial_and_temporal(*map(int, sizes)))
         except (ValueError, TypeError):
             raise ValueError(
                 f"'{text}' is not a configuration: write width-pixels-frames, for example 0.8-160-9, or 0.8-160 for images"
             ) from None
+
+
+def _read_widths(text: str) -> list[float]:
+    """The widths of `1x3,0.5`; ValueError for what is none, and for more than any network has."""
+    parts = [part.partition("x") for part in text.split(",")]
+    counts = [int(count) if times else 1 for _, times, count in parts]
+    if not all(count >= 1 for count in counts) or sum(counts) > MAX_WIDTHS:
+        raise ValueError(f"{sum(counts)} widths")
+    return [float(width) for (width, _, _), count in zip(parts, counts) for _ in range(count)]
 
 
 def _spatial_and_temporal(spatial: int, temporal: int = 1) -> tuple[int, int]:
@@ -62,7 +89,9 @@ class SearchSpace:
 
     Widths are continuous in `width_range`; spatial and temporal sizes are lists of absolute values.
     `divisor` is what channel counts round to. `listed_widths`, where given, are the only ones that the grid has and that
-    the rule `each_width` trains (S-Net). `width_groups`: groups of layers that a network can give widths of their own.
+    the rule `each_width` trains (S-Net). `width_groups`: groups of layers that a network can give widths of their own, which
+    the network counts; `widths_by`: what such a group is, all layers of a `stage` or each `layer` whose outputs no residual
+    sum ties to others'.
     """
 
     width_range: tuple
@@ -71,6 +100,7 @@ class SearchSpace:
     divisor: int = 8
     listed_widths: tuple = ()
     width_groups: int = 1
+    widths_by: str = WIDTHS_BY[0]
 
     def __post_init__(self) -> None:
         for name in ("width_range", "spatial_sizes", "temporal_sizes", "listed_widths"):
@@ -84,6 +114,8 @@ class SearchSpace:
         outside = [w for w in self.listed_widths if not self.width_range[0] <= w <= self.width_range[1]]
         if outside:
             raise ValueError(f"the listed widths {outside} are outside the width range {list(self.width_range)}")
+        if self.widths_by not in WIDTHS_BY:
+            raise ValueError(f"widths_by is {self.widths_by!r:.80}: choose among {', '.join(WIDTHS_BY)}")
         if self.divisor < 1:
             raise ValueError(f"the width divisor is {self.divisor}: it must be 1 or more")
 
@@ -137,7 +169,7 @@ class SearchSpace:
         low, high = self.width_range
         if not all(low <= width <= high for width in configuration.widths):
             raise ValueError(
-                f"{configuration}: the width {str(configuration).split('-')[0]} is outside the range "
+                f"{configuration}: the width {configuration.width_text} is outside the range "
                 f"[{low:g}, {high:g}] that this network was trained for"
             )
         if len(configuration.widths) not in (1, self.width_groups):

@@ -81,6 +81,22 @@ def first_contains_others(names: Sequence[str]) -> bool:
     return bool(rules) and all(_contains(sources[0], other) for sources in dimensions for other in sources)
 
 
+def smallest_of_every_step(space: SearchSpace, names: Sequence[str]) -> Configuration | None:
+    """The narrowest, and among those the smallest, configuration that the rules draw in every step; None where there is none.
+
+    A rule that draws at random counts where there is one value to draw. The largest configuration is not meant.
+    """
+    values = {"width": space.width_range, "spatial": space.spatial_sizes, "temporal": space.temporal_sizes}
+
+    def is_fixed(rule: Rule) -> bool:
+        sources = {name: getattr(rule, name) for name in values}
+        return all(source not in _DRAWN or len(set(values[name])) == 1 for name, source in sources.items())
+
+    fixed = [name for name in names if is_fixed(get_rule(name))]
+    drawn = sample_subnets(space, fixed, torch.Generator()) if fixed else []
+    return min((configuration for configuration in drawn if configuration != space.largest), default=None)
+
+
 def _contains(first: str, other: str) -> bool:
     """Whether a value from the source `first` is never below one from the source `other`."""
     return first in ("max", "each") or other == "min" or first == other == "shared"
@@ -107,8 +123,8 @@ def _draw_sizes(sizes: Sequence[int], source: str, shared: int, generator: torch
     return [pick(sizes, generator)] if source == "random" else _listed(sizes, source)
 
 
-def _pixels(configuration: Configuration) -> tuple[int, float | tuple[float, ...]]:
-    return configuration.spatial**2 * configuration.temporal, configuration.width
+def _pixels(configuration: Configuration) -> tuple[int, tuple[float, ...]]:
+    return configuration.spatial**2 * configuration.temporal, configuration.widths
 
 
 def _draw_widths(

@@ -268,8 +268,19 @@ class QueryTable:
                     else:
                         entry[name] = value
         joined = {name: {**self.provenance.get(name, {}), **entries} for name, entries in provenance.items()}
-        facts = [CascadeFacts(row.configuration, row.accuracy, row.shares) for row in self.cascades]
-        return QueryTable(map(Row.from_dict, rows.values()), {**self.provenance, **joined}, facts)
+        return QueryTable(map(Row.from_dict, rows.values()), {**self.provenance, **joined}, self._cascade_facts)
+
+    def with_rows(self, rows: Iterable[Row], provenance: Mapping[str, Any]) -> "QueryTable":
+        """This table with further rows; one of a configuration that is there takes its row's place.
+
+        provenance: entries that replace this one's.
+        """
+        joined = {row.configuration: row for row in (*self.rows, *rows)}
+        return QueryTable(joined.values(), {**self.provenance, **provenance}, self._cascade_facts)
+
+    @property
+    def _cascade_facts(self) -> list[CascadeFacts]:
+        return [CascadeFacts(row.configuration, row.accuracy, row.shares) for row in self.cascades]
 
     @property
     def cost_columns(self) -> list[tuple[CostWords, str]]:
@@ -627,7 +638,7 @@ class QueryTable:
         single = row.configuration if isinstance(row.configuration, Configuration) else None
         return {
             "configuration": str(row.configuration),
-            "width": single and single.width,
+            "width": single and single.width_text,
             "spatial": single and single.spatial,
             "temporal": single and single.temporal,
             **first,

@@ -1,5 +1,6 @@
 """From a config to the parts of a training run."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 from torch.nn.parallel import DistributedDataParallel
 
 from mutual3d.layers import batch_over
-from mutual3d.sampling import RULES, prepare_clip
+from mutual3d.sampling import RULES, SearchSpace, prepare_clip, smallest_of_every_step
 from mutual3d.training.schedule import Schedule
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
@@ -154,6 +155,7 @@ def check_method(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
     if cfg.TRAIN.ENABLE:
         yield from _check_schedule(cfg)
         yield from _check_start_of_subnets(cfg)
+        yield from _check_tracking(cfg)
         yield from _check_mixing(cfg)
 
 
@@ -206,6 +208,31 @@ def _check_start_of_subnets(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str
             f"MUTUAL.SUBNETS_START_EPOCH is {start:g}, and training ends with SOLVER.MAX_EPOCH {end}: no sub-network would ever train; "
             "lower the one or raise the other",
         )
+
+
+def _check_tracking(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is tracked must run in every step, with weights and norms of which nothing else is kept."""
+    mutual = cfg.MUTUAL
+    if not mutual.ENABLE or not mutual.TRACK_SMALLEST:
+        return
+    if cfg.MODEL.EMA:
+        yield (
+            ("MUTUAL.TRACK_SMALLEST", "MODEL.EMA"),
+            "MUTUAL.TRACK_SMALLEST is True: its statistics are of the weights themselves, and with MODEL.EMA their average is validated; set one of them False",
+        )
+    if mutual.BATCHNORM != "calibrated":
+        yield (
+            ("MUTUAL.TRACK_SMALLEST", "MUTUAL.BATCHNORM"),
+            f"MUTUAL.TRACK_SMALLEST is True: with MUTUAL.BATCHNORM {mutual.BATCHNORM} norms keep their own running statistics; set it False",
+        )
+    with contextlib.suppress(ValueError):  # which the network's own check tells
+        space = SearchSpace(tuple(mutual.WIDTH_RANGE), tuple(mutual.SPATIAL_SIZES), tuple(mutual.TEMPORAL_SIZES), listed_widths=tuple(mutual.WIDTHS))
+        if smallest_of_every_step(space, mutual.SUBNETS) is None:
+            yield (
+                ("MUTUAL.TRACK_SMALLEST", "MUTUAL.SUBNETS"),
+                f"MUTUAL.TRACK_SMALLEST is True, and no rule of MUTUAL.SUBNETS {list(mutual.SUBNETS)} runs one and the same configuration in every "
+                "step: add smallest or smallest_width_full_size, or set it False",
+            )
 
 
 def _check_mixing(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -6,14 +6,17 @@ that holds the word checkpoint for one of a finished epoch.
 
 import re
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn as nn
 
+from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
+from mutual3d.layers import BNStatistics
+from mutual3d.sampling import Configuration
 from mutual3d.utils import distributed
 from mutual3d.utils.checkpoint import load_weights
 from mutual3d.utils.files import DamagedFileError, check_tensors, load_tensors, save_tensors, state_of
@@ -32,13 +35,14 @@ class Progress:
     """How far a training is: `epoch` finished epochs and `iteration` batches of the next one.
 
     parts: what each process had of that epoch, as `Trainer.train` takes it. validation_is_due: the last finished epoch was to be
-    validated and is not.
+    validated and is not. tracked: running statistics of other configurations than the largest (`AdaptiveNetwork.tracked`).
     """
 
     epoch: int = 0
     iteration: int = 0
     parts: Sequence[dict] = ()
     validation_is_due: bool = False
+    tracked: Mapping[Configuration, BNStatistics] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -105,13 +109,14 @@ class Checkpoints:
         average: WeightAverage | None = None,
         training_set: str = "",
         inside: Progress | None = None,
+        tracked: Mapping[Configuration, BNStatistics] | None = None,
     ) -> None:
         """Write the state after `epoch` finished epochs, on the main process, and delete the checkpoints that it makes needless.
 
         config: the settings as text, and training_set: the fingerprint of what was trained on, for a run that goes on from
         here to compare its own with. scaler, objective: whose states go in as well; None for none. average: of the model's
         weights: whoever reads the file gets the averages, and `resume` the weights of training too. inside: where in the next
-        epoch this is, for one that is not finished.
+        epoch this is, for one that is not finished. tracked: see `Progress`.
         """
         if not distributed.is_main():
             return
@@ -132,6 +137,7 @@ class Checkpoints:
                 "average_state": None if average is None else average.state(),
                 "cfg": config,
                 "training_set": training_set,
+                "tracked_state": statistics_to_dict(tracked or {}),
                 "run": self._run,
             },
         )
@@ -210,8 +216,9 @@ class Checkpoints:
             objective.load_state_dict(state["objective_state"])
         self._run = state.get("run") or self._run
         return Progress(
-            state["epoch"], state.get("iteration", 0), state.get("parts", ()), state.get("validation_is_due", False)
-        )
+            state["epoch"], state.get("iteration", 0), state.get("parts", ()), state.get("validation_is_due", False),
+            statistics_from_dict(state.get("tracked_state", {})),
+        )  # fmt: skip
 
 
 def _version(path: Path) -> _Version:

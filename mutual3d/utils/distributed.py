@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -236,8 +236,13 @@ def barrier(what: str = "the others") -> None:
 
 def broadcast_buffers(module: torch.nn.Module) -> None:
     """Give every process the main process's buffers (running statistics drift apart in training)."""
+    broadcast(module.buffers(), "the network's buffers")
+
+
+def broadcast(tensors: Iterable[torch.Tensor], what: str) -> None:
+    """Give every process the main process's values of `tensors`, in place; `what` says what they are."""
     if is_distributed():
-        meet("the network's buffers")
+        meet(what)
         with deferred():
-            for buffer in module.buffers():
-                dist.broadcast(buffer, src=0)
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)

@@ -281,7 +281,7 @@ def test_a_file_that_was_cut_short_is_answered_as_far_as_it_goes_and_told(model,
     cut.write_bytes(content[: len(content) // 2])
     counts = []
     for path in (tmp_path / "whole.mkv", cut):
-        assert not caplog.text
+        assert path.name not in caplog.text
         with model.stream(path, fps=10, configuration="1-24-4") as stream:
             counts.append(len(list(stream)))
     assert 5 < counts[1] < counts[0] - 10 and "cut.mkv: its frames end at second" in caplog.text and "it tells a length of 4.0 s" in caplog.text

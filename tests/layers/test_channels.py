@@ -5,6 +5,8 @@ from mutual3d.layers import (
     ExpandedChannels,
     FixedChannels,
     JoinedChannels,
+    OwnChannels,
+    OwnWidths,
     ScaledChannels,
     SqueezedChannels,
     make_divisible,
@@ -20,7 +22,8 @@ def all_rules():
     squeezed = [SqueezedChannels(rule, 1 / 16) for rule in expanded]
     joined = [JoinedChannels(rule, tail) for rule in scaled for tail in (1, 16)]
     fixed = [FixedChannels(3)]
-    return {"scaled": scaled, "expanded": expanded, "squeezed": squeezed, "joined": joined, "fixed": fixed}
+    own = [OwnChannels(rule, 1) for rule in expanded]
+    return {"own": own, "scaled": scaled, "expanded": expanded, "squeezed": squeezed, "joined": joined, "fixed": fixed}
 
 
 @pytest.mark.parametrize("kind", all_rules())
@@ -112,3 +115,17 @@ def test_x3d_m_has_16_networks_between_063_and_1():
     widths = [0.63 + 0.37 * i / 10000 for i in range(10001)]
     assert len({tuple(stage.at(width) for stage in stages) for width in widths}) == 16
     assert {stages[0].at(width) for width in widths} == {16, 24}
+
+
+def test_own_widths_are_those_of_the_count_until_they_are_given_apart():
+    stage, untie = ScaledChannels(64, 8), OwnWidths()
+    inner = ExpandedChannels(stage, 0.25)
+    first, second = untie(inner), untie(inner)
+    assert first != second and first.root is first and SqueezedChannels(first, 0.5).root is first
+    for width in WIDTHS:
+        assert first.at(width) == second.at(width) == inner.at(width) and first.full == inner.full
+    widths = {stage: 1.0, first: 0.5, second: 0.75}
+    assert (stage.at(widths), inner.at(widths), first.at(widths), second.at(widths)) == (64, 16, 8, 12)
+    assert SqueezedChannels(first, 0.5).at(widths) == 8 and JoinedChannels(first, 4).at(widths) == 12
+    fixed = FixedChannels(3)
+    assert untie(fixed) is fixed

@@ -138,3 +138,19 @@ def test_cascades_have_a_marker_of_their_own_where_the_front_does_not_beat_them(
     (drawn,) = [artist for artist in axes.collections if artist.get_label() == "cascades, mean cost (1)"]
     assert drawn.get_offsets().tolist() == [[0.5 + 0.5 * 8.0, 53.5]]
     assert not [artist for artist in accuracy_figure(table).axes[0].collections if "cascades" in str(artist.get_label())]
+
+
+def test_of_many_widths_the_ends_are_written_beside_the_point():
+    names = ["0.5-48-4", "1x3,0.5x2,0.625,0.75x3,0.875-48-4"]
+    rows = [Row(name, (8 + i,), 1.0 + i, 10, {"top1_acc": 50.0 + i}) for i, name in enumerate(names)]
+    axes = accuracy_figure(QueryTable(rows, PROVENANCE)).axes[0]
+    assert {text.get_text() for text in axes.texts} == {"0.5-48-4", "0.5..1-48-4"}
+
+
+def test_the_smallest_that_is_validated_has_a_curve_of_its_own():
+    history = [
+        {"_type": f"{kind}_epoch", "epoch": f"{epoch}/2", "top1_err": 50.0 - epoch}
+        for epoch in (1, 2) for kind in ("train", "val", "val_smallest")
+    ]  # fmt: skip
+    legend = history_figure(history).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["train", "val", "val smallest"]

@@ -6,7 +6,7 @@ from mutual3d.sampling import Configuration, SearchSpace
 SPACE = SearchSpace([0.63, 1.0], [224, 142, 192, 160], [6, 16, 9, 12])
 
 
-@pytest.mark.parametrize("text", ["0.8-160-9", "1-224-16", "0.63-142-6", "0.8-160", "1,0.5,0.75-160-9"])
+@pytest.mark.parametrize("text", ["0.8-160-9", "1-224-16", "0.63-142-6", "0.8-160", "1,0.5,0.75-160-9", "1x3,0.5,0.75x2-160-9", "0.5x40-160"])
 def test_configuration_prints_as_it_is_parsed(text):
     assert str(Configuration.parse(text)) == text
 
@@ -20,7 +20,17 @@ def test_configuration_parses_into_its_values():
         configuration.width = 1.0
 
 
-@pytest.mark.parametrize("text", ["", "0.8", "0.8-160-9-1", "0.8,-160", "a-160-9", "0.8-160.5-9", "0.8x160x9", None])
+def test_widths_that_follow_themselves_are_written_once():
+    widths = (1.0, 1.0, 0.5, 1.0)
+    assert str(Configuration(widths, 160, 9)) == "1x2,0.5,1-160-9"
+    assert Configuration.parse("1,1.0,0.5x1,1-160-9") == Configuration(widths, 160, 9)
+    assert Configuration((0.5,), 160, 9) == Configuration(0.5, 160, 9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0.8", "0.8-160-9-1", "0.8,-160", "a-160-9", "0.8-160.5-9", "0.8x160x9", "1x0-160", "1x-160", "x3-160", "1x1000000000-160", None],
+)
 def test_text_that_is_no_configuration_is_shown_the_form(text):
     with pytest.raises(ValueError, match=f"'{text}' is not a configuration.*for example 0.8-160-9"):
         Configuration.parse(text)
@@ -29,6 +39,12 @@ def test_text_that_is_no_configuration_is_shown_the_form(text):
 def test_configurations_are_ordered_by_width_then_size_then_frames():
     ordered = [Configuration.parse(text) for text in ("0.7-224-16", "0.8-142-16", "0.8-160-6", "0.8-160-9")]
     assert sorted(reversed(ordered)) == ordered
+
+
+def test_one_width_and_several_are_in_one_order():
+    ordered = [Configuration.parse(text) for text in ("0.7-224-16", "0.7,0.5-142-6", "0.7x2-142-6", "0.7x2-142-9", "0.8-142-6")]
+    assert sorted(reversed(ordered)) == ordered
+    assert min(ordered) == ordered[0] and max(ordered) == ordered[-1] and ordered[0] <= ordered[0] < ordered[1]
 
 
 def test_ends_of_the_space():
@@ -104,6 +120,7 @@ def test_check_refuses_what_lies_outside(text, message):
         (([0.5, 1.0], [224, 0], [16]), r"spatial_sizes is \[0, 224\]"),
         (([0.5, 1.0], [224], [16, 2.5]), r"temporal_sizes is \[2.5, 16\]"),
         (([0.5, 1.0], [224], [16], 0), "width divisor is 0"),
+        (([0.5, 1.0], [224], [16], 8, (), 1, "block"), "widths_by is 'block': choose among stage, layer"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_refused(arguments, message):

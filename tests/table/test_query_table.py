@@ -347,3 +347,25 @@ def test_text_gives_unit_split_views_and_crop():
     for text in (lines[0], table.describe(table.rows[0])):
         assert "%" in text and "val split, 1 view, crop 224" in text
     assert f"ms on {CPU}" in table.describe(table.rows[0])
+
+
+def test_rows_of_several_widths_stand_among_the_others_and_survive_files(tmp_path):
+    names = ("0.6-160-9", "0.6,1,0.6-160-9", "0.6x3-160-9", "1-160-9")
+    table = QueryTable([make_row(name, gflops=1.0 + i, accuracy=70.0 + i) for i, name in enumerate(names)], PROVENANCE)
+    assert [str(row.configuration) for row in table.rows] == ["0.6-160-9", "0.6x3-160-9", "0.6,1,0.6-160-9", "1-160-9"]
+    table.save_json(tmp_path / "table.json")
+    assert QueryTable.load(tmp_path / "table.json") == table
+    table.save_csv(tmp_path / "table.csv")
+    lines = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert [line["width"] for line in lines] == ["0.6", "0.6x3", "0.6,1,0.6", "1"]
+    assert table.select(gflops=2.5).configuration == Configuration((0.6, 1.0, 0.6), 160, 9)
+    assert table.row("0.6,0.6,0.6-160-9").gflops == 3.0 and "0.6,1,0.6-160-9" in table.format()
+
+
+def test_rows_are_added_and_replaced():
+    table = QueryTable([make_row("0.6-160-9", gflops=1.0), make_row("1-160-9", gflops=2.0)], {**PROVENANCE, "found": "a"})
+    more = table.with_rows([make_row("0.6,1-160-9", gflops=1.5), make_row("1-160-9", gflops=3.0)], {"found": "b"})
+    assert [(str(row.configuration), row.gflops) for row in more.rows] == [("0.6-160-9", 1.0), ("0.6,1-160-9", 1.5), ("1-160-9", 3.0)]
+    assert more.provenance == {**table.provenance, "found": "b"} and table.row("1-160-9").gflops == 2.0
+    with pytest.raises(ValueError, match="has no accuracy under 'top1_acc'"):
+        table.with_rows([Row("0.7-160-9", (24,), 1.0, 10, {"map": 3.0})], {})

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 
-from mutual3d.layers import BNStatistics, NormPairs, PrivateNorms, Shrink, ShrinksFeatures, SlimmablePart, Width
+from mutual3d.layers import BNStatistics, NormPairs, PrivateNorms, PrivateQuantizers, Shrink, ShrinksFeatures, SlimmablePart, Width
 from mutual3d.utils.targets import Labels
 
 Inputs = torch.Tensor | Sequence[torch.Tensor]
@@ -71,22 +71,25 @@ def run_stages(network: nn.Module, pathways: Inputs, boxes: torch.Tensor | None,
     return head(pathways, *given)
 
 
-def plain_copy(module: nn.Module, width: Width, private_index: int) -> nn.Module:
+def plain_copy(module: nn.Module, width: Width, private_index: int, size_index: int = 0) -> nn.Module:
     """A copy of `module` in which every slimmable layer and norm is an ordinary one of that width.
 
-    private_index: which of the norms of a `PrivateNorms` is taken.
+    private_index: which of the norms of a `PrivateNorms` is taken. size_index: which of the quantisers of a `PrivateQuantizers`.
     """
     if isinstance(module, PrivateNorms):
         module = module.norms[private_index]
+    if isinstance(module, PrivateQuantizers):
+        module = module.sizes[size_index]
     if isinstance(module, SlimmablePart):
-        return module.plain(width)
-    shell = copy.copy(module)
-    # Of its own: what is hooked to the copy must not run in the original, and in every other copy.
-    shell.__dict__.update({name: OrderedDict() for name in vars(module) if name.startswith(("_forward_", "_backward_"))})
-    shell._parameters, shell._buffers = copy.deepcopy(module._parameters), copy.deepcopy(module._buffers)
-    children = module._modules.items()
+        shell = module.plain(width)
+    else:
+        shell = copy.copy(module)
+        # Of its own: what is hooked to the copy must not run in the original, and in every other copy.
+        shell.__dict__.update({name: OrderedDict() for name in vars(module) if name.startswith(("_forward_", "_backward_"))})
+        shell._parameters, shell._buffers = copy.deepcopy(module._parameters), copy.deepcopy(module._buffers)
+    children = shell._modules.items()
     shell._modules = OrderedDict(
-        (name, None if child is None else plain_copy(child, width, private_index)) for name, child in children
+        (name, None if child is None else plain_copy(child, width, private_index, size_index)) for name, child in children
     )
     return shell
 

@@ -12,7 +12,18 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn as nn
 
-from mutual3d.layers import BNStatistics, NormPairs, PrivateNorms, SlimmableLayer, SlimmableNorm, Width, fold_norms, slimmable_norms
+from mutual3d.layers import (
+    BNStatistics,
+    Channels,
+    NormPairs,
+    PrivateNorms,
+    PrivateQuantizers,
+    SlimmableLayer,
+    SlimmableNorm,
+    Width,
+    fold_norms,
+    slimmable_norms,
+)
 from mutual3d.sampling import Configuration, SearchSpace, fit_clips
 from mutual3d.utils.memory_format import preferred_memory_format, put_in_format
 from mutual3d.utils.targets import Labels
@@ -20,6 +31,7 @@ from mutual3d.utils.targets import Labels
 from ..heads import BoxHead, LossHead
 from .extraction import Inputs, PlainNetwork, as_inputs, load_statistics, plain_copy, run_stages
 from .private_norms import add_private_norms, private_index, put_private_norms, wrong_size
+from .quantization import Size, add_quantizers, quantize_convolutions
 from .statistics import check_norm_statistics, not_calibrated
 from .views import ConfigurationView, keep, share
 
@@ -84,6 +96,8 @@ class AdaptiveNetwork(NormPairs):
         self.space = space
         self.arguments: dict[str, Any] = {}
         self.private_by: str | None = None
+        # The sizes whose activations have quantisers of their own, see `quantize`.
+        self._quantizer_sizes: list[Size] = []
         self.own_statistics = "largest"
         self.split, self.clip_frames = split or _one_pathway, clip_frames or space.temporal_sizes[-1]
         if split is not None:
@@ -94,6 +108,8 @@ class AdaptiveNetwork(NormPairs):
         self.norm_pairs = tuple(norm_pairs)
         self.name_classifier(classifier_name)
         self.statistics = MappingProxyType({})
+        # Running statistics of configurations beside the largest, which training moves in place (`track_statistics`).
+        self.tracked: dict[Configuration, BNStatistics] = {}
         self._start_threads()
         self._take_parts()
         self.space = replace(space, width_groups=max(1, len(self._roots)))
@@ -115,6 +131,7 @@ class AdaptiveNetwork(NormPairs):
         self._norms = slimmable_norms(self)
         self._layers = [layer for layer in self.modules() if isinstance(layer, SlimmableLayer)]
         self._private = [part for part in self.modules() if isinstance(part, PrivateNorms)]
+        self._quantizers = [part for part in self.modules() if isinstance(part, PrivateQuantizers)]
         rules = [rule.root for layer in self._layers for rule in (layer.in_rule, layer.out_rule)]
         self._roots = [root for root in dict.fromkeys(rules) if root is not None]
 
@@ -166,6 +183,16 @@ class AdaptiveNetwork(NormPairs):
         widths = self._layer_widths(width)
         return tuple(root.at(widths) for root in self._roots)
 
+    @property
+    def width_group_names(self) -> list[str]:
+        """Of each group of layers that may have a width of its own, as `Configuration.widths` has them: its first layer's dotted name."""
+        names: dict[Channels, str] = {}
+        for name, layer in self.named_modules():
+            root = layer.out_rule.root if isinstance(layer, SlimmableLayer) else None
+            if root is not None:
+                names.setdefault(root, name)
+        return [names[root] for root in self._roots]
+
     def _layer_widths(self, width: float | tuple[float, ...]) -> Width:
         """What layers take for a configuration's width: the number, or {scaled count: number}."""
         return dict(zip(self._roots, width)) if isinstance(width, tuple) else width
@@ -173,7 +200,8 @@ class AdaptiveNetwork(NormPairs):
     def feature_positions(self, configuration: Configuration | str) -> tuple[torch.Tensor, int]:
         """(which inputs of the whole classifier are computed at `configuration`, int64, ascending; how many it has in all).
 
-        The logits at a configuration are those that the whole classifier gives of its features at these places and 0 elsewhere.
+        The logits at a configuration are those that the whole classifier gives of its features at these places and 0 elsewhere (but
+        for their scale, where layers average over their inputs).
         Raises ValueError outside the space, and for a network that names no slimmable layer as its classifier.
         """
         layer = None if self.classifier_name is None else self.get_submodule(self.classifier_name)
@@ -247,14 +275,18 @@ class AdaptiveNetwork(NormPairs):
         """What `activate` sets for a configuration, computed once; kept for those that have statistics."""
         configuration = self.space.check(given)
         with self._lock:
-            statistics, width = self.find_statistics(configuration), self._layer_widths(configuration.width)
+            tracked, width = self.tracked.get(configuration), self._layer_widths(configuration.width)
+            statistics = self.find_statistics(configuration) or tracked
             index, is_home = self._private_index(configuration)
             settings: list[tuple[nn.Module | SlimmableLayer, dict[str, Any]]]
             settings = [(layer, layer.settings(width)) for layer in self._layers]
             settings += [(part, part.settings(index)) for part in self._private]
+            size = self._size_index(configuration)
+            settings += [(part, part.settings(size)) for part in self._quantizers]
             for name, norm in self._norms.items():
                 own = statistics and name in statistics.mean and (statistics.mean[name], statistics.variance[name])
-                settings.append((norm, norm.settings(is_home, own or None)))
+                moved = tracked and (tracked.mean[name], tracked.variance[name])
+                settings.append((norm, norm.settings(is_home, own or None, moved or None)))
             runs_in_eval = is_home or statistics is not None or not self.has_norms
             plan = self._plans.get(configuration) or Plan(configuration, runs_in_eval, settings)
             if plan.runs_in_eval:
@@ -304,6 +336,7 @@ class AdaptiveNetwork(NormPairs):
         twin.__dict__.update(
             active=plan.configuration, _runs_in_eval=True, _plans={}, _twins={}, _norms=norms,
             _layers=[twins[id(layer)] for layer in self._layers], _private=[twins[id(part)] for part in self._private],
+            _quantizers=[twins[id(part)] for part in self._quantizers],
         )  # fmt: skip
         return twin
 
@@ -331,11 +364,28 @@ class AdaptiveNetwork(NormPairs):
         if self.private_by != "size":
             raise ValueError(wrong_size(spatial, sizes))
         add_private_norms(self._private, self._private_keys, self.space, spatial)
+        if self._quantizers:
+            add_quantizers(self._quantizers, self._quantizer_sizes, self.space, spatial)
         self.space = replace(self.space, spatial_sizes=(*sizes, spatial))
         if self.arguments:
             self.arguments["interpolated_sizes"] = [*self.arguments.get("interpolated_sizes", []), spatial]
         self._take_parts()
         return self._activate(self.active)
+
+    def quantize(self, weight_bits: int, activation_bits: int) -> "AdaptiveNetwork":
+        """Quantise the weights and the inputs of convolutions (LQ-Nets), see `quantize_convolutions`; returns the network.
+
+        Each size, a product of spatial and temporal sizes, has quantisers of activations of its own. weight_bits, activation_bits: 32
+        leaves those as they are.
+        """
+        sizes = quantize_convolutions(self, self.space, weight_bits, activation_bits, self.classifier_name)
+        self._quantizer_sizes = sizes
+        self._take_parts()
+        return self._activate(self.active)
+
+    def _size_index(self, configuration: Configuration) -> int:
+        """Which of the quantisers of a place runs."""
+        return self._quantizer_sizes.index((configuration.spatial, configuration.temporal)) if self._quantizers else 0
 
     def _private_index(self, configuration: Configuration) -> tuple[int, bool]:
         """(which of the private norms runs, whether running statistics are this configuration's own)."""
@@ -353,7 +403,8 @@ class AdaptiveNetwork(NormPairs):
     def can_evaluate(self, configuration: Configuration | str) -> bool:
         """Whether the configuration runs in evaluation: it was calibrated, running statistics are its own, or there is no norm."""
         configuration = self.space.check(configuration)
-        return not self.has_norms or self._private_index(configuration)[1] or self.find_statistics(configuration) is not None
+        has_own = self._private_index(configuration)[1] or configuration in self.tracked
+        return not self.has_norms or has_own or self.find_statistics(configuration) is not None
 
     # ---- Statistics ----------------------------------------------------------------------------------------------
 
@@ -367,6 +418,43 @@ class AdaptiveNetwork(NormPairs):
         moved = {self.space.check(c): s.map(lambda tensor: tensor.to(like)) for c, s in statistics.items()}
         with self._lock:
             self._replace_statistics({**self.statistics, **moved})
+
+    def reset_statistics(self, statistics: Mapping[Configuration, BNStatistics]) -> None:
+        """Have these alone, which `statistics` held before: what was tried meanwhile is forgotten."""
+        with self._lock:
+            self._replace_statistics(dict(statistics))
+
+    def track_statistics(self, configuration: Configuration | str | None) -> None:
+        """Let training keep running statistics of `configuration` too, with which it evaluates until it is calibrated; None ends it.
+
+        As of the largest, they are moving averages over the steps that run it (US-Net, 3.2). One configuration is tracked at a
+        time, from mean 0 and variance 1 on. Raises ValueError outside the space, and for norms of one's own, which track theirs.
+        """
+        if configuration is not None and self.private_by is not None:
+            raise ValueError("norms that are private to widths or sizes keep their own running statistics: nothing is tracked beside them")
+        tracked = {}
+        if configuration is not None:
+            configuration = self.space.check(configuration)
+            width = self._layer_widths(configuration.width)
+            norms = {name: (norm.weight.detach(), norm.rule.at(width)) for name, norm in self._norms.items()}
+            tracked[configuration] = BNStatistics(
+                {name: weight.new_zeros(count) for name, (weight, count) in norms.items()},
+                {name: weight.new_ones(count) for name, (weight, count) in norms.items()},
+            )
+        with self._lock:
+            self._replace_tracked(tracked)
+
+    def load_tracked(self, tracked: Mapping[Configuration, BNStatistics]) -> None:
+        """Go on with what `tracked` of an earlier process held, as far as it is tracked here. Raises ValueError as `check_statistics` does."""
+        known = {c: s for c, s in tracked.items() if c in self.tracked}
+        self.check_statistics(known)
+        like = next(self.parameters())
+        with self._lock:
+            self._replace_tracked({**self.tracked, **{c: s.map(lambda tensor: tensor.to(like, copy=True)) for c, s in known.items()}})
+
+    def _replace_tracked(self, tracked: dict[Configuration, BNStatistics]) -> None:
+        self.tracked = tracked
+        self._replace_statistics(dict(self.statistics))
 
     def check_statistics(self, statistics: Mapping[Configuration, BNStatistics]) -> None:
         """Raise ValueError, naming configuration and norm, where statistics cannot be this network's.
@@ -411,7 +499,8 @@ class AdaptiveNetwork(NormPairs):
         configuration = self.space.check(configuration)
         index, _ = self._private_index(configuration)
         width = self._layer_widths(configuration.width)
-        stages = OrderedDict((name, plain_copy(stage, width, index)) for name, stage in self.named_children())
+        size = self._size_index(configuration)
+        stages = OrderedDict((name, plain_copy(stage, width, index, size)) for name, stage in self.named_children())
         return PlainNetwork(stages, self.takes, self.classifier_name, self.norm_pairs).train(self.training)
 
     def extract(self, configuration: Configuration | str, fold_bn: bool = False) -> "PlainNetwork":
@@ -435,6 +524,7 @@ class AdaptiveNetwork(NormPairs):
         """Statistics follow the parameters to another device or dtype."""
         super()._apply(function, recurse)
         with self._lock:
+            self.tracked = {c: s.map(function) for c, s in self.tracked.items()}
             self._replace_statistics({c: s.map(function) for c, s in self.statistics.items()})
         return self
 

@@ -1,0 +1,70 @@
+"""Quantised convolutions in an adaptive network: which there are, and which quantisers a configuration runs."""
+
+import itertools
+from collections.abc import Iterable
+
+import torch.nn as nn
+
+from mutual3d.layers import (
+    PrivateQuantizers,
+    SlimmableConv2d,
+    SlimmableConv3d,
+    SqueezeExcite,
+    interpolated_norm,
+    quantize_convolution,
+)
+from mutual3d.sampling import SearchSpace
+
+# A size in space and time.
+Size = tuple[int, int]
+# Channels of what is not quantised because it reads the pixels themselves.
+_PIXELS = 3
+
+
+def quantize_convolutions(
+    network: nn.Module, space: SearchSpace, weight_bits: int, activation_bits: int, classifier_name: str | None
+) -> list[Size]:
+    """Quantise the convolutions of a network, in place; returns the sizes that have quantisers of their own, in order.
+
+    Left as they are: what reads pixels, the layer called `classifier_name` (LQ-Nets, 4.1: the first layer and the last), linear layers, and
+    squeeze-excite, whose gates are few numbers that multiply whole channels. weight_bits, activation_bits: 32 leaves those as they are.
+    Raises ValueError where no convolution is left to quantise.
+    """
+    sizes = [*itertools.product(reversed(space.spatial_sizes), reversed(space.temporal_sizes))]
+    chosen = _quantizable(network, classifier_name)
+    if not chosen:
+        raise ValueError(
+            "MODEL.QUANTIZE asks for quantised convolutions, and this network has none that could be: none is a SlimmableConv2d or a "
+            "SlimmableConv3d that reads other channels than pixels"
+        )
+    for name, layer in chosen.items():
+        parent, _, child = name.rpartition(".")
+        quantized = quantize_convolution(layer, weight_bits=weight_bits, activation_bits=activation_bits, sizes=len(sizes))
+        setattr(network.get_submodule(parent), child, quantized)
+    return sizes
+
+
+def _quantizable(network: nn.Module, classifier_name: str | None) -> dict[str, SlimmableConv2d | SlimmableConv3d]:
+    gates = {id(part) for module in network.modules() if isinstance(module, SqueezeExcite) for part in module.modules()}
+    return {
+        name: layer
+        for name, layer in network.named_modules()
+        # Of no subclass, which computes with other weights than its own.
+        if isinstance(layer, (SlimmableConv2d, SlimmableConv3d)) and type(layer) in (SlimmableConv2d, SlimmableConv3d)
+        and id(layer) not in gates and layer.in_channels != _PIXELS and name != classifier_name
+    }  # fmt: skip
+
+
+def add_quantizers(parts: Iterable[PrivateQuantizers], sizes: list[Size], space: SearchSpace, spatial: int) -> None:
+    """Give `spatial` pixels quantisers between their neighbours', at each number of frames; `sizes` gains what has them.
+
+    Bases are interpolated linearly, as RS-Net's norms are (RS-Net, 4.3).
+    """
+    lower = max(size for size in space.spatial_sizes if size < spatial)
+    upper = min(size for size in space.spatial_sizes if size > spatial)
+    parts = list(parts)
+    for temporal in space.temporal_sizes:
+        low, high = (sizes.index((size, temporal)) for size in (lower, upper))
+        for part in parts:
+            part.sizes.append(interpolated_norm(part.sizes[low], part.sizes[high], (spatial - lower) / (upper - lower)))
+        sizes.append((spatial, temporal))
