@@ -69,11 +69,13 @@ _C.MUTUAL.TEMPORAL_SIZES = Key([6, 9, 12, 16], Each(FRAMES, 0, 64, distinct=True
 _C.MUTUAL.WIDTHS_BY = Key("stage", Only("stage", "layer"), IS_REFUSED)
 # What runs in a step beside the largest configuration: names of mutual3d.sampling.RULES.
 _C.MUTUAL.SUBNETS = Key(["smallest", "random"], Each(Registered("sampling rule"), 0, 64), IS_REFUSED)
-# What a sub-network learns from: inplace_distillation (the largest configuration's output), labels, or
-# ensemble_distillation and ensemble_distillation_vanilla (RS-Net's two losses, over all sizes).
+# What a sub-network learns from: inplace_distillation (the largest configuration's output), labels, or, over all sizes, RS-Net's
+# ensemble_distillation, and what it compares that with: ensemble_distillation_vanilla (the ensemble alone teaches),
+# larger_size_distillation (each size teaches the smaller ones) and largest_size_distillation (the largest alone teaches).
 _C.MUTUAL.OBJECTIVE = Key("inplace_distillation", Registered("objective"), IS_REFUSED)
 # Norms: calibrated (shared; statistics of each configuration are computed after training), or private_width (S-Net) or
-# private_size (RS-Net): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, or for each size.
+# private_size (RS-Net): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, or for each size. shared is what
+# RS-Net compares these with: one width, and running statistics that every size of a step adds to and evaluates with.
 _C.MUTUAL.BATCHNORM = Key("calibrated", Registered("kind of batch norm"), IS_REFUSED)
 # (new) Layers average over the inputs that they have, times the number of all, so that features keep their scale at every width
 # (US-Net, section 6). A norm, of features or of weights, undoes it: it is for the layers that have none.
@@ -93,6 +95,10 @@ _C.MUTUAL.SUBNETS_START_EPOCH = Key(0.0, Number(0, 10**5, note="epochs"), IS_REF
 # For networks whose classifier reads as many features at every width (X3D, MobileNet v2 and v3).
 _C.MUTUAL.FEATURE_LOSS = Key(0.0, Number(0, 1000, note="a weight"), IS_REFUSED)
 
+# (new) Images: each size of a step sees a random crop of its own, of the same image, instead of the one that all see (RS-Net, Table 6,
+# where it costs up to 1.3 points). With SUBNETS [each_size] and LARGEST False.
+_C.MUTUAL.OWN_CROPS = Key(False, Flag(), IS_REFUSED)
+
 _C.CALIBRATION = Group()
 # Compute batch norm statistics of every configuration of the grid after training.
 _C.CALIBRATION.ENABLE = Key(True, Flag(), TAKES_EFFECT)
@@ -104,6 +110,9 @@ _C.CALIBRATION.BATCH_SIZE = Key(32, COUNT, TAKES_EFFECT)
 _C.CALIBRATION.SPLIT = Key("train", NAME, TAKES_EFFECT)
 # How they are cut: test (centre clip, centre crop) or train (random, with a fixed seed).
 _C.CALIBRATION.TRANSFORM = Key("test", Only("test", "train"), TAKES_EFFECT)
+# Compute them too for configurations that training keeps running statistics of: widths with private_width and each_width, sizes with
+# private_size and each_size, all sizes with shared. False measures those as their papers do, and computes the others alone.
+_C.CALIBRATION.OWN_STATISTICS = Key(False, Flag(), TAKES_EFFECT)
 # How batches are joined: exact (over the whole population) or moving (PyTorch's moving average; US-Net, Table 3).
 _C.CALIBRATION.AVERAGE = Key("exact", Only("exact", "moving"), TAKES_EFFECT)
 
@@ -126,8 +135,9 @@ _C.GRID.COSTS = Key(["gflops", "parameters", "latency_ms"], Each(Registered("cos
 # Configurations of a cascade (a dearer one runs only where the cheaper ones are not sure), at most: 0, 2 or 3. Rows of cascades
 # are computed from the scores that the grid sees, for sets whose videos have one label; 0 computes none.
 _C.GRID.CASCADES = Key(2, Only(0, 2, 3), TAKES_EFFECT)
-# Spatial sizes measured beside the trained ones; private_size only, whose norms are interpolated (RS-Net, 4.3). Their
-# statistics are interpolated too with CALIBRATION.ENABLE False, and else calibrated.
+# Spatial sizes measured beside the trained ones; private_size only. Norms and their statistics are interpolated between those of two
+# trained sizes (RS-Net, 4.3), and outside them are those of the nearest one (RS-Net, Table 8): views are then cut larger in proportion,
+# so that each trained size sees what it would have seen. CALIBRATION.OWN_STATISTICS True computes their statistics.
 _C.GRID.INTERPOLATED_SIZES = Key([], SIZES, TAKES_EFFECT)
 # Timed runs of each configuration, in turns; the median is reported.
 _C.GRID.LATENCY_REPEATS = Key(10, COUNT, TAKES_EFFECT)
@@ -211,6 +221,8 @@ _C.SOLVER.NESTEROV = Key(True, Flag(), TAKES_EFFECT)
 _C.SOLVER.WEIGHT_DECAY = Key(1e-4, Number(0, 1), TAKES_EFFECT)
 # No decay on parameters of one dimension.
 _C.SOLVER.ZERO_WD_1D_PARAM = Key(False, Flag(), IS_REFUSED)
+# (new) No decay on the filters of depthwise convolutions (MobileNet v1, 3.2).
+_C.SOLVER.ZERO_WD_DEPTHWISE = Key(False, Flag(), IS_REFUSED)
 # Epochs of linear warm-up, and the rate it starts at.
 _C.SOLVER.WARMUP_EPOCHS = Key(0.0, Number(0, 10**6, note="epochs"), TAKES_EFFECT)
 _C.SOLVER.WARMUP_START_LR = Key(0.01, RATE, TAKES_EFFECT)
@@ -281,12 +293,15 @@ _C.DATA.REVERSE_INPUT_CHANNEL = Key(False, Flag(), IS_REFUSED)
 _C.AUG = Group()
 _C.AUG.ENABLE = Key(False, Flag(), IS_REFUSED)
 # RandAugment in timm's words: m the magnitude from 0 to 10, n the number of operations (2), mstd the magnitude's deviation (0), p the
-# probability of each operation (0.5), inc1 operations that grow with the magnitude, as all do here. Empty for none.
+# probability of each operation (0.5), inc1 operations that grow with the magnitude, as all do here. Or (new) a policy of AutoAugment:
+# autoaugment-imagenet, autoaugment-cifar10 (for CIFAR-100 too) or autoaugment-svhn. Empty for none.
 _C.AUG.AA_TYPE = Key("rand-m9-mstd0.5-inc1", Text(), IS_REFUSED)
 # Probability that a rectangle of a clip is erased, and what it becomes: const the mean colour, rand one random colour, pixel noise.
 _C.AUG.RE_PROB = Key(0.25, Share(), IS_REFUSED)
 _C.AUG.RE_MODE = Key("pixel", Only("pixel", "rand", "const"), IS_REFUSED)
 _C.AUG.RE_COUNT = Key(1, Only(1), IS_REFUSED)
+# (new) Cutout: side, in pixels, of a square of the mean colour whose centre is anywhere in the crop; 0 for none.
+_C.AUG.CUTOUT = Key(0, Integer(0, 10**4), IS_REFUSED)
 # Times that a video is in a batch.
 _C.AUG.NUM_SAMPLE = Key(1, Only(1, instead="raise TRAIN.BATCH_SIZE"), IS_REFUSED)
 
@@ -362,6 +377,8 @@ _C.RESNET.STRIDE_1X1 = Key(False, Only(False), IS_REFUSED)
 # Start every residual branch at zero.
 _C.RESNET.ZERO_INIT_FINAL_BN = Key(False, Flag(), IS_REFUSED)
 _C.RESNET.DEPTH = Key(50, Integer(1, 10**4), IS_REFUSED)
+# (new) ImageResNet: squeeze-excite in every block, with one in so many of its channels inside (16: SE-ResNet); 0 for none.
+_C.RESNET.SE_REDUCTION = Key(0, Integer(0, 1024), IS_REFUSED)
 _C.RESNET.NUM_BLOCK_TEMP_KERNEL = Key([[3], [4], [6], [3]], BLOCKS, IS_REFUSED)
 _C.RESNET.SPATIAL_STRIDES = Key([[1], [2], [2], [2]], STAGES, IS_REFUSED)
 _C.RESNET.SPATIAL_DILATIONS = Key([[1], [1], [1], [1]], STAGES, IS_REFUSED)
@@ -379,9 +396,11 @@ _C.NONLOCAL.LOCATION = Key([[[]], [[]], [[]], [[]]], NO_BLOCKS, IS_REFUSED)
 _C.BN = Group()
 _C.BN.MOMENTUM = Key(0.1, Only(0.1), IS_REFUSED)
 _C.BN.EPSILON = Key(1e-5, Only(1e-5), IS_REFUSED)
-# A static network: compute the statistics of its norms after training, as CALIBRATION says, and test with those instead of
-# training's running ones. A mutual network's are always computed.
+# A static network: before each checkpoint and each evaluation on val.csv its norms' running statistics become those of
+# NUM_BATCHES_PRECISE batches of TRAIN.BATCH_SIZE training clips, exactly, the same for any number of processes. A mutual network's are
+# computed after training, as CALIBRATION says.
 _C.BN.USE_PRECISE_STATS = Key(False, Flag(), TAKES_EFFECT)
+_C.BN.NUM_BATCHES_PRECISE = Key(200, COUNT, TAKES_EFFECT)
 # Weight decay of norms.
 _C.BN.WEIGHT_DECAY = Key(0.0, Number(0, 1), TAKES_EFFECT)
 # Whose clips a norm takes as one batch in training: those of its process (batchnorm), of NUM_SYNC_DEVICES processes
@@ -393,6 +412,10 @@ _C.BN.NUM_SPLITS = Key(1, COUNT, IS_REFUSED)
 _C.BN.NUM_SYNC_DEVICES = Key(1, COUNT, IS_TOLD)
 # sync_batchnorm: all processes do, whatever NUM_SYNC_DEVICES is.
 _C.BN.GLOBAL_SYNC = Key(False, Flag(), IS_TOLD)
+
+_C.MOBILENET = Group()
+# (new) MobileNetV1: layers of each resolution times this, rounded up (compound scaling: EfficientNet, 3.3).
+_C.MOBILENET.DEPTH_FACTOR = Key(1.0, Number(0, 50, above=True), IS_REFUSED)
 
 _C.WIDERESNET = Group()
 # (new) Layers and widening factor of a WideResNet.

@@ -12,12 +12,13 @@ _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def parameter_groups(
-    model: nn.Module, *, weight_decay: float, bn_weight_decay: float = 0.0, no_decay_1d: bool = False
+    model: nn.Module, *, weight_decay: float, bn_weight_decay: float = 0.0, no_decay_1d: bool = False, no_decay_depthwise: bool = False
 ) -> list[dict[str, Any]]:
     """Every trainable parameter in exactly one group: {params, weight_decay, name}. Empty groups are left out.
 
     Norms, bias included, decay by `bn_weight_decay`; everything else by `weight_decay`, whatever its number of
-    dimensions, but for parameters of one dimension when `no_decay_1d`.
+    dimensions, but for parameters of one dimension when `no_decay_1d`, and for filters of convolutions that see one channel each
+    when `no_decay_depthwise` (MobileNet v1: Howard et al., 3.2).
     """
     norms, no_decay, others = [], [], []
     for module in model.modules():
@@ -26,12 +27,16 @@ def parameter_groups(
                 continue
             if isinstance(module, _NORMS):
                 norms.append(parameter)
-            elif no_decay_1d and parameter.ndim == 1:
+            elif (no_decay_1d and parameter.ndim == 1) or (no_decay_depthwise and _is_depthwise(module) and parameter.ndim > 1):
                 no_decay.append(parameter)
             else:
                 others.append(parameter)
     groups = (("norms", norms, bn_weight_decay), ("no_decay", no_decay, 0.0), ("others", others, weight_decay))
     return [{"name": n, "params": p, "weight_decay": d} for n, p, d in groups if p]
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvNd) and module.groups == module.in_channels > 1
 
 
 def build_optimizer(

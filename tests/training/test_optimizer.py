@@ -3,6 +3,8 @@ import torch
 import torch.nn as nn
 from tiny import tiny_network
 
+from mutual3d.models import create_model
+from mutual3d.pipeline import load_config
 from mutual3d.training import build_optimizer, cosine_schedule, parameter_groups, relative_steps_schedule
 from mutual3d.training.objectives import LOSS_FUNCTIONS, EnsembleDistillation
 from mutual3d.training.optimizer import load_optimizer_state
@@ -28,6 +30,24 @@ def test_convolutions_decay_and_norms_do_not():
 def test_no_decay_on_one_dimension_when_asked():
     groups = {g["name"]: g for g in parameter_groups(tiny_network(), weight_decay=1e-4, no_decay_1d=True)}
     assert groups["no_decay"]["weight_decay"] == 0 and all(p.ndim == 1 for p in groups["no_decay"]["params"])
+
+
+def test_depthwise_filters_do_not_decay_when_asked_and_nothing_else_changes():
+    model = create_model("mobilenet_v1", space={"width_range": [0.5, 1.0], "spatial_sizes": [32]}, num_classes=2)
+    plain, asked = (parameter_groups(model, weight_decay=1e-4, no_decay_depthwise=flag) for flag in (False, True))
+    decay = {id(p): group["weight_decay"] for group in asked for p in group["params"]}
+    depthwise = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert len(depthwise) == 13 and all(decay[id(m.weight)] == 0 for m in depthwise)
+    spared = {id(m.weight) for m in depthwise}
+    assert all(decay[id(p)] == group["weight_decay"] for group in plain for p in group["params"] if id(p) not in spared)
+    assert "no_decay" not in {group["name"] for group in plain}
+    video = {g["name"]: g for g in parameter_groups(tiny_network(), weight_decay=1e-4, no_decay_depthwise=True)}
+    assert all(p.shape[1] == 1 and p.ndim == 5 for p in video["no_decay"]["params"]) and len(video["no_decay"]["params"]) > 2
+
+
+@pytest.mark.parametrize("name, value", [("MOBILENET_V1", True), ("US_MOBILENET_V2", True), ("RS_MOBILENET_V2", False), ("RESNET50", False)])
+def test_a_config_asks_for_it(name, value):
+    assert load_config(f"ImageNet/{name}").SOLVER.ZERO_WD_DEPTHWISE is value
 
 
 def test_frozen_parameters_are_left_out():
