@@ -74,7 +74,25 @@ def calibrate(
     average: str = "exact",
     videos: VideoPass = VideoPass(),
 ) -> None:
-    """Compute the `statistics` of each configuration; weights, running statistics and other configurations stay.
+    """Give the model the statistics of each configuration; weights, running statistics and other configurations stay.
+
+    Arguments and errors are those of `compute_statistics`. model: the adaptive network.
+    """
+    model.set_statistics(
+        compute_statistics(model, batches_from, configurations, prepare=prepare, average=average, videos=videos)
+    )
+
+
+def compute_statistics(
+    model: Any,
+    batches_from: Callable[[int], Iterable],
+    configurations: Sequence[Configuration],
+    *,
+    prepare: Callable[[torch.Tensor], torch.Tensor],
+    average: str = "exact",
+    videos: VideoPass = VideoPass(),
+) -> dict[Configuration, BNStatistics]:
+    """The batch norm statistics of each configuration over all clips; nothing of the model changes.
 
     batches_from: function of a number of batches to skip -> iterable of batches (clips uint8 B, V, C, T, H, W); each
     process is given its own share. prepare: clips on the device as float B, C, T, H, W. In the pass every norm
@@ -84,7 +102,7 @@ def calibrate(
     the adaptive network, which is left in the mode that it was in. One without norms has nothing to calibrate, and no clip is read.
     """
     if not model.has_norms:
-        return
+        return {}
     partial = videos.partial or PartialResult()
 
     def restored(state: Any) -> tuple[dict[Configuration, Population], UnreadableVideos]:
@@ -106,7 +124,7 @@ def calibrate(
             done += 1
             partial.save(done, result_so_far)
     unreadable.check_everywhere()
-    model.set_statistics({c: _joined(p) for c, p in populations.items()})
+    return {c: _joined(p) for c, p in populations.items()}
 
 
 def _checked_moments(model: Any, moments: dict[str, Moments]) -> dict[str, Moments]:

@@ -155,11 +155,11 @@ def from_config(cfg: CfgNode) -> RunPlan:
     # Videos that crashed a worker or never answered: no stage tries them again.
     lost: dict[str, str] = {}
     rank, world_size = distributed.rank(), distributed.world_size()
-    loader = functools.partial(build_loader, cfg, rank=rank, world_size=world_size, lost=lost)
+    measured = _as_measured(cfg)
+    loader, measured_loader = (functools.partial(build_loader, one, rank=rank, world_size=world_size, lost=lost) for one in (cfg, measured))
     training_loader = functools.partial(build_training_loader, cfg, rank=rank, world_size=world_size, lost=lost)
-    calibration_loader = functools.partial(build_calibration_loader, cfg, rank=rank, world_size=world_size, lost=lost)
+    calibration_loader = functools.partial(build_calibration_loader, measured, rank=rank, world_size=world_size, lost=lost)
     adaptive = cfg.MUTUAL.ENABLE
-    has_statistics = adaptive or cfg.BN.USE_PRECISE_STATS
     names = find_class_names(cfg)
     return RunPlan(
         output=Path(cfg.OUTPUT_DIR),
@@ -167,14 +167,14 @@ def from_config(cfg: CfgNode) -> RunPlan:
         seed=cfg.RNG_SEED,
         measuring=_measuring(cfg),
         training=_training(cfg, training_loader, loader) if cfg.TRAIN.ENABLE else None,
-        calibration=_calibration(cfg, calibration_loader) if cfg.CALIBRATION.ENABLE and has_statistics else None,
-        grid=_grid(cfg, loader) if _measures_grid(cfg) else None,
-        test=_test(cfg, loader) if cfg.TEST.ENABLE else None,
+        calibration=_calibration(cfg, calibration_loader) if cfg.CALIBRATION.ENABLE and adaptive else None,
+        grid=_grid(cfg, measured_loader) if _measures_grid(cfg) else None,
+        test=_test(cfg, measured_loader) if cfg.TEST.ENABLE else None,
         weights=_path(cfg.TEST.CHECKPOINT_FILE_PATH),
         weights_kind=_kind(cfg.TEST.CHECKPOINT_TYPE),
         width_step=cfg.GRID.WIDTH_STEP,
         interpolated_sizes=tuple(cfg.GRID.INTERPOLATED_SIZES) if adaptive else (),
-        has_statistics=has_statistics,
+        has_statistics=adaptive,
         class_names=None if names is None else tuple(names),
         settings=cfg.dump(),
         save_seconds=cfg.PARTIAL_SAVE_SECONDS,
@@ -255,8 +255,23 @@ def data_directory(cfg: CfgNode) -> Path:
     return Path(cfg.DATA.PATH_TO_DATA_DIR)
 
 
+def _as_measured(cfg: CfgNode) -> CfgNode:
+    """The config with views cut for the largest size that is measured: one of GRID.INTERPOLATED_SIZES may be above the trained ones.
+
+    The trained sizes see what they would have seen without it.
+    """
+    largest = max([cfg.DATA.TRAIN_CROP_SIZE, *(cfg.GRID.INTERPOLATED_SIZES if cfg.MUTUAL.ENABLE else ())])
+    if largest == cfg.DATA.TRAIN_CROP_SIZE:
+        return cfg
+    measured = cfg.clone()
+    measured.defrost()
+    measured.DATA.TEST_CROP_SIZE = round(cfg.DATA.TEST_CROP_SIZE * largest / cfg.DATA.TRAIN_CROP_SIZE)
+    return measured
+
+
 def preprocessing_of(cfg: CfgNode) -> Preprocessing:
     """How a config's clips are cut for a test, normalised and scored."""
+    cfg = _as_measured(cfg)
     data = cfg.DATA
     return Preprocessing(
         mean=tuple(data.MEAN), std=tuple(data.STD), num_frames=data.NUM_FRAMES, sampling_rate=data.SAMPLING_RATE,
@@ -303,6 +318,7 @@ def _training(cfg: CfgNode, training_loader: MakeTrainingLoader, loader: functoo
         transforms=build_transforms(cfg),
         make_average=functools.partial(build_average, cfg),
         tracks_smallest=cfg.MUTUAL.ENABLE and cfg.MUTUAL.TRACK_SMALLEST,
+        precise_batches=cfg.BN.NUM_BATCHES_PRECISE if cfg.BN.USE_PRECISE_STATS and not cfg.MUTUAL.ENABLE else 0,
     )
 
 
@@ -310,6 +326,7 @@ def _calibration(cfg: CfgNode, loader: MakeLoader) -> CalibrationPlan:
     return CalibrationPlan(
         loader=loader,
         average=cfg.CALIBRATION.AVERAGE,
+        with_own=cfg.CALIBRATION.OWN_STATISTICS,
         max_unreadable=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN,
     )
 

@@ -22,12 +22,22 @@ from mutual3d.utils.threads import computing_threads
 def calibrate(run: Workspace, plan: CalibrationPlan) -> None:
     """Statistics of every configuration that the run will measure, or an earlier run's of the same weights.
 
-    A network without norms needs none.
+    A network without norms needs none. Those that training keeps running statistics of, with norms of their own, are left as their papers
+    measure them unless the plan says otherwise.
     """
     if not run.model.has_norms:
         return
-    loader = plan.loader()
     wanted = list(dict.fromkeys([*run.grid_configurations(), *run.test_configurations()]))
+    own = [] if plan.with_own else [c for c in wanted if run.model.has_own_statistics(c)]
+    if own:
+        logger.info(
+            "%d of %d configurations have running statistics of their own from training, and keep them (CALIBRATION.OWN_STATISTICS False)",
+            len(own), len(wanted),
+        )  # fmt: skip
+        wanted = [c for c in wanted if c not in own]
+    if not wanted:
+        return
+    loader = plan.loader()
     calibrated_under = run.fingerprint(loader, wanted, plan.average)
     partial = run.partial_result(".calibration", calibrated_under)
     if load_statistics(run, calibrated_under):

@@ -49,9 +49,10 @@ class TrainingPlan:
     `load_checkpoint`); reset_head: but for its classifier.
     doubts: what to warn of a training set before anything starts, in words; empty for none. periods: in epochs. keep_checkpoints:
     of finished epochs, the newest; 0 and less keeps all. trace: a file for a trace of some steps, None times none. tensorboard: a
-    directory, None writes none. transforms: what becomes of a step's clips and labels first. make_average: of the model's weights,
-    which is then what is evaluated and kept; None keeps the weights themselves. tracks_smallest: keep running statistics of the
-    narrowest configuration that every step runs, and validate it too.
+    directory, None writes none. precise_batches: training batches whose statistics become the running ones before each checkpoint and each
+    validation (BN.USE_PRECISE_STATS); 0 leaves those of training. transforms: what becomes of a step's clips and labels first.
+    make_average: of the model's weights, which is then what is evaluated and kept; None keeps the weights themselves. tracks_smallest:
+    keep running statistics of the narrowest configuration that every step runs, and validate it too.
     """
 
     loader: MakeTrainingLoader
@@ -77,14 +78,19 @@ class TrainingPlan:
     make_average: Callable[[AdaptiveNetwork], WeightAverage | None] = lambda model: None
     trace: Path | None = None
     tracks_smallest: bool = False
+    precise_batches: int = 0
 
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """Batch norm statistics of every configuration that is measured or tested. average: `exact` or `moving`."""
+    """Batch norm statistics of every configuration that is measured or tested. average: `exact` or `moving`.
+
+    with_own: also of those that training keeps running statistics of (private norms), which then count no more.
+    """
 
     loader: MakeLoader
     average: str = "exact"
+    with_own: bool = False
     max_unreadable: float = 0.0
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mutual3d.evaluation import VideoPass
+from mutual3d.evaluation.calibration import compute_statistics
+from mutual3d.models.adaptive.extraction import load_statistics
 from mutual3d.pipeline.plans import TrainingPlan
 from mutual3d.pipeline.workspace import Workspace
 from mutual3d.sampling import smallest_of_every_step
@@ -50,7 +54,7 @@ class _Training:
         self._track(start)
         if start.epoch >= plan.course.max_epoch:
             if start.validation_is_due:
-                self._validate(start.epoch)
+                self._make_up(start.epoch)
                 run.checkpoints.delete_unfinished()
             logger.info("training is finished: %d epochs", start.epoch)
             if plan.trace:
@@ -69,7 +73,7 @@ class _Training:
         try:
             with deferred(), computing_threads(run.plan.num_threads):
                 if start.validation_is_due:
-                    self._validate_or_owe(start.epoch)
+                    self._make_up(start.epoch)
                 # With another training set (TRAIN.ALLOW_OTHER_DATA) an epoch may be shorter.
                 trainer.train(start.epoch, min(start.iteration, len(self.loader) - 1), start.parts)
         finally:
@@ -170,17 +174,51 @@ class _Training:
 
     def _after_epoch(self, epoch: int) -> None:
         last = epoch == self.plan.course.max_epoch
-        is_saved = last or epoch % self.plan.checkpoint_period == 0
-        if is_saved:
-            self._save(epoch)
-        if last or epoch % self.plan.eval_period == 0:
-            self._validate_or_owe(epoch)
+        is_saved = self._finish_epoch(epoch)
         # Once an epoch all processes agree: a signal after its last step may have come to one of them alone.
         if not last and distributed.any_process(stop_reason(), self.run.device):
             if not is_saved:
                 self._save(epoch, Progress(epoch))
             distributed.barrier("the main process to save")
             raise StopRequestedError(stop_reason() or "another process of the run was asked to stop")
+
+    def _finish_epoch(self, epoch: int) -> bool:
+        """What is due after an epoch: precise statistics, a checkpoint, validation, in PySlowFast's order. Whether it is saved."""
+        last = epoch == self.plan.course.max_epoch
+        is_saved = last or epoch % self.plan.checkpoint_period == 0
+        is_validated = last or epoch % self.plan.eval_period == 0
+        if self.plan.precise_batches and (is_saved or is_validated):
+            self._make_precise_or_owe(epoch)
+        if is_saved:
+            self._save(epoch)
+        if is_validated:
+            self._validate_or_owe(epoch)
+        return is_saved
+
+    def _make_up(self, epoch: int) -> None:
+        """What a stop kept an earlier process from after an epoch."""
+        if self.plan.precise_batches:
+            self._finish_epoch(epoch)
+        else:
+            self._validate_or_owe(epoch)
+
+    def _make_precise_or_owe(self, epoch: int) -> None:
+        """The running statistics become those of training clips of the epoch, exactly; where the run is asked to stop in the midst
+        of it, save that this is still to be done."""
+        run, count = self.run, min(self.plan.precise_batches, len(self.loader))
+        network = self.average.network if self.average else run.model
+        if not network.has_norms:
+            return
+        videos = VideoPass(count, self.loader.num_samples, self.plan.course.max_unreadable)
+        try:
+            found = compute_statistics(
+                network, lambda done: itertools.islice(self.loader.batches(epoch=epoch - 1), count), [network.space.largest],
+                prepare=run.prepare, videos=videos,
+            )  # fmt: skip
+        except StopRequestedError:
+            self._save(epoch, Progress(epoch, validation_is_due=True))
+            raise
+        load_statistics(network, found[network.space.largest])
 
     def _save(self, epoch: int, inside: Progress | None = None) -> None:
         run = self.run

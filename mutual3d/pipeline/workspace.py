@@ -42,6 +42,8 @@ class Workspace:
         self.model = plan.make_model().place(device)
         self.checkpoints = Checkpoints(self.output, plan.training.keep_checkpoints if plan.training else 0)
         self.checkpoint_name = "random weights"
+        # Larger sizes may be added after training, to be measured with the norms of this one.
+        self.trained_largest = self.model.space.largest
 
     # ---- Weights -----------------------------------------------------------------------------------------------------
 
@@ -70,10 +72,9 @@ class Workspace:
         return grid_configurations(self.model.space, self.plan.width_step, self.model.network_key)
 
     def test_configurations(self) -> list[Configuration]:
-        """What the multi-view test runs: those that the plan names, or the largest."""
-        space = self.model.space
+        """What the multi-view test runs: those that the plan names, or the largest that was trained."""
         named = self.plan.test.configurations if self.plan.test else ()
-        return [space.check(text) for text in named or [space.largest]]
+        return [self.model.space.check(text) for text in named or [self.trained_largest]]
 
     def check_test_configurations(self) -> None:
         """ValueError for one that will not be in the space, to which interpolated sizes are added after training."""

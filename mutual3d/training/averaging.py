@@ -30,6 +30,11 @@ class WeightAverage:
         """Take the model's weights of now."""
         self._average.update_parameters(self.model)
 
+    @property
+    def network(self) -> Any:
+        """The network that has the averages: of the model's class."""
+        return self._average.module
+
     def weights(self) -> dict[str, torch.Tensor]:
         """The averages, by the model's names."""
         return self._average.module.state_dict()
