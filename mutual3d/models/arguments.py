@@ -27,6 +27,7 @@ LIMITS: dict[str, Limit] = {
     "depth": Limit(int, 1, 2000),
     "width_per_group": Limit(int, 1, 4096),
     "widen_factor": Limit(int, 1, 1000),
+    "se_reduction": Limit(int, 0, 1024),
     "width_factor": Limit(float, 0, 64, above=True),
     "depth_factor": Limit(float, 0, 50, above=True),
     "bottleneck_factor": Limit(float, 0, 64, above=True),
@@ -165,6 +166,16 @@ def check_private_parts(space: SearchSpace, interpolated_sizes: Sequence[int] = 
             f"{count} sizes in space and time are to have norms of their own (MUTUAL.BATCHNORM private_size), or quantisers "
             f"(MODEL.QUANTIZE.ACTIVATION_BITS): at most {_MOST_PRIVATE_SIZES} may"
         )
+
+
+def wrong_shared_norms(width_range: Sequence[float]) -> str:
+    """What to say of widths that cannot share running statistics which every size adds to; empty where there is one width."""
+    if len(set(width_range)) == 1:
+        return ""
+    return (
+        f"MUTUAL.WIDTH_RANGE is {list(width_range)}: with MUTUAL.BATCHNORM shared, whose running statistics are those of all sizes, it must "
+        "be one width twice; or set MUTUAL.BATCHNORM calibrated"
+    )
 
 
 def _check(title: str, value: object, limit: Limit) -> None:

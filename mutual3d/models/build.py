@@ -11,6 +11,7 @@ from mutual3d.sampling import SearchSpace
 from mutual3d.utils.words import unknown_word
 
 from .adaptive import AdaptiveNetwork
+from .arguments import wrong_shared_norms
 from .create import BATCHNORMS, create_model
 from .registry import find_network, network_words, what_networks_take
 
@@ -105,7 +106,7 @@ def _check_arguments(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _check_norms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Norms of one's own need rules that train each of them, and sizes between two of them to interpolate."""
+    """Norms of one's own need rules that train each of them, and shared running statistics one width."""
     mutual, sizes = cfg.MUTUAL, cfg.GRID.INTERPOLATED_SIZES
     if mutual.BATCHNORM == "private_width" and list(mutual.SUBNETS) != ["each_width"]:
         yield (
@@ -117,12 +118,18 @@ def _check_norms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
             ("GRID.INTERPOLATED_SIZES", "MUTUAL.BATCHNORM"),
             f"GRID.INTERPOLATED_SIZES is {sizes}: it needs MUTUAL.BATCHNORM private_size",
         )
+    if mutual.BATCHNORM == "shared" and (mistake := wrong_shared_norms(mutual.WIDTH_RANGE)):
+        yield ("MUTUAL.BATCHNORM", "MUTUAL.WIDTH_RANGE"), mistake
     trained = mutual.SPATIAL_SIZES or [0]
-    wrong = [size for size in sizes if size in trained or not min(trained) < size < max(trained)]
-    if wrong:
+    if wrong := [size for size in sizes if size in trained]:
         yield (
             ("GRID.INTERPOLATED_SIZES", "MUTUAL.SPATIAL_SIZES"),
-            f"GRID.INTERPOLATED_SIZES {wrong} must lie between the trained sizes {mutual.SPATIAL_SIZES}",
+            f"GRID.INTERPOLATED_SIZES {wrong} are among the trained sizes {mutual.SPATIAL_SIZES}, which are measured anyway: leave them out",
+        )
+    if sizes and max(sizes) > max(trained) and cfg.CALIBRATION.TRANSFORM == "train" and cfg.CALIBRATION.ENABLE:
+        yield (
+            ("CALIBRATION.TRANSFORM", "GRID.INTERPOLATED_SIZES"),
+            f"CALIBRATION.TRANSFORM is train, which cuts clips for the trained sizes, and GRID.INTERPOLATED_SIZES has {max(sizes)}: set it test",
         )
 
 
@@ -131,6 +138,8 @@ def own_statistics(cfg: CfgNode) -> str:
     always = {"private_width": "each_width", "private_size": "each_size"}.get(cfg.MUTUAL.BATCHNORM)
     if not cfg.MUTUAL.ENABLE:
         return "largest"
+    if cfg.MUTUAL.BATCHNORM == "shared":
+        return "all"
     if always in cfg.MUTUAL.SUBNETS:
         return "private"
     return "largest" if cfg.MUTUAL.LARGEST or {"each_width", "each_size"} & set(cfg.MUTUAL.SUBNETS) else "none"
@@ -167,8 +176,10 @@ def adaptive_frames(cfg: CfgNode) -> int:
 def resnet_arguments(cfg: CfgNode, pathways: int) -> dict[str, Any]:
     """Those of a 3D ResNet: the shape of its stages and what every video network has.
 
-    pathways: how many the network has, 1 or 2.
+    pathways: how many the network has, 1 or 2. Raises ValueError where a config asks for squeeze-excite, which those of images have.
     """
+    if cfg.RESNET.SE_REDUCTION:
+        raise ValueError(f"RESNET.SE_REDUCTION is {cfg.RESNET.SE_REDUCTION}: ImageResNet alone has squeeze-excite; set it 0")
     return {
         "depth": cfg.RESNET.DEPTH,
         "width_per_group": cfg.RESNET.WIDTH_PER_GROUP,

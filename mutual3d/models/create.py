@@ -11,11 +11,19 @@ from mutual3d.sampling import WIDTHS_BY, SearchSpace
 from mutual3d.utils.checkpoint import check_weights
 
 from .adaptive import AdaptiveNetwork
-from .arguments import brief, check_arguments, check_private_parts, check_signature, group_arguments, read_space
+from .arguments import (
+    brief,
+    check_arguments,
+    check_private_parts,
+    check_signature,
+    group_arguments,
+    read_space,
+    wrong_shared_norms,
+)
 from .registry import NETWORKS
 
-BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size"}
-OWN_STATISTICS = ("largest", "private", "none")
+BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size", "shared": None}
+OWN_STATISTICS = ("largest", "private", "all", "none")
 
 
 def create_model(
@@ -32,11 +40,11 @@ def create_model(
 ) -> AdaptiveNetwork:
     """The network `name` for `space`, a SearchSpace or its fields as a dict.
 
-    batchnorm: calibrated, private_width or private_size (MUTUAL.BATCHNORM). own_statistics: whose running statistics
-    training keeps, largest, private or none (see AdaptiveNetwork). interpolated_sizes: spatial sizes beside the trained
-    ones, each with norms between its neighbours'. average_inputs: whether each layer averages over the inputs that it has
-    (MUTUAL.AVERAGE_INPUTS). weight_bits, activation_bits: of the numbers that convolutions compute with (MODEL.QUANTIZE), 32 where
-    they are left as they are. arguments: those of the network's builder. Raises ValueError, with the
+    batchnorm: calibrated, private_width, private_size or shared (MUTUAL.BATCHNORM). own_statistics: whose running statistics
+    training keeps, largest, private, all or none (see AdaptiveNetwork). interpolated_sizes: spatial sizes beside the trained
+    ones, each with norms between its neighbours', or outside them with the nearest one's. average_inputs: whether each layer
+    averages over the inputs that it has (MUTUAL.AVERAGE_INPUTS). weight_bits, activation_bits: of the numbers that convolutions
+    compute with (MODEL.QUANTIZE), 32 where they are left as they are. arguments: those of the network's builder. Raises ValueError, with the
     legal values, for an unknown name, an argument that the network does not have or lacks, and a value of the wrong type
     or outside its limits.
     """
@@ -55,6 +63,10 @@ def create_model(
     check_bits("MODEL.QUANTIZE.WEIGHT_BITS", weight_bits)
     check_bits("MODEL.QUANTIZE.ACTIVATION_BITS", activation_bits)
     quantized = {key: bits for key, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)) if bits != WHOLE_BITS}
+    if (batchnorm == "shared") != (own_statistics == "all"):
+        raise ValueError(f"batchnorm is {batchnorm} and own_statistics {own_statistics}: shared and all go together")
+    if batchnorm == "shared" and (mistake := wrong_shared_norms(space.width_range)):
+        raise ValueError(mistake)
     if batchnorm == "private_size" or activation_bits != WHOLE_BITS:
         check_private_parts(space, interpolated_sizes)
     network = facts.build(**group_arguments(facts.build, {"space": space, **arguments}))

@@ -40,7 +40,7 @@ def arguments(**changes):
     ({"name": "x4d"}, "there is no network 'x4d': choose among c2d, i3d"),
     ({"name": BOMB}, "there is no network .*: choose among c2d, i3d"),
     ({"batchnorm": BOMB}, "MUTUAL.BATCHNORM is .*: choose among calibrated"),
-    ({"own_statistics": BOMB}, "own_statistics is .*: choose among largest, private, none"),
+    ({"own_statistics": BOMB}, "own_statistics is .*: choose among largest, private, all, none"),
     ({"colour": 3}, "the network 'x3d': got an unexpected keyword argument 'colour'; its arguments are space, num_classes"),
     ({"space": [1, 2]}, "space is .*: give a SearchSpace, or a dict of its fields width_range"),
     ({"space": {"width_range": [0.5, 1.0]}}, "space is .*: give a SearchSpace, or a dict of its fields width_range"),

@@ -114,16 +114,81 @@ def test_an_unseen_size_lies_linearly_between_its_neighbours():
         low, high = getattr(norms[index_16], name), getattr(norms[index_24], name)
         assert torch.allclose(getattr(norms[index_22], name), 0.25 * low + 0.75 * high, atol=1e-6)
     assert torch.isfinite(model.eval().activate("1-22-4")(model.fit_clip(torch.randn(1, 3, 4, 32, 32)))).all()
-    for size in (22, 40):
-        with pytest.raises(ValueError, match=f"size {size} cannot lie between"):
-            model.add_size(size)
+    with pytest.raises(ValueError, match="size 22 has norms of its own"):
+        model.add_size(22)
+
+
+def test_sizes_outside_the_trained_ones_run_with_the_norms_of_the_nearest():
+    model = network("private_size", spatial_sizes=[16, 24])
+    fitted = {text: model.fit_clip(clip(), text) for text in ("1-16-4", "1-24-4")}
+    before = {text: model.eval().activate(text)(inputs) for text, inputs in fitted.items()}
+    for size in (40, 32, 8):
+        model.add_size(size)
+    norms = model.s1.pathway0_stem.bn.norms
+    for size, nearest in ((8, 16), (32, 24), (40, 24)):
+        for temporal in (2, 4):
+            own, its = (norms[model._private_index(Configuration(1.0, s, temporal))[0]] for s in (size, nearest))
+            assert own is not its and all(torch.equal(value, its.state_dict()[name]) for name, value in own.state_dict().items())
+    # A view is now cut for 40 pixels: the trained sizes see it shrunk to what they had.
+    view = torch.nn.functional.interpolate(clip(), (4, 40, 40), mode="nearest")
+    assert str(model.space.largest) == "1-40-4" and model.fit_clip(view, "1-24-4")[0].shape[-1] == 24
+    for text, outputs in before.items():
+        assert torch.equal(model.activate(text)(fitted[text]), outputs)
+    assert torch.isfinite(model.activate("1-40-4")(model.fit_clip(view))).all() and model.can_evaluate("1-8-2")
+    twin = create_model(**model.arguments)
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(twin.eval().activate("1-40-4")(twin.fit_clip(view)), model(model.fit_clip(view)))
+
+
+def test_shared_norms_have_one_set_of_running_statistics_for_all_sizes():
+    torch.manual_seed(0)
+    space = {**SPACE, "width_range": [1.0, 1.0], "listed_widths": []}
+    model = create_model("x3d", space=space, num_classes=3, batchnorm="shared", own_statistics="all", **NETWORK).train()
+    norm, means = model.s1.pathway0_stem.bn, []
+    for text in ("1-24-4", "1-16-2"):
+        model.activate(text)(model.fit_clip(clip()))
+        means.append(norm.running_mean.clone())
+        assert model.can_evaluate(text) and model.has_own_statistics(text)
+    assert not torch.equal(*means) and int(norm.num_batches_tracked) == 2
+    model.eval()
+    fitted = model.activate("1-16-4").fit_clip(clip())
+    assert torch.allclose(model(fitted), model.extract("1-16-4")(fitted), atol=1e-5)
+    for wrong, words in (
+        (dict(space={**space, "width_range": [0.5, 1.0]}), "MUTUAL.WIDTH_RANGE is .*one width twice"), (dict(own_statistics="largest"), "shared and all go together"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            create_model("x3d", **{**dict(space=space, num_classes=3, batchnorm="shared", own_statistics="all"), **wrong}, **NETWORK)
+
+
+def test_means_of_norms_of_their_own_are_told_with_the_statistics_that_count():
+    model = network("private_size")
+    told, norms = model.private_norm_means(), slimmable_norms(model)
+    assert list(told) == ["1-24-4", "1-24-2", "1-16-4", "1-16-2"]
+    own = [norm for name, norm in norms.items() if name.endswith(".norms.3")]
+    for name, values in (("scale", [n.weight for n in own]), ("shift", [n.bias for n in own]), ("mean", [n.running_mean for n in own]),
+                         ("variance", [n.running_var for n in own])):  # fmt: skip
+        assert told["1-16-2"][name] == pytest.approx([float(value.detach().mean()) for value in values])
+    calibrate_at_random(model, [Configuration(1.0, 16, 2)])
+    after = model.private_norm_means()
+    assert after["1-16-2"]["mean"] != told["1-16-2"]["mean"] and after["1-16-2"]["scale"] == told["1-16-2"]["scale"]
+    assert {**after, "1-16-2": 0} == {**told, "1-16-2": 0}
+    assert list(network("private_width").private_norm_means()) == ["1-24-4", "0.5-24-4"] and network("calibrated").private_norm_means() == {}
+
+
+def test_whose_running_statistics_are_its_own():
+    sizes, widths, calibrated = (network(batchnorm) for batchnorm in ("private_size", "private_width", "calibrated"))
+    assert sizes.has_own_statistics("1-16-2") and not sizes.has_own_statistics("0.75-16-2")
+    assert widths.has_own_statistics("0.5-24-4") and not widths.has_own_statistics("0.5-16-4")
+    assert not calibrated.has_own_statistics("1-24-4")
+    sizes.own_statistics = "largest"
+    assert not sizes.has_own_statistics("1-24-4")
 
 
 def test_private_widths_need_a_list_that_ends_at_the_greatest():
     with pytest.raises(ValueError, match="private norms by width need MUTUAL.WIDTHS that end at"):
         network("private_width", listed_widths=[0.5, 0.75])
-    with pytest.raises(ValueError, match="MUTUAL.BATCHNORM is 'shared': choose among calibrated"):
-        network("shared")
+    with pytest.raises(ValueError, match="MUTUAL.BATCHNORM is 'switched': choose among calibrated"):
+        network("switched")
 
 
 def test_a_network_may_have_another_width_in_every_group_of_layers():

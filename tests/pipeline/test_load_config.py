@@ -91,7 +91,10 @@ EACH_WIDTH = ("MUTUAL.SUBNETS", "[each_width]", "MUTUAL.LARGEST", "False", "MUTU
     (("GRID.INTERPOLATED_SIZES", "[176, 176]", "MUTUAL.BATCHNORM", "private_size"), "GRID.INTERPOLATED_SIZES is .*: it names 176 twice"),
     (("GRID.LATENCY_DEVICES", "['cuda:x']"), "GRID.LATENCY_DEVICES is .*: 'cuda:x' in it is not legal: .* each cpu, cuda, cuda:1"),
     (("GRID.INTERPOLATED_SIZES", "[176]"), "it needs MUTUAL.BATCHNORM private_size"),
-    (("GRID.INTERPOLATED_SIZES", "[300]", "MUTUAL.BATCHNORM", "private_size"), r"\[300\] must lie between the trained sizes"),
+    (("GRID.INTERPOLATED_SIZES", "[176, 192]", "MUTUAL.BATCHNORM", "private_size"), r"\[192\] are among the trained sizes .*leave them out"),
+    (("GRID.INTERPOLATED_SIZES", "[300]", "MUTUAL.BATCHNORM", "private_size", "CALIBRATION.TRANSFORM", "train"), "which cuts clips .* has 300: set it test"),
+    (("MUTUAL.OWN_CROPS", "True"), r"(?s)OWN_CROPS is True: mutual3d supports it for images.*it needs MUTUAL.SUBNETS \[each_size\]"),
+    (("MUTUAL.BATCHNORM", "shared"), "with MUTUAL.BATCHNORM shared.*one width twice; or set MUTUAL.BATCHNORM calibrated"),
 ])  # fmt: skip
 def test_rules_objective_and_norms_must_go_together(words, message):
     with pytest.raises(ValueError, match=message):

@@ -30,7 +30,7 @@ from mutual3d.utils.targets import Labels
 
 from ..heads import BoxHead, LossHead
 from .extraction import Inputs, PlainNetwork, as_inputs, load_statistics, plain_copy, run_stages
-from .private_norms import add_private_norms, private_index, put_private_norms, wrong_size
+from .private_norms import add_private_norms, norm_means, private_index, put_private_norms
 from .quantization import Size, add_quantizers, quantize_convolutions
 from .statistics import check_norm_statistics, not_calibrated
 from .views import ConfigurationView, keep, share
@@ -66,7 +66,8 @@ class AdaptiveNetwork(NormPairs):
     `split`, a function that makes them of one clip: the first is the adaptive one, the others always stay whole.
     `clip_frames`: frames of the clip that it takes, where they are not the largest temporal size.
     `own_statistics` says whose running statistics training keeps: those of the `largest` configuration, of every
-    configuration that has norms of its own (`private`), or of `none`; all others have to be calibrated.
+    configuration that has norms of its own (`private`), of `all` together (norms that every size shares), or of `none`; all others
+    have to be calibrated.
     `classifier_name` is the dotted name of the layer whose outputs are the classes; a checkpoint's may be left out then.
     `norm_pairs`: of the stages themselves, where some are convolutions and norms (see `NormPairs`).
 
@@ -357,12 +358,13 @@ class AdaptiveNetwork(NormPairs):
     def add_size(self, spatial: int) -> "AdaptiveNetwork":
         """Take a spatial size that was not trained: its private norms lie between its neighbours' (RS-Net, 4.3).
 
-        Everything of a norm is interpolated linearly. Raises ValueError where norms are not private by size, and for a
-        size outside the trained ones or among them.
+        Everything of a norm is interpolated linearly; outside the sizes that are there it is the nearest one's (RS-Net, Table 8).
+        Full-size clips are from then on those of the largest size. Raises ValueError where norms are not private by size, and for
+        a size that is there.
         """
         sizes = self.space.spatial_sizes
         if self.private_by != "size":
-            raise ValueError(wrong_size(spatial, sizes))
+            raise ValueError(f"size {spatial} cannot be added: norms of its own come from those of other sizes (MUTUAL.BATCHNORM private_size)")
         add_private_norms(self._private, self._private_keys, self.space, spatial)
         if self._quantizers:
             add_quantizers(self._quantizers, self._quantizer_sizes, self.space, spatial)
@@ -396,6 +398,8 @@ class AdaptiveNetwork(NormPairs):
 
     def _keeps_statistics(self, configuration: Configuration, is_home: bool) -> bool:
         """Whether training updates running statistics at this configuration; `is_home`: its norms are its own."""
+        if self.own_statistics == "all":
+            return True
         if self.own_statistics == "largest":
             return configuration == self.space.largest
         return is_home and self.own_statistics == "private"
@@ -405,6 +409,22 @@ class AdaptiveNetwork(NormPairs):
         configuration = self.space.check(configuration)
         has_own = self._private_index(configuration)[1] or configuration in self.tracked
         return not self.has_norms or has_own or self.find_statistics(configuration) is not None
+
+    def has_own_statistics(self, configuration: Configuration | str) -> bool:
+        """Whether training keeps running statistics for the configuration in norms of its own (S-Net, RS-Net), or in those that all
+        share: its paper measures it with these. ValueError outside the space."""
+        return self.own_statistics in ("private", "all") and self._private_index(self.space.check(configuration))[1]
+
+    def private_norm_means(self) -> dict[str, dict[str, list[float]]]:
+        """{configuration: {scale, shift, mean, variance: one number for each norm, the mean over its channels}} of the widths or sizes
+        that have norms of their own (RS-Net, Fig. 6); empty where norms are shared."""
+        found, largest = {}, self.space.largest
+        for index, key in enumerate(self._private_keys if self.private_by else ()):
+            home = (largest.width, *key) if isinstance(key, tuple) else (key, largest.spatial, largest.temporal)
+            configuration = Configuration(*home)
+            own = {name: norm for name, norm in self._norms.items() if name.endswith(f".norms.{index}")}
+            found[str(configuration)] = norm_means(own, self.find_statistics(configuration))
+        return found
 
     # ---- Statistics ----------------------------------------------------------------------------------------------
 

@@ -2,11 +2,11 @@
 
 import copy
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch.nn as nn
 
-from mutual3d.layers import PrivateNorms, interpolated_norm, make_private
+from mutual3d.layers import BNStatistics, PrivateNorms, SlimmableNorm, interpolated_norm, make_private
 from mutual3d.sampling import Configuration, SearchSpace
 
 # A width, or a size in space and time.
@@ -35,25 +35,36 @@ def put_private_norms(network: nn.Module, space: SearchSpace, by: str) -> list[K
 def add_private_norms(parts: Iterable[PrivateNorms], keys: list[Key], space: SearchSpace, spatial: int) -> None:
     """Give `spatial` pixels norms between their neighbours', at each number of frames; `keys` gains what has them.
 
-    Everything of a norm is interpolated linearly. Raises ValueError for a size outside the trained ones or among them.
+    Everything of a norm is interpolated linearly (RS-Net, 4.3); outside the sizes that are there it is the nearest one's (RS-Net, Table 8).
+    Raises ValueError for a size that has norms.
     """
     sizes = space.spatial_sizes
-    if spatial in sizes or not sizes[0] < spatial < sizes[-1]:
-        raise ValueError(wrong_size(spatial, sizes))
-    lower = max(size for size in sizes if size < spatial)
-    upper = min(size for size in sizes if size > spatial)
+    if spatial in sizes:
+        raise ValueError(f"size {spatial} has norms of its own: norms can be added for others than {', '.join(map(str, sizes))} pixels")
+    lower = max((size for size in sizes if size < spatial), default=sizes[0])
+    upper = min((size for size in sizes if size > spatial), default=sizes[-1])
+    share = (spatial - lower) / (upper - lower) if lower < spatial < upper else 0.0
     parts = list(parts)
     for temporal in space.temporal_sizes:
         low, high = (keys.index((size, temporal)) for size in (lower, upper))
         for part in parts:
-            share = (spatial - lower) / (upper - lower)
             part.norms.append(interpolated_norm(part.norms[low], part.norms[high], share))
         keys.append((spatial, temporal))
 
 
-def wrong_size(spatial: int, sizes: Sequence[int]) -> str:
-    """What to say of a size that no interpolated norms can be given. spatial: the size in pixels. sizes: the trained ones."""
-    return f"size {spatial} cannot lie between private norms by size of {', '.join(map(str, sizes))} pixels"
+def norm_means(norms: Mapping[str, SlimmableNorm], statistics: BNStatistics | None) -> dict[str, list[float]]:
+    """{scale, shift, mean, variance: the mean over the channels of each norm, in order} (RS-Net, Fig. 6).
+
+    norms: {name: norm} of one configuration. statistics: what it evaluates with, None for the norms' running ones.
+    """
+    found: dict[str, list[float]] = {"scale": [], "shift": [], "mean": [], "variance": []}
+    for name, norm in norms.items():
+        running = (norm.running_mean, norm.running_var)
+        means, variances = running if statistics is None else (statistics.mean[name], statistics.variance[name])
+        for values, tensor in zip(found.values(), (norm.weight, norm.bias, means, variances)):
+            assert tensor is not None, "slimmable norms keep running statistics"
+            values.append(float(tensor.detach().float().mean()))
+    return found
 
 
 def private_index(by: str, keys: Sequence[Key], configuration: Configuration, largest: Configuration) -> tuple[int, bool]:
