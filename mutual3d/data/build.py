@@ -82,6 +82,10 @@ def check_data(cfg: CfgNode) -> Mistakes:
             ("AUG.ENABLE", "DETECTION.ENABLE"),
             "AUG.ENABLE is True: operations of RandAugment and erasing know nothing of boxes; set it False",
         )
+    if cfg.MUTUAL.ENABLE and cfg.MUTUAL.OWN_CROPS and not source.is_image:
+        yield (
+            ("MUTUAL.OWN_CROPS", "TRAIN.DATASET"), f"MUTUAL.OWN_CROPS is True: mutual3d supports it for images, not for {name}; set it False"
+        )
     if cfg.DATA.CACHE and source.is_image:
         yield (
             ("DATA.CACHE", "TRAIN.DATASET"),

@@ -5,7 +5,9 @@ v1: Howard et al., arXiv:1704.04861. v2: Sandler et al., CVPR 2018. v3: Howard e
 """
 
 import functools
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -49,6 +51,20 @@ def separable(in_channels: Channels, out_channels: Channels, stride: int) -> nn.
     return nn.Sequential(depthwise, conv_norm(in_channels, out_channels, activation=relu))
 
 
+def deepened(layers: Sequence[tuple[int, int]], depth_factor: float) -> list[tuple[int, int]]:
+    """Layers (outputs, stride) with `depth_factor` times as many of each number of outputs, rounded up (EfficientNet, 3.3).
+
+    The layers that are added follow the last one of their outputs, without stride.
+    """
+    deep = []
+    for outputs, group in itertools.groupby(layers, key=lambda layer: layer[0]):
+        stage = list(group)
+        # A product such as 1.1 x 10 is a little above the whole number that it stands for.
+        count = math.ceil(round(depth_factor * len(stage), 6))
+        deep += [*stage[:count], *[(outputs, 1)] * (count - len(stage))]
+    return deep
+
+
 def build_mobilenet_v1(
     *,
     space: SearchSpace,
@@ -56,15 +72,17 @@ def build_mobilenet_v1(
     dropout_rate: float = 0.0,
     fc_init_std: float = 0.01,
     small_images: bool = False,
+    depth_factor: float = 1.0,
 ) -> AdaptiveImageNetwork:
     """An adaptive MobileNet v1; `small_images` leaves out the first two halvings.
 
-    dropout_rate: before the classifier. fc_init_std: standard deviation of its first weights.
+    dropout_rate: before the classifier. fc_init_std: standard deviation of its first weights. depth_factor: layers of each
+    resolution, times the published ones, rounded up: 1.4 in EfficientNet's best scaling to 2.3 GFLOPs (paper, Table 5).
     """
-    scaled = scaled_channels(space)
-    strides = gentle_strides([2, *(stride for _, stride in V1_LAYERS)], small_images)
+    scaled, layers = scaled_channels(space), deepened(V1_LAYERS, depth_factor)
+    strides = gentle_strides([2, *(stride for _, stride in layers)], small_images)
     # No sum ties two counts: each layer may have a width of its own.
-    channels = [scaled(32), *(scaled(outputs, layer=i) for i, (outputs, _) in enumerate(V1_LAYERS, start=1))]
+    channels = [scaled(32), *(scaled(outputs, layer=i) for i, (outputs, _) in enumerate(layers, start=1))]
     stem = conv_norm(FixedChannels(3), channels[0], 3, strides[0], activation=relu)
     features = nn.Sequential(stem, *map(separable, channels, channels[1:], strides[1:]))
     classifier = nn.Sequential(nn.Dropout(dropout_rate), SlimmableLinear(channels[-1], num_classes))
@@ -238,6 +256,11 @@ def _network(
 @register_network(
     "mobilenet_v1", words=("MobileNetV1",), build=build_mobilenet_v1, classifier_name="classifier.1", takes="images"
 )
+def mobilenet_v1_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Those of every network of images, and a config's `MOBILENET.DEPTH_FACTOR`."""
+    return {**image_arguments(cfg), "depth_factor": cfg.MOBILENET.DEPTH_FACTOR}
+
+
 @register_network(
     "mobilenet_v2", words=("MobileNetV2",), build=build_mobilenet_v2, classifier_name="classifier.1", takes="images"
 )
@@ -245,5 +268,9 @@ def _network(
     "mobilenet_v3", words=("MobileNetV3",), build=build_mobilenet_v3, classifier_name="classifier.3", takes="images"
 )
 def mobilenet_arguments(cfg: CfgNode) -> dict[str, Any]:
-    """Those of every network of images."""
+    """Those of every network of images. Raises ValueError where a config asks for a depth that is v1's alone."""
+    if cfg.MOBILENET.DEPTH_FACTOR != 1:
+        raise ValueError(
+            f"MOBILENET.DEPTH_FACTOR is {cfg.MOBILENET.DEPTH_FACTOR:g}: MobileNetV1 alone may be deeper; {cfg.MODEL.MODEL_NAME} has 1"
+        )
     return image_arguments(cfg)

@@ -15,6 +15,8 @@ from mutual3d.layers import (
     SlimmableBatchNorm2d,
     SlimmableConv2d,
     SlimmableLinear,
+    SqueezedChannels,
+    SqueezeExcite,
     Untie,
     tied,
 )
@@ -33,10 +35,12 @@ class ImageResidualBlock(NormPairs):
     """relu(shortcut(x) + branch(x)): convolutions conv1, conv2, ... each with its norm, a ReLU between two of them.
 
     The shortcut is `downsample` (1x1, norm) where shapes change, else x itself. stride: in space, of the block as a whole.
+    se_reduction: the branch ends with a squeeze-excite of one in so many of its channels inside (SE-ResNet: Hu et al., CVPR
+    2018); 0 for none.
     """
 
     def __init__(
-        self, convolutions: Sequence[SlimmableConv2d], in_channels: Channels, out_channels: Channels, stride: int
+        self, convolutions: Sequence[SlimmableConv2d], in_channels: Channels, out_channels: Channels, stride: int, se_reduction: int = 0
     ) -> None:
         super().__init__()
         self.depth = len(convolutions)
@@ -45,6 +49,8 @@ class ImageResidualBlock(NormPairs):
             self.add_module(f"bn{i}", SlimmableBatchNorm2d(convolution.out_rule))
         self.norm_pairs = tuple((f"conv{i}", f"bn{i}") for i in range(1, self.depth + 1))
         self.relu = nn.ReLU(inplace=True)
+        hidden = SqueezedChannels(out_channels, 1 / se_reduction) if se_reduction else None
+        self.se = None if hidden is None else SqueezeExcite(out_channels, hidden, dimensions=2)
         is_same = stride == 1 and in_channels == out_channels
         self.downsample = None if is_same else conv_norm(in_channels, out_channels, stride=stride)
 
@@ -52,7 +58,8 @@ class ImageResidualBlock(NormPairs):
         shortcut = x if self.downsample is None else self.downsample(x)
         for i in range(1, self.depth):
             x = self.relu(self._convolve(i, x))
-        return self.relu(shortcut + self._convolve(self.depth, x))
+        branch = self._convolve(self.depth, x)
+        return self.relu(shortcut + (branch if self.se is None else self.se(branch)))
 
     def _convolve(self, i: int, x: torch.Tensor) -> torch.Tensor:
         return getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x))
@@ -63,21 +70,21 @@ class ImageResidualBlock(NormPairs):
 
 
 def basic_block(
-    in_channels: Channels, inner: Channels, out_channels: Channels, stride: int, untie: Untie = tied
+    in_channels: Channels, inner: Channels, out_channels: Channels, stride: int, untie: Untie = tied, se_reduction: int = 0
 ) -> ImageResidualBlock:
-    """3x3 (stride), 3x3. untie: see `untie_layers`."""
+    """3x3 (stride), 3x3. untie: see `untie_layers`. se_reduction: as of ImageResidualBlock."""
     inner = untie(inner)
     convolutions = [conv2d(in_channels, inner, 3, stride), conv2d(inner, out_channels, 3)]
-    return ImageResidualBlock(convolutions, in_channels, out_channels, stride)
+    return ImageResidualBlock(convolutions, in_channels, out_channels, stride, se_reduction)
 
 
 def bottleneck(
-    in_channels: Channels, inner: Channels, out_channels: Channels, stride: int, untie: Untie = tied
+    in_channels: Channels, inner: Channels, out_channels: Channels, stride: int, untie: Untie = tied, se_reduction: int = 0
 ) -> ImageResidualBlock:
-    """1x1, 3x3 (stride), 1x1. untie: see `untie_layers`."""
+    """1x1, 3x3 (stride), 1x1. untie: see `untie_layers`. se_reduction: as of ImageResidualBlock."""
     first, second = untie(inner), untie(inner)
     convolutions = [conv2d(in_channels, first), conv2d(first, second, 3, stride), conv2d(second, out_channels)]
-    return ImageResidualBlock(convolutions, in_channels, out_channels, stride)
+    return ImageResidualBlock(convolutions, in_channels, out_channels, stride, se_reduction)
 
 
 def resnet2d_stages(
@@ -87,17 +94,18 @@ def resnet2d_stages(
     expansion: int,
     strides: Sequence[int],
     untie: Untie = tied,
+    se_reduction: int = 0,
 ) -> dict[str, nn.Sequential]:
     """{layer1: blocks, ...}; the first block of a stage takes the stage's inputs and stride.
 
     depths, strides: one number for each stage, its blocks and its stride in space. expansion: how many times wider the
-    outputs are than the inside. untie: see `untie_layers`.
+    outputs are than the inside. untie: see `untie_layers`. se_reduction: as of ImageResidualBlock.
     """
     make_block, stages = basic_block if expansion == 1 else bottleneck, {}
     for i, (outputs, depth, stride) in enumerate(zip(channels, depths, strides), start=1):
         blocks = []
         for j in range(depth):
-            blocks.append(make_block(inputs, _inside(outputs, expansion), outputs, stride if j == 0 else 1, untie))
+            blocks.append(make_block(inputs, _inside(outputs, expansion), outputs, stride if j == 0 else 1, untie, se_reduction))
             inputs = outputs
         stages[f"layer{i}"] = nn.Sequential(*blocks)
     return stages
@@ -117,13 +125,14 @@ def build_resnet2d(
     fc_init_std: float = 0.01,
     zero_init_final_bn: bool = False,
     small_images: bool = False,
+    se_reduction: int = 0,
 ) -> AdaptiveImageNetwork:
     """An adaptive ResNet of images, of 18, 34, 50 or 101 layers; the stride of a bottleneck is its 3x3 convolution's.
 
     The stem is as wide as the inside of the first stage. small_images: a stem of 3x3 without stride and pooling. Raises
     ValueError for another depth. width_per_group: channels inside the first stage at width 1.0. dropout_rate: before the
     classifier. fc_init_std: standard deviation of its first weights. zero_init_final_bn: whether each residual branch
-    begins at zero.
+    begins at zero. se_reduction: 16 for an SE-ResNet, 0 for none (see ImageResidualBlock).
     """
     if depth not in DEPTHS:
         raise ValueError(f"RESNET.DEPTH is {depth}: choose among {', '.join(map(str, DEPTHS))}")
@@ -138,7 +147,7 @@ def build_resnet2d(
         "bn1": SlimmableBatchNorm2d(stem),
         "relu": nn.ReLU(inplace=True),
         "maxpool": nn.Identity() if small_images else nn.MaxPool2d(3, pool_stride, padding=1),
-        **resnet2d_stages(stem, channels, depths, expansion, (1, 2, 2, 2), untie),
+        **resnet2d_stages(stem, channels, depths, expansion, (1, 2, 2, 2), untie, se_reduction),
         "avgpool": global_pool(),
         "dropout": nn.Dropout(dropout_rate),
         "fc": SlimmableLinear(channels[-1], num_classes),
@@ -163,4 +172,5 @@ def resnet2d_arguments(cfg: CfgNode) -> dict[str, Any]:
         "depth": cfg.RESNET.DEPTH,
         "width_per_group": cfg.RESNET.WIDTH_PER_GROUP,
         "zero_init_final_bn": cfg.RESNET.ZERO_INIT_FINAL_BN,
+        "se_reduction": cfg.RESNET.SE_REDUCTION,
     }

@@ -7,7 +7,8 @@ import torch
 from tiny import overrides, write_set
 
 from mutual3d.data.build import build_dataset
-from mutual3d.data.clips.augment import ClipAugmentation, RandAugmentation, RandomErasing
+from mutual3d.data.clips.augment import AUTO_AUGMENT, ClipAugmentation, RandAugmentation, RandomErasing
+from mutual3d.data.sources.facts import clip_augmentation
 from mutual3d.pipeline import load_config
 
 
@@ -25,7 +26,8 @@ ALWAYS = RandAugmentation(num_ops=2, magnitude=9.0, magnitude_std=0.5, probabili
 
 
 @pytest.mark.parametrize(
-    "how", [dict(rand_augment=ALWAYS), dict(erasing=RandomErasing(1.0, "const")), dict(erasing=RandomErasing(1.0, "rand"))]
+    "how", [dict(rand_augment=ALWAYS), dict(erasing=RandomErasing(1.0, "const")), dict(erasing=RandomErasing(1.0, "rand")),
+            *(dict(auto_augment=policy) for policy in AUTO_AUGMENT), dict(cutout=16)]  # fmt: skip
 )
 def test_every_frame_of_a_clip_is_augmented_alike_and_by_the_seed_alone(how):
     augment, torch_state = ClipAugmentation(**how), torch.get_rng_state()
@@ -60,6 +62,33 @@ def test_what_is_erased_is_one_rectangle_of_the_mode():
         changed = (pixel != 7)[0].any(0)
         assert not (changed & ~erased).any() and changed[:, erased].float().mean() > 0.9 and not same_frames(pixel)
     assert torch.equal(ClipAugmentation(erasing=RandomErasing(0.0))(grey.clone(), 0), grey)
+
+
+@pytest.mark.parametrize("side", [16, 7])
+def test_cutout_is_a_square_of_the_mean_colour_that_the_border_may_cut(side):
+    areas = set()
+    for seed in range(40):
+        grey = torch.full((1, 3, 2, 40, 40), 7, dtype=torch.uint8)
+        clips = ClipAugmentation(cutout=side)(grey, seed)
+        cut = (clips != 7)[0, 0, 0]
+        assert torch.equal(clips[0, :, 0][:, cut].unique(), torch.tensor([115], dtype=torch.uint8))  # 255 * 0.45
+        rows, columns = cut.any(1).nonzero().flatten(), cut.any(0).nonzero().flatten()
+        assert int(cut.sum()) == len(rows) * len(columns) and max(len(rows), len(columns)) <= side
+        # Less than the whole side only where the square meets the border.
+        assert all(len(line) == side or line[0] == 0 or line[-1] == 39 for line in (rows, columns))
+        areas.add(int(cut.sum()))
+    assert max(areas) == side**2 and len(areas) > 1
+
+
+def test_another_policy_and_a_side_below_0_are_refused():
+    for wrong in (dict(auto_augment="autoaugment-mnist"), dict(cutout=-1)):
+        with pytest.raises(ValueError, match="autoaugment-imagenet, autoaugment-cifar10.*0 or more pixels"):
+            ClipAugmentation(**wrong)
+
+
+def test_a_config_chooses_policy_and_square():
+    words = {"AUG.ENABLE": True, "AUG.AA_TYPE": "autoaugment-cifar10", "AUG.RE_PROB": 0.0, "AUG.CUTOUT": 16}
+    assert clip_augmentation(load_config(None, overrides("", "out", **words))) == ClipAugmentation(auto_augment="autoaugment-cifar10", cutout=16)
 
 
 def test_nothing_happens_with_the_identitys_settings():

@@ -85,6 +85,23 @@ def test_vgg_16_costs_15_5_billion_multiply_adds_as_torchvisions_does():
     assert counted[Configuration(0.5, 224)].gflops == pytest.approx(expected.gflops / 4, rel=0.02)
 
 
+def test_the_best_scaling_of_mobilenet_v1_costs_what_table_5_says():
+    """Depth 1.4, width 1.2, resolution 1.3: 2.3 GFLOPs (EfficientNet, Table 3); 288 is MutualNet's 1.3 times 224."""
+    model = build("mobilenet_v1", (1.2, 1.2), [288], depth_factor=1.4)
+    counted = megaflops(model, [model.space.largest], crop=288)
+    assert list(counted.values()) == pytest.approx([2300], rel=0.03)
+    # 13 separable layers become 20: 2, 3, 3, 9 and 3 of the five numbers of channels.
+    assert [sum(block[1][0].out_rule.base == outputs for block in model.features[1:]) for outputs in (64, 128, 256, 512, 1024)] == [2, 3, 3, 9, 3]
+
+
+def test_se_resnet_50_has_the_published_parameters():
+    """2.53 M beside ResNet-50's 25.56 M, for under 1 % of its multiply-adds (Hu et al., CVPR 2018, Section 4)."""
+    plain, squeezed = (build("resnet2d", (1.0, 1.0), [224], depth=50, se_reduction=reduction) for reduction in (0, 16))
+    costs = [count_costs(model, [model.space.largest], 224)[model.space.largest] for model in (plain, squeezed)]
+    assert [cost.parameters for cost in costs] == [25_557_032, 28_088_024]
+    assert 0 < costs[1].gflops - costs[0].gflops < 0.01 * costs[0].gflops
+
+
 def test_wide_resnet_has_the_published_parameters():
     model = build("wide_resnet", (0.9, 1.0), [20, 24, 28, 32], num_classes=10)
     cost = count_costs(model, [model.space.largest], 32)[model.space.largest]

@@ -4,7 +4,7 @@ import torch.nn as nn
 
 from mutual3d.config import get_cfg
 from mutual3d.models import build_model, create_model
-from mutual3d.models.mobilenet import HardSqueezeExcite, InvertedResidual
+from mutual3d.models.mobilenet import V1_LAYERS, HardSqueezeExcite, InvertedResidual, deepened
 
 SPACE = {"width_range": [0.25, 1.0], "spatial_sizes": [128, 224], "temporal_sizes": [1]}
 NAMES = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3"]
@@ -64,6 +64,22 @@ def test_weights_are_initialised_as_published(network):
         elif isinstance(module, nn.BatchNorm2d):
             assert (module.weight == 1).all() and (module.bias == 0).all()
     assert network.classifier[-1].weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+
+@pytest.mark.parametrize("factor, counts", [(1.0, [1, 2, 2, 6, 2]), (1.4, [2, 3, 3, 9, 3]), (0.5, [1, 1, 1, 3, 1]), (1.1, [2, 3, 3, 7, 3])])
+def test_a_depth_factor_rounds_layers_up_and_keeps_the_halvings(factor, counts):
+    layers = deepened(V1_LAYERS, factor)
+    assert [sum(outputs == wanted for outputs, _ in layers) for wanted in (64, 128, 256, 512, 1024)] == counts
+    assert [outputs for outputs, stride in layers if stride == 2] == [128, 256, 512, 1024]
+    assert deepened(V1_LAYERS, 1.0) == list(V1_LAYERS)
+
+
+def test_a_depth_that_a_network_does_not_have_is_refused():
+    cfg = get_cfg()
+    cfg.merge_from_list(["MODEL.MODEL_NAME", "MobileNetV2", "MOBILENET.DEPTH_FACTOR", "1.4", "DATA.NUM_FRAMES", "1",
+                         "TRAIN.DATASET", "cifar10", "TEST.DATASET", "cifar10"])  # fmt: skip
+    with pytest.raises(ValueError, match="DEPTH_FACTOR is 1.4: MobileNetV1 alone may be deeper; MobileNetV2 has 1"):
+        build_model(cfg)
 
 
 @pytest.mark.parametrize("model_name", ["MobileNetV1", "MobileNetV2", "MobileNetV3", "ImageResNet"])

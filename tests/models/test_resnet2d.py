@@ -36,6 +36,18 @@ def test_blocks_may_start_as_their_shortcuts(depth):
     assert (block.bn1.weight == 1).all()
 
 
+def test_squeeze_excite_ends_the_branch_and_shrinks_with_it():
+    model = create_model("resnet2d", space=SPACE, num_classes=2, depth=18, width_per_group=32, se_reduction=4)
+    half = model.subnetwork("0.5-24")
+    for network, share in ((model, 1), (half, 0.5)):
+        blocks = blocks_of(network)
+        assert [block.se.fc1.in_channels for block in blocks] == [int(share * n) for n in (32, 32, 64, 64, 128, 128, 256, 256)]
+        assert [block.se.fc1.out_channels for block in blocks] == [max(8, int(share * n / 4)) for n in (32, 32, 64, 64, 128, 128, 256, 256)]
+    block, x = blocks_of(model.eval())[1], torch.rand(2, 32, 5, 5)
+    torch.nn.init.constant_(block.se.fc2.bias, -1e4)  # gates that let nothing through
+    assert torch.equal(block(x), x)
+
+
 def test_small_images_have_a_small_stem():
     model = create_model("resnet2d", space=SPACE, num_classes=2, depth=18, width_per_group=8, small_images=True)
     assert model.conv1.kernel_size == (3, 3)

@@ -1,4 +1,4 @@
-"""Augmentation of whole uint8 clips by torchvision: RandAugment and random erasing, the same in every frame of a clip.
+"""Augmentation of whole uint8 clips by torchvision: RandAugment, AutoAugment, random erasing and Cutout, the same in every frame.
 
 A clip is augmented once, where it is read, before any sub-network sees it.
 """
@@ -11,6 +11,8 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+# Policies of AutoAugment (Cubuk et al., CVPR 2019), as AUG.AA_TYPE names them.
+AUTO_AUGMENT = {f"autoaugment-{policy.value}": policy for policy in v2.AutoAugmentPolicy}
 # timm's words of RandAugment, which PySlowFast's AUG.AA_TYPE has: rand-m9-mstd0.5-inc1.
 _WORDS = r"rand(-(m\d+(\.\d+)?|n\d+|mstd\d+(\.\d+)?|p[01](\.\d+)?|inc1))+"
 _PARTS = re.compile(r"(mstd|inc|m|n|p)(\d+(?:\.\d+)?)")
@@ -45,7 +47,10 @@ class RandAugmentation:
         Raises ValueError, which says what is legal.
         """
         if not re.fullmatch(_WORDS, text):
-            raise ValueError(f"AUG.AA_TYPE is {text!r}: give words of RandAugment such as 'rand-m9-n2-mstd0.5-inc1', or '' for none")
+            raise ValueError(
+                f"AUG.AA_TYPE is {text!r}: give words of RandAugment such as 'rand-m9-n2-mstd0.5-inc1', a policy of AutoAugment "
+                f"({', '.join(AUTO_AUGMENT)}), or '' for none"
+            )
         values = {name: float(value) for name, value in _PARTS.findall(text)}
         return cls(int(values.get("n", 2)), values.get("m", 9.0), values.get("mstd", 0.0), values.get("p", 0.5))
 
@@ -73,17 +78,23 @@ _ERASED_AREA, _ERASED_RATIO = [0.02, 1 / 3], [0.3, 1 / 0.3]
 
 @dataclass(frozen=True)
 class ClipAugmentation:
-    """What happens to a training clip beside crop and flip. rand_augment, erasing: None for none.
+    """What happens to a training clip beside crop and flip, in this order. rand_augment, erasing: None for none.
 
     mean, std: of pixels in [0, 1], per channel: the mean fills what an operation uncovers, which is 0 after normalisation.
+    auto_augment: a word of `AUTO_AUGMENT`, "" for none. cutout: side, in pixels, of a square of the mean colour whose centre is anywhere
+    in the clip (DeVries and Taylor, arXiv:1708.04552); 0 for none. Raises ValueError for another word and for a side below 0.
     """
 
     rand_augment: RandAugmentation | None = None
     erasing: RandomErasing | None = None
     mean: Sequence[float] = (0.45, 0.45, 0.45)
     std: Sequence[float] = (0.225, 0.225, 0.225)
+    auto_augment: str = ""
+    cutout: int = 0
 
     def __post_init__(self) -> None:
+        if self.auto_augment and self.auto_augment not in AUTO_AUGMENT or self.cutout < 0:
+            raise ValueError(f"{self}: give a policy among {', '.join(AUTO_AUGMENT)}, and a side of 0 or more pixels")
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
 
@@ -98,11 +109,16 @@ class ClipAugmentation:
         return clips_VCTHW
 
     def _augmented(self, clip_TCHW: torch.Tensor) -> torch.Tensor:
+        fill = [round(255 * value) for value in self.mean]
+        if self.auto_augment:
+            operation = v2.AutoAugment(AUTO_AUGMENT[self.auto_augment], fill=fill)
+            clip_TCHW = operation(tv_tensors.Video(clip_TCHW)).as_subclass(torch.Tensor)
         if self.rand_augment is not None:
-            fill = [round(255 * value) for value in self.mean]
             clip_TCHW = _rand_augmented(clip_TCHW, self.rand_augment, fill)
         if self.erasing is not None and torch.rand(()).item() < self.erasing.probability:
             clip_TCHW = self._erased(clip_TCHW, self.erasing.mode)
+        if self.cutout:
+            clip_TCHW = _cut_out(clip_TCHW, self.cutout, fill)
         return clip_TCHW
 
     def _erased(self, clip_TCHW: torch.Tensor, mode: str) -> torch.Tensor:
@@ -116,6 +132,15 @@ class ClipAugmentation:
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         colour = (255 * (mean + std * noise)).clamp(0, 255).round().to(torch.uint8)
         return v2.functional.erase(clip_TCHW, top, left, height, width, colour)
+
+
+def _cut_out(clip_TCHW: torch.Tensor, side: int, fill: list[int]) -> torch.Tensor:
+    """A square of a random centre filled; at the border less of it is left, as its authors have it."""
+    rows, columns = clip_TCHW.shape[-2:]
+    first_row, first_column = (int(torch.randint(size, ())) - side // 2 for size in (rows, columns))
+    top, left = max(0, first_row), max(0, first_column)
+    height, width = min(rows, first_row + side) - top, min(columns, first_column + side) - left
+    return v2.functional.erase(clip_TCHW, top, left, height, width, torch.tensor(fill, dtype=torch.uint8).view(-1, 1, 1))
 
 
 def _rand_augmented(clip_TCHW: torch.Tensor, how: RandAugmentation, fill: list[int]) -> torch.Tensor:

@@ -262,7 +262,7 @@ IMAGE_SETS: dict[str, Callable[[Path, str], ImageFiles | ImageArray]] = {
 
 
 class ImageDataset(ClipDataset):
-    """Clips of one frame, uint8 1, 3, 1, S, S, of the images of a dataset. Indexed with (epoch, index).
+    """Clips of one frame, uint8 V, 3, 1, S, S, V being 1 unless said otherwise, of the images of a dataset. Indexed with (epoch, index).
 
     Gives a `Sample`, or a `BadVideo` where the image cannot be read. Training augments as `training_transform` says, with
     random numbers from (seed, epoch, index) alone: not from the worker, the rank or what was loaded before. Evaluation
@@ -273,6 +273,7 @@ class ImageDataset(ClipDataset):
             torchvision's, which states no fingerprint, so that no `PartialResult` or cache can be kept for it.
         crop_size: side S of the crop.
         test_resize: short side in evaluation, not below the crop; None takes the crop's (see `usual_test_resize`).
+        num_training_crops: random crops V of an image in training, each augmented on its own; one in evaluation.
         clip_augmentation: what happens to a training image beside. augmentation: arguments of `training_transform`, for training.
     """
 
@@ -286,6 +287,7 @@ class ImageDataset(ClipDataset):
         training: bool = False,
         test_resize: int | None = None,
         seed: int = 0,
+        num_training_crops: int = 1,
         clip_augmentation: ClipAugmentation | None = None,
         **augmentation: Any,
     ) -> None:
@@ -294,11 +296,15 @@ class ImageDataset(ClipDataset):
             raise ValueError(f"crop_size is {crop_size} and test_resize {test_resize}: give 1 <= crop_size <= test_resize")
         if seed < 0:
             raise ValueError(f"the seed is {seed} and must not be negative (RNG_SEED)")
+        if num_training_crops < 1:
+            raise ValueError(f"num_training_crops is {num_training_crops}: give 1 or more")
         self.images, self.training, self.seed = images, training, seed
-        self.clip_augmentation = clip_augmentation if training else None
+        self.num_training_crops, self.clip_augmentation = num_training_crops, clip_augmentation if training else None
         self._arguments: tuple = (crop_size, training, test_resize, seed, augmentation if training else None)
         if self.clip_augmentation is not None:
             self._arguments += (dataclasses.asdict(self.clip_augmentation),)
+        if training and num_training_crops > 1:
+            self._arguments += (num_training_crops,)
         if training:
             self.transform = training_transform(crop_size, **augmentation)
         else:
@@ -329,7 +335,8 @@ class ImageDataset(ClipDataset):
         if not self.training:
             return Sample(self.transform(image)[None, :, None], int(label), index)
         generator = sample_generator(self.seed, epoch, index)
-        clips_VCTHW = self._augmented(image, int(generator.integers(2**63)))[None, :, None]
+        seeds = [int(generator.integers(2**63)) for _ in range(self.num_training_crops)]
+        clips_VCTHW = torch.stack([self._augmented(image, seed) for seed in seeds])[:, :, None]
         if self.clip_augmentation is not None:
             clips_VCTHW = self.clip_augmentation(clips_VCTHW, int(generator.integers(2**63)))
         return Sample(clips_VCTHW, int(label), index)

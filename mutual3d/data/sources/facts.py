@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from fvcore.common.config import CfgNode
 
-from mutual3d.data.clips.augment import ClipAugmentation, RandAugmentation, RandomErasing
+from mutual3d.data.clips.augment import AUTO_AUGMENT, ClipAugmentation, RandAugmentation, RandomErasing
 from mutual3d.data.clips.frames import ClipSampling, Views
 from mutual3d.data.clips.transforms import TrainingCrop
 from mutual3d.data.datasets.check import SetCheck
@@ -134,9 +134,10 @@ def clip_augmentation(cfg: CfgNode) -> ClipAugmentation | None:
     """What happens to a training clip beside crop and flip; None where that is nothing."""
     if not cfg.AUG.ENABLE:
         return None
-    rand_augment = RandAugmentation.parse(cfg.AUG.AA_TYPE) if cfg.AUG.AA_TYPE else None
+    policy = cfg.AUG.AA_TYPE if cfg.AUG.AA_TYPE in AUTO_AUGMENT else ""
+    rand_augment = RandAugmentation.parse(cfg.AUG.AA_TYPE) if cfg.AUG.AA_TYPE and not policy else None
     erasing = RandomErasing(cfg.AUG.RE_PROB, cfg.AUG.RE_MODE) if cfg.AUG.RE_PROB else None
-    return ClipAugmentation(rand_augment, erasing, cfg.DATA.MEAN, cfg.DATA.STD)
+    return ClipAugmentation(rand_augment, erasing, cfg.DATA.MEAN, cfg.DATA.STD, policy, cfg.AUG.CUTOUT)
 
 
 def list_path(cfg: CfgNode, split: str) -> Path:

@@ -27,7 +27,14 @@ def _open(name: str, cfg: CfgNode, split: str, mode: str, num_views: int) -> Ima
         inverse_uniform=cfg.DATA.INV_UNIFORM_SAMPLE, relative_scales=cfg.DATA.TRAIN_JITTER_SCALES_RELATIVE,
         relative_aspects=cfg.DATA.TRAIN_JITTER_ASPECT_RELATIVE, padding=cfg.DATA.CROP_PADDING, flip=cfg.DATA.RANDOM_FLIP,
         color_jitter=cfg.DATA.COLOR_JITTER, clip_augmentation=clip_augmentation(cfg),
+        # One for each configuration of a step, which are then all sizes.
+        num_training_crops=len(cfg.MUTUAL.SPATIAL_SIZES) if _has_own_crops(cfg, mode) else 1,
     )  # fmt: skip
+
+
+def _has_own_crops(cfg: CfgNode, mode: str) -> bool:
+    """Whether each size of a step is to see a crop of its own; calibration, like evaluation, has one for all."""
+    return mode == "train" and cfg.MUTUAL.ENABLE and cfg.MUTUAL.OWN_CROPS
 
 
 def _class_names(name: str, cfg: CfgNode) -> list[str]:

@@ -62,6 +62,17 @@ def shade(sample):
 # ---- Sets by name ----------------------------------------------------------------------------------------------------
 
 
+def test_several_crops_of_an_image_are_drawn_each_for_itself():
+    one, three = (ImageDataset(arrays(), crop_size=24, training=True, padding=4, num_training_crops=count) for count in (1, 3))
+    clips = three[2, 1].clips_VCTHW
+    assert clips.shape == (3, 3, 1, 24, 24) and torch.equal(clips, three[2, 1].clips_VCTHW)
+    assert torch.equal(clips[:1], one[2, 1].clips_VCTHW) and not torch.equal(clips[0], clips[1])
+    assert one.fingerprint() != three.fingerprint()
+    assert ImageDataset(arrays(), crop_size=24, num_training_crops=3)[0, 1].clips_VCTHW.shape[0] == 1
+    with pytest.raises(ValueError, match="num_training_crops is 0: give 1 or more"):
+        ImageDataset(arrays(), crop_size=24, training=True, num_training_crops=0)
+
+
 def test_the_config_knows_every_set():
     assert set(IMAGE_SETS) == {name for name, source in SOURCES.items() if source.is_image}
 
