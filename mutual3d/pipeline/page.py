@@ -87,6 +87,7 @@ def _write(output: Path, table: QueryTable | None, predictions: Sequence[Predict
         test=_load_test(output, network_fingerprint(about.network)),
         class_names=about.class_names,
         left_out=kept["left_out"],
+        norms=about.network.private_norm_means(),
         has_boxes=about.network.takes_boxes,
         takes_images=about.network.takes == "images",
         gives=about.network.gives,

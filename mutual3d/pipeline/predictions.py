@@ -69,6 +69,8 @@ def load_predictions(output: Path, table: QueryTable) -> tuple[Predictions, ...]
         expected = {str(row.configuration): table.accuracy(row) for row in table.pareto_front()}
         if found.keys() != expected.keys() or any(abs(found[c].accuracy - expected[c]) > _TOLERANCE for c in expected):
             raise ValueError("it is of another table")
+        if len({tuple(sorted(one.indices.tolist())) for one in found.values()}) > 1:
+            raise ValueError("its configurations did not see the same videos")
     except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         logger.warning("'%s' is not shown in the report: %s", path, error)
         return ()

@@ -1,5 +1,6 @@
 """What one configuration saw in each video, and what that says of each class."""
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,25 @@ def class_accuracies(confusion_KK: np.ndarray) -> list[ClassAccuracy]:
             others[label] = 0
             found.append(ClassAccuracy(label, int(row[label]), total, int(others.argmax()) if others.any() else None))
     return sorted(found, key=lambda entry: (entry.percent, entry.label))
+
+
+def right_where_wrong(predictions: Sequence[Predictions]) -> np.ndarray:
+    """float R, R, of R configurations: of all videos the share, in per cent, that the one of the column gets right and that of the row wrong.
+
+    Where that is not 0 though the row's is the better one, the two complement each other (RS-Net, Table 1). Videos that one of them
+    has not are left out; ValueError where none is left.
+    """
+    common = functools.reduce(np.intersect1d, [one.indices for one in predictions])
+    if not len(common):
+        raise ValueError("no video was seen by all these configurations")
+    right_RN = np.stack([_right_of(one, common) for one in predictions])
+    return 100.0 * (~right_RN).astype(float) @ right_RN.T.astype(float) / len(common)
+
+
+def _right_of(predictions: Predictions, indices: np.ndarray) -> np.ndarray:
+    """bool N: whether each of these videos, in ascending order, was recognised."""
+    order = np.argsort(predictions.indices, kind="stable")
+    return predictions.is_right[order][np.isin(predictions.indices[order], indices)]
 
 
 @dataclass(frozen=True)

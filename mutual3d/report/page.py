@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from mutual3d.cost.axes import CostWords
 from mutual3d.report.advice import class_name, interval_in_words, noun, suggestions
-from mutual3d.report.classes import ClassPrecision, Example, Predictions, class_accuracies
-from mutual3d.report.plots import HISTORY_LABELS, accuracy_figure, history_figure, history_names, png_bytes
+from mutual3d.report.classes import ClassPrecision, Example, Predictions, class_accuracies, right_where_wrong
+from mutual3d.report.plots import HISTORY_LABELS, accuracy_figure, history_figure, history_names, norms_figure, png_bytes
 from mutual3d.table.cascade_row import CascadeRow
 from mutual3d.table.choice import wrong_choices_in_words
 from mutual3d.table.interval import accuracy_interval, num_videos, wilson_interval
@@ -30,6 +30,7 @@ from mutual3d.utils.files import atomic_write
 # A larger confusion matrix cannot be read: the worst classes are listed alone.
 _MAX_MATRIX = 30
 _MAX_CLASSES = 30
+_MAX_COMPLEMENTARY = 8
 _MAX_NAMED = 6
 
 
@@ -100,6 +101,7 @@ class Findings:
         predictions, per_class: of rows of the Pareto front, cheapest first, one or the other.
         examples: videos with frames, of the most accurate row.
         class_names: by label.
+        norms: of networks whose widths or sizes have norms of their own, what `norms_figure` takes.
         left_out: what the videos are called that could not be read. has_boxes: the network classifies boxes. takes_images:
             it takes images instead of clips. gives: what it gives, in a word (`AdaptiveNetwork.gives`); commands that ask for classes
             are left out where that is something else.
@@ -113,6 +115,7 @@ class Findings:
     test: MultiViewTest | None = None
     class_names: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    norms: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     has_boxes: bool = False
     takes_images: bool = False
     gives: str = "classes"
@@ -170,6 +173,8 @@ def report_html(
         table=_of_table(table, findings) if table else None,
         cards=[*(_cards(table) if table else []), *_test_card(test)],
         curves=_curves(history or ()),
+        ensemble=_ensemble(history or ()),
+        norms=_png(norms_figure(findings.norms)) if findings.norms else "",
         test=_test(table, test),
         commands=_commands(table, directory, findings),
         snippet="" if findings.has_boxes else _snippet(table, directory / "adaptive.pyth", findings),
@@ -197,6 +202,7 @@ def _of_table(table: QueryTable, findings: Findings) -> dict[str, Any]:
         "fronts": _fronts(table, columns),
         "rows": [(str(row.configuration), _cells(row, columns), row in lead) for row in table.rows],
         "classes": [_classes(predictions, names, noun(table)) for predictions in _ends(findings.predictions)],
+        "complementary": _complementary(findings.predictions),
         "precisions": _precisions(_ends(findings.per_class)),
         "examples": _examples(findings.examples),
         "has_several_labels": not findings.predictions, "has_boxes": findings.has_boxes,
@@ -399,6 +405,13 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [(_png(history_figure(history, [name])), f"{HISTORY_LABELS[name]} over epochs") for name in history_names(history)]
 
 
+def _ensemble(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(configuration, its share in per cent) of the ensemble that teaches, as the last epoch that tells it left them, the largest first."""
+    told = [entry["ensemble"] for entry in history if isinstance(entry.get("ensemble"), Mapping)]
+    shares = [(str(name), share) for name, share in (told[-1].items() if told else ()) if isinstance(share, (int, float))]
+    return [(name, f"{100 * share:.1f} %") for name, share in sorted(shares, key=lambda pair: -pair[1])]
+
+
 def _examples(examples: Sequence[Example]) -> list[tuple[str, list[dict[str, Any]]]]:
     """(heading, videos): first those that were recognised, then those that were not."""
     groups = {
@@ -506,6 +519,21 @@ def _matrix(counts_KK: np.ndarray, names: Sequence[str]) -> list[tuple[str, list
     return [
         (name, [(int(counts_KK[i, j]), f"{shares[i, j]:.2f}", i == j) for j in range(len(names))]) for i, name in enumerate(names)
     ]
+
+
+def _complementary(predictions: Sequence[Predictions]) -> dict[str, Any] | None:
+    """What one configuration sees and another does not, the most accurate first; None where there is one alone.
+
+    Of many some are shown, evenly spread from the cheapest to the most accurate.
+    """
+    if len(predictions) < 2:
+        return None
+    count = min(len(predictions), _MAX_COMPLEMENTARY)
+    shown = [predictions[round(place)] for place in np.linspace(len(predictions) - 1, 0, count)]
+    shares_RR = right_where_wrong(shown)
+    names = [one.configuration for one in shown]
+    rows = [(names[i], [f"{shares_RR[i, j]:.1f}" if i != j else "–" for j in range(count)]) for i in range(count)]
+    return {"names": names, "rows": rows}
 
 
 def _precisions(found: Sequence[ClassPrecision]) -> dict[str, Any] | None:

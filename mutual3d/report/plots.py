@@ -152,6 +152,28 @@ def history_figure(history: Sequence[Mapping[str, Any]], names: Sequence[str] | 
     return figure
 
 
+def norms_figure(norms: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """A matplotlib figure of norms that configurations have for themselves: a panel for each of their numbers (RS-Net, Fig. 6).
+
+    norms: {configuration: {name of a number, such as mean: its mean over the channels of each norm, from the first layer to the last}}.
+    """
+    names = list(next(iter(norms.values())))
+    figure, *panels = _figure((3.6 * len(names), 3.4), columns=len(names))
+    for axes, name in zip(panels, names):
+        for index, (configuration, numbers) in enumerate(norms.items()):
+            turn, color = divmod(index, len(SERIES_COLORS))
+            axes.plot(
+                range(1, len(numbers[name]) + 1), numbers[name], color=SERIES_COLORS[color], linestyle=SERIES_STYLES[turn % len(SERIES_STYLES)],
+                marker=SERIES_MARKERS[index % len(SERIES_MARKERS)], markersize=3, linewidth=1.2, label=configuration,
+            )  # fmt: skip
+        axes.set_title(f"{name}, mean over channels", loc="left", fontsize=10, color=TEXT_COLOR)
+        axes.set_xlabel("norm, from the input on")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
+    return figure
+
+
 def png_bytes(figure: Figure) -> bytes:
     """The figure as the bytes of a png."""
     # A dollar in a name is a dollar: matplotlib would read what stands between two of them as a formula.

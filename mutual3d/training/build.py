@@ -41,6 +41,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module, objective: nn.Module | None 
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         bn_weight_decay=cfg.BN.WEIGHT_DECAY,
         no_decay_1d=cfg.SOLVER.ZERO_WD_1D_PARAM,
+        no_decay_depthwise=cfg.SOLVER.ZERO_WD_DEPTHWISE,
     )
 
 
@@ -102,6 +103,7 @@ def build_step(cfg: CfgNode, model: Any, device: torch.device, *, reverse_channe
         accumulation_steps=cfg.TRAIN.ACCUMULATION_STEPS,
         autocast=_autocast(cfg, device),
         scaler=scaler,
+        own_crops=cfg.MUTUAL.ENABLE and cfg.MUTUAL.OWN_CROPS,
     )
 
 
@@ -188,6 +190,12 @@ def _check_rules(mutual: CfgNode, objective_is_known: bool) -> Iterator[tuple[tu
             check_feature_loss(Method(tuple(mutual.SUBNETS), mutual.OBJECTIVE, largest=mutual.LARGEST, feature_loss=mutual.FEATURE_LOSS))
         except ValueError as error:
             yield ("MUTUAL.FEATURE_LOSS", "MUTUAL.OBJECTIVE", "MUTUAL.LARGEST"), str(error)
+    if mutual.OWN_CROPS and (mutual.LARGEST or list(mutual.SUBNETS) != ["each_size"]):
+        yield (
+            ("MUTUAL.OWN_CROPS", "MUTUAL.SUBNETS", "MUTUAL.LARGEST"),
+            f"MUTUAL.OWN_CROPS is True, which gives each size a crop: it needs MUTUAL.SUBNETS [each_size], which is {mutual.SUBNETS}, and "
+            "MUTUAL.LARGEST False",
+        )
     # The max of the listed widths is what is validated and tested, the min is where budgets begin.
     widths = list(mutual.WIDTHS)
     lists_widths = any(RULES[name].width == "each" for name in mutual.SUBNETS)
@@ -238,6 +246,10 @@ def _check_tracking(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 def _check_mixing(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
     if cfg.MIXUP.ENABLE and cfg.DETECTION.ENABLE:
         yield ("MIXUP.ENABLE", "DETECTION.ENABLE"), "MIXUP.ENABLE is True: clips with boxes cannot be mixed; set it False"
+    if cfg.MIXUP.ENABLE and cfg.MUTUAL.ENABLE and cfg.MUTUAL.OWN_CROPS:
+        yield (
+            ("MIXUP.ENABLE", "MUTUAL.OWN_CROPS"), "MIXUP.ENABLE is True: crops that each size has for itself have one label; set one of them False"
+        )
     try:
         build_transforms(cfg)
     except ValueError as error:

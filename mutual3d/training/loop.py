@@ -126,6 +126,8 @@ class Trainer:
             self._save_inside(epoch, iteration + 1, meter, *self._agreed_wishes(result, iteration))
         self.unreadable.check_everywhere()
         stats = meter.epoch_stats()
+        if ensemble := self.step.ensemble():
+            stats["ensemble"] = ensemble
         log_json_stats(stats)
         self._write(stats, epoch)
 
@@ -178,11 +180,12 @@ class Trainer:
         torch.manual_seed(hash((self.course.seed, step, distributed.rank())) & 0x7FFFFFFF)
         views = batch.clips_BVCTHW.shape[1]
         with self.step.parts.part("to the device"):
-            clips = batch.clips_BVCTHW.to(self.device, non_blocking=True).flatten(0, 1)
+            clips = batch.clips_BVCTHW.to(self.device, non_blocking=True)
             labels = batch.labels.to(self.device, non_blocking=True)
             boxes = None if batch.boxes is None else batch.boxes.to(self.device, non_blocking=True)
-        if views > 1:
-            labels = labels.repeat_interleave(views, 0)
+        if not self.step.own_crops:
+            clips = clips.flatten(0, 1)
+            labels = labels if views == 1 else labels.repeat_interleave(views, 0)
         for transform in self.transforms:
             clips, labels = transform(clips, labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -214,6 +217,8 @@ class Trainer:
         if self.writer is not None:
             for key in {"loss", "lr", "top1_err", "top5_err"} & stats.keys():
                 self.writer.add_scalar(f"Train/{key}", stats[key], epoch + 1)
+            for configuration, share in stats.get("ensemble", {}).items():
+                self.writer.add_scalar(f"Train/ensemble/{configuration}", share, epoch + 1)
 
 
 class _Meter:

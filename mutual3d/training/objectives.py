@@ -83,6 +83,10 @@ class Objective(nn.Module):
         super().__init__()
         self.loss_function = loss_function
 
+    def shares(self) -> list[float]:
+        """Of one that learns an ensemble, each configuration's share in it, in the step's order: for the log; [] of any other."""
+        return []
+
 
 class InplaceDistillation(Objective):
     """The largest configuration's output teaches the others (paper, Eq. 4; US-Net, 4.2)."""
@@ -109,13 +113,13 @@ class EnsembleDistillation(Objective):
 
     Called once a step with the logits of all configurations, sizes descending. Gives one loss for each of them, L_cls
     and its share of L_dis, and last L_ens, which trains the importance scores `alpha` alone. num_networks: how many sizes
-    run in a step, each with an `alpha`.
+    run in a step, each with an `alpha`. A subclass may say who else teaches (`teachers`): L_dis is scaled to as many terms as
+    there are sizes, so that it keeps the range of L_cls, which gives Eq. 8 its factor 1 and Eq. 10 its 2 / (S + 1).
     """
 
     is_joint = True
     needs_teacher = False
     needs_subnets = ("each_size",)
-    dense: ClassVar[bool] = True
 
     def __init__(self, loss_function: LossFunction, num_networks: int) -> None:
         super().__init__(loss_function, num_networks)
@@ -125,25 +129,47 @@ class EnsembleDistillation(Objective):
         """Losses, one for each of `logits` and the ensemble's. labels: as of its loss function."""
         shares = self.alpha.softmax(0)
         ensemble = sum(share * z.detach().float() for share, z in zip(shares, logits))
-        learned = [self._from_labels(z, labels) + self._distilled(s, logits, ensemble, labels) for s, z in enumerate(logits)]
+        teachers = [self.teachers(s, logits, ensemble) for s in range(len(logits))]
+        scale = len(logits) / max(1, sum(map(len, teachers)))
+        learned = [
+            self._from_labels(z, labels) + scale * sum(total_loss(self.loss_function.distillation(z, teacher, labels)) for teacher in own)
+            for z, own in zip(logits, teachers)
+        ]
         return torch.stack([*learned, self._from_labels(ensemble, labels)])
+
+    def teachers(self, student: int, logits: Sequence[Any], ensemble: Any) -> list[Any]:
+        """Whose outputs teach size number `student`: here the ensemble's, and those of every larger size (RS-Net, Eq. 10)."""
+        return [ensemble, *logits[:student]]
+
+    def shares(self) -> list[float]:
+        return self.alpha.detach().softmax(0).tolist()
 
     def _from_labels(self, logits: Any, labels: Any) -> torch.Tensor:
         return total_loss(self.loss_function.labels(logits, labels))
-
-    def _distilled(self, student: int, logits: Sequence[torch.Tensor], ensemble: Any, labels: Any) -> torch.Tensor:
-        """From the ensemble and, when dense, from every larger size; scaled so that L_dis keeps the range of L_cls."""
-        teachers = [ensemble, *logits[:student]] if self.dense else [ensemble]
-        scale = 2 / (len(logits) + 1) if self.dense else 1.0
-        total = sum(total_loss(self.loss_function.distillation(logits[student], teacher, labels)) for teacher in teachers)
-        assert isinstance(total, torch.Tensor), "the ensemble teaches every size"
-        return scale * total
 
 
 class VanillaEnsembleDistillation(EnsembleDistillation):
     """The ensemble alone teaches (RS-Net, Eq. 8)."""
 
-    dense = False
+    def teachers(self, student: int, logits: Sequence[Any], ensemble: Any) -> list[Any]:
+        """The ensemble."""
+        return [ensemble]
+
+
+class LargerSizeDistillation(EnsembleDistillation):
+    """Each size teaches the smaller ones, and the ensemble nobody (RS-Net, Table 5: distillations from p_1, ..., p_{S-1})."""
+
+    def teachers(self, student: int, logits: Sequence[Any], ensemble: Any) -> list[Any]:
+        """Every larger size."""
+        return [*logits[:student]]
+
+
+class LargestSizeDistillation(EnsembleDistillation):
+    """The largest size alone teaches (RS-Net, Table 5: distillations from p_1)."""
+
+    def teachers(self, student: int, logits: Sequence[Any], ensemble: Any) -> list[Any]:
+        """The largest size, of all but itself."""
+        return [*logits[: min(student, 1)]]
 
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -151,6 +177,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "labels": Labels,
     "ensemble_distillation": EnsembleDistillation,
     "ensemble_distillation_vanilla": VanillaEnsembleDistillation,
+    "larger_size_distillation": LargerSizeDistillation,
+    "largest_size_distillation": LargestSizeDistillation,
 }
 
 

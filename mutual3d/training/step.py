@@ -141,8 +141,12 @@ class Networks(nn.Module):
         self, configurations: Sequence[Configuration], clip: torch.Tensor, boxes: torch.Tensor | None = None,
         labels: Labels | None = None,
     ) -> list[Any]:  # fmt: skip
-        """[outputs] of a full-size normalised clip at each configuration. labels: for a network that computes its own losses."""
-        return [self.model.activate(c)(self.model.fit_clip(clip), boxes, labels=labels) for c in configurations]
+        """[outputs] of a full-size normalised clip at each configuration; clip B, V, C, T, H, W: of one of V crops at each of V configurations.
+
+        labels: for a network that computes its own losses.
+        """
+        own = [clip] * len(configurations) if clip.ndim == 5 else clip.unbind(1)
+        return [self.model.activate(c)(self.model.fit_clip(x), boxes, labels=labels) for c, x in zip(configurations, own)]
 
     def no_sync(self) -> AbstractContextManager:
         """One process exchanges no gradients."""
@@ -157,13 +161,14 @@ class MutualStep:
     The first configuration learns from the labels, the others as the method's objective says. Every backward follows its own
     forward, so that memory is one network's, unless the objective needs all outputs at once; gradients cross ranks in the last
     backward only. The objective's own parameters are `objective.parameters()`. Raises ValueError as
-    `Method.make_objective`. accumulation_steps: batches whose gradients are summed before the optimizer steps.
+    `Method.make_objective`. accumulation_steps: batches whose gradients are summed before the optimizer steps. own_crops: each configuration
+    is given a crop of its own, of as many as there are configurations (RS-Net, Table 6), instead of the one that all see.
     """
 
     def __init__(
         self, model: Any, method: Method, *, prepare: Callable[[torch.Tensor], torch.Tensor], seed: int,
         network: StepNetwork | None = None, accumulation_steps: int = 1,
-        autocast: Callable[[], AbstractContextManager] | None = None, scaler: torch.amp.GradScaler | None = None,
+        autocast: Callable[[], AbstractContextManager] | None = None, scaler: torch.amp.GradScaler | None = None, own_crops: bool = False,
     ) -> None:  # fmt: skip
         self.model, self.method, self.prepare, self.seed = model, method, prepare, seed
         self.network: StepNetwork = network or Networks(model)
@@ -171,9 +176,13 @@ class MutualStep:
         self.loss_function, self.objective = loss, objective.to(next(model.parameters()).device)
         self.accumulation_steps = accumulation_steps
         self.autocast = autocast or contextlib.nullcontext
-        self.scaler = scaler
+        self.scaler, self.own_crops = scaler, own_crops
         self.parts = StepParts()
         self.features = FeatureAgreement(model, method.feature_loss) if method.feature_loss else None
+
+    def ensemble(self) -> dict[str, float]:
+        """{configuration: its share of the ensemble that an objective learns} as it is now, for the log; {} without such an objective."""
+        return {str(c): round(share, 5) for c, share in zip(self.configurations(0), self.objective.shares())}
 
     def configurations(self, step: int, largest_alone: bool = False) -> list[Configuration]:
         """What runs in step number `step`: the largest configuration first, where it runs, and with `largest_alone` nothing else."""
@@ -189,7 +198,8 @@ class MutualStep:
         self, clips_BCTHW: torch.Tensor, labels: Labels, step: int, boxes: torch.Tensor | None = None,
         wishes: Callable[[], Sequence[bool]] = tuple, largest_alone: bool = False,
     ) -> StepResult:  # fmt: skip
-        """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device; labels: B, or B, K, or a task's own.
+        """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device, with `own_crops` B, V, C, T, H, W; labels: B, or
+        B, K, or a task's own.
 
         With boxes, float N, 5, the labels are N, K. wishes: what this process wants all of them to know, which costs no exchange
         of its own. largest_alone: see `configurations`. Raises NonFiniteLossError, on a CPU: a GPU is not waited for, and its result raises it when it is asked
@@ -202,7 +212,7 @@ class MutualStep:
         outputs, named = [], dict[str, torch.Tensor]()
         for i, part in enumerate(parts):
             share = len(part.labels) / len(labels)
-            found = run(part._replace(clips=self.prepare(part.clips)), configurations, share, i == len(parts) - 1)
+            found = run(part._replace(clips=self._prepared(part.clips)), configurations, share, i == len(parts) - 1)
             losses = losses + share * found.losses
             outputs.append(found.first_outputs)
             for name, loss in found.first_parts.items():
@@ -218,6 +228,11 @@ class MutualStep:
             result.check_finite()
         return result
 
+    def _prepared(self, clips: torch.Tensor) -> torch.Tensor:
+        if not self.own_crops:
+            return self.prepare(clips)
+        return self.prepare(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+
     def _one_by_one(
         self, part: Part, configurations: Sequence[Configuration], share: float, is_last: bool
     ) -> "_Found":
@@ -228,7 +243,8 @@ class MutualStep:
             with self._gradient_exchange(is_last and i == len(configurations) - 1):
                 watching = contextlib.nullcontext() if self.features is None else self.features.watching()
                 with self.parts.part("forward", i, configuration), self.autocast(), watching:
-                    (outputs,) = self.network([configuration], part.clips, part.boxes, self._labels_for_network(part))
+                    clips = part.clips[:, i] if self.own_crops else part.clips
+                    (outputs,) = self.network([configuration], clips, part.boxes, self._labels_for_network(part))
                     found = self._losses(outputs, teacher, part.labels)
                     loss = total_loss(found)
                     if self.features is not None:

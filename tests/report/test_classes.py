@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mutual3d.report.classes import Predictions, choose_examples, class_accuracies
+from mutual3d.report.classes import Predictions, choose_examples, class_accuracies, right_where_wrong
 
 
 def predictions(labels, predicted, confidences=None):
@@ -26,6 +26,22 @@ def test_examples_are_the_surest_mistakes_and_of_many_classes():
     right, wrong = choose_examples(found, 2)
     assert wrong == [0, 3]  # class 0's surest mistake, then class 1's, before the second of class 0
     assert {int(found.labels[row]) for row in right} == {0, 1} and found.is_right[right].all()
+
+
+def test_what_one_sees_and_another_does_not_is_counted_video_by_video():
+    """RS-Net's Table 1, of three configurations that saw the videos in other orders; one lacks the last."""
+    labels = np.array([0, 0, 1, 1, 2])
+    seen = {"a": [0, 0, 1, 1, 0], "b": [0, 1, 1, 0, 2], "c": [1, 0, 0, 1, 2]}
+    rows = []
+    for turn, (name, predicted) in enumerate(seen.items()):
+        order = np.roll(np.arange(5), turn)
+        rows.append(Predictions(name, ("v",) * 5, order, labels[order], np.array(predicted)[order], np.full(5, 0.5)))
+    # Right: a 0 1 2 3, b 0 2 4, c 1 3 4.
+    assert right_where_wrong(rows).tolist() == [[0, 20, 20], [40, 0, 40], [40, 40, 0]]
+    less = Predictions("d", ("v",) * 4, np.arange(4), labels[:4], labels[:4], np.full(4, 0.5))
+    assert right_where_wrong([rows[1], less]).tolist() == [[0, 50], [0, 0]]
+    with pytest.raises(ValueError, match="no video was seen by all"):
+        right_where_wrong([less, Predictions("e", ("v",), np.array([9]), np.array([0]), np.array([0]), np.ones(1))])
 
 
 def test_columns_of_other_lengths_are_refused():

@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.colors import to_rgba
 
-from mutual3d.report.plots import accuracy_figure, history_figure, plot_accuracy, png_bytes
+from mutual3d.report.plots import accuracy_figure, history_figure, norms_figure, plot_accuracy, png_bytes
 from mutual3d.sampling import Cascade, Configuration
 from mutual3d.table.cascade_row import CascadeFacts
 from mutual3d.table.query_table import QueryTable, Row
@@ -108,6 +108,17 @@ def test_history_leaves_out_what_a_resume_ran_again():
     for logged, expected in ((history[:5], ([1, 2, 3, 4], [0, 1, 3, 4])), (history, ([1, 2], [0, 5]))):
         (line,) = history_figure(logged).axes[0].lines
         assert (list(line.get_xdata()), list(line.get_ydata())) == expected
+
+
+def test_norms_have_a_panel_for_each_number_and_a_line_for_each_size():
+    norms = {f"1-{size}": {"scale": [1.0, size / 100], "mean": [0.0, -size / 100]} for size in range(96, 96 + 9 * 16, 16)}
+    figure = norms_figure(norms)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["scale, mean over channels", "mean, mean over channels"]
+    for axes, name in zip(figure.axes, ("scale", "mean")):
+        assert [list(line.get_ydata()) for line in axes.lines] == [numbers[name] for numbers in norms.values()]
+        looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+        assert len(looks) == len(norms) and list(axes.lines[0].get_xdata()) == [1, 2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(norms) and png_bytes(figure)
 
 
 def test_history_without_numbers_is_refused():

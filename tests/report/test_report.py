@@ -151,6 +151,30 @@ def test_the_matrix_has_the_counts_and_each_class_its_share(table, tmp_path):
     assert "walk was taken for" in text
 
 
+def test_what_configurations_see_of_each_other_is_told(table, tmp_path):
+    page = Page(page_of(table, tmp_path / "report.html", findings=findings()))
+    assert ("table", {"class": "complementary"}) in page.tags
+    text = " ".join(" ".join(page.text).split())
+    # Of four videos the dear one knows 0 1 3 and the cheap one 0.
+    assert "wrong at ↓, right at → 1.0-64-8 0.6-48-8 1.0-64-8 – 0.0 0.6-48-8 50.0 –" in text
+    alone = Findings(predictions=findings().predictions[:1])
+    assert "another does not" not in page_of(table, tmp_path / "alone.html", findings=alone)
+
+
+def test_an_ensemble_and_norms_of_their_own_are_shown(table, tmp_path):
+    history = [
+        {"_type": "train_epoch", "epoch": f"{epoch}/2", "loss": 1.0, "ensemble": {"1-64": share, HOSTILE: 1 - share, "1-48": "half"}}
+        for epoch, share in ((1, 0.5), (2, 0.625))
+    ]
+    norms = {name: {"mean": [0.0, level], "variance": [1.0, level]} for level, name in enumerate(("1-64", HOSTILE))}
+    text = page_of(table, tmp_path / "report.html", history=history, findings=Findings(norms=norms))
+    page = Page(text)
+    told = " ".join(" ".join(page.text).split())
+    assert f"1-64 62.5 % {HOSTILE} 37.5 %" in told and "half" not in told and HOSTILE not in text
+    assert "Norms of their own" in told and [tag for tag, _ in page.tags].count("script") == 1
+    assert "The ensemble that teaches" not in page_of(table, tmp_path / "other.html", history=[{"epoch": 1, "loss": 1.0}])
+
+
 def test_many_classes_have_no_matrix(table, tmp_path):
     found = Findings(predictions=[predictions("1.0-64-8", range(40), range(40))])
     page = Page(page_of(table, tmp_path / "report.html", findings=found))

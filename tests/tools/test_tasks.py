@@ -13,6 +13,7 @@ from mutual3d.data.prepare.demo_ava import make_demo_ava
 from mutual3d.data.prepare.demo_charades import make_demo_charades
 from mutual3d.pipeline.page import write_page_without_data
 from mutual3d.utils.files import read_json, save_tensors
+from mutual3d.utils.logging import read_json_stats
 
 SEVERAL = {"MODEL.LOSS_FUNC": "bce_logit", "MODEL.HEAD_ACT": "sigmoid", "MODEL.NUM_CLASSES": 8, "TRAIN.CHECKPOINT_RESET_HEAD": True}
 
@@ -139,10 +140,11 @@ METHODS = {
     "mutual": {"MUTUAL.SUBNETS": ["smallest_width", "random", "random"]},
     "us_net": {"MUTUAL.SUBNETS": ["smallest_width_full_size", "random_width", "random_widths"], "CALIBRATION.AVERAGE": "moving"},
     "s_net": {"MUTUAL.SUBNETS": ["each_width"], "MUTUAL.WIDTHS": [0.5, 1.0], "MUTUAL.BATCHNORM": "private_width",
-              "MUTUAL.OBJECTIVE": "labels", "MUTUAL.LARGEST": False, "CALIBRATION.ENABLE": False, "MUTUAL.SPATIAL_SIZES": [16]},
+              "MUTUAL.OBJECTIVE": "labels", "MUTUAL.LARGEST": False, "MUTUAL.SPATIAL_SIZES": [16]},
     "rs_net": {"MUTUAL.SUBNETS": ["each_size"], "MUTUAL.BATCHNORM": "private_size", "MUTUAL.WIDTH_RANGE": [1.0, 1.0],
-               "MUTUAL.OBJECTIVE": "ensemble_distillation", "MUTUAL.LARGEST": False, "CALIBRATION.ENABLE": False,
-               "GRID.INTERPOLATED_SIZES": [14]},
+               "MUTUAL.OBJECTIVE": "ensemble_distillation", "MUTUAL.LARGEST": False, "GRID.INTERPOLATED_SIZES": [14, 20, 8]},
+    "parallel_shared": {"MUTUAL.SUBNETS": ["each_size"], "MUTUAL.BATCHNORM": "shared", "MUTUAL.WIDTH_RANGE": [1.0, 1.0],
+                        "MUTUAL.OBJECTIVE": "labels", "MUTUAL.LARGEST": False, "MUTUAL.OWN_CROPS": True, "DATA.CROP_PADDING": 2},
     "multi_scale": {"MUTUAL.SUBNETS": ["random_size"], "MUTUAL.LARGEST": False, "MUTUAL.OBJECTIVE": "labels",
                     "MUTUAL.WIDTH_RANGE": [1.0, 1.0]},
     "us_net_multi_scale": {"MUTUAL.SUBNETS": ["shared_size", "smallest_width_shared_size"], "MUTUAL.LARGEST": False},
@@ -155,9 +157,14 @@ def test_every_method_trains_images_to_a_table(method, tmp_path):
     output = run(tmp_path, "", **{**IMAGES, **METHODS[method]})
     model = mutual3d.load(output / "adaptive.pyth")
     rows = {str(row.configuration): row for row in model.table.rows}
-    expected = {"s_net": {"0.5-16", "1-16"}, "rs_net": {"1-12", "1-14", "1-16"}, "multi_scale": {"1-12", "1-16"}}
+    expected = {"s_net": {"0.5-16", "1-16"}, "rs_net": {"1-8", "1-12", "1-14", "1-16", "1-20"}, "multi_scale": {"1-12", "1-16"},
+                "parallel_shared": {"1-12", "1-16"}}  # fmt: skip
     assert rows.keys() == expected.get(method, rows.keys()) and "1-16" in rows
-    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    # What training keeps statistics of is measured with those, and all else calibrated.
+    keeps_all = method in ("s_net", "rs_net", "parallel_shared")
+    assert {str(c) for c in model.network.statistics} == (set() if keeps_all else rows.keys())
+    images = torch.randint(0, 256, (2, 3, *[model.preprocessing.crop] * 2), dtype=torch.uint8)
+    assert model.preprocessing.crop == (20 if method == "rs_net" else 16)
     for text in rows:
         assert torch.allclose(model.activate(text)(images).sum(1), torch.ones(2), atol=1e-5)
     assert model.class_names[3] == "3" or len(model.class_names) == 10
@@ -165,16 +172,51 @@ def test_every_method_trains_images_to_a_table(method, tmp_path):
 
 @pytest.mark.parametrize("method", ["s_net", "rs_net"])
 def test_methods_are_the_same_for_video(method, tmp_path):
-    # Private widths have statistics of their own at the largest size alone: the other sizes are calibrated.
     changes = {key: value for key, value in METHODS[method].items() if "SIZES" not in key}
-    changes["CALIBRATION.ENABLE"] = method == "s_net"
     output = run(tmp_path, write_set(tmp_path / "set"), **{**changes, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1})
     table = mutual3d.load(output / "adaptive.pyth").table
     texts = {str(row.configuration) for row in table.rows}
+    calibrated = {str(c) for c in mutual3d.load(output / "adaptive.pyth").network.statistics}
+    # Private widths have statistics of their own at the largest size alone: the other sizes are calibrated.
+    assert calibrated == (texts - {"0.5-24-4", "1-24-4"} if method == "s_net" else set())
     if method == "rs_net":
         assert texts == {"1-16-2", "1-16-4", "1-24-2", "1-24-4"}
         state = torch.load(next((output / "checkpoints").iterdir()), weights_only=True)
-        assert len(state["objective_state"]["alpha"]) == 4 and state["objective_state"]["alpha"].abs().sum() > 0
+        alpha = state["objective_state"]["alpha"]
+        assert len(alpha) == 4 and alpha.abs().sum() > 0
+        (told,) = [entry["ensemble"] for entry in read_json_stats(output / "stdout.log") if entry.get("_type") == "train_epoch"]
+        assert [told[c] for c in ("1-24-4", "1-24-2", "1-16-4", "1-16-2")] == pytest.approx(alpha.softmax(0).tolist(), abs=1e-5)
+        assert told.keys() == texts
+        page = (output / "report.html").read_text()
+        assert "The ensemble that teaches" in page and "Norms of their own" in page and f"{100 * told['1-24-4']:.1f} %" in page
+
+
+def test_sizes_beyond_the_trained_ones_see_larger_views_and_the_trained_ones_what_they_had(tmp_path):
+    """RS-Net's Table 8. The digits are not cut, so that the accuracies of the trained sizes can be compared."""
+    (tmp_path / "beyond").mkdir()
+    (tmp_path / "plain").mkdir()
+    changes = {**IMAGES, **METHODS["rs_net"], "TEST.ENABLE": True}
+    beyond = run(tmp_path / "beyond", "", **{**changes, "GRID.INTERPOLATED_SIZES": [24, 32]})
+    plain = run(tmp_path / "plain", "", **{**changes, "GRID.INTERPOLATED_SIZES": []})
+    first, second = (mutual3d.load(output / "adaptive.pyth") for output in (beyond, plain))
+    rows, alone = ({str(row.configuration): row for row in model.table.rows} for model in (first, second))
+    assert rows.keys() == {"1-12", "1-16", "1-24", "1-32"} and first.preprocessing.crop == 32 and second.preprocessing.crop == 16
+    for text in alone:
+        assert rows[text].gflops == alone[text].gflops
+        assert rows[text].accuracy["top1_acc"] == pytest.approx(alone[text].accuracy["top1_acc"], abs=6)
+    assert rows["1-32"].gflops == pytest.approx(4 * rows["1-16"].gflops, rel=0.02)
+    assert list(read_json(beyond / "test_results.json")["results"]) == ["1-16"]
+    validated = [[e["top1_err"] for e in read_json_stats(output / "stdout.log") if e.get("_type") == "val_epoch"] for output in (beyond, plain)]
+    assert validated[0] == validated[1]
+
+
+def test_statistics_of_its_own_may_be_calibrated_all_the_same(tmp_path):
+    output = run(tmp_path, "", **{**IMAGES, **METHODS["s_net"], "TEST.ENABLE": False, "CALIBRATION.OWN_STATISTICS": True})
+    assert {str(c) for c in mutual3d.load(output / "adaptive.pyth").network.statistics} == {"0.5-16", "1-16"}
+    assert "keep them (CALIBRATION.OWN_STATISTICS False)" not in (output / "stdout.log").read_text()
+    run(tmp_path, "", **{**IMAGES, **METHODS["s_net"], "TEST.ENABLE": False})
+    assert not mutual3d.load(output / "adaptive.pyth").network.statistics
+    assert "2 of 2 configurations have running statistics of their own" in (output / "stdout.log").read_text()
 
 
 def test_resuming_goes_on_with_what_the_objective_has_learned(tmp_path):

@@ -60,7 +60,16 @@ def kl(teacher, student):
     return (p * (p / q).log()).sum() / len(p)
 
 
-@pytest.mark.parametrize("name", ["ensemble_distillation", "ensemble_distillation_vanilla"])
+# {objective: (teacher, student) by the index of RS-Net's Eq. 10, where 0 is the ensemble and 1 the largest of three sizes}.
+PATHS = {
+    "ensemble_distillation": [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)],
+    "ensemble_distillation_vanilla": [(0, 1), (0, 2), (0, 3)],
+    "larger_size_distillation": [(1, 2), (1, 3), (2, 3)],
+    "largest_size_distillation": [(1, 2), (1, 3)],
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
 def test_ensemble_distillation_is_its_equations_written_out(name):
     objective = OBJECTIVES[name](LOSS_FUNCTIONS["cross_entropy"], 3)
     objective.alpha.data = torch.tensor([0.3, -0.2, 0.9])
@@ -69,14 +78,21 @@ def test_ensemble_distillation_is_its_equations_written_out(name):
     z0 = alpha[0] * z[0] + alpha[1] * z[1] + alpha[2] * z[2]
     l_cls = sum(-z_s.log_softmax(1)[torch.arange(5), y].mean() for z_s in z)
     l_ens = -z0.log_softmax(1)[torch.arange(5), y].mean()
-    if name == "ensemble_distillation":
-        by_index = [z0, *z]
-        l_dis = 2 / 4 * sum(kl(by_index[t], by_index[s]) for t in range(3) for s in range(t + 1, 4))
-    else:
-        l_dis = sum(kl(z0, z_s) for z_s in z)
+    by_index = [z0, *z]
+    # As many terms as sizes, three: 2 / (3 + 1) for all six paths (Eq. 10), 1 for the vanilla version (Eq. 8).
+    l_dis = 3 / len(PATHS[name]) * sum(kl(by_index[t], by_index[s]) for t, s in PATHS[name])
     losses = objective(z, y)
     assert losses[-1].item() == pytest.approx(l_ens.item(), rel=1e-5)
     assert losses.sum().item() == pytest.approx((l_cls + l_ens + l_dis).item(), rel=1e-5)
+    assert objective.shares() == pytest.approx(alpha.tolist())
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_one_size_alone_has_nobody_larger_to_learn_from(name):
+    z, y = [logits(0)], torch.tensor([0, 1, 2, 3, 4])
+    losses = OBJECTIVES[name](LOSS_FUNCTIONS["cross_entropy"], 1)(z, y)
+    learned = 0.0 if "size" in name else kl(z[0], z[0]).item()
+    assert losses[0].item() == pytest.approx(F.cross_entropy(z[0], y).item() + learned, rel=1e-5)
 
 
 def gradient_sum(loss, inputs):

@@ -75,6 +75,35 @@ def test_a_static_network_trains_the_largest_alone():
     assert result.configurations == [SPACE.largest] and len(result.losses) == 1
 
 
+@pytest.mark.parametrize("objective, count", [("labels", 1), ("ensemble_distillation", 1), ("labels", 2)])
+def test_each_size_may_have_a_crop_of_its_own(objective, count):
+    """RS-Net's Table 6: with the same crop for all it is the step that all others are."""
+    clips, labels = batch()
+    words = dict(subnets=["each_size"], largest=False, objective=objective)
+    whole, own, others = network(), network(), network()
+    if count > 1:
+        for model in (whole, own, others):
+            freeze_norms(model)
+    one = make_step(whole, **words)(clips, labels, step=0)
+    crops = clips[:, None].repeat(1, len(one.configurations), 1, 1, 1, 1)
+    same = make_step(own, own_crops=True, accumulation_steps=count, **words)(crops, labels, step=0)
+    assert same.losses == pytest.approx(one.losses, rel=1e-5)
+    for name, gradient in gradients(whole).items():
+        assert torch.allclose(gradient, gradients(own)[name], atol=1e-6), name
+    crops[:, -1] = 0
+    other = make_step(others, own_crops=True, accumulation_steps=count, **words)(crops, labels, step=0)
+    changed = [a != pytest.approx(b, rel=1e-5) for a, b in zip(other.losses, one.losses)]
+    assert changed[3] and (objective != "labels" or changed == [False, False, False, True])
+
+
+def test_the_shares_of_an_ensemble_are_told_by_configuration():
+    step = make_step(network(), subnets=["each_size"], largest=False, objective="ensemble_distillation")
+    step.objective.alpha.data = torch.tensor([3.0, 2.0, 1.0, 0.0])
+    assert list(step.ensemble()) == ["1-24-4", "1-24-2", "1-16-4", "1-16-2"]
+    assert list(step.ensemble().values()) == pytest.approx(torch.tensor([3.0, 2.0, 1.0, 0.0]).softmax(0).tolist(), abs=1e-5)
+    assert make_step(network()).ensemble() == {}
+
+
 def test_only_the_largest_updates_running_statistics():
     alone, mutual = network(), network()
     make_step(alone, subnets=[])(*batch(), step=0)

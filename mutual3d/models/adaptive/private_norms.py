@@ -41,15 +41,20 @@ def add_private_norms(parts: Iterable[PrivateNorms], keys: list[Key], space: Sea
     sizes = space.spatial_sizes
     if spatial in sizes:
         raise ValueError(f"size {spatial} has norms of its own: norms can be added for others than {', '.join(map(str, sizes))} pixels")
-    lower = max((size for size in sizes if size < spatial), default=sizes[0])
-    upper = min((size for size in sizes if size > spatial), default=sizes[-1])
-    share = (spatial - lower) / (upper - lower) if lower < spatial < upper else 0.0
+    lower, upper, share = neighbours(spatial, sizes)
     parts = list(parts)
     for temporal in space.temporal_sizes:
         low, high = (keys.index((size, temporal)) for size in (lower, upper))
         for part in parts:
             part.norms.append(interpolated_norm(part.norms[low], part.norms[high], share))
         keys.append((spatial, temporal))
+
+
+def neighbours(spatial: int, sizes: Sequence[int]) -> tuple[int, int, float]:
+    """(the sizes that `spatial` pixels lie between, how far towards the second); outside `sizes`, which ascend, the nearest one and 0."""
+    lower = max((size for size in sizes if size < spatial), default=sizes[0])
+    upper = min((size for size in sizes if size > spatial), default=sizes[-1])
+    return lower, upper, (spatial - lower) / (upper - lower) if lower < spatial < upper else 0.0
 
 
 def norm_means(norms: Mapping[str, SlimmableNorm], statistics: BNStatistics | None) -> dict[str, list[float]]:

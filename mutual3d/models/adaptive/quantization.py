@@ -15,6 +15,8 @@ from mutual3d.layers import (
 )
 from mutual3d.sampling import SearchSpace
 
+from .private_norms import neighbours
+
 # A size in space and time.
 Size = tuple[int, int]
 # Channels of what is not quantised because it reads the pixels themselves.
@@ -58,13 +60,12 @@ def _quantizable(network: nn.Module, classifier_name: str | None) -> dict[str, S
 def add_quantizers(parts: Iterable[PrivateQuantizers], sizes: list[Size], space: SearchSpace, spatial: int) -> None:
     """Give `spatial` pixels quantisers between their neighbours', at each number of frames; `sizes` gains what has them.
 
-    Bases are interpolated linearly, as RS-Net's norms are (RS-Net, 4.3).
+    Bases are interpolated linearly, as RS-Net's norms are, and outside the sizes that are there are the nearest one's (`neighbours`).
     """
-    lower = max(size for size in space.spatial_sizes if size < spatial)
-    upper = min(size for size in space.spatial_sizes if size > spatial)
+    lower, upper, share = neighbours(spatial, space.spatial_sizes)
     parts = list(parts)
     for temporal in space.temporal_sizes:
         low, high = (sizes.index((size, temporal)) for size in (lower, upper))
         for part in parts:
-            part.sizes.append(interpolated_norm(part.sizes[low], part.sizes[high], (spatial - lower) / (upper - lower)))
+            part.sizes.append(interpolated_norm(part.sizes[low], part.sizes[high], share))
         sizes.append((spatial, temporal))
