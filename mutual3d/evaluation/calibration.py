@@ -76,7 +76,7 @@ def calibrate(
 ) -> None:
     """Give the model the statistics of each configuration; weights, running statistics and other configurations stay.
 
-    Arguments and errors are those of `compute_statistics`. model: the adaptive network.
+    batches_from, prepare, average, videos, and the errors, are those of `compute_statistics`. model: the adaptive network.
     """
     model.set_statistics(
         compute_statistics(model, batches_from, configurations, prepare=prepare, average=average, videos=videos)

@@ -169,7 +169,7 @@ def check_private_parts(space: SearchSpace, interpolated_sizes: Sequence[int] = 
 
 
 def wrong_shared_norms(width_range: Sequence[float]) -> str:
-    """What to say of widths that cannot share running statistics which every size adds to; empty where there is one width."""
+    """What to say of a `width_range` that cannot share running statistics which every size adds to; empty where it is one width."""
     if len(set(width_range)) == 1:
         return ""
     return (

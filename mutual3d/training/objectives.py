@@ -138,7 +138,10 @@ class EnsembleDistillation(Objective):
         return torch.stack([*learned, self._from_labels(ensemble, labels)])
 
     def teachers(self, student: int, logits: Sequence[Any], ensemble: Any) -> list[Any]:
-        """Whose outputs teach size number `student`: here the ensemble's, and those of every larger size (RS-Net, Eq. 10)."""
+        """Whose outputs teach size number `student`: here the ensemble's, and those of every larger size (RS-Net, Eq. 10).
+
+        logits: of all sizes, descending. ensemble: the logits of the ensemble.
+        """
         return [ensemble, *logits[:student]]
 
     def shares(self) -> list[float]:
@@ -152,7 +155,6 @@ class VanillaEnsembleDistillation(EnsembleDistillation):
     """The ensemble alone teaches (RS-Net, Eq. 8)."""
 
     def teachers(self, student: int, logits: Sequence[Any], ensemble: Any) -> list[Any]:
-        """The ensemble."""
         return [ensemble]
 
 
@@ -160,7 +162,6 @@ class LargerSizeDistillation(EnsembleDistillation):
     """Each size teaches the smaller ones, and the ensemble nobody (RS-Net, Table 5: distillations from p_1, ..., p_{S-1})."""
 
     def teachers(self, student: int, logits: Sequence[Any], ensemble: Any) -> list[Any]:
-        """Every larger size."""
         return [*logits[:student]]
 
 
@@ -168,7 +169,6 @@ class LargestSizeDistillation(EnsembleDistillation):
     """The largest size alone teaches (RS-Net, Table 5: distillations from p_1)."""
 
     def teachers(self, student: int, logits: Sequence[Any], ensemble: Any) -> list[Any]:
-        """The largest size, of all but itself."""
         return [*logits[: min(student, 1)]]
 
 
