@@ -158,7 +158,7 @@ def norms_figure(norms: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     norms: {configuration: {name of a number, such as mean: its mean over the channels of each norm, from the first layer to the last}}.
     """
     names = list(next(iter(norms.values())))
-    figure, *panels = _figure((3.6 * len(names), 3.4), columns=len(names))
+    figure, *panels = empty_figure((3.6 * len(names), 3.4), columns=len(names))
     for axes, name in zip(panels, names):
         for index, (configuration, numbers) in enumerate(norms.items()):
             turn, color = divmod(index, len(SERIES_COLORS))
