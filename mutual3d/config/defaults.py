@@ -428,6 +428,8 @@ _C.WDSR = Group()
 _C.WDSR.NUM_FEATURES = Key(64, CHANNELS, IS_REFUSED)
 _C.WDSR.NUM_BLOCKS = Key(8, Integer(1, 1000), IS_REFUSED)
 _C.WDSR.EXPANSION = Key(4, Integer(1, 64), IS_REFUSED)
+# Begin as bicubic interpolation instead of at random, as is published: a training of minutes would else end below it.
+_C.WDSR.BICUBIC_START = Key(False, Flag(), IS_REFUSED)
 
 _C.SUPER_RESOLUTION = Group()
 # (new) How many times larger the sides of the image are that is to be found (datasets/DIV2K.md).

@@ -59,7 +59,7 @@ LIMITS: dict[str, Limit] = {
     "kernel_sizes": Limit(int, 1, 63, max_entries=16),
     "hidden_features": Limit(int, 1, 100_000),
 }
-_FLAGS = ("zero_init_final_bn", "small_images", "scale_res2", "temporal_pool")
+_FLAGS = ("zero_init_final_bn", "small_images", "scale_res2", "temporal_pool", "bicubic_start")
 _DETECTION = {"resolution": Limit(int, 1, 64)}
 _SPACE: dict[str, Limit] = {
     "width_range": Limit(float, 0, 64, above=True, max_entries=2),

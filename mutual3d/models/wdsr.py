@@ -72,6 +72,33 @@ class SubpixelUpscaling(nn.Module):
         subpixels = self.tail(self.body(self.head(images_B3HW))) + self.skip(images_B3HW)
         return self.shuffle(subpixels) * self.std + self.mean
 
+    @torch.no_grad()
+    def start_as_interpolation(self) -> None:
+        """Make it bicubic interpolation at every width, until training changes it: that is the skip's, and the rest begins at zero.
+
+        Cubic convolution (Keys, 1981, a = -0.5) reads four pixels along each side, which lie in the skip's five.
+        """
+        scale, reach = self.shuffle.upscale_factor, self.skip.kernel_size[0] // 2
+        phases = [(place + 0.5) / scale - 0.5 for place in range(scale)]
+        taps = torch.tensor([[_cubic(tap - phase) for tap in range(-reach, reach + 1)] for phase in phases])
+        kernels = torch.einsum("iy,jx->ijyx", taps, taps).flatten(0, 1)
+        weight = torch.zeros_like(self.skip.weight)
+        for colour, own in enumerate(weight.split(scale**2)):
+            own[:, colour] = kernels
+        self.skip.weight.copy_(weight)
+        self.skip.gain.copy_(weight.flatten(1).norm(dim=1))
+        for zero in (self.skip.bias, self.tail.bias, self.tail.gain):
+            assert zero is not None, "these convolutions have biases"
+            zero.zero_()
+
+
+def _cubic(distance: float) -> float:
+    """The weight of a pixel at a distance, by cubic convolution with a = -0.5."""
+    x = abs(distance)
+    if x < 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
 
 def _per_channel(values: Sequence[float]) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
@@ -90,13 +117,15 @@ def build_wdsr(
     num_blocks: int = 8,
     expansion: int = 4,
     scale: int = 2,
+    bicubic_start: bool = False,
     mean: Sequence[float] = (0.45, 0.45, 0.45),
     std: Sequence[float] = (0.225, 0.225, 0.225),
 ) -> SuperResolutionNetwork:
     """An adaptive WDSR-A: low-resolution images B, 3, h, w of any size -> images B, 3, scale * h, scale * w in [0, 1].
 
     num_classes: channels of an image, 3. num_features: channels between the blocks at width 1.0. num_blocks: how many.
-    expansion: how many times more are activated. scale: of each side. mean, std: what its inputs were normalised by.
+    expansion: how many times more are activated. scale: of each side. bicubic_start: whether it begins as bicubic interpolation.
+    mean, std: what its inputs were normalised by.
     Raises ValueError for other than 3 channels, and for a space of several sizes: the image that is to be found has one.
     """
     if num_classes != COLOURS:
@@ -110,6 +139,8 @@ def build_wdsr(
         )
     channels = scaled_channels(space)(num_features)
     upscaling = SubpixelUpscaling(channels, num_blocks, expansion, scale, mean, std, untie_layers(space))
+    if bicubic_start:
+        upscaling.start_as_interpolation()
     return SuperResolutionNetwork({"upscaling": upscaling}, space)
 
 
@@ -121,6 +152,7 @@ def wdsr_arguments(cfg: CfgNode) -> dict[str, Any]:
         "num_blocks": cfg.WDSR.NUM_BLOCKS,
         "expansion": cfg.WDSR.EXPANSION,
         "scale": cfg.SUPER_RESOLUTION.SCALE,
+        "bicubic_start": cfg.WDSR.BICUBIC_START,
         "mean": list(cfg.DATA.MEAN),
         "std": list(cfg.DATA.STD),
     }

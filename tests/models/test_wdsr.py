@@ -1,9 +1,11 @@
 """WDSR: its architecture, its cost, and what a network without norms is to the rest."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from PIL import Image
 
 from mutual3d.cost.flops import count_costs
 from mutual3d.layers import SlimmableLayer, slimmable_norms
@@ -62,6 +64,37 @@ def test_it_is_the_published_network_and_the_one_that_is_taken_out(text, scale):
         torch.testing.assert_close(by_definition(plain, x, 2, scale, mean, std), given, rtol=0, atol=1e-6)
         assert not any(isinstance(part, SlimmableLayer) for part in plain.modules())
         assert {type(part) for part in plain.modules() if isinstance(part, nn.Conv2d)} == {nn.Conv2d}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_it_may_begin_as_bicubic_interpolation_at_every_width(scale):
+    mean, std = [0.4, 0.5, 0.6], [0.5, 0.25, 1.0]
+    network = create_model("wdsr", space=SPACE, **SMALL, scale=scale, bicubic_start=True, mean=mean, std=std).eval()
+    # Dark and pale colours that nothing cuts off.
+    pixels = torch.randint(80, 176, (1, 3, 14, 17), generator=torch.Generator().manual_seed(0))
+    picture = Image.fromarray(pixels[0].permute(1, 2, 0).to(torch.uint8).numpy())
+    expected = np.asarray(picture.resize((17 * scale, 14 * scale), Image.Resampling.BICUBIC)).transpose(2, 0, 1).astype(float)
+    # Pillow, which rounds to 8 bits after each direction, leaves out at the border what is outside.
+    inside = (slice(None), slice(3 * scale, -3 * scale), slice(3 * scale, -3 * scale))
+    for text in ("0.5-12", "1-12"):
+        found = 255 * network.activate(text)((pixels / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1))[0]
+        assert np.abs(found.numpy()[inside] - expected[inside]).max() <= 1.5
+    with torch.device("meta"):
+        assert create_model("wdsr", space=SPACE, bicubic_start=True).upscaling.tail.gain.is_meta
+
+
+def test_a_bicubic_start_is_left_by_training():
+    network = create_model("wdsr", space=SPACE, **SMALL, bicubic_start=True).train()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    losses = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = (network.activate("1-12")(images().float()) - 1).abs().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[2] < losses[0] and all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
 
 
 def test_widths_are_filters():
