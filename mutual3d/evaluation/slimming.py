@@ -47,7 +47,10 @@ def one_step_narrower(model: Any, configuration: Configuration, step: float) -> 
 
 
 def narrowest(model: Any, configuration: Configuration) -> Configuration:
-    """The configuration of the same sizes that slimming ends at where no budget stops it: every group at the min width."""
+    """The configuration of the same sizes that slimming ends at where no budget stops it: every group at the min width.
+
+    model: the adaptive network.
+    """
     width = (model.space.width_range[0],) * model.space.width_groups
     return Configuration(width, configuration.spatial, configuration.temporal)
 

@@ -307,8 +307,9 @@ def _words(table: QueryTable) -> dict[str, str]:
     """What the words of the tables and plots mean, each once."""
     row = table.pareto_front()[-1]
     configuration, temporal = row.configuration, row.configuration.temporal
-    ends = sorted({min(configuration.widths), max(configuration.widths)})
-    share = " to ".join(f"{100 * width:.0f} %" for width in ends)
+    widths = sorted(set(configuration.widths))
+    ends, word = (widths, " and ") if len(widths) <= 2 else ([widths[0], widths[-1]], " to ")
+    share = word.join(f"{100 * width:.0f} %" for width in ends)
     frames = f"a clip of {temporal} frames of" if temporal > 1 else "an image of"
     form = "width-pixels-frames" if temporal > 1 else "width-pixels"
     has_intervals = accuracy_interval(table, row) is not None

@@ -267,9 +267,10 @@ def test_what_could_not_be_read_is_named(tmp_path):
 
 
 def test_widths_of_several_groups_are_told(tmp_path):
-    made = Row(Configuration((0.5, 1.0), 32, 4), (8, 40), 1.0, 9, {"top1_acc": 50.0})
-    table = QueryTable([made], {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 32})
-    assert "runs 50 % to 100 % of the channels" in words_of(page_of(table, tmp_path / "report.html"))
+    for widths, told in (((0.5, 1.0), "50 % and 100 %"), ((0.5, 1.0, 0.75, 0.5), "50 % to 100 %"), ((1.0, 1.0), "100 %")):
+        made = Row(Configuration(widths, 32, 4), (8, 40), 1.0, 9, {"top1_acc": 50.0})
+        table = QueryTable([made], {"metric": "top1_acc", "split": "val", "num_views": 1, "crop": 32})
+        assert f"runs {told} of the channels" in words_of(page_of(table, tmp_path / "report.html"))
 
 
 def test_the_first_numbers_are_the_best_half_of_its_cost_and_the_cheapest(tmp_path):
