@@ -17,6 +17,12 @@ def moving_frames(num_frames, height=48, width=64, seed=0):
     return frames
 
 
+def red_and_blue_frames(seconds=(0.8, 0.6, 0.7), fps=30, height=48, width=64):
+    """uint8 frames T, H, W, 3: red first, then blue, and so on, for so many seconds each."""
+    colours = [((255, 0, 0), (0, 0, 255))[place % 2] for place, length in enumerate(seconds) for _ in range(round(length * fps))]
+    return np.broadcast_to(np.array(colours, np.uint8)[:, None, None], (len(colours), height, width, 3))
+
+
 def numbered_frames(num_frames, height=48, width=64, start=0):
     """uint8 frames T, H, W, 3 of which each shows its own number, from `start`: see `number_of`."""
     bits_TB = np.arange(start, start + num_frames)[:, None] >> np.arange(8) & 1

@@ -16,6 +16,7 @@ the arguments are.
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--decoders", type=count_argument, default=2, help="processes that decode (default %(default)s)")
     parser.add_argument("--decoder-mb", type=positive_argument, default=1000.0, help="memory of each beside its start (default %(default)g)")
     parser.add_argument("--streams", type=count_argument, default=8, help="WebSocket streams at a time (default %(default)s)")
+    parser.add_argument("--allow-origin", type=_origin, nargs="+", default=[], metavar="ORIGIN",
+                        help="other sites whose pages may open streams, as browsers name them: https://cameras.example")  # fmt: skip
     return parser.parse_args(arguments)
 
 
@@ -57,6 +60,13 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a whole number from 0 to 65535")
     return int(text)
+
+
+def _origin(text: str) -> str:
+    """What a browser calls a site: scheme, host and, unless it is the usual one, port."""
+    if not re.fullmatch(r"https?://[^\s/?#@]+", text, re.IGNORECASE):
+        raise argparse.ArgumentTypeError(f"{text!r} is no origin: give scheme and host, without a path, such as https://cameras.example or http://10.0.0.7:8080")
+    return text.lower()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threads=options.threads or shared, samples=options.samples, deadline_ms=options.deadline_ms, queue=options.queue,
         max_batch=options.max_batch, max_bytes=int(options.max_mb * _MB), max_seconds=options.max_seconds,
         upload_seconds=options.upload_seconds, decode_seconds=options.decode_seconds, decoders=options.decoders,
-        decoder_bytes=int(options.decoder_mb * _MB), max_streams=options.streams,
+        decoder_bytes=int(options.decoder_mb * _MB), max_streams=options.streams, origins=tuple(options.allow_origin),
     )  # fmt: skip
     run_service(settings, options.host, options.port, options.processes)
     return 0

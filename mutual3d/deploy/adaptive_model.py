@@ -320,7 +320,7 @@ class AdaptiveModel(nn.Module):
         if stream:
             return PredictionStream(found)
         predictions = collect(found, len(sources), progress=decoding.progress)
-        predictions.several = self.preprocessing.activation != "softmax"
+        predictions.several = self.preprocessing.has_several_labels
         if configuration is None and self._spending is not None:
             logger.info("%s: %s", self._spending.cascade, self._spending)
         return predictions

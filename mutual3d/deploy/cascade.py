@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # which calls what is here
 def check_cascade(model: "AdaptiveModel", cascade: Cascade) -> Cascade:
     """The cascade. ValueError for a model whose scores say nothing of how sure it is of a clip, and for a configuration outside its space."""
     check_gives_classes(model, "a cascade")
-    if model.network.takes_boxes or model.preprocessing.activation != "softmax":
+    if model.network.takes_boxes or model.preprocessing.has_several_labels:
         what = "boxes" if model.network.takes_boxes else "several labels for each clip"
         raise ValueError(
             f"{cascade} is a cascade, which asks how sure the network is of the one label of a clip, and this model gives {what}: "

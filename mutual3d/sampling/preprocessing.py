@@ -60,6 +60,11 @@ class Preprocessing:
             if not isinstance(value, str) or value not in words:
                 raise ValueError(f"{name} is {value!r:.80}: choose among {', '.join(words)}")
 
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether several classes may be there at once, each with a probability of its own."""
+        return self.activation != "softmax"
+
 
 def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

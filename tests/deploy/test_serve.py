@@ -25,23 +25,25 @@ import torch
 from PIL import Image
 from services import get, running, send, settings_of, write_bundle
 from tiny import ROOT
-from videos import moving_frames, write_video
-from websockets.exceptions import ConnectionClosed
+from videos import moving_frames, red_and_blue_frames, write_video
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 import mutual3d
 from mutual3d.cli import serve as command
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.controller import TimedConfiguration
-from mutual3d.deploy.serve.answers import Answer, Health, LooksAnswer, StreamAnswer, Table
+from mutual3d.deploy.serve.answers import Answer, Health, LooksAnswer, StreamAnswer, Table, TimelineAnswer
 from mutual3d.deploy.serve.batching import Batcher, Overloaded, Request
-from mutual3d.deploy.serve.front import ServedFront
+from mutual3d.deploy.serve.explaining import draw_looks
+from mutual3d.deploy.serve.front import Choice, ServedFront
 from mutual3d.deploy.serve.readers import Readers, Upload, UploadJob
 from mutual3d.deploy.serve.run import listen
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import BudgetTooSmall
 
 SMALL, LARGE = "0.5-16-2", "1-24-4"
+RED = 0.5135
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +152,101 @@ def test_where_it_looked_is_drawn(served, folder, video, model):
     assert not left_over()
 
 
+def timeline(address, data, **query):
+    return httpx.post(f"{address}/timeline", params=query, files={"file": ("upload", data)}, timeout=60)
+
+
+def as_tuples(segments):
+    return [(s.start, s.end, s.label, pytest.approx(s.confidence, abs=1e-5)) for s in segments]
+
+
+@pytest.fixture(scope="module")
+def changing(folder):
+    """A video in which the large configuration sees `right` with more than RED where it is red, and with less where it is blue."""
+    path = write_video(folder / "changing.mp4", red_and_blue_frames((0.9, 0.8, 0.9667)))
+    return path, path.read_bytes()
+
+
+def test_a_timeline_is_that_of_predictions(served, changing, model):
+    service, address = served
+    path, data = changing
+    for query in ({"window": "300ms", "step": "0.1"}, {"window": "0.2s", "threshold": RED, "background": "down"}, {"window": "2", "threshold": 0.0}):
+        for configuration in (SMALL, LARGE):
+            found = TimelineAnswer(**timeline(address, data, configuration=configuration, **query).raise_for_status().json())
+            windows = model.predict(path, window=query["window"], step=query.get("step"), configuration=configuration)
+            (expected,) = windows.timeline(query.get("threshold", 0.5), [query["background"]] if "background" in query else []).values()
+            assert as_tuples(found.segments) == [(s.start, s.end, s.label, s.confidence) for s in expected]
+            assert (found.windows, found.ran, found.asked, found.lowered, found.met) == (len(windows), {configuration: len(windows)}, configuration, False, True)
+            assert found.duration == pytest.approx(windows[0].clips.duration) and found.total_ms > 0
+    found = TimelineAnswer(**timeline(address, data, configuration=LARGE, window="0.2s", threshold=RED).json())
+    assert [(s.label, round(s.start), round(s.end, 1)) for s in found.segments] == [("right", 0, 1.0), ("right", 2, 2.7)]
+    assert found.deadline_ms == service.settings.deadline_ms and not left_over()
+    frames = moving_frames(60, 24, 32)
+    (expected,) = model.predict(frames, window="0.5s", configuration=LARGE).timeline(0.0).values()
+    found = TimelineAnswer(**timeline(address, npy(frames), window="0.5s", threshold=0).raise_for_status().json())
+    assert as_tuples(found.segments) == [(s.start, s.end, s.label, s.confidence) for s in expected] and found.segments
+
+
+def test_a_timeline_needs_a_clock_and_windows_and_time(served, changing):
+    _, address = served
+    image = io.BytesIO()
+    Image.fromarray(moving_frames(1)[0]).save(image, "PNG")
+    clip, one = npy(np.zeros((3, 4, 24, 24), np.uint8)), npy(moving_frames(1))
+    for data, query, status, told in (
+        (image.getvalue(), {"window": "1s"}, 422, "it is an image, which has no seconds to make a timeline of"),
+        (clip, {"window": "1s"}, 422, "it is a clip, which has no seconds"),
+        (one, {"window": "1s"}, 422, "it is one frame, which has no seconds"),
+        (b"hello", {"window": "1s"}, 422, "not a video"),
+        (changing[1], {}, 422, "window: Field required"),
+        (changing[1], {"window": "2 hours"}, 422, "'2 hours' is no length of time above 0"),
+        (changing[1], {"window": "1s", "step": "0"}, 422, "'0' is no length of time"),
+        (changing[1], {"window": "1s", "threshold": 2}, 422, "threshold: Input should be less"),
+        (changing[1], {"window": "1s", "background": "nothing"}, 422, "'nothing', which is no class of this network: choose among right, down"),
+        (changing[1], {"window": "1ms"}, 422, r"has 26\d\d windows, and at most 2000 are taken: give longer windows"),
+        (changing[1], {"window": "10ms", "deadline_ms": 5}, 422, r"windows are left, which take about .* s at 0.5-16-2.* give a longer deadline_ms"),
+        (changing[1], {"window": "1s", "latency_ms": 1e-6}, 422, "no configuration fits"),
+    ):
+        response = timeline(address, data, **query)
+        assert response.status_code == status and re.search(told, response.json()["detail"]), (query, response.text)
+    assert not left_over()
+
+
+def test_a_timeline_that_is_short_of_time_goes_down(folder, changing):
+    """Told that the large one takes a second for each window, and the small one none, it keeps its deadline with that."""
+    with running(settings_of(folder / "adaptive.pyth")) as (service, address):
+        row = service.front.choose(configuration=LARGE).row
+        slow = (TimedConfiguration(Configuration.parse(SMALL), 0.1), TimedConfiguration(Configuration.parse(LARGE), 1000.0))
+        service.front.choose = lambda *budgets: Choice(row, slow)
+        found = TimelineAnswer(**timeline(address, changing[1], window="0.2s", deadline_ms=5000).raise_for_status().json())
+        assert found.lowered and found.asked == LARGE and found.ran[SMALL] > 0 and found.windows == sum(found.ran.values()) == 14
+
+
+def test_explanations_have_a_deadline_and_leave_the_queue_to_others(folder, video, monkeypatch):
+    may_end = threading.Event()
+
+    def held(*arguments):
+        assert may_end.wait(60)
+        return draw_looks(*arguments)
+
+    with running(settings_of(folder / "adaptive.pyth", queue=8)) as (service, address), ThreadPoolExecutor(2) as pool:
+        found = LooksAnswer(**explain(address, video, deadline_ms=20_000).raise_for_status().json())
+        assert found.met and found.deadline_ms == 20_000 and found.total_ms > 0
+        monkeypatch.setattr("mutual3d.deploy.serve.service.draw_looks", held)
+        waiting = [pool.submit(explain, address, video)]
+        wait_until(lambda: service._explaining.locked())
+        late = explain(address, video, deadline_ms=200)
+        assert late.status_code == 429 and int(late.headers["retry-after"]) >= 1
+        # Of eight requests two may be long ones; single clips are answered meanwhile.
+        waiting.append(pool.submit(explain, address, video))
+        wait_until(lambda: service.inside_long == 2)
+        for refused in (explain(address, video), timeline(address, video, window="1s")):
+            assert refused.status_code == 429 and "2 timelines and explanations are inside" in refused.json()["detail"]
+        assert send(address, video).status_code == 200
+        may_end.set()
+        assert [future.result(60).status_code for future in waiting] == [200, 200]
+        wait_until(lambda: service.inside == service.inside_long == 0)
+
+
 @pytest.mark.parametrize(
     "query, told",
     [
@@ -191,6 +288,12 @@ def test_the_interface_is_typed(served):
     assert predict["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Answer")
     assert {"408", "413", "422", "429", "503"} <= set(predict["responses"])
     assert {each["name"] for each in predict["parameters"]} >= {"latency_ms", "gflops", "configuration", "top", "deadline_ms"}
+    timeline = found["paths"]["/timeline"]["post"]
+    assert timeline["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/TimelineAnswer")
+    names = {"latency_ms", "gflops", "configuration", "deadline_ms", "window", "step", "threshold", "background"}
+    assert {each["name"] for each in timeline["parameters"]} == names and {"422", "429"} <= set(timeline["responses"])
+    assert "deadline_ms" in {each["name"] for each in found["paths"]["/explain"]["post"]["parameters"]}
+    assert all("service" not in each["name"] and each["schema"] for path in found["paths"].values() for method in path.values() for each in method.get("parameters", ()))
 
 
 def test_the_page_loads_nothing_from_elsewhere(served):
@@ -430,6 +533,25 @@ def send_frames(socket, frames, is_raw):
         time.sleep(0.02)
 
 
+def test_pages_of_other_sites_open_no_stream(served, folder):
+    address = served[1]
+    host = address.removeprefix("http://")
+    stream = f"ws://{host}/stream"
+    for origin in ("https://evil.example", f"http://{host}.evil.example", "null", f"https://evil.example/{host}"):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(stream, origin=origin, open_timeout=30)
+        assert refused.value.response.status_code == 403 and "start it with --allow-origin" in refused.value.response.body.decode()
+    for origin in (None, address):
+        with connect(stream, origin=origin, open_timeout=30) as socket:
+            socket.send(b"no image")
+            assert "not a JPEG" in socket.recv(timeout=10)
+        wait_until(lambda: served[0].streams == 0)
+    with running(settings_of(folder / "adaptive.pyth", origins=("https://cameras.example",))) as (_, other):
+        with connect(f"{other.replace('http', 'ws')}/stream", origin="https://Cameras.example", open_timeout=30) as socket:
+            socket.send(b"no image")
+            assert "not a JPEG" in socket.recv(timeout=10)
+
+
 @pytest.mark.parametrize("is_raw", [True, False])
 def test_frames_are_answered_as_the_model_answers_them(served, model, is_raw):
     frames = moving_frames(30, height=24, width=24)
@@ -560,9 +682,10 @@ def test_what_it_cannot_be_started_with_is_a_sentence(folder, tmp_path, monkeypa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(OSError, match="Address already in use.*choose another --port"):
             command.main([bundle, "--port", str(taken.getsockname()[1])])
-    with pytest.raises(SystemExit):
-        command.main([bundle, "--port", "70000"])
-    assert "'70000' is no port" in capsys.readouterr().err
+    for words, told in ((["--port", "70000"], "'70000' is no port"), (["--allow-origin", "https://a.example/page"], "is no origin: give scheme and host")):
+        with pytest.raises(SystemExit):
+            command.main([bundle, *words])
+        assert told in capsys.readouterr().err
     monkeypatch.delitem(sys.modules, "mutual3d.deploy.serve.run")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs uvicorn: pip install -e .\[serve\]"):

@@ -117,6 +117,22 @@ def test_two_budgets_stand_side_by_side(page):
     assert dark != page.evaluate("getComputedStyle(document.body).backgroundColor")
 
 
+def test_what_is_seen_when_stands_under_the_answer_and_leads_there(page):
+    page.select_option("#sample", label="bar.mp4")
+    first_bar(page).wait_for()
+    page.check("#when")
+    segment = page.locator("#panel-a .when li button").first
+    segment.wait_for()
+    assert re.match(r"(right|down) \d+ %, 0\.0 to \d\.\d s", segment.inner_text()) and "windows" in page.locator("#panel-a .when figcaption").inner_text()
+    page.evaluate("document.getElementById('video').currentTime = 1")
+    segment.click()
+    page.wait_for_function("document.getElementById('video').currentTime === 0")
+    keep_picture(page, f"when_{page.viewport_size['width']}")
+    assert overflow(page) <= 0
+    page.uncheck("#when")
+    expect(page.locator(".when")).to_have_count(0)
+
+
 def test_the_webcam_is_answered_within_its_deadline(page):
     page.click("#webcam")
     first_bar(page).wait_for()

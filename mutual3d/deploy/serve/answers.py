@@ -48,6 +48,29 @@ class Answer(BaseModel):
     batch: int = Field(description="clips that were computed together")
 
 
+class SegmentAnswer(BaseModel):
+    """A stretch of an upload in which one class is seen. confidence: the mean probability of the class, over time."""
+
+    start: float = Field(description="second on the upload's own clock")
+    end: float
+    label: str
+    confidence: float
+
+
+class TimelineAnswer(BaseModel):
+    """What the network sees in an upload, and when."""
+
+    segments: list[SegmentAnswer] = Field(description="by their start")
+    windows: int = Field(description="that were looked at")
+    ran: dict[str, int] = Field(description="windows by the configuration that they ran at")
+    asked: str = Field(description="the configuration that the budget chose")
+    lowered: bool = Field(description="windows ran at cheaper configurations than the budget chose, to be in time")
+    duration: float = Field(description="the second at which the video ends")
+    total_ms: float
+    deadline_ms: float
+    met: bool = Field(description="the answer was there within the deadline")
+
+
 class Look(BaseModel):
     """A frame that the network looked at. activation: in [0, 1], over that of the frame with the most. image: a data: address of a
     JPEG, the frame with the heat over it."""
@@ -65,6 +88,9 @@ class LooksAnswer(BaseModel):
     probability: float
     method: str = Field(description="cam, by the classifier's weights, or grad_cam, by gradients")
     looks: list[Look]
+    total_ms: float
+    deadline_ms: float
+    met: bool = Field(description="the answer was there within the deadline")
 
 
 class StreamAnswer(BaseModel):

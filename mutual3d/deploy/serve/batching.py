@@ -117,6 +117,12 @@ class Batcher:
         """Requests that were not taken up yet."""
         return len(self._waiting)
 
+    def seconds_of(self, timed: TimedConfiguration, count: int) -> float:
+        """Seconds that `count` clips at a configuration take, one after the other as far as they are not computed together."""
+        with self._changed:
+            together = min(count, self._max_batch)
+            return self._estimate(timed, together) * count / together
+
     def submit(self, request: Request) -> "Future[Answered]":
         """The answer to come. Raises Overloaded where it would be late even at the cheapest configurations, or too many wait."""
         with self._changed:

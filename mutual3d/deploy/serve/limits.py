@@ -1,4 +1,4 @@
-"""What guards the endpoints: how many requests are inside, and how large, how slow and how long a body may be."""
+"""What guards the endpoints: how many requests are inside, how large, how slow and how long a body may be, and whose pages may stream."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -6,15 +6,19 @@ from typing import Any
 
 from fastapi import HTTPException
 from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket
 
 from mutual3d.deploy.serve.service import Service
 from mutual3d.utils.files import readable_size
+from mutual3d.utils.text import printable
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 # What a multipart body has beside its file.
 _AROUND = 65_536
+# Characters of an address that are told.
+_LONGEST_ORIGIN = 100
 # Nothing of another site is loaded, framed or sent to.
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -22,11 +26,15 @@ _HEADERS = (
 )
 
 
+# What takes as long as many clips.
+_LONG = frozenset({"/timeline", "/explain"})
+
+
 class Guard:
     """An ASGI application around another one: counts requests, refuses what is too much, and bounds every body.
 
-    A body that is larger than allowed ends in 413, also where its length was not told, and one that takes too long in 408.
-    paths: those that are counted by name.
+    A body that is larger than allowed ends in 413, also where its length was not told, and one that takes too long in 408. A WebSocket
+    that another site's page opens, which a browser says in `Origin`, is refused with 403. paths: those that are counted by name.
     """
 
     def __init__(self, app: Callable[..., Awaitable[None]], service: Service, paths: frozenset[str]) -> None:
@@ -34,6 +42,10 @@ class Guard:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it: `scope` tells it, `receive` gives its body, `send` takes the answer."""
+        if scope["type"] == "websocket" and (foreign := self._foreign_page(scope)) is not None:
+            detail = f"the page is of {foreign}, and this service takes streams of its own pages alone: start it with --allow-origin {foreign}"
+            await WebSocket(scope, receive, send).send_denial_response(JSONResponse({"detail": detail}, 403))
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -52,8 +64,16 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, counted)
             return
-        with self._service.admitted():
+        with self._service.admitted(is_long=scope["path"] in _LONG):
             await self._app(scope, self._bounded(receive), counted)
+
+    def _foreign_page(self, scope: Message) -> str | None:
+        """The site whose page opens a connection, where it is neither the service's own nor an allowed one. Programs are no pages."""
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        is_own = origin.partition("://")[2] == host and origin.startswith(("http://", "https://"))
+        return None if not origin or is_own or origin in self._service.settings.origins else printable(origin[:_LONGEST_ORIGIN])
 
     def _refusal(self, scope: Message) -> JSONResponse | None:
         """Why a request is not let in."""
@@ -62,6 +82,10 @@ class Guard:
             return JSONResponse({"detail": "the service ends"}, 503, {"Retry-After": "5"})
         if service.inside >= service.settings.queue:
             return JSONResponse({"detail": f"{service.inside} requests are inside: try again in a second"}, 429, {"Retry-After": "1"})
+        if scope["path"] in _LONG and service.inside_long >= service.settings.most_long:
+            return JSONResponse(
+                {"detail": f"{service.inside_long} timelines and explanations are inside, and no more are taken: try again in a second"}, 429, {"Retry-After": "1"}
+            )
         told = dict(scope["headers"]).get(b"content-length", b"0")
         if told.isdigit() and int(told) > service.settings.max_bytes + _AROUND:
             return JSONResponse({"detail": self._too_large()}, 413)

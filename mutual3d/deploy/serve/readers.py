@@ -19,7 +19,7 @@ from mutual3d.data.video.picture_reader import PictureReader
 from mutual3d.data.video.reader import VideoError, VideoReader
 from mutual3d.data.video.stills import open_image, pictures, rgb_of
 from mutual3d.data.workers.pool import Settings, WorkerPool
-from mutual3d.deploy.predict import frame_transform, read_still, read_views
+from mutual3d.deploy.predict import Part, Reading, frame_transform, read_still, read_views, read_windows
 from mutual3d.deploy.prediction import Clips
 from mutual3d.deploy.sources import ArrayReader, frames_of
 from mutual3d.sampling import Preprocessing
@@ -33,6 +33,8 @@ _IMAGES = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|BM|RIFF....WEBP|II\*\0|MM\0\*|P[1-6]\s|\0\0\0\x0cjP  |....ftypavi[fs]", re.DOTALL
 )
 _LONGEST_HEADER = 10_000
+# Windows that are read at a time: their clips lie in memory.
+WINDOWS_AT_ONCE = 8
 
 
 class TooLongError(VideoError):
@@ -42,11 +44,28 @@ class TooLongError(VideoError):
         return TooLongError, (self.path, self.cause)
 
 
+class Windows(NamedTuple):
+    """Which windows of an upload are read at once: `WINDOWS_AT_ONCE` of them, from number `first` on. window, step: as of `Reading`."""
+
+    window: float
+    step: float | None = None
+    first: int = 0
+
+
 class Upload(NamedTuple):
-    """A key of `UploadJob`. path: of the file that the service wrote. used: as of `read_clips`."""
+    """A key of `UploadJob`. path: of the file that the service wrote. used: as of `read_clips`. windows: None reads one clip of it all."""
 
     path: str
     used: tuple[int, ...] | None
+    windows: Windows | None = None
+
+
+class ReadWindows(NamedTuple):
+    """Windows of an upload, of `num_windows` that it has in all. duration: the second at which it ends."""
+
+    parts: list[Part]
+    num_windows: int
+    duration: float
 
 
 class Frame(NamedTuple):
@@ -56,8 +75,12 @@ class Frame(NamedTuple):
     size: tuple[int, int] | None
 
 
+# What a job makes of a key that can be read.
+Found = Clips | ReadWindows | torch.Tensor
+
+
 class UploadJob:
-    """The `Job` of the processes that decode: `Clips` of an `Upload`, uint8 S, S, 3 of a `Frame`, or a VideoError.
+    """The `Job` of the processes that decode: `Clips` or `ReadWindows` of an `Upload`, uint8 S, S, 3 of a `Frame`, or a VideoError.
 
     backend: of videos. max_seconds: of a video. memory: bytes that the process may take beside what it starts with.
     """
@@ -67,7 +90,7 @@ class UploadJob:
         self._max_seconds, self._memory = max_seconds, memory
         self._is_limited = False
 
-    def read(self, key: Upload | Frame) -> Clips | torch.Tensor | VideoError:
+    def read(self, key: Upload | Frame) -> Found | VideoError:
         if not self._is_limited:
             limit_memory(self._memory)
             self._is_limited = True
@@ -80,7 +103,7 @@ class UploadJob:
         except Exception as error:
             return VideoError(UPLOAD, describe_failure(error))
 
-    def join(self, items: list) -> Clips | torch.Tensor | VideoError:
+    def join(self, items: list) -> Found | VideoError:
         return items[0]
 
     def name(self, key: Upload | Frame) -> str:
@@ -89,34 +112,47 @@ class UploadJob:
     def lost(self, key: Upload | Frame, cause: str) -> VideoError:
         return VideoError(UPLOAD, cause)
 
-    def _clips(self, upload: Upload) -> Clips:
+    def _clips(self, upload: Upload) -> Clips | ReadWindows:
         with open(upload.path, "rb") as file:
             start = file.read(16)
         if start.startswith(_NPY):
-            return self._clips_of_array(read_npy(upload.path))
+            return self._clips_of_array(read_npy(upload.path), upload)
         if not _IMAGES.match(start):
             with open_video(upload.path, self._backend) as reader:
                 return self._clips_of_video(reader, upload)
         with open_image(upload.path) as image:
             is_still = len(pictures(image, max_count=2)) < 2
         if is_still:
+            _check_clock(upload, "an image")
             return read_still(upload.path, self._preprocessing)
         with PictureReader(upload.path) as reader:
             return self._clips_of_video(reader, upload)
 
-    def _clips_of_video(self, reader: VideoReader, upload: Upload) -> Clips:
+    def _clips_of_video(self, reader: VideoReader, upload: Upload) -> Clips | ReadWindows:
         seconds = reader.duration - reader.time_of(0)
         if seconds > self._max_seconds:
             raise TooLongError(UPLOAD, f"it lasts {seconds:.1f} s, and at most {self._max_seconds:g} s are taken: send a part of it")
-        return read_views(reader, self._preprocessing, 1, upload.used)
+        return self._look(reader, upload)
 
-    def _clips_of_array(self, array: np.ndarray) -> Clips:
+    def _look(self, reader: VideoReader, upload: Upload) -> Clips | ReadWindows:
+        """The clip in the middle of what is open, or the windows that are asked for."""
+        wanted = upload.windows
+        if wanted is None:
+            return read_views(reader, self._preprocessing, 1, upload.used)
+        how = Reading(window=wanted.window, step=wanted.step, chunk=WINDOWS_AT_ONCE, used=upload.used)
+        parts, count = read_windows(reader, self._preprocessing, how, wanted.first)
+        return ReadWindows(parts, count, reader.duration)
+
+    def _clips_of_array(self, array: np.ndarray, upload: Upload) -> Clips | ReadWindows:
         """Frames uint8 T, H, W, 3 are a video at the network's own rate; anything else must be a clip."""
         cut = self._preprocessing
         frames = frames_of(array)
         if frames is not None:
+            if len(frames) == 1:
+                _check_clock(upload, "one frame")
             with ArrayReader(frames, cut.target_fps, UPLOAD) as reader:
-                return read_views(reader, cut, 1)
+                return self._look(reader, upload)
+        _check_clock(upload, "a clip")
         full = (3, cut.crop, cut.crop) if self._is_of_images else (3, cut.num_frames, cut.crop, cut.crop)
         clip = array[0] if array.ndim == len(full) + 1 and len(array) == 1 else array
         if clip.shape != full or clip.dtype not in (np.uint8, np.float32):
@@ -141,6 +177,12 @@ class UploadJob:
             except Exception as error:  # what Pillow raises on a damaged file is of any kind
                 raise VideoError("frame", "it is not a JPEG or PNG image, or a damaged one") from error
         return frame_transform(self._preprocessing)(image).contiguous()
+
+
+def _check_clock(upload: Upload, what: str) -> None:
+    """VideoError where windows are asked for of what has no seconds. what: that is."""
+    if upload.windows is not None:
+        raise VideoError(UPLOAD, f"it is {what}, which has no seconds to make a timeline of: send a video, or frames uint8 (T, H, W, 3) in RGB")
 
 
 def read_npy(path: str | Path) -> np.ndarray:
@@ -180,7 +222,7 @@ class Readers:
         lost: dict[str, str] = {}
         return WorkerPool(self._job, 1, timeout=self._timeout, lost=lost, settings=self._settings, start_method="forkserver"), lost
 
-    def read_now(self, key: Upload | Frame) -> Clips | torch.Tensor:
+    def read_now(self, key: Upload | Frame) -> Found:
         """What the job makes of a key. Raises VideoError, also where the process dies of it or hangs."""
         pool, lost = self._free.get()
         is_sound = False
@@ -203,7 +245,7 @@ class Readers:
         for future in [self._threads.submit(self.read_now, blank) for _ in range(self._count)]:
             future.result()
 
-    async def read(self, key: Upload | Frame) -> Clips | torch.Tensor:
+    async def read(self, key: Upload | Frame) -> Found:
         """`read_now`, awaited."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.read_now, key)
 

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +23,11 @@ from mutual3d.deploy.controller import TimedConfiguration
 from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.prediction import Clips
 from mutual3d.deploy.serve.answers import Answer, ClassScore, Health, Limits, LooksAnswer, RowAnswer, Sample, Table, Times
-from mutual3d.deploy.serve.batching import Batcher, Request
+from mutual3d.deploy.serve.batching import Batcher, Overloaded, Request
 from mutual3d.deploy.serve.explaining import draw_looks
 from mutual3d.deploy.serve.front import Choice, ServedFront
 from mutual3d.deploy.serve.measures import Measures
-from mutual3d.deploy.serve.readers import UPLOAD, Readers, Upload, UploadJob
+from mutual3d.deploy.serve.readers import UPLOAD, WINDOWS_AT_ONCE, Found, Readers, ReadWindows, Upload, UploadJob, Windows
 from mutual3d.deploy.serve.settings import ServeSettings
 from mutual3d.deploy.sources import list_inputs
 from mutual3d.deploy.timing import latency_key
@@ -54,9 +54,11 @@ class Service:
     def __init__(self, model: AdaptiveModel, front: ServedFront, settings: ServeSettings) -> None:
         self.model, self.front, self.settings, self.measures = model, front, settings, Measures()
         self.samples = _list_samples(settings.samples)
-        self.inside = self.streams = 0
+        self.inside = self.inside_long = self.streams = 0
         self.is_closing = False
         self._explaining = asyncio.Lock()
+        # Of the last one, after which a client that was refused may try again.
+        self._explain_seconds = 1.0
         self._started = time.monotonic()
         self._used = {row.configuration: frozenset(used_frames(model.network, row.configuration)) for row in front.rows}
         self._device = next(model.parameters()).device
@@ -111,7 +113,7 @@ class Service:
         self.stream_threads = ThreadPoolExecutor(settings.max_streams, thread_name_prefix="stream")
         self._num_reading = 0
         self.batcher = Batcher(
-            self._run, limit=settings.queue, max_batch=settings.max_batch, gather_ms=settings.gather_ms,
+            self._run, limit=settings.queue + settings.most_long * WINDOWS_AT_ONCE, max_batch=settings.max_batch, gather_ms=settings.gather_ms,
             num_coming=lambda: self._num_reading, watch=self.measures.watch,
         )  # fmt: skip
         self.batcher.start()
@@ -129,20 +131,41 @@ class Service:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def admitted(self) -> Iterator[None]:
-        """While it is open, one more request is inside."""
+    def admitted(self, *, is_long: bool = False) -> Iterator[None]:
+        """While it is open, one more request is inside. is_long: a timeline or an explanation."""
         self.inside += 1
+        self.inside_long += is_long
         self.measures.inside.set(self.inside)
         try:
             yield
         finally:
             self.inside -= 1
+            self.inside_long -= is_long
             self.measures.inside.set(self.inside)
+
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """While it is open, one more stream is."""
+        self.streams += 1
+        self.measures.streams.set(self.streams)
+        try:
+            yield
+        finally:
+            self.streams -= 1
+            self.measures.streams.set(self.streams)
 
     def _run(self, clips: torch.Tensor, configuration: Configuration) -> torch.Tensor:
         return self.model(clips.to(self._device), configuration=configuration).cpu()
 
     # ---- Predictions -------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def copied(self, file: BinaryIO) -> AsyncIterator[Path]:
+        """A file that holds an upload, from where it stands on, for the processes that decode; it is gone after the block."""
+        with tempfile.NamedTemporaryFile(dir=self._folder) as copy:
+            await asyncio.to_thread(shutil.copyfileobj, file, copy, 1 << 20)
+            copy.flush()
+            yield Path(copy.name)
 
     async def read(self, file: BinaryIO, choice: Choice | None = None) -> tuple[Clips, float]:
         """The clip of an upload, and milliseconds. Raises VideoError if unreadable.
@@ -150,20 +173,31 @@ class Service:
         file: the upload, from where it stands on. choice: only the frames that its rungs look at are read.
         """
         begin = time.perf_counter()
-        used = None if choice is None else tuple(sorted(set().union(*(self._used[timed.configuration] for timed in choice.ladder))))
+        async with self.copied(file) as path:
+            found = await self._read(Upload(str(path), None if choice is None else self._frames_of(choice)))
+        assert isinstance(found, Clips), "of an upload"
+        return found, 1000 * (time.perf_counter() - begin)
+
+    async def read_windows(self, path: Path, choice: Choice, windows: Windows) -> ReadWindows:
+        """Some windows of an upload that `copied` has put at `path`. Raises VideoError where it is unreadable or has no clock."""
+        found = await self._read(Upload(str(path), self._frames_of(choice), windows))
+        assert isinstance(found, ReadWindows), "of an upload in windows"
+        return found
+
+    async def _read(self, upload: Upload) -> Found:
+        begin = time.perf_counter()
         self._num_reading += 1
         try:
-            with tempfile.NamedTemporaryFile(dir=self._folder) as copy:
-                await asyncio.to_thread(shutil.copyfileobj, file, copy, 1 << 20)
-                copy.flush()
-                found = await self._readers.read(Upload(copy.name, used))
+            found = await self._readers.read(upload)
         finally:
             self._num_reading -= 1
             self.measures.lost.set(self._readers.num_lost)
-        assert isinstance(found, Clips), "of an upload"
-        milliseconds = 1000 * (time.perf_counter() - begin)
-        self.measures.seconds.labels("decode").observe(milliseconds / 1000)
-        return found, milliseconds
+        self.measures.seconds.labels("decode").observe(time.perf_counter() - begin)
+        return found
+
+    def _frames_of(self, choice: Choice) -> tuple[int, ...]:
+        """The positions in a clip that the rungs of a choice look at."""
+        return tuple(sorted(set().union(*(self._used[timed.configuration] for timed in choice.ladder))))
 
     async def predict(self, file: BinaryIO, choice: Choice, *, deadline_ms: float | None, top: int) -> Answer:
         """What the network sees in an upload. Raises VideoError if unreadable, Overloaded where it would be late.
@@ -191,29 +225,48 @@ class Service:
             deadline_ms=deadline_ms, met=total_ms <= deadline_ms, batch=found.batch,
         )  # fmt: skip
 
-    async def explain(self, file: BinaryIO, choice: Choice, class_name: str | None) -> LooksAnswer:
+    async def explain(self, file: BinaryIO, choice: Choice, class_name: str | None, *, deadline_ms: float | None = None) -> LooksAnswer:
         """Where the network looks in an upload, at the configuration that a budget chooses. One is computed at a time.
 
-        file: as of `read`. class_name: a name or number; None takes what is predicted. Raises as `read` and `explain_clip` do.
+        file: as of `read`. class_name: a name or number; None takes what is predicted. deadline_ms: as of `predict`. Raises as `read` and
+        `explain_clip` do, and Overloaded where the deadline passes before its turn comes.
         """
+        begin = time.perf_counter()
+        deadline_ms = self.settings.deadline_ms if deadline_ms is None else deadline_ms
         clips, _ = await self.read(file)
-        async with self._explaining:
+        # As a clip alone, the only one is answered, late or not.
+        patience = max(begin + deadline_ms / 1000 - time.perf_counter(), 0.0) if self._explaining.locked() else None
+        try:
+            await asyncio.wait_for(self._explaining.acquire(), patience)
+        except asyncio.TimeoutError:
+            raise Overloaded(self._explain_seconds) from None
+        started = time.perf_counter()
+        try:
             found, looks = await asyncio.to_thread(draw_looks, self.model, clips, choice.row.configuration, class_name)
+        finally:
+            self._explaining.release()
+        self._explain_seconds = time.perf_counter() - started
+        total_ms = 1000 * (time.perf_counter() - begin)
         return LooksAnswer(
             row=self.row_answer(choice.ladder[-1]), class_name=printable(found.class_name), probability=found.probability,
-            method=found.method, looks=looks,
+            method=found.method, looks=looks, total_ms=total_ms, deadline_ms=deadline_ms, met=total_ms <= deadline_ms,
         )  # fmt: skip
 
     def best(self, scores_K: torch.Tensor, top: int) -> list[ClassScore]:
         """The `top` best classes, descending. Raises FloatingPointError for what is no probability."""
-        if not bool(scores_K.isfinite().all()):
-            raise FloatingPointError("the network gives NaN or infinity: its weights or statistics are not finite, or its numbers overflow")
+        self.check_scores(scores_K)
         values, classes = scores_K.topk(min(top, len(scores_K)))
         names = self.model.class_names
         return [
             ClassScore(name=printable(names[i] if names else i), probability=value)
             for i, value in zip(classes.tolist(), values.tolist())
         ]  # fmt: skip
+
+    @staticmethod
+    def check_scores(scores_K: torch.Tensor) -> None:
+        """FloatingPointError for what is no probability."""
+        if not bool(scores_K.isfinite().all()):
+            raise FloatingPointError("the network gives NaN or infinity: its weights or statistics are not finite, or its numbers overflow")
 
     # ---- What is told of the service ---------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ class ServeSettings:
         decoders: processes that decode uploads.
         decoder_bytes: of memory that each of these may take beside what it starts with.
         max_streams: WebSocket streams at a time.
+        origins: pages of other sites whose streams are taken, such as https://cameras.example; those of the service's own always are.
         shutdown_seconds: that are left for what is in hand when the service is told to end.
     """
 
@@ -43,4 +44,10 @@ class ServeSettings:
     decoders: int = 2
     decoder_bytes: int = 1_000_000_000
     max_streams: int = 8
+    origins: tuple[str, ...] = ()
     shutdown_seconds: float = 30.0
+
+    @property
+    def most_long(self) -> int:
+        """Timelines and explanations that are inside at a time: they take long, and leave the rest of the queue to single clips."""
+        return max(1, self.queue // 4)

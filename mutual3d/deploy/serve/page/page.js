@@ -6,6 +6,9 @@ const state = { table: null, rows: [], source: null, name: "", camera: null };
 const sides = { a: { place: 0, here: null, asked: 0 }, b: { place: 0, here: null, asked: 0 } };
 const FRAME_WIDTH = 320;
 const MOST_FRAMES_A_SECOND = 15;
+const MOST_WINDOWS = 100;
+// Milliseconds that whoever looks at the page waits for what takes long.
+const PATIENCE = 60000;
 
 // ---- Small helpers ----------------------------------------------------------------------------------------------------
 
@@ -172,6 +175,32 @@ function showLooks(panel, { class_name: name, probability, looks }) {
   panel.append(figure);
 }
 
+// ---- What it sees when ------------------------------------------------------------------------------------------------
+
+// A long video is looked at in as many windows as a glance at the page takes.
+const timelineQuery = (answer) => ({
+  configuration: answer.row.configuration, window: Math.max(state.table.clip_seconds, answer.duration / MOST_WINDOWS).toFixed(3), deadline_ms: PATIENCE,
+});
+
+function showTimeline(panel, { segments, duration, windows }) {
+  const figure = make("figure", { class: "when" }), list = make("ol");
+  const told = segments.length ? `What it sees when, by ${windows} windows:` : `In none of ${windows} windows it is sure of a class.`;
+  for (const { start, end, label, confidence } of segments) {
+    const item = make("li"), seconds = `${start.toFixed(1)} to ${end.toFixed(1)} s`;
+    const button = make("button", { type: "button" }, `${label} ${(100 * confidence).toFixed(0)} %, ${seconds}`);
+    const track = make("div", { class: "track" }), bar = make("div", { class: "bar" });
+    bar.style.marginLeft = `${(100 * start) / duration}%`;
+    bar.style.width = `${(100 * (end - start)) / duration}%`;
+    track.append(bar);
+    button.append(track);
+    button.addEventListener("click", () => { find("video").pause(); find("video").currentTime = start; });
+    item.append(button);
+    list.append(item);
+  }
+  figure.append(make("figcaption", { class: "soft" }, told), list);
+  panel.append(figure);
+}
+
 async function send(path, source, query) {
   const form = new FormData();
   form.append("file", source, "upload");
@@ -189,8 +218,12 @@ async function predict(which) {
       if (!isNewest()) continue;
       tell("");
       showAnswer(side, answer);
+      if (find("when").checked && answer.looked_at.length) {
+        const timeline = await send("/timeline", source, timelineQuery(answer));
+        if (isNewest() && find("when").checked) showTimeline(panel, timeline);
+      }
       if (!find("look").checked) continue;
-      const looks = await send("/explain", source, { configuration: answer.row.configuration });
+      const looks = await send("/explain", source, { configuration: answer.row.configuration, deadline_ms: PATIENCE });
       if (isNewest() && find("look").checked) showLooks(panel, looks);
     } catch (error) {
       if (!isNewest()) continue;
@@ -345,10 +378,12 @@ function listen() {
     drawPlot();
     if (!state.camera) predict(["a", "b"]);
   });
-  find("look").addEventListener("change", ({ target }) => {
-    if (!target.checked) document.querySelectorAll(".looks").forEach((figure) => figure.remove());
-    else if (!state.camera) predict(["a", "b"]);
-  });
+  for (const [name, drawn] of [["look", ".looks"], ["when", ".when"]]) {
+    find(name).addEventListener("change", ({ target }) => {
+      if (!target.checked) document.querySelectorAll(drawn).forEach((figure) => figure.remove());
+      else if (!state.camera) predict(["a", "b"]);
+    });
+  }
   find("webcam").addEventListener("click", () => (state.camera ? stopCamera() : startCamera()));
   find("deadline").addEventListener("change", () => { if (state.camera) connect(); });
   addEventListener("resize", drawPlot);
