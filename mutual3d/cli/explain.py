@@ -23,9 +23,9 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.data.video.decode import CHOICES
+from mutual3d.cli.looking import add_decoding, decoding_of
 from mutual3d.data.video.stills import is_still
-from mutual3d.deploy import AdaptiveModel, Decoding
+from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.explain import Explanation, explain_clip
 from mutual3d.deploy.explain_files import (
@@ -38,7 +38,7 @@ from mutual3d.deploy.explain_files import (
 )  # fmt: skip
 from mutual3d.deploy.predict import read_clip
 from mutual3d.sampling import Configuration
-from mutual3d.utils.command_line import command_parser, path_argument, positive_argument
+from mutual3d.utils.command_line import command_parser, path_argument
 from mutual3d.utils.files import ensure_directory
 from mutual3d.utils.text import printable
 
@@ -52,8 +52,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="the class to explain, by name or number (default: the predicted one)")
     parser.add_argument("--stage", metavar="NAME", help="explain the features of an earlier part of the network, which are finer: s3 (default: the last ones)")
     parser.add_argument("--output", type=path_argument, metavar="FOLDER", help="where to write (default: explained/CLIP beside the model)")
-    parser.add_argument("--backend", default="pyav", choices=CHOICES, help="decoder (default pyav)")
-    parser.add_argument("--timeout", type=positive_argument, default=600.0, help="seconds without progress after which the video is given up (default %(default)g)")
+    add_decoding(parser)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
     parsed = parser.parse_args(arguments)
     if Path(parsed.source).is_dir():
@@ -87,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ValueError("--device is cuda, and torch sees no GPU here: leave --device out to run on the CPU")
     model = load(options.model)
     model.network.place(torch.device(options.device))
-    decoding = Decoding(options.backend, options.timeout, timeout_option="--timeout")
+    decoding = decoding_of(options)
     source = Path(options.source)
     clips = read_clip(model, source, decoding)
     explanations = explain_clip(model, clips, options.config or ends_of_front(model), options.class_name, options.stage)

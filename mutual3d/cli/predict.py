@@ -29,31 +29,25 @@ import torch
 
 from mutual3d.cli.budgets import check_choice
 from mutual3d.cli.chosen_model import MANY_VIDEOS, add_choice, choose, describe_active, load_chosen
-from mutual3d.data.video.decode import CHOICES
+from mutual3d.cli.looking import add_events, add_looks, check_events, check_windows, decoding_of, events_of, reading_of
 from mutual3d.data.video.reader import VideoError
-from mutual3d.deploy import AdaptiveModel, Decoding, predict_boxes
+from mutual3d.deploy import AdaptiveModel, predict_boxes
 from mutual3d.deploy.detect import detect_people, load_detector
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
-from mutual3d.deploy.predict import Reading, predict_each, window_seconds
+from mutual3d.deploy.predict import predict_each
 from mutual3d.deploy.prediction import SUFFIXES, Prediction, Predictions
 from mutual3d.deploy.sources import list_inputs
 from mutual3d.deploy.timeline import THRESHOLD
 from mutual3d.utils.command_line import (
     check_output_argument,
     command_parser,
-    count_argument,
-    explained,
-    fraction_argument,
     path_argument,
-    positive_argument,
     print_error,
 )  # fmt: skip
 from mutual3d.utils.text import printable
 
 # The score from which on a box's label is shown.
 _LABEL_THRESHOLD = 0.3
-# Seconds that reading one video may take.
-_TIMEOUT = 600.0
 # Below this share of a video that was looked at, the way to look at more is told.
 _SMALL_SHARE = 0.5
 
@@ -67,25 +61,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--video", default=[], nargs="+", type=path_argument, metavar="SOURCE", help="another way to name SOURCE")
     config = "width-pixels-frames, for example 0.8-160-9, or a cascade, 0.25-64-4@0.83+0.8-160-9"
     add_choice(parser, config=config, runtime=f"auto from {MANY_VIDEOS} videos on", with_means=True)
-    parser.add_argument("--views", type=count_argument, default=1, help="clips spread over the video, averaged (default 1)")
-    parser.add_argument("--window", type=explained(window_seconds), metavar="TIME", help="look at each stretch of this length: 2s")
-    parser.add_argument("--events", action="store_true", help="join windows of one class")
-    parser.add_argument("--background", nargs="+", default=[], metavar="CLASS", help="classes that are no event")
-    parser.add_argument("--batch", type=count_argument, default=1, help="clips that are computed together (default 1)")
-    parser.add_argument("--top", type=count_argument, default=5, help="classes to print (default 5)")
-    parser.add_argument("--backend", default="pyav", choices=CHOICES, help="decoder (default pyav)")
+    add_looks(parser, batch=1)
+    add_events(parser, threshold=f"min score of a label (default {_LABEL_THRESHOLD}) or event ({THRESHOLD})")
     parser.add_argument("--boxes", type=path_argument, help="csv of boxes to classify, for a model of AVA's kind")
     parser.add_argument(
         "--detector", type=path_argument, help="weights of torchvision's fasterrcnn_resnet50_fpn, to find people instead"
     )
-    parser.add_argument(
-        "--threshold", type=fraction_argument, help=f"min score of a label (default {_LABEL_THRESHOLD}) or event ({THRESHOLD})"
-    )
     parser.add_argument("--output", type=path_argument, help=".csv or .json; for boxes an mp4 to draw them into")
-    parser.add_argument(
-        "--timeout", type=positive_argument, default=_TIMEOUT,
-        help="seconds after which a video is given up (default %(default)g)",
-    )  # fmt: skip
     parsed = parser.parse_intermixed_args(arguments)
     if parsed.model is None and parsed.files:
         parsed.model = parsed.files.pop(0)
@@ -95,10 +77,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     check_choice(parser, parsed)
     if parsed.boxes and parsed.detector:
         parser.error("give --boxes or --detector, not both")
-    if parsed.events and (parsed.window is None or parsed.output):
-        parser.error("--events are joined windows, which are printed: give --window, and no --output; mutual3d scan --events writes a table")
-    if parsed.background and not parsed.events:
-        parser.error("--background is of --events: give that too")
+    check_windows(parser, parsed)
+    check_events(parser, parsed, threshold=False)
+    if parsed.events and parsed.output:
+        parser.error("--events are printed: leave --output out; mutual3d scan --events writes a table")
     if parsed.output:
         _check_output(parser, parsed)
     return parsed
@@ -115,16 +97,11 @@ def _check_output(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -
     check_output_argument(parser, "--output", parsed.output, [*parsed.video, parsed.boxes, parsed.model, parsed.detector])
 
 
-def decoding_of(options: argparse.Namespace) -> Decoding:
-    """How the options say that videos are read."""
-    return Decoding(options.backend, options.timeout, timeout_option="--timeout")
-
-
 def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.Namespace) -> list[VideoError]:
     """Print the best classes of each video, and save them; the errors of those that cannot be read."""
     predictions, shown = Predictions(), None
     description = describe_active(model)
-    how = Reading(options.views, options.window, None, max(options.batch, 8), decoding_of(options))
+    how = reading_of(options)._replace(chunk=max(options.batch, 8))
     for found in predict_each(model, paths, how, batch=options.batch):
         # The windows of one video stand under its name.
         if found.path != shown or options.window is None:
@@ -151,15 +128,12 @@ def show_videos(model: AdaptiveModel, paths: Sequence[Path], options: argparse.N
 
 def show_events(predictions: Predictions, model: AdaptiveModel, options: argparse.Namespace) -> None:
     """Print the timeline of a video whose windows are there, and forget them; nothing where no events are asked for."""
-    if not options.events or not predictions:
+    events = events_of(options)
+    if events is None or not predictions:
         return
-    threshold = THRESHOLD if options.threshold is None else options.threshold
-    windows = Predictions(each for each in predictions if each.window)
-    found = windows.timeline(threshold, options.background, several=model.preprocessing.activation != "softmax")
-    lines = [
-        f"  {start:.2f} to {end:.2f} s: {printable(label)} {100 * confidence:.1f} %"
-        for segments in found.values() for start, end, label, confidence in segments
-    ]  # fmt: skip
+    windows = Predictions((each for each in predictions if each.window), several=model.preprocessing.has_several_labels)
+    found = windows.timeline(events.threshold, events.background)
+    lines = [f"  {segment.describe()}" for segments in found.values() for segment in segments]
     print("\n".join(lines or ["  no event"]))
     predictions.clear()
 

@@ -10,7 +10,7 @@ computes, on one core. A budget on the mean runs a cascade: the time goes to the
 
 Columns are path, start and end (seconds), label, confidence, label_2, ... Beside it, NAME.unreadable.csv has what cannot be read, and
 NAME.scan.json how the table was made. A killed scan goes on with the same words, and its table is that of one that was not killed; another
-model, other videos or settings are refused. Shares may run anywhere; the same words without --shard do what is missing, and write the table.
+model, other videos or settings are refused, and a video that has changed meanwhile is scanned again. Shares may run anywhere; the same words without --shard do what is missing, and write the table.
 
 Exit status: 0 when every video was read, 1 when some are unreadable or something else is wrong, 2 when the arguments are.
 """
@@ -23,34 +23,28 @@ from typing import Any
 
 from mutual3d.cli.budgets import budgets_of, check_choice
 from mutual3d.cli.chosen_model import MANY_VIDEOS, add_choice, choose, describe_active, load_chosen
+from mutual3d.cli.looking import add_events, add_looks, check_events, check_windows, events_of, reading_of
 from mutual3d.cost.axes import COSTS
-from mutual3d.data.video.decode import CHOICES
 from mutual3d.data.workers.process import begin_to_fork
-from mutual3d.deploy import AdaptiveModel, Decoding
+from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.compiled import model_fingerprint
-from mutual3d.deploy.predict import Reading, window_seconds
-from mutual3d.deploy.scan import BUNDLE_MODULE, Events, Scanner, ScanSettings, parts_of, usable_cores
-from mutual3d.deploy.scan_files import ScanFiles, ShareOfParts, Totals, write_parts
+from mutual3d.deploy.scan import BUNDLE_MODULE, Scanner, ScanSettings, parts_of, usable_cores
+from mutual3d.deploy.scan_files import ScanFiles, ShareOfParts, Totals, states_of, write_parts
 from mutual3d.deploy.scan_ray import scan_on_ray
 from mutual3d.deploy.sources import list_archive
 from mutual3d.deploy.spending import Spending
-from mutual3d.deploy.timeline import THRESHOLD, check_background
+from mutual3d.deploy.timeline import check_background
 from mutual3d.utils.command_line import (
     check_output_argument,
     command_parser,
     count_argument,
     explained,
-    fraction_argument,
     path_argument,
-    positive_argument,
 )  # fmt: skip
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.run_lock import run_lock
 from mutual3d.utils.text import printable
 from mutual3d.utils.threads import computing_threads
-
-# Seconds that one video may take without a sign of life.
-_TIMEOUT = 600.0
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -62,19 +56,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     config = "width-pixels-frames, for example 0.8-160-9, or a cascade, 0.25-64-4@0.83+0.8-160-9"
     add_choice(parser, config=config, runtime=f"auto from {MANY_VIDEOS} videos on", with_means=True)
     parser.add_argument("--workers", type=count_argument, help="processes, or actors (default: one a core)")
-    parser.add_argument("--batch", type=count_argument, default=16, help="clips that are computed together (default 16)")
-    parser.add_argument("--top", type=count_argument, default=5, help="classes of a row (default 5)")
-    parser.add_argument("--views", type=count_argument, default=1, help="clips of a video or window, averaged (default 1)")
-    parser.add_argument("--window", type=explained(window_seconds), metavar="TIME", help="a row for each stretch of this length: 2s")
-    parser.add_argument("--step", type=explained(window_seconds), metavar="TIME", help="from window to window (default: its length)")
-    parser.add_argument("--events", action="store_true", help="a row for each stretch in which a class is seen")
-    parser.add_argument("--threshold", type=fraction_argument, help=f"min probability in an event (default {THRESHOLD})")
-    parser.add_argument("--background", nargs="+", default=[], metavar="CLASS", help="classes that are no event")
-    parser.add_argument("--backend", default="pyav", choices=CHOICES, help="decoder (default pyav)")
-    parser.add_argument(
-        "--timeout", type=positive_argument, default=_TIMEOUT,
-        help="seconds after which a video is given up (default %(default)g)",
-    )  # fmt: skip
+    add_looks(parser)
+    add_events(parser)
     parser.add_argument("--shard", type=explained(ShareOfParts.parse), metavar="K/N", help="do the K-th of N shares; no table is written")
     parser.add_argument("--join", action="store_true", help="write the table of the shares that are done")
     parser.add_argument("--ray", metavar="ADDRESS", help="scan on a Ray cluster: address, auto, or local")
@@ -82,12 +65,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parsed = parser.parse_args(arguments)
     check_choice(parser, parsed)
     check_output_argument(parser, "--out", parsed.out, [parsed.model, *parsed.paths])
-    if parsed.step is not None and parsed.window is None:
-        parser.error("--step is from window to window: give --window too")
-    if parsed.events and parsed.window is None:
-        parser.error("--events are joined windows: give --window too, such as --window 2s")
-    if not parsed.events and (parsed.background or parsed.threshold is not None):
-        parser.error("--threshold and --background are of --events: give that too")
+    check_windows(parser, parsed)
+    check_events(parser, parsed)
     if parsed.shard is not None and (parsed.ray or parsed.join or parsed.anew):
         parser.error("--shard is one of several jobs: leave --ray, --join and --anew out")
     return parsed
@@ -95,20 +74,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def settings_of(options: argparse.Namespace) -> ScanSettings:
     """How the options say that videos are scanned."""
-    events = Events(THRESHOLD if options.threshold is None else options.threshold, tuple(options.background)) if options.events else None
-    decoding = Decoding(options.backend, options.timeout, timeout_option="--timeout")
-    return ScanSettings(Reading(options.views, options.window, options.step, decoding=decoding), 1 if options.events else options.top, options.batch, events)
+    return ScanSettings(reading_of(options), 1 if options.events else options.top, options.batch, events_of(options))
 
 
 def request_of(model: AdaptiveModel, paths: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """All that a row depends on, as it was asked for; the keys are words for messages."""
-    events = [THRESHOLD if options.threshold is None else options.threshold, sorted(options.background)] if options.events else None
+    events = events_of(options)
     weights = model_fingerprint(model.network), model.network.statistics, model.preprocessing, model.class_names
     return {
         "model": fingerprint(*weights), "list of videos": fingerprint([os.path.abspath(path) for path in paths]), "--config": options.config, "budget": budgets_of(options),
         "--device-key": options.device_key, "--runtime": options.runtime, "--device": options.device, "--window": options.window,
         "--step": options.step, "--views": options.views, "--top": options.top, "--batch": options.batch, "--backend": options.backend,
-        "--events": events,
+        "--events": None if events is None else [events.threshold, sorted(events.background)],
     }  # fmt: skip
 
 
@@ -164,6 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     state, chosen = files.find(request)
     if options.join and state == "nothing":
         raise ValueError(f"there are no parts of a scan to join in '{files.parts}'")
+    parts = parts_of(paths)
+    if state == "finished":
+        files.check_unchanged(states_of(parts, range(len(parts))))
     chosen = prepare(model, options, len(paths), chosen)
     if state == "finished":
         print(f"{printable(files.out)} is finished; --anew scans again")
@@ -171,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     agreed = files.begin(request, chosen) if state == "nothing" else chosen
     if agreed != chosen:  # another job of the scan was first
         chosen = prepare(model, options, len(paths), agreed)
-    share, parts = options.shard or ShareOfParts(), parts_of(paths)
+    share = options.shard or ShareOfParts()
     workers = options.workers or usable_cores()
     scanner = Scanner(model, settings, workers=1 if options.ray else workers)
     print(f"{len(paths):,} videos: {describe_active(model)}{f', in {model.runtime}' if model.runtime else ''}", flush=True)
@@ -184,7 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.ray:
                 gpus = 1.0 if options.device == "cuda" else 0.0
                 write_parts(files, parts, share, lambda left: scan_on_ray(scanner, left, options.ray, num_actors=options.workers, num_gpus=gpus))
-            elif not options.join:
+            elif options.join:
+                files.done(states_of(parts, range(len(parts))))  # without parts whose videos have changed
+            else:
                 write_parts(files, parts, share, scanner.scan_as_ready)
             totals = files.join(len(parts), request, chosen)
     finally:

@@ -3,6 +3,7 @@
     mutual3d stream out/adaptive.pyth --source long.mp4 --deadline-ms 40
     mutual3d stream out/adaptive.pyth --source 0 --deadline-ms 40 --output seen.csv
     mutual3d stream out/adaptive.pyth --source rtsp://camera/live --deadline-ms 40 --video seen.mp4
+    mutual3d stream out/adaptive.pyth --source 0 --events --background nothing --output events.csv
 
 --source 0 is the first camera. Each answer looks at the seconds before it, as many as the network was trained on. Of the
 configurations of its table the most accurate one runs that the deadline leaves time for: less when the machine is busy, more
@@ -12,6 +13,9 @@ one configuration instead.
 In a live source the deadline counts from the arrival of a window's last frame, and a window that nobody is ready for makes room for
 the next (--when-late wait keeps all). A file is read as fast as it is answered, and its deadline counts from taking a window
 up; with --when-late drop-oldest it is played at its own pace, like a camera. A live source that breaks is connected again.
+
+--events joins the answers into a timeline, as those of predict and scan: each stretch in which a class is seen is printed, and written to
+--output, as soon as it has ended.
 
 Ctrl-C ends it; what --output and --video have so far is kept. Exit status: 0 when the source ended or was ended, 1 when it broke or
 something else is wrong, 2 when the arguments are.
@@ -23,22 +27,22 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mutual3d.cli.budgets import budgets_of, check_choice
 from mutual3d.cli.chosen_model import add_choice, load_chosen
+from mutual3d.cli.looking import add_events, add_window, check_events, events_of
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.live import open_source
-from mutual3d.deploy.predict import window_seconds
 from mutual3d.deploy.stream import WHEN_LATE, DeadlineStream, StreamPrediction, StreamSettings
-from mutual3d.deploy.stream_files import AnnotatedVideo, StreamCsv
+from mutual3d.deploy.stream_files import AnnotatedVideo, SegmentCsv, StreamCsv
+from mutual3d.deploy.timeline import Segment, TimelineBuilder, check_background
 from mutual3d.utils.command_line import (
     CommandParser,
     check_output_argument,
     command_parser,
-    explained,
     path_argument,
     positive_argument,
     print_error,
@@ -57,11 +61,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="a video file, the number of a camera, or an address (http, https, rtsp, rtmp, srt, tcp, udp)")  # fmt: skip
     parser.add_argument("--deadline-ms", type=positive_argument, metavar="MS", help="for an answer (default: until the next is due)")
     parser.add_argument("--fps", type=positive_argument, default=5.0, help="answers a second of the source's time (default 5)")
-    parser.add_argument("--window", type=explained(window_seconds), metavar="TIME",
-                        help="spread a clip's frames over this time: 2s, 500ms (default: as the network was trained)")  # fmt: skip
+    add_window(parser, "spread a clip's frames over this time: 2s, 500ms (default: as the network was trained)")
+    add_events(parser)
     parser.add_argument("--when-late", choices=WHEN_LATE, help="default: wait for a file, drop-oldest for a live source")
     parser.add_argument("--seconds", type=positive_argument, help="of the source, after which to end (default: at its end)")
-    parser.add_argument("--output", type=path_argument, help="a csv with a row for each answer, whole at any time")
+    parser.add_argument("--output", type=path_argument, help="a csv with a row for each answer, or event, whole at any time")
     parser.add_argument("--video", type=path_argument, help="an mp4 of the source with the answers drawn into it")
     add_choice(parser, config="hold this configuration: width-pixels-frames, for example 0.8-160-9", runtime="none")
     parsed = parser.parse_args(arguments)
@@ -72,6 +76,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def _check(parser: CommandParser, parsed: argparse.Namespace) -> None:
     """End the program, status 2, where options do not go together or a file that is read would be replaced."""
     check_choice(parser, parsed)
+    check_events(parser, parsed)
     for option, path, suffix in (("--output", parsed.output, ".csv"), ("--video", parsed.video, ".mp4")):
         check_output_argument(parser, option, path, [parsed.source, parsed.model])
         if path is not None and Path(path).suffix.lower() != suffix:
@@ -135,10 +140,35 @@ def summary(stream: DeadlineStream, totals: collections.Counter[str], seconds: f
     return "\n".join(lines)
 
 
+class EventLines:
+    """The timeline of a stream: each segment is printed, and kept in a csv where there is one, as soon as it has ended."""
+
+    def __init__(self, timeline: TimelineBuilder, line: LiveLine, table: SegmentCsv | None) -> None:
+        self._timeline, self._line, self._table = timeline, line, table
+
+    def add(self, prediction: StreamPrediction) -> None:
+        """Take the next answer."""
+        self._tell(self._timeline.add(prediction))
+
+    def end(self) -> None:
+        """The stream has ended, and with it what lasted until then."""
+        self._tell(self._timeline.end())
+
+    def _tell(self, segments: Iterable[Segment]) -> None:
+        for segment in segments:
+            self._line.end()
+            print(segment.describe(), flush=True)
+            if self._table is not None:
+                self._table.add(segment)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
+    events = events_of(options)
     model = load_chosen(options.model, options.device, options.runtime)
+    if events is not None and model.class_names is not None:  # before anything is opened
+        check_background(events.background, model.class_names)
     settings = StreamSettings(
         options.deadline_ms, options.fps, options.window, options.when_late, options.seconds, fixed_configuration(model, options)
     )
@@ -149,17 +179,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drops = options.when_late == "drop-oldest" or (options.when_late is None and source.is_live)
         video = stack.enter_context(AnnotatedVideo(options.video, waits=not drops)) if options.video else None
         stream = stack.enter_context(DeadlineStream(model, source, settings, video.add if video else None))
+        takers: list[Callable[[StreamPrediction], None]] = [] if video is None else [video.show]
         # What an earlier stream wrote is replaced when this one is sure to begin.
-        table = stack.enter_context(StreamCsv(options.output)) if options.output else None
+        lines = None
+        if events is not None:
+            table = stack.enter_context(SegmentCsv(options.output, source.name)) if options.output else None
+            lines = EventLines(stream.timeline_builder(events.threshold, events.background), line, table)
+            takers.append(lines.add)
+        elif options.output:
+            takers.append(stack.enter_context(StreamCsv(options.output)).add)
         print(f"{printable(source.name)}: {stream.describe()}", flush=True)
         start = time.perf_counter()
         try:
             for prediction in stream:
                 totals[str(prediction.configuration)] += 1
-                if table is not None:
-                    table.add(prediction)
-                if video is not None:
-                    video.show(prediction)
+                for take in takers:
+                    take(prediction)
                 line.show(stream, prediction)
         except KeyboardInterrupt:
             pass  # Ctrl-C is how a stream of no end is ended: what there is so far is told below
@@ -168,6 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds = time.perf_counter() - start
         line.end()
         stream.close()
+        if lines is not None:
+            lines.end()
     print(summary(stream, totals, seconds))
     if video is not None and video.num_left_out:
         print(f"  {video.num_left_out} frames were left out of the video: drawing them took too long")

@@ -36,7 +36,8 @@ from mutual3d.utils.logging import logger, progress_bar
 if TYPE_CHECKING:  # whose method `predict` is what is here
     from mutual3d.deploy.adaptive_model import AdaptiveModel
 
-
+# More windows than these of a video say nothing new: each frame may be looked at by some, and a slide may be shown for hours.
+_MOST_EMPTY_WINDOWS, _WINDOWS_OF_A_FRAME = 10_000, 10
 # Clips of boxes that are read at a time: some tens of megabytes.
 _SECONDS_AT_ONCE = 4
 
@@ -307,6 +308,11 @@ def read_windows(
     step, begin, end = how.step or how.window, reader.time_of(0), reader.duration
     # Windows that would begin in the last thousandth of a second are rounding errors of clocks.
     count = max(1, math.ceil((end - begin - 1e-3) / step))
+    if count > _MOST_EMPTY_WINDOWS + _WINDOWS_OF_A_FRAME * reader.num_frames:
+        raise VideoError(
+            reader.path, f"its {reader.num_frames} frames are to last {end - begin:.0f} s by its own clock, which would be {count:,} windows of {step:g} s: "
+            "the clock is damaged, or the windows are far too short"
+        )  # fmt: skip
     bounds = [
         (begin + step * k, min(begin + step * k + how.window, end)) for k in range(first, min(first + how.chunk, count))
     ]

@@ -216,7 +216,7 @@ class _ScanJob(_Archive):
 
     def read(self, key: str) -> "_Seen | VideoError":
         """The video's rows, which are there when its last clips were computed."""
-        model, seen = self._model, _Seen(key, self._settings, several=self._model.preprocessing.activation != "softmax")
+        model, seen = self._model, _Seen(key, self._settings, several=self._model.preprocessing.has_several_labels)
         found = read_parts(Path(key), model.preprocessing, self._how)
         while self._failure is None:
             try:

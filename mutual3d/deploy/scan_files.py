@@ -4,7 +4,6 @@ Beside `found.parquet` lie `found.unreadable.csv`, `found.scan.json`, which says
 folder `found.parquet.parts`.
 """
 
-import contextlib
 import csv
 import os
 import re
@@ -12,19 +11,22 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import simplejson
 
+from mutual3d.data.datasets.dataset import stat_files
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.scan import ScanRow, ShardTable
+from mutual3d.deploy.scan_table import as_text, check_format, row_writer, table_writer
 from mutual3d.utils.files import atomic_write, ensure_directory, read_json, remove_leftovers, write_json
-from mutual3d.utils.logging import progress_bar
+from mutual3d.utils.fingerprint import fingerprint
+from mutual3d.utils.logging import logger, progress_bar
 
-SUFFIXES = (".parquet", ".csv")
-# Rows of a group in a parquet file, which readers take at a time.
-_GROUP = 65_536
+# Size and time of modification of each video of a part: see `stat_files`.
+States = list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,14 @@ class ScanFiles:
 
     def __init__(self, out: str | os.PathLike, top: int) -> None:
         self.out = Path(out)
-        if self.out.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"'{out}' ends in '{self.out.suffix}': give a name that ends in {' or '.join(SUFFIXES)}")
+        check_format(self.out)
         self.unreadable = self.out.with_name(f"{self.out.stem}.unreadable.csv")
         self.record = self.out.with_name(f"{self.out.stem}.scan.json")
         self.parts = self.out.with_name(f"{self.out.name}.parts")
         self._settings = self.parts / "scan.json"
         # What that says of the scan that is gone on with here.
         self._scan: dict[str, Any] | None = None
-        self._top, self._format = top, _write_csv if self.out.suffix.lower() == ".csv" else _write_parquet
-        if self._format is _write_parquet:
-            _import_parquet()
+        self._top = top
 
     def find(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
         """What there is of a scan as it is requested: ("finished", "begun" or "nothing", what the scan runs as it was chosen).
@@ -134,21 +133,37 @@ class ScanFiles:
 
     # ---- Parts -------------------------------------------------------------------------------------------------------
 
-    def done(self) -> dict[int, int]:
-        """{number of a part that is written: videos that it is of}."""
-        remove_leftovers(self.parts)
-        return {number: self._read(number)["num_videos"] for number in self._numbers()}
+    def done(self, states: Mapping[int, States]) -> dict[int, int]:
+        """{number of a part that is written: videos that it is of}, of those in `states`.
 
-    def write_part(self, number: int, table: ShardTable) -> None:
-        """Keep the part of a number from 0. Raises OSError where the scan was joined, or begun anew, meanwhile."""
+        states: {number: of its videos, now}. A part whose videos have changed since they were scanned is removed, which is told.
+        """
+        remove_leftovers(self.parts)
+        found, changed = {}, 0
+        for number in set(self._numbers()) & set(states):
+            content = self._read(number)
+            if content.get("files") == states[number]:
+                found[number] = content["num_videos"]
+                continue
+            self._part(number).unlink(missing_ok=True)
+            changed += sum(before != now for before, now in zip_longest(content.get("files") or (), states[number]))
+        if changed:
+            logger.warning("%d videos of '%s' have changed since they were scanned, or have come or gone: they are scanned again", changed, self.out)
+        return found
+
+    def write_part(self, number: int, table: ShardTable, states: States) -> None:
+        """Keep the part of a number from 0. Raises OSError where the scan was joined, or begun anew, meanwhile.
+
+        states: of its videos, before they were read.
+        """
         if not self._settings.is_file():
             raise FileNotFoundError(f"'{self.parts}' is gone: another process joined this scan, or removed it")
         if read_json(self._settings) != self._scan:
             raise OSError(f"'{self.parts}' is of another scan by now, which was begun anew (--anew): start this one again, or name another --out")
-        rows = [[_as_text(row.path), row.start, row.end, row.labels, row.confidences] for row in table.rows]
-        bad = [[_as_text(error.path), _as_text(error.cause)] for error in table.bad]
+        rows = [[as_text(row.path), row.start, row.end, row.labels, row.confidences] for row in table.rows]
+        bad = [[as_text(error.path), as_text(error.cause)] for error in table.bad]
         with atomic_write(self._part(number)) as temporary:
-            content = {"num_videos": table.num_videos, "counts": table.counts, "bad": bad, "rows": rows}
+            content = {"num_videos": table.num_videos, "counts": table.counts, "bad": bad, "files": states, "rows": rows}
             temporary.write_text(simplejson.dumps(content, allow_nan=False), encoding="utf-8")
 
     def join(self, num_parts: int, request: Mapping[str, Any], chosen: Mapping[str, Any]) -> Totals:
@@ -161,24 +176,31 @@ class ScanFiles:
             raise ValueError(f"{len(missing)} of the {num_parts} parts of '{self.parts}' are missing: the same scan without --join makes them")
         num_videos = num_bad = num_rows = 0
         counts: list[int] = []
+        states: list[States] = []
         with atomic_write(self.unreadable) as listed, open(listed, "w", newline="", encoding="utf-8") as file, atomic_write(self.out) as table:
-            write_cause = _row_writer(file)
+            write_cause = row_writer(file)
             write_cause(["path", "cause"])
-            with self._format(table, self._top) as write:
+            with table_writer(table, self._top, self.out.suffix) as write:
                 for number in range(num_parts):
                     content = self._read(number)
                     write([ScanRow(*row) for row in content["rows"]])
                     for row in content["bad"]:
                         write_cause(row)
+                    states.append(content["files"])
                     num_videos, num_bad, num_rows = num_videos + content["num_videos"], num_bad + len(content["bad"]), num_rows + len(content["rows"])
                     counts = [a + b for a, b in zip(counts, content["counts"])] if counts else content["counts"]
             file.flush()
         totals = Totals(num_videos, num_bad, num_rows, counts)
-        write_json(self.record, {"request": request, "chosen": chosen, "totals": totals._asdict()})
+        write_json(self.record, {"request": request, "chosen": chosen, "totals": totals._asdict(), "files": fingerprint(states)})
         # First what says that the scan goes on: who is killed now has finished.
         self._settings.unlink(missing_ok=True)
         shutil.rmtree(self.parts, ignore_errors=True)
         return totals
+
+    def check_unchanged(self, states: Mapping[int, States]) -> None:
+        """ValueError where the videos of a finished scan have changed since. states: as of `done`, of all parts."""
+        if read_json(self.record).get("files") != fingerprint([states[number] for number in sorted(states)]):
+            raise ValueError(f"videos of '{self.out}' have changed since they were scanned, or have come or gone: scan them again (--anew), or name another --out")
 
     def totals(self) -> Totals:
         """Of a finished scan."""
@@ -200,79 +222,6 @@ class ScanFiles:
         return sorted(int(match[1]) for match in names if match)
 
 
-def _as_text(name: str) -> str:
-    """A file's name as UTF-8, its other bytes written as `\\xff`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def columns_of(top: int) -> list[str]:
-    """The columns of a table with the `top` best classes of each row: path, start, end, label, confidence, label_2, ..."""
-    names = [name + ("" if place == 1 else f"_{place}") for place in range(1, top + 1) for name in ("label", "confidence")]
-    return ["path", "start", "end", *names]
-
-
-# What writes rows into a file.
-_Write = Callable[[Sequence[ScanRow]], None]
-
-
-def _row_writer(file: TextIO) -> Callable[[Sequence[str]], None]:
-    plain, quoted = (csv.writer(file, lineterminator="\n", quoting=quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-
-    def write(row: Sequence[str]) -> None:
-        # A carriage return in a file's name ends a row for those who read it, and Python's writer leaves it unquoted here.
-        (quoted if any("\r" in word for word in row) else plain).writerow(row)
-
-    return write
-
-
-@contextlib.contextmanager
-def _write_csv(path: Path, top: int) -> Iterator[_Write]:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        write_row = _row_writer(file)
-        write_row(columns_of(top))
-
-        def write(rows: Sequence[ScanRow]) -> None:
-            for row in rows:
-                best = [word for label, value in zip(row.labels, row.confidences) for word in (label, f"{value:.6f}")]
-                seconds = ["" if second is None else f"{second:.3f}" for second in (row.start, row.end)]
-                write_row([row.path, *seconds, *best, *[""] * (2 * top - len(best))])
-
-        yield write
-
-
-def _import_parquet() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError("parquet needs pyarrow: pip install -e .[scan]; or name a csv, --out found.csv") from error
-    return pyarrow
-
-
-@contextlib.contextmanager
-def _write_parquet(path: Path, top: int) -> Iterator[_Write]:
-    arrow = _import_parquet()
-    kinds = {"path": arrow.string(), "start": arrow.float64(), "end": arrow.float64(), "label": arrow.string(), "confidence": arrow.float32()}
-    schema = arrow.schema([(name, kinds[name.partition("_")[0]]) for name in columns_of(top)])
-    waiting: list[ScanRow] = []
-
-    def put(rows: Sequence[ScanRow]) -> None:
-        columns: list[list[Any]] = [[row.path for row in rows], [row.start for row in rows], [row.end for row in rows]]
-        for place in range(top):
-            columns += [[row.labels[place] if place < len(row.labels) else None for row in rows],
-                        [row.confidences[place] if place < len(row.confidences) else None for row in rows]]  # fmt: skip
-        writer.write_table(arrow.table(columns, schema=schema))
-
-    def write(rows: Sequence[ScanRow]) -> None:
-        waiting.extend(rows)
-        while len(waiting) >= _GROUP:
-            put(waiting[:_GROUP])
-            del waiting[:_GROUP]
-
-    with arrow.parquet.ParquetWriter(path, schema) as writer:
-        yield write
-        put(waiting)
-
-
 def write_parts(
     files: ScanFiles,
     parts: Sequence[Sequence[str]],
@@ -283,11 +232,19 @@ def write_parts(
 
     scan: gives (place in what it was given, table) as they are finished, such as `Scanner.scan_as_ready`.
     """
-    done = {number: count for number, count in files.done().items() if share.takes(number)}
     wanted = [number for number in range(len(parts)) if share.takes(number)]
+    # Before anything is read: what changes from now on is known as changed.
+    states = states_of(parts, wanted)
+    done = files.done(states)
     left = [number for number in wanted if number not in done]
     total = sum(len(parts[number]) for number in wanted)
     with progress_bar(range(total), "scan", total, sum(done.values()), unit="video") as bar:
         for place, table in scan([parts[number] for number in left]):
-            files.write_part(left[place], table)
+            files.write_part(left[place], table, states[left[place]])
             bar.update(table.num_videos)
+
+
+def states_of(parts: Sequence[Sequence[str]], numbers: Sequence[int]) -> dict[int, States]:
+    """{number: the present states of its videos} of some of the parts."""
+    found = iter(stat_files([path for number in numbers for path in parts[number]]).tolist())
+    return {number: list(islice(found, len(parts[number]))) for number in numbers}

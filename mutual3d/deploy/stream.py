@@ -189,10 +189,14 @@ class DeadlineStream:
 
     def timeline(self, threshold: float = THRESHOLD, background: Collection[str] = ()) -> Iterator[Segment]:
         """The answers joined into segments, each as soon as it has ended. Arguments and errors as of `TimelineBuilder`."""
-        builder = TimelineBuilder(threshold, background, several=self._model.preprocessing.activation != "softmax")
+        builder = self.timeline_builder(threshold, background)
         for prediction in self:
             yield from builder.add(prediction)
         yield from builder.end()
+
+    def timeline_builder(self, threshold: float = THRESHOLD, background: Collection[str] = ()) -> TimelineBuilder:
+        """What makes a timeline of the answers for whoever wants these too. Arguments and errors as of `TimelineBuilder`."""
+        return TimelineBuilder(threshold, background, several=self._model.preprocessing.has_several_labels)
 
     @property
     def num_dropped(self) -> int:

@@ -6,18 +6,22 @@ import io
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
 
 from mutual3d.data.video.forward import TimedFrame
 from mutual3d.deploy.draw import FrameEncoder, draw_on_frame, enlarge, font_size
+from mutual3d.deploy.scan_table import as_text, columns_of
 from mutual3d.deploy.stream import StreamPrediction
+from mutual3d.deploy.timeline import Segment
 from mutual3d.utils.files import atomic_write, ensure_directory
 from mutual3d.utils.text import printable
 
+Opened = TypeVar("Opened", bound="LiveCsv")
 TOP = 3
 COLUMNS = (
     "start", "end", "configuration", "wait_ms", "network_ms", "total_ms", "met", "first_run",
@@ -27,30 +31,21 @@ COLUMNS = (
 _WAITING = 8
 
 
-class StreamCsv:
-    """A row for each answer of a stream, in the file as soon as it is added, so that what a killed program leaves is whole.
+class LiveCsv:
+    """Rows that are in the file as soon as they are added, so that what a killed program leaves is whole. columns: names of these.
 
     A context manager. Raises OSError, which names the file, where the disk does not take it.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, columns: Sequence[str]) -> None:
         self.path = Path(path)
         ensure_directory(self.path.parent)
         with self._told():
             self._file = open(self.path, "wb", buffering=0)
-        self._write(COLUMNS)
+        self.write(columns)
 
-    def add(self, prediction: StreamPrediction) -> None:
-        """Write an answer."""
-        best = [(name, f"{value:.6f}") for name, value in prediction.top(TOP)]
-        best += [("", "")] * (TOP - len(best))
-        times = (f"{value:.3f}" for value in (prediction.wait_ms, prediction.network_ms, prediction.total_ms))
-        self._write((
-            f"{prediction.start:.3f}", f"{prediction.end:.3f}", str(prediction.configuration), *times, int(prediction.is_met),
-            int(prediction.is_first_run), *(word for pair in best for word in pair), prediction.num_dropped,
-        ))  # fmt: skip
-
-    def _write(self, row: tuple) -> None:
+    def write(self, row: Sequence[object]) -> None:
+        """Write a row, all of it or nothing."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(row)
         with self._told():
@@ -67,11 +62,40 @@ class StreamCsv:
         except OSError as error:
             raise OSError(f"cannot write '{self.path}' ({error.strerror or error}): free space there, or name another file") from error
 
-    def __enter__(self) -> "StreamCsv":
+    def __enter__(self: Opened) -> Opened:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
+
+
+class StreamCsv(LiveCsv):
+    """A row for each answer of a stream. path: of the file, which is written anew."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        super().__init__(path, COLUMNS)
+
+    def add(self, prediction: StreamPrediction) -> None:
+        """Write an answer."""
+        best = [(name, f"{value:.6f}") for name, value in prediction.top(TOP)]
+        best += [("", "")] * (TOP - len(best))
+        times = (f"{value:.3f}" for value in (prediction.wait_ms, prediction.network_ms, prediction.total_ms))
+        self.write((
+            f"{prediction.start:.3f}", f"{prediction.end:.3f}", str(prediction.configuration), *times, int(prediction.is_met),
+            int(prediction.is_first_run), *(word for pair in best for word in pair), prediction.num_dropped,
+        ))  # fmt: skip
+
+
+class SegmentCsv(LiveCsv):
+    """A row for each segment of a stream's timeline, as in the table of a scan's events. source: the stream's name, its path there."""
+
+    def __init__(self, path: str | os.PathLike, source: str) -> None:
+        super().__init__(path, columns_of(1))
+        self._source = source
+
+    def add(self, segment: Segment) -> None:
+        """Write a segment that has ended."""
+        self.write((as_text(self._source), f"{segment.start:.3f}", f"{segment.end:.3f}", segment.label, f"{segment.confidence:.6f}"))
 
 
 class AnnotatedVideo:

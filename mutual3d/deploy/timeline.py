@@ -46,6 +46,10 @@ class Segment(NamedTuple):
     label: str
     confidence: float
 
+    def describe(self) -> str:
+        """`2.00 to 4.50 s: walk 81.2 %`."""
+        return f"{self.start:.2f} to {self.end:.2f} s: {printable(self.label)} {100 * self.confidence:.1f} %"
+
 
 class _Open(NamedTuple):
     """A segment that may go on: where it began, and the integral of the probability over time up to now."""
@@ -54,11 +58,11 @@ class _Open(NamedTuple):
     weight: float
 
 
-def check_background(background: Collection[str], class_names: Sequence[str]) -> None:
-    """Raise ValueError, which names the classes there are, where one of the background is none of them."""
+def check_background(background: Collection[str], class_names: Sequence[str], owner: str = "this network") -> None:
+    """Raise ValueError, which names the classes there are, where one of the background is none of them. owner: what has the classes."""
     for name in sorted({*background} - {*class_names}):
         known = ", ".join(map(printable, class_names[:_MOST_TOLD])) + (", ..." if len(class_names) > _MOST_TOLD else "")
-        raise ValueError(f"the background has '{printable(name)}', which is no class of this network: choose among {known}")
+        raise ValueError(f"the background has '{printable(name)}', which is no class of {owner}: choose among {known}")
 
 
 class TimelineBuilder:

@@ -7,7 +7,7 @@ from networks import calibrate_at_random
 from tiny import ROOT, SPACE, tiny_network
 
 from mutual3d import cli
-from mutual3d.cli import demo, export, run, select
+from mutual3d.cli import demo, export, predict, run, select
 from mutual3d.deploy import AdaptiveModel, Preprocessing
 from mutual3d.pipeline import load_config
 from mutual3d.table.query_table import QueryTable, Row
@@ -129,3 +129,16 @@ def test_the_commands_of_the_readme_are_the_commands_there_are():
         parse = getattr(module, "parse", None) or getattr(module, "parse_arguments", None)
         # What select takes depends on the table: test_docs.py runs it.
         assert parse is None and name == "select" or parse(words)
+
+
+@pytest.mark.parametrize("option", ["--window", "--step", "--events", "--threshold", "--background", "--views", "--batch", "--top"])
+def test_what_several_commands_ask_for_alike_is_declared_once(option):
+    """predict, scan and stream: one kind, one default, one sentence."""
+    declared = [path.name for path in (ROOT / "mutual3d/cli").glob("*.py") if f'add_argument("{option}"' in path.read_text()]
+    others = {"score_timeline.py", "init.py", "bench.py"}  # where the word means something else
+    assert [name for name in declared if name not in others] == ["looking.py"]
+
+
+def test_windows_of_predict_have_a_step_too(bundle):
+    parsed = predict.parse([bundle, "a.mp4", "--window", "2s", "--step", "500ms"])
+    assert (parsed.window, parsed.step) == (2.0, 0.5)

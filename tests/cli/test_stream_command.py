@@ -1,18 +1,24 @@
 """`mutual3d stream`: what it prints and writes, how it ends, and what it refuses."""
 
 import csv
+import re
 import sys
 
 import pytest
 from streams import make_stream_model
-from videos import decode_all, moving_frames, write_video
+from videos import decode_all, moving_frames, red_and_blue_frames, write_video
 
 import mutual3d
 from mutual3d.cli import stream as command
 from mutual3d.data.video.forward import TimedFrame
 from mutual3d.data.video.reader import VideoError
+from mutual3d.deploy.scan_table import read_segments
 from mutual3d.deploy.stream import DeadlineStream
 from mutual3d.deploy.stream_files import AnnotatedVideo, StreamCsv
+from mutual3d.deploy.timeline import Segment
+
+# Of the model of these tests: red shows `right` with a higher probability, and blue with a lower one.
+THRESHOLD = 0.5135
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +26,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stream_command")
     make_stream_model().save(folder / "adaptive.pyth")
     write_video(folder / "a.mp4", moving_frames(60))
+    write_video(folder / "colours.mp4", red_and_blue_frames((0.8, 0.6, 0.7, 0.5)))
     return folder
 
 
@@ -47,6 +54,49 @@ def test_a_file_is_answered_and_all_of_it_is_written(folder, tmp_path, capsys, m
     assert drawn.shape == (60, 240, 320, 3)
     is_green = [frame[0, :, 1].mean() > frame[0, :, 0].mean() + 50 for frame in drawn]
     assert is_green == [False] * 7 + [True] * 53
+
+
+def test_a_timeline_is_told_and_written_segment_by_segment(folder, tmp_path, capsys, monkeypatch):
+    """The segments of Python's streams; each is in the file before the next answer comes."""
+    output, sizes = tmp_path / "events.csv", []
+    answer = DeadlineStream.__next__
+
+    def watched(stream):
+        sizes.append(output.stat().st_size if output.is_file() else 0)
+        return answer(stream)
+
+    with mutual3d.load(folder / "adaptive.pyth").stream(folder / "colours.mp4", deadline_ms=1000, fps=10) as stream:
+        expected = list(stream.timeline(THRESHOLD, background=["down"]))
+    monkeypatch.setattr(DeadlineStream, "__next__", watched)
+    more = ["--fps", 10, "--events", "--threshold", THRESHOLD, "--background", "down", "--output", output]
+    assert command.main(words(folder, *more, source="colours.mp4")) == 0
+    told = capsys.readouterr().out
+    lines = [segment.describe() for segment in expected]
+    assert len(expected) > 1 and told.splitlines()[1 : 1 + len(lines)] == lines and f"written: {output}" in told
+    assert re.fullmatch(r"\d\.\d\d to \d\.\d\d s: right \d+\.\d %", lines[0])
+    assert read_segments(output) == [
+        (str(folder / "colours.mp4"), Segment(*(pytest.approx(second, abs=1e-3) for second in segment[:2]), segment.label, pytest.approx(segment.confidence, abs=1e-6)))
+        for segment in expected
+    ]  # fmt: skip
+    header = len("path,start,end,label,confidence\n")
+    assert sizes[0] == header and len(set(sizes)) >= len(expected)
+
+
+def test_a_timeline_that_is_stopped_keeps_what_was_seen_until_then(folder, tmp_path, capsys, monkeypatch):
+    answer = DeadlineStream.__next__
+
+    def give(stream):
+        if stream.num_answered == 3:
+            raise KeyboardInterrupt
+        return answer(stream)
+
+    monkeypatch.setattr(DeadlineStream, "__next__", give)
+    assert command.main(words(folder, "--events", "--threshold", "0", "--output", tmp_path / "events.csv")) == 0
+    found = read_segments(tmp_path / "events.csv")
+    assert found and found[-1][1].end == pytest.approx(7 / 30 + 2 / 5, abs=2e-3) and found[-1][1].describe() in capsys.readouterr().out
+    with pytest.raises(ValueError, match="the background has 'nothing', which is no class of this network: choose among right, down"):
+        command.main(words(folder, "--events", "--background", "nothing", "--output", tmp_path / "none.csv"))
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_a_configuration_or_a_budget_is_held(folder, tmp_path, capsys):
@@ -85,6 +135,8 @@ def test_a_stop_and_a_break_leave_the_rows_and_say_so(folder, tmp_path, capsys, 
         (["--video", "out.avi"], "needs a name that ends in .mp4"),
         (["--when-late", "never"], "invalid choice"),
         (["--fps", "0"], "'0' is not a number above 0"),
+        (["--background", "down"], "--background is of --events: give that too"),
+        (["--threshold", "0.5", "--background", "down"], "--threshold and --background are of --events"),
         (["--window", "2 hours"], "no length of time"),
     ],
 )

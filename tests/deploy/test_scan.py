@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 from harm import crash, hang
+from PIL import Image
 from streams import make_stream_model
 from tiny import write_set
 from videos import moving_frames, write_phone_video, write_video
@@ -20,7 +21,8 @@ from mutual3d.data.workers.pool import WorkerError, WorkerPool
 from mutual3d.deploy import Decoding, Events, predict, scan
 from mutual3d.deploy.predict import Reading
 from mutual3d.deploy.scan import Scanner, ScanSettings, ShardTable, parts_of
-from mutual3d.deploy.scan_files import ScanFiles, columns_of
+from mutual3d.deploy.scan_files import ScanFiles
+from mutual3d.deploy.scan_table import columns_of
 from mutual3d.deploy.spending import Spending
 from mutual3d.deploy.timeline import join_windows
 from mutual3d.sampling import Cascade
@@ -172,7 +174,7 @@ def test_a_scan_killed_midway_goes_on_to_the_same_table(archive, tmp_path, forke
         time.sleep(0.001)
     process.kill()
     process.join()
-    done = files.done()
+    done = list(files.parts.glob("part-*.json"))
     assert 0 < len(done) < 41 and not files.out.exists()
     for more, message in (
         (["--window", "1s"], "that was begun with another --window"),
@@ -193,6 +195,47 @@ def test_a_scan_killed_midway_goes_on_to_the_same_table(archive, tmp_path, forke
         command.main([*words[:2], "--runtime", "none", "--out", str(files.out)])
 
 
+def test_a_video_that_changed_since_is_scanned_again(archive, tmp_path, forked, small_parts, caplog, capsys):
+    """Between shares, before they are joined, and after the end."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for k in range(7):
+        (videos / f"{k}.mp4").write_bytes((archive / f"videos/{k}.mp4").read_bytes())
+    words = [str(archive / "adaptive.pyth"), str(videos), "--config", "0.5-16-2", "--runtime", "none", "--workers", "1", "--out"]
+    out = tmp_path / "found.csv"
+    assert command.main([*words, str(out), "--shard", "1/2"]) == 0
+    parts = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "found.csv.parts").glob("part-*")}
+    write_phone_video(videos / "1.mp4")
+    assert command.main([*words, str(out), "--shard", "1/2"]) == 0
+    assert "1 videos of" in caplog.text and "have changed since they were scanned" in caplog.text
+    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "found.csv.parts").glob("part-*")}
+    assert now.keys() == parts.keys() and [name for name in now if now[name] != parts[name]] == ["part-000000.json"]
+    assert command.main([*words, str(out), "--shard", "2/2"]) == 0
+    write_phone_video(videos / "4.mp4")
+    with pytest.raises(ValueError, match="1 of the 3 parts of .* are missing"):
+        command.main([*words, str(out), "--join"])
+    assert command.main([*words, str(out)]) == 0
+    assert command.main([*words, str(tmp_path / "fresh.csv")]) == 0
+    assert out.read_bytes() == (tmp_path / "fresh.csv").read_bytes()
+    assert command.main([*words, str(out)]) == 0 and "is finished" in capsys.readouterr().out
+    (videos / "2.mp4").write_bytes((videos / "3.mp4").read_bytes())
+    with pytest.raises(ValueError, match="videos of '.*found.csv' have changed since they were scanned, .*--anew"):
+        command.main([*words, str(out)])
+    assert command.main([*words, str(out), "--anew"]) == 0
+
+
+def test_a_clock_that_tells_of_days_costs_its_video_alone(archive, tmp_path):
+    """Six pictures that are to be shown for 16,000 seconds each would be 192,000 windows of half a second."""
+    path = tmp_path / "days.webp"
+    first, *more = map(Image.fromarray, moving_frames(6))
+    first.save(path, save_all=True, append_images=more, duration=16_000_000)
+    model = make_stream_model()
+    rows = model.scan([archive / "videos/0.mp4", path, archive / "videos/1.mp4"], window="0.5s", workers=0, decoding=QUIET)
+    assert {row.path[-5:] for row in rows} == {"0.mp4", "1.mp4"}
+    assert [bad.path for bad in rows.bad] == [str(path)] and "are to last 96000 s by its own clock, which would be 192,000 windows of 0.5 s" in rows.bad[0].cause
+    assert len(model.predict(path, window="8000s", decoding=QUIET)) == 12
+
+
 def test_no_part_of_another_scan_gets_into_a_table(archive, tmp_path, forked, small_parts, monkeypatch):
     """What a late job of a joined scan left, and one that still runs when the scan is begun anew."""
     words = [str(archive / "adaptive.pyth"), "videos", "--runtime", "none", "--workers", "1", "--out", str(tmp_path / "found.csv"), "--config"]
@@ -209,12 +252,12 @@ def test_no_part_of_another_scan_gets_into_a_table(archive, tmp_path, forked, sm
     request, chosen = {"model": "a"}, {"configuration": "1-24-4"}
     late, anew = ScanFiles(tmp_path / "late.csv", 5), ScanFiles(tmp_path / "late.csv", 5)
     late.begin(request, chosen)
-    late.write_part(0, ShardTable())
+    late.write_part(0, ShardTable(), [])
     anew.forget()
     anew.begin({"model": "b"}, chosen)
     with pytest.raises(OSError, match="is of another scan by now"):
-        late.write_part(1, ShardTable())
-    assert not anew.done()
+        late.write_part(1, ShardTable(), [])
+    assert not anew.done({0: [], 1: []})
     # The same words in another folder name other videos.
     (tmp_path / "videos").mkdir()
     for path in sorted((archive / "videos").rglob("*.mp4")):
@@ -277,7 +320,7 @@ def test_settings_that_cannot_be(tmp_path, archive, capsys):
     for options, message in (
         ("--step 1s", "--step is from window to window"),
         ("--events", "--events are joined windows"),
-        ("--background nothing", "are of --events"),
+        ("--background nothing", "--background is of --events"),
         ("--shard 1/2 --ray local", "--shard is one of several jobs"),
         ("--config 0.5-16-2 --gflops 1", "not both"),
     ):
@@ -305,8 +348,6 @@ def test_settings_that_cannot_be(tmp_path, archive, capsys):
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_names_that_are_no_text_and_stills(tmp_path, forked, suffix):
     pytest.importorskip("pyarrow")
-    from PIL import Image
-
     name = os.fsdecode(b"caf\xe9, 1.mp4")
     write_video(tmp_path / "a.mp4", moving_frames(12)).rename(tmp_path / name)
     Image.new("RGB", (40, 30)).save(tmp_path / "still.png")
