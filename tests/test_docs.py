@@ -183,6 +183,12 @@ def write_my_videos(directory):
         (source / f"{i}.mp4").rename(target)
 
 
+def write_truth(directory):
+    """truth.csv: of each of the demo's test videos, a stretch of its class, by number."""
+    rows = (row.rsplit(" ", 1) for row in (directory / "demo/data/test.csv").read_text().splitlines())
+    (directory / "truth.csv").write_text("".join(f"demo/data/{path} 0.1 0.9 {label}\n" for path, label in rows))
+
+
 def commands_of(page):
     """The `mutual3d` commands of a page in its order, but those that run a config of the project's, which would train for days."""
     lines = [line.split("#")[0].strip() for path, language, text in BLOCKS if path == page and language == "" for line in text.splitlines()]
@@ -191,9 +197,10 @@ def commands_of(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_in_its_order(world, data, page, tmp_path, monkeypatch, capsys):
-    """In a directory that holds my_videos and the demo alone; the network is the smallest, and trained for one epoch."""
+    """In a directory that holds my_videos, the demo and a list truth.csv of it alone; the network is the smallest, and trained for one epoch."""
     write_my_videos(tmp_path)
     (tmp_path / "demo").symlink_to(world / "demo")
+    write_truth(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["mutual3d"])
     monkeypatch.setattr(init, "CHOICES", init.CHOICES[:1])

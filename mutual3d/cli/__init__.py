@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     "predict": Subcommand("predict", "say what a trained network sees in videos or images, at a budget"),
     "select": Subcommand("select", "name the best configuration within a budget"),
     "scan": Subcommand("scan", "scan an archive of videos into one table, by many processes or machines; resumes"),
+    "score-timeline": Subcommand("score_timeline", "compare the timelines of a scan with a list of what is there"),
     "stream": Subcommand("stream", "answer a long video or a camera, several times a second, within a deadline"),
     "serve": Subcommand("serve", "answer predictions over HTTP, at budgets and within deadlines, with a page to look at them"),
     "explain": Subcommand("explain", "show where a network looks in a clip, at two configurations"),

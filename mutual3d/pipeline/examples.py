@@ -120,7 +120,7 @@ def _read(dataset: ClipDataset, candidates: Iterable[Candidate]) -> Iterator[Exa
         sample = read_sample(dataset, 0, one.index)
         if isinstance(sample, Sample) and (one.label is None or one.label == sample.label):
             frames = _keyframe(sample, one.boxes) if one.boxes else _frames(sample)
-            yield Example(dataset.name_of(one.index), one.is_right, one.seen, frames)
+            yield Example(dataset.title_of(one.index), one.is_right, one.seen, frames)
 
 
 def _frames(sample: Sample) -> bytes:

@@ -21,7 +21,8 @@ from mutual3d.utils.logging import logger
 
 PREDICTIONS = "predictions.csv"
 PER_CLASS = "query_table_per_class.json"
-COLUMNS = ("configuration", "index", "video", "label", "predicted", "confidence", "label_name", "predicted_name")
+# start, end: seconds, where a row is of a stretch of the video.
+COLUMNS = ("configuration", "index", "video", "start", "end", "label", "predicted", "confidence", "label_name", "predicted_name")
 # How far accuracies counted in two ways may lie apart, in points: of equal scores either class may be called the highest.
 _TOLERANCE = 1.0
 
@@ -52,7 +53,8 @@ def _lines(
     columns = (rows["indices"], rows["labels"], rows["predicted"], rows["scores"][:, 0])
     for index, label, predicted, confidence in zip(*(column.tolist() for column in columns)):
         names = (_class_name(class_names, label), _class_name(class_names, predicted))
-        yield (configuration, index, dataset.name_of(index), label, predicted, f"{confidence:.4f}", *names)
+        seconds = dataset.seconds_of(index) or ("", "")
+        yield (configuration, index, dataset.name_of(index), *seconds, label, predicted, f"{confidence:.4f}", *names)
 
 
 def _class_name(names: Sequence[str] | None, label: int) -> str:
@@ -92,7 +94,7 @@ def left_out(dataset: ClipDataset, predictions: Sequence[Predictions]) -> list[s
     if not predictions:
         return []
     seen = set(predictions[0].indices.tolist())
-    return [dataset.name_of(index) for index in range(len(dataset)) if index not in seen]
+    return [dataset.title_of(index) for index in range(len(dataset)) if index not in seen]
 
 
 def load_per_class(output: Path, table: QueryTable, class_names: Sequence[str] | None) -> tuple[ClassPrecision, ...]:

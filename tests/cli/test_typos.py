@@ -50,6 +50,7 @@ SOUND = {
     "push": "push bundle.pyth shared", "pull": "pull shared --output out.pyth",
     "scan": "scan bundle.pyth text.txt --out found.csv",
     "serve": "serve bundle.pyth",
+    "score-timeline": "score-timeline found.csv text.txt",
 }  # fmt: skip
 
 
@@ -87,6 +88,11 @@ WRONG = [
     ("scan bundle.pyth empty", 2, "required: --out"),
     ("scan bundle.pyth empty --out found.csv", 1, "there are no videos and no images in the folder 'empty'"),
     ("scan bundle.pyth text.txt --out found.json", 1, "found.json' ends in '.json': give a name that ends in .parquet or .csv"),
+    ("score-timeline found.csv", 2, "required: TRUTH"),
+    ("score-timeline found.csv text.txt", 1, "text.txt', line 1: 'hello' is not 'path label'"),
+    ("score-timeline found.csv text.txt --ious 2", 2, "'2' is not a number in [0, 1]"),
+    ("score-timeline found.csv text.txt --output text.txt", 2, "which is read: it would be replaced"),
+    ("score-timeline found.csv text.txt --output score.txt", 2, "give a name that ends in .csv or .json"),
     ("prepare --videos empty", 2, "required: --out"),
     ("prepare --videos nowhere --out cache", 2, "there is no video list 'nowhere'"),
     ("prepare --out cache", 2, "--videos"),

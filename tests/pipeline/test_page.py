@@ -58,7 +58,7 @@ def output(tmp_path):
     cut = Preprocessing((0.45,) * 3, (0.225,) * 3, num_frames=4, sampling_rate=2, target_fps=30, crop=24)
     AdaptiveModel(network, preprocessing=cut, table=table, class_names=["walk", "run"]).save(tmp_path / "adaptive.pyth")
     with open(tmp_path / "predictions.csv", "w", newline="") as file:
-        lines = [(row.configuration, k, f"{k}.mp4", k % 2, 1 if k == 0 else k % 2, 0.9, "", "") for k in range(5)]
+        lines = [(row.configuration, k, f"{k}.mp4", "", "", k % 2, 1 if k == 0 else k % 2, 0.9, "", "") for k in range(5)]
         csv.writer(file).writerows([COLUMNS, *lines])
     return tmp_path
 

@@ -77,6 +77,15 @@ class ClipDataset(torch.utils.data.Dataset):
         """What to call the sample where it cannot be read: its path. Nothing is opened. index: the position of the sample."""
         return f"sample {index}"
 
+    def seconds_of(self, index: int) -> tuple[float, float] | None:
+        """Where the sample is a stretch of the file of that name, its start and its end; None for the whole. index: as of `name_of`."""
+        return None
+
+    def title_of(self, index: int) -> str:
+        """What to call the sample where it is shown: its name and, of a stretch, its seconds. index: as of `name_of`."""
+        seconds = self.seconds_of(index)
+        return self.name_of(index) if seconds is None else f"{self.name_of(index)}, {seconds[0]:g} to {seconds[1]:g} s"
+
     @property
     def groups(self) -> Sequence[Hashable] | None:
         """A value for each index: neighbours of different values share no batch in evaluation. None where all fit."""

@@ -240,6 +240,10 @@ class VideoDataset(ClipDataset):
     def name_of(self, index: int) -> str:
         return str(self.videos[index].path)
 
+    def seconds_of(self, index: int) -> tuple[float, float] | None:
+        video = self.videos[index]
+        return (video.start, video.end) if isinstance(video, VideoSegment) else None
+
     def fingerprint(self) -> str:
         """Changes with each path, label, file (size, time of modification) and argument. Looks at every file."""
         files = stat_files([path for video in self.videos for path in video.files()])
