@@ -3,11 +3,13 @@
     mutual3d pull networks/walker --output walker.pyth
     mutual3d pull my-name/walker
 
-It is read as every bundle is, which runs nothing that the file may carry, before it is kept, and what it is is printed. Taking one from the
-hub needs `pip install -e .[hub]`; `mutual3d.load("my-name/walker")` does the same in Python.
+It is read as every bundle is, which runs nothing that the file may carry, before it is kept, and what it is is printed. Without --output
+it is kept as NAME/adaptive.pyth, where another network is not replaced. Taking one from the hub needs `pip install -e .[hub]`;
+`mutual3d.load("my-name/walker")` does the same in Python.
 """
 
 import argparse
+import filecmp
 import os
 import shutil
 from collections.abc import Sequence
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = Path(options.output or Path(Path(options.source).name) / BUNDLE)
     if output.exists() and os.path.samefile(output, path):
         raise ValueError(f"'{printable(output)}' is the file itself: name another place with --output")
+    if options.output is None and output.exists() and not filecmp.cmp(path, output, shallow=False):
+        raise ValueError(f"'{printable(output)}' is there already, and is another network: move it away, or name a place with --output, which is replaced")
     with atomic_write(output, path.stat().st_size) as temporary:
         shutil.copyfile(path, temporary)
     print(printable(model))

@@ -5,7 +5,7 @@
 
 The card, README.md, is written from the bundle: how to load it, its classes, the Pareto front with accuracy, GFLOPs, parameters and
 latencies, where these numbers come from, and the licence. Beside it are the table as csv and, where safetensors is installed, the weights
-alone as model.safetensors. --hub sends it as one commit; that needs `pip install -e .[hub]` and the hub's own login (`hf auth login`).
+alone as model.safetensors; it is told where they are left out. --hub sends it as one commit; that needs `pip install -e .[hub]` and the hub's own login (`hf auth login`).
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mutual3d.deploy.adaptive_model import load
-from mutual3d.deploy.share import draft_folder, hub, is_repository, model_card, push_folder, write_shared
+from mutual3d.deploy.share import WEIGHTS, draft_folder, hub, is_repository, model_card, push_folder, write_shared
 from mutual3d.utils.command_line import command_parser, path_argument
 from mutual3d.utils.files import read_text
 from mutual3d.utils.text import printable
@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with contextlib.ExitStack() as stack:
         folder = options.folder or stack.enter_context(draft_folder())
         written = write_shared(model, options.model, folder, card)
+        if WEIGHTS not in {path.name for path in written}:
+            print(f"left out: {WEIGHTS}, which needs safetensors: pip install -e .[hub]")
         if options.hub:
             print(f"sent: {push_folder(folder, options.hub, private=options.private)}")
             return

@@ -76,14 +76,17 @@ def run(number, clip):
 blank = np.zeros((1, 3, count, *facts["frame"]), np.uint8){image}
 times = [min(run(number, blank)[1] for _ in range(3)) for number in range(len(networks))]
 video, window, met = av.open(sys.argv[1]), collections.deque(), []
+rate = float(video.streams.video[0].average_rate or facts["target_fps"])
+now = -1 / rate  # a frame without a time of its own is shown after the one before
 due = min(span, 0.9 * (video.duration or 0) / av.time_base)  # the first answer; then one each fifth of a second
 for frame in video.decode(video=0):
-    window.append((frame.time, view(frame)))
+    now = now + 1 / rate if frame.time is None else frame.time
+    window.append((now, view(frame)))
     while window[-1][0] - window[0][0] > span:
         window.popleft()
-    if frame.time >= due:
-        due, start = frame.time + 0.2, time.perf_counter()
-        seconds, wanted = np.array([second for second, _ in window]), np.linspace(max(frame.time - span, 0), frame.time, count)
+    if now >= due:
+        due, start = now + 0.2, time.perf_counter()
+        seconds, wanted = np.array([second for second, _ in window]), np.linspace(max(now - span, 0), now, count)
         clip = np.stack([window[abs(seconds - second).argmin()][1] for second in wanted]).transpose(3, 0, 1, 2)[None]
         left = deadline - 1000 * (time.perf_counter() - start)
         number = max((n for n in range(len(networks)) if 1.2 * times[n] < left), default=int(np.argmin(times)))
@@ -91,7 +94,7 @@ for frame in video.decode(video=0):
         times[number] += 0.2 * (took - times[number])
         total, best = 1000 * (time.perf_counter() - start), int(scores.argmax())
         met.append(total <= deadline)
-        print(f"{{frame.time:.2f}} s  {{names[number]}}  {{total:.1f}} ms  {{(facts['classes'] or range(len(scores)))[best]}} {{100 * scores[best]:.0f}} %")
+        print(f"{{now:.2f}} s  {{names[number]}}  {{total:.1f}} ms  {{(facts['classes'] or range(len(scores)))[best]}} {{100 * scores[best]:.0f}} %")
 print(f"{{sum(met)}} of {{len(met)}} answers within {{deadline:g}} ms")
 '''
 

@@ -8,6 +8,7 @@ import runpy
 import sys
 from unittest import mock
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -112,6 +113,17 @@ def test_the_program_holds_a_deadline_without_this_project(folder, capsys):
         *answers, last = capsys.readouterr().out.splitlines()
         assert answers and all(re.fullmatch(rf"[\d.]+ s  {configuration}  [\d.]+ ms  (right|down) \d+ %", line) for line in answers), answers
         assert last == f"{len(answers) if milliseconds > 1 else 0} of {len(answers)} answers within {milliseconds:g} ms"
+
+
+def test_the_program_answers_a_video_whose_frames_have_no_times(folder, capsys, tmp_path):
+    """A bare H.264 stream: its frames follow each other at its own rate."""
+    write_video(tmp_path / "bare.h264", moving_frames(40))
+    with av.open(str(tmp_path / "bare.h264")) as video:
+        assert next(video.decode(video=0)).time is None
+    run_program(folder, tmp_path / "bare.h264", 1e6)
+    *answers, last = capsys.readouterr().out.splitlines()
+    seconds = [float(line.split()[0]) for line in answers]
+    assert len(seconds) > 3 and seconds[-1] > 0.5 and last.startswith(f"{len(answers)} of {len(answers)} answers")
 
 
 @pytest.mark.parametrize("rotation", [0, 90, -90, 180])

@@ -58,6 +58,29 @@ def test_a_folder_is_pushed_pulled_and_loaded(bundle, tmp_path, capsys):
     assert same(weights, dict(mutual3d.load(bundle).network.state_dict()))
 
 
+def test_another_network_is_not_pulled_over(model, bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    push.main([str(bundle), "theirs/walker"])
+    pull.main(["theirs/walker"])
+    pull.main(["theirs/walker"])  # the same once more changes nothing
+    mine = tmp_path / "walker" / "adaptive.pyth"
+    assert mine.read_bytes() == bundle.read_bytes()
+    AdaptiveModel(model.network, preprocessing=model.preprocessing).save(mine)
+    before = mine.read_bytes()
+    with pytest.raises(ValueError, match="'walker/adaptive.pyth' is there already, and is another network: move it away, or name a place with --output"):
+        pull.main(["theirs/walker"])
+    assert mine.read_bytes() == before
+    pull.main(["theirs/walker", "--output", str(mine)])
+    assert mine.read_bytes() == bundle.read_bytes()
+
+
+def test_weights_that_are_left_out_are_told(bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    push.main([str(bundle), str(tmp_path / "walker")])
+    assert "left out: model.safetensors, which needs safetensors: pip install -e .[hub]" in capsys.readouterr().out
+
+
 def test_another_network_replaces_the_one_before_and_no_page_of_ones_own(model, bundle, tmp_path, monkeypatch):
     folder = tmp_path / "walker"
     push.main([str(bundle), str(folder)])
