@@ -225,12 +225,15 @@ def build_mask_rcnn(
     box_features: int = 1024,
     mask_channels: int = 256,
     anchor_sizes: Sequence[int] = ANCHOR_SIZES,
+    num_proposals: int = 1000,
+    sampled_boxes: int = 512,
 ) -> MaskRCNN:
     """An adaptive Mask R-CNN of `num_classes` classes of objects, the background not counted.
 
     backbone: a word of BACKBONES. depth: of a ResNet. width_per_group: channels of the first stage, of a ResNet or VGG. pyramid_channels: of every level of
     the pyramid. box_features: of the two linear layers that classify a box. mask_channels: of the convolutions that draw a mask. anchor_sizes: in
-    pixels of the network's input, one for each of the five levels. Raises ValueError, with the legal values, for another backbone and another
+    pixels of the network's input, one for each of the five levels. num_proposals: boxes of an image that are looked at, at most; in training twice as
+    many, of which `sampled_boxes` are learned from. Raises ValueError, with the legal values, for another backbone and another
     number of anchor sizes.
     """
     from torchvision.models import detection
@@ -245,6 +248,9 @@ def build_mask_rcnn(
     num_outputs = num_classes + 1
     parts = detection.MaskRCNN(
         pyramid,
+        rpn_post_nms_top_n_train=2 * num_proposals,
+        rpn_post_nms_top_n_test=num_proposals,
+        box_batch_size_per_image=sampled_boxes,
         rpn_anchor_generator=AnchorGenerator(tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes)),
         box_head=detection.faster_rcnn.TwoMLPHead(pyramid_channels * 7 * 7, box_features),
         box_predictor=detection.faster_rcnn.FastRCNNPredictor(box_features, num_outputs),
@@ -273,4 +279,6 @@ def mask_rcnn_arguments(cfg: CfgNode) -> dict[str, Any]:
         "box_features": own.BOX_FEATURES,
         "mask_channels": own.MASK_CHANNELS,
         "anchor_sizes": list(own.ANCHOR_SIZES),
+        "num_proposals": own.NUM_PROPOSALS,
+        "sampled_boxes": own.SAMPLED_BOXES,
     }
