@@ -69,7 +69,9 @@ IMAGE_NETWORKS = {
         dict(name="resnet2d", num_classes=7, depth=18, width_per_group=16, small_images=True, se_reduction=4), has_frames=False
     ),
     "resnet50_small": Case(dict(name="resnet2d", num_classes=7, width_per_group=16), has_frames=False),
-    "vgg16_small": Case(dict(name="vgg16", num_classes=7, width_per_group=16, dim_fc=64), has_frames=False),
+    "vgg16_small": Case(
+        dict(name="vgg16", num_classes=7, width_per_group=16, dim_fc=64, small_images=True), has_frames=False
+    ),
     "wide_resnet_small": Case(
         dict(name="wide_resnet", num_classes=7, depth=10, widen_factor=2, dropout_rate=0.3),
         has_frames=False,
