@@ -37,7 +37,7 @@ _TOP_OF_NORMAL = {2: 1.494, 3: 2.051, 4: 2.514}
 # Steps of QEM from that to the basis that a convolution's weights begin with.
 _FIRST_STEPS = 10
 # Values of a batch beyond which a step looks at every second clip, every third, ... alone.
-_MOST_VALUES = 2**19
+_MOST_VALUES = 2**18
 # Weight of the present basis in the least squares, as a share of the values: it decides where codes leave the basis open.
 _RIDGE = 1e-6
 
@@ -64,15 +64,18 @@ def sorted_levels(basis: torch.Tensor, lowest: torch.Tensor | float = SIGNED) ->
 
 
 def nearest_level(values: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-    """Each value's nearest level, of values' shape, dtype and memory format.
+    """Each value's nearest level, but for the last bits, of values' shape, dtype and memory format.
 
     levels: L of all values, or C, L of values C, ...: those of each channel. They ascend.
     """
-    steps = [_beside(values, level).to(values.dtype) for level in levels.unbind(-1)]
-    nearest = steps[0]
-    for threshold, level in zip(_thresholds(values, levels), steps[1:]):
-        nearest = torch.where(values > threshold, level, nearest)
-    return nearest
+    # A sum of steps, which takes a third of the time of choices (torch.where).
+    steps = levels.diff(dim=-1).to(values.dtype).unbind(-1)
+    nearest: torch.Tensor | None = None
+    for threshold, step in zip(_thresholds(levels), steps):
+        above = (values > _beside(values, threshold)).to(values.dtype).mul_(_beside(values, step))
+        nearest = above if nearest is None else nearest.add_(above)
+    assert nearest is not None, "there are two levels at least"
+    return nearest.add_(_beside(values, levels[..., 0].to(values.dtype)))
 
 
 def _beside(values: torch.Tensor, per_channel: torch.Tensor) -> torch.Tensor:
@@ -80,9 +83,9 @@ def _beside(values: torch.Tensor, per_channel: torch.Tensor) -> torch.Tensor:
     return per_channel.view(*per_channel.shape, *[1] * (values.ndim - per_channel.ndim)) if per_channel.ndim else per_channel
 
 
-def _thresholds(values: torch.Tensor, levels: torch.Tensor) -> list[torch.Tensor]:
-    """What lies halfway between two levels, ascending, shaped to go with `values`."""
-    return [_beside(values, threshold) for threshold in ((levels[..., 1:] + levels[..., :-1]) / 2).unbind(-1)]
+def _thresholds(levels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What lies halfway between two levels, ascending."""
+    return ((levels[..., 1:] + levels[..., :-1]) / 2).unbind(-1)
 
 
 def level_moments(values: torch.Tensor, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,11 +95,12 @@ def level_moments(values: torch.Tensor, levels: torch.Tensor) -> tuple[torch.Ten
     """
     dims = tuple(range(levels.ndim - 1, values.ndim))
     none = levels.new_zeros(levels.shape[:-1], dtype=torch.float64)
-    counts, sums = [none + values[0].numel() if levels.ndim > 1 else none + values.numel()], [values.sum(dims).double()]
-    for threshold in _thresholds(values, levels):
-        above = values > threshold
-        counts.append(above.sum(dims).double())
-        sums.append((values * above).sum(dims).double())
+    counts, sums = [none + (values[0].numel() if levels.ndim > 1 else values.numel())], [values.sum(dims).double()]
+    for threshold in _thresholds(levels):
+        shaped = _beside(values, threshold)
+        counts.append((values > shaped).sum(dims).double())
+        # Of what lies above a threshold the sum of what it has more, which is quicker to compute than its own.
+        sums.append((values - shaped).clamp_min_(0).sum(dims).double() + threshold.double() * counts[-1])
     # Of those above each threshold, what is not above the next one.
     above_counts, above_sums = torch.stack([*counts, none], -1), torch.stack([*sums, none], -1)
     return above_counts[..., :-1] - above_counts[..., 1:], above_sums[..., :-1] - above_sums[..., 1:]
@@ -223,8 +227,8 @@ class ActivationQuantizer(SlimmablePart, nn.Module):
     @torch.no_grad()
     def _learn(self, x: torch.Tensor, levels: torch.Tensor, codes: torch.Tensor) -> None:
         seen = x[:: max(1, x.numel() // _MOST_VALUES)].to(self.basis.dtype)
-        squares = torch.stack([seen.clamp(max=0).square().sum(), seen.square().sum()]).double()
-        moments = _over_processes(torch.cat([*level_moments(seen, levels), squares]))
+        lengths = torch.stack([torch.linalg.vector_norm(part) for part in (seen.clamp(max=0), seen)]).double()
+        moments = _over_processes(torch.cat([*level_moments(seen, levels), lengths.square()]))
         counts, sums, (negative, total) = moments.split([len(levels), len(levels), 2])
         self.basis.lerp_(least_squares(self.basis, codes, counts, sums), MOMENTUM)
         share = negative / total.clamp_min(torch.finfo(torch.float64).tiny)

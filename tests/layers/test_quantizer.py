@@ -79,7 +79,7 @@ def test_every_value_takes_the_nearest_level(bits, channels):
     own = levels.expand(3, -1)[:, None, None, None]
     distances = (values[..., None] - own).abs()
     torch.testing.assert_close((values - nearest).abs(), distances.amin(-1))
-    assert bool((nearest[..., None] == own).any(-1).all())
+    assert (nearest[..., None] - own).abs().amin(-1).max() < 1e-12
 
 
 @BITS
@@ -216,7 +216,7 @@ def test_large_batches_are_learned_from_by_some_of_their_clips():
     values = F.relu(normal(8, 2, 300, 300)).float()
     quantizer, alone = ActivationQuantizer(2).train(), ActivationQuantizer(2).train()
     quantizer(values)
-    alone(values[::2])
+    alone(values[::5])
     assert torch.equal(quantizer.basis, alone.basis)
 
 
