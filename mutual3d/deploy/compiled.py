@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from mutual3d.deploy.extraction import example_inputs, expected_scores, extract_network
+from mutual3d.deploy.extraction import allowed_difference, example_inputs, expected_scores, extract_network
 from mutual3d.deploy.runtimes import CompiledNetwork, ExtractedNetwork, NetworkCache, Runtime
 from mutual3d.deploy.runtimes.interface import package_version
 from mutual3d.models import AdaptiveNetwork
@@ -186,7 +186,7 @@ class CompiledConfigurations:
         examples = example_inputs(model, frame, is_normalized=call.is_normalized)
         weights = next(model.network.parameters())
         device, dtype = runtime.placement(weights)
-        tolerance = max(runtime.tolerance, 4 * max(_rounding(weights.device, weights.dtype), _rounding(device, dtype)))
+        tolerance = max(allowed_difference(runtime, model.network), 4 * max(_rounding(weights.device, weights.dtype), _rounding(device, dtype)))
         where = f"configuration {configuration} in the runtime {runtime.name} ({runtime.version()})"
         place = self._place(runtime, kept, configuration, examples)
         with tempfile.TemporaryDirectory() as directory:

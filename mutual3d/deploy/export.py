@@ -12,7 +12,7 @@ import torch
 from mutual3d.cost.latency import measure_latency
 from mutual3d.deploy.adaptive_model import AdaptiveModel
 from mutual3d.deploy.example import write_example
-from mutual3d.deploy.extraction import example_inputs, expected_scores, extract_network
+from mutual3d.deploy.extraction import allowed_difference, example_inputs, expected_scores, extract_network
 from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.runtimes import RUNTIMES, CompiledNetwork, Runtime
 from mutual3d.sampling import Configuration
@@ -92,7 +92,7 @@ def export_network(
         draft = Path(directory) / path.name
         runtime.save(network, draft)
         compiled = runtime.load(draft)
-        difference = compare(expected_scores(model, examples, active), compiled, examples, runtime.tolerance)
+        difference = compare(expected_scores(model, examples, active), compiled, examples, allowed_difference(runtime, model.network))
         latency = time_both(in_pytorch, compiled, examples, runtime.title, repeats)
         files = publish(draft, path, runtime.suffixes)
         takes = "boxes" if model.network.takes_boxes else "images" if model.network.takes == "images" else "clips"

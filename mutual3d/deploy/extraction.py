@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mutual3d.deploy.runtimes import ExtractedNetwork
-from mutual3d.models.adaptive import ShrinksFeatures
+from mutual3d.deploy.runtimes import ExtractedNetwork, Runtime
+from mutual3d.models.adaptive import AdaptiveNetwork, ShrinksFeatures
 from mutual3d.sampling import ACTIVATIONS, Configuration, shrink_clip, temporal_indices, view_size
+
+# See `allowed_difference`: that of the runtime openvino_int8.
+_OF_QUANTIZED = 0.2
 
 if TYPE_CHECKING:  # which imports this
     from mutual3d.deploy.adaptive_model import AdaptiveModel
@@ -65,6 +68,15 @@ def expected_scores(
     device, boxes = next(model.network.parameters()).device, examples.get("boxes")
     scores = model.compute(examples["clip"].to(device), None if boxes is None else boxes.to(device), configuration)
     return scores.float().cpu()
+
+
+def allowed_difference(runtime: Runtime, network: AdaptiveNetwork) -> float:
+    """The largest difference of a score from PyTorch's with which a network is used in a runtime.
+
+    It is the runtime's own `tolerance`; of a network that quantises activations, whose values are moved by whole levels where sums are
+    rounded in another way, at least what a network in 8 bits is allowed.
+    """
+    return max(runtime.tolerance, _OF_QUANTIZED) if network.quantizes_activations else runtime.tolerance
 
 
 class ServedNetwork(ShrinksFeatures):

@@ -21,7 +21,7 @@ import torch
 from mutual3d.cost.flops import count_costs
 from mutual3d.deploy.example import write_front_example
 from mutual3d.deploy.export import compare
-from mutual3d.deploy.extraction import example_inputs, expected_scores, extract_network, metadata
+from mutual3d.deploy.extraction import allowed_difference, example_inputs, expected_scores, extract_network, metadata
 from mutual3d.deploy.fastest import measured_configurations
 from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.runtimes import ExtractedNetwork, find_runtime
@@ -89,7 +89,7 @@ def export_front(
         for configuration in chosen:
             compiled = runtime.load(Path(draft) / f"{configuration}.onnx")
             expected = expected_scores(model, examples, configuration)
-            differences[configuration] = compare(expected, compiled, examples, runtime.tolerance)
+            differences[configuration] = compare(expected, compiled, examples, allowed_difference(runtime, model.network))
         # An earlier front goes whole: its graphs would read the new weights.
         for path in _graphs_of_front(folder):
             path.unlink(missing_ok=True)

@@ -380,10 +380,17 @@ class AdaptiveNetwork(NormPairs):
         Each size, a product of spatial and temporal sizes, has quantisers of activations of its own. weight_bits, activation_bits: 32
         leaves those as they are.
         """
-        sizes = quantize_convolutions(self, self.space, weight_bits, activation_bits, self.classifier_name)
-        self._quantizer_sizes = sizes
+        self._quantizer_sizes = quantize_convolutions(
+            self, self.space, weight_bits, activation_bits, in_channels=self.in_channels, classifier_name=self.classifier_name
+        )
         self._take_parts()
         return self._activate(self.active)
+
+    @property
+    def quantizes_activations(self) -> bool:
+        """Whether activations take the nearest of a few levels: a value at a threshold is moved by a whole level where a sum is rounded
+        in another way, so that one configuration's scores are not the same to the last bits wherever it runs."""
+        return bool(self._quantizers)
 
     def _size_index(self, configuration: Configuration) -> int:
         """Which of the quantisers of a place runs."""
