@@ -1,10 +1,11 @@
-"""One US-Net for super-resolution beside networks trained alone, and bicubic interpolation (US-Net, 5.1 and Fig. 4).
+"""One US-Net for super-resolution, with and without inplace distillation, beside networks trained alone, and bicubic interpolation
+(US-Net, 5.1 and Fig. 4).
 
 python benchmarks/super_resolution.py                                                # photographs of scikit-learn and scikit-image
 python benchmarks/super_resolution.py --config DIV2K --data /data/div2k --epochs 300
 
-Trains a WDSR at any width, and one alone at each of --filters, with one recipe: that of configs/Demo/SUPER_RESOLUTION.yaml, or of
-configs/DIV2K/US_WDSR.yaml. What is finished is kept, and an interrupted training resumed. `--opts KEY VALUE ...` at the end go to every
+Trains a WDSR at any width in three ways (`ANY_WIDTH`), and one alone at each of --filters, with one recipe: that of
+configs/Demo/SUPER_RESOLUTION.yaml, or of configs/DIV2K/US_WDSR.yaml. What is finished is kept, and an interrupted training resumed. `--opts KEY VALUE ...` at the end go to every
 run. Writes benchmarks/results/super_resolution_{demo,div2k}.csv, one row a network, seed and width, and a plot beside it.
 """
 
@@ -26,7 +27,12 @@ from mutual3d.tasks.super_resolution.pairs import resize_bicubic
 from mutual3d.utils.files import atomic_write
 
 CONFIGS = {"DEMO": "Demo/SUPER_RESOLUTION", "DIV2K": "DIV2K/US_WDSR"}
-# Trained alone: the config without its other widths.
+# What a run changes of the config: who teaches, and, of one trained alone, that there are no other widths.
+ANY_WIDTH = {
+    "US-Net": ["MUTUAL.OBJECTIVE", "inplace_distillation", "MODEL.LOSS_FUNC", "l2"],
+    "US-Net, labels alone": ["MUTUAL.OBJECTIVE", "labels", "MODEL.LOSS_FUNC", "l2"],
+    "US-Net, taught by l1": ["MUTUAL.OBJECTIVE", "inplace_distillation", "MODEL.LOSS_FUNC", "l1"],
+}
 ALONE = ["MUTUAL.ENABLE", "False"]
 SHARED = ["GRID.LATENCY_DEVICES", "[]", "TEST.ENABLE", "False", "TRAIN.EVAL_PERIOD", "1000"]
 
@@ -52,10 +58,12 @@ def measure_bicubic(cfg):
 
 
 def rows_of_seed(config, filters, seed, output, overrides):
-    """Rows of the US-Net, and of a network alone for each of `filters`: network, seed, filters, GFLOPs and PSNR."""
+    """Rows of the US-Nets, and of a network alone for each of `filters`: network, seed, filters, GFLOPs and PSNR."""
     overrides = [*overrides, "RNG_SEED", str(seed)]
-    one_for_all = measure_run(config, output / f"us_net-seed{seed}", overrides)
-    rows = [("US-Net", seed, row.signature[0], row) for row in one_for_all.rows]
+    rows = []
+    for network, taught in ANY_WIDTH.items():
+        table = measure_run(config, output / f"{taught[1]}_{taught[3]}-seed{seed}", [*overrides, *taught])
+        rows += [(network, seed, row.signature[0], row) for row in table.rows]
     for count in filters:
         widths = ["WDSR.NUM_FEATURES", str(count)]
         (row,) = measure_run(config, output / f"alone_{count}-seed{seed}", [*overrides, *ALONE, *widths]).rows
@@ -74,7 +82,7 @@ def plot(rows, title, path):
     """PSNR over GFLOPs: the mean over seeds, and from the worst to the best."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
-    for name, marker in (("US-Net", "o-"), ("alone", "s--")):
+    for name, marker in zip([*ANY_WIDTH, "alone"], ("o-", "^-", "v-", "s--")):
         points = {}
         for row in rows:
             if row["network"] == name:

@@ -19,8 +19,8 @@ def test_it_writes_a_row_for_each_width_each_network_alone_and_bicubic_interpola
     with open(tmp_path / "results/super_resolution_div2k.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["network"], row["filters"]) for row in rows] == [
-        ("US-Net", "4"), ("US-Net", "6"), ("US-Net", "8"), ("alone", "4"), ("alone", "8"), ("bicubic", "0"),
+        *((name, count) for name in super_resolution.ANY_WIDTH for count in "468"), ("alone", "4"), ("alone", "8"), ("bicubic", "0"),
     ]  # fmt: skip
-    assert rows[0]["gflops"] == rows[3]["gflops"] and rows[2]["gflops"] == rows[4]["gflops"]
+    assert rows[0]["gflops"] == rows[3]["gflops"] == rows[6]["gflops"] == rows[9]["gflops"] and rows[2]["gflops"] == rows[10]["gflops"]
     assert all(5 < float(row["psnr"]) < 60 for row in rows) and float(rows[-1]["psnr"]) > 25
     assert (tmp_path / "results/super_resolution_div2k.png").stat().st_size > 5000

@@ -18,7 +18,7 @@ FindPairs = Callable[[CfgNode, str], ImagePairs]
 
 # A label is an image: nothing that would change the small one alone. Scores are images of many sizes, which no file of scores holds.
 LARGER_IMAGE = Task(
-    "psnr", ("l1",),
+    "psnr", ("l1", "l2"),
     {
         "MODEL.NUM_CLASSES": 3, "MODEL.HEAD_ACT": "none", "DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "AUG.ENABLE": False,
         "MIXUP.ENABLE": False, "DATA.REVERSE_INPUT_CHANNEL": False, "DATA.NUM_FRAMES": 1, "TEST.SAVE_RESULTS_PATH": "",

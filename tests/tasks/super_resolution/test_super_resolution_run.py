@@ -148,7 +148,7 @@ def test_killed_training_and_a_killed_grid_go_on_and_end_the_same_to_the_bit(fin
     "changes, message",
     [
         ({"MUTUAL.SPATIAL_SIZES": [12, 16]}, "MUTUAL.SPATIAL_SIZES"),
-        ({"MODEL.LOSS_FUNC": "cross_entropy"}, "MODEL.LOSS_FUNC is 'cross_entropy': with TRAIN.DATASET div2k it must be l1"),
+        ({"MODEL.LOSS_FUNC": "cross_entropy"}, "MODEL.LOSS_FUNC is 'cross_entropy': with TRAIN.DATASET div2k it must be l1 or l2"),
         ({"MIXUP.ENABLE": True}, "MIXUP.ENABLE is True: with TRAIN.DATASET div2k it must be False"),
         ({"AUG.ENABLE": True}, "AUG.ENABLE is True"),
         ({"DATA.COLOR_JITTER": 0.4}, "DATA.COLOR_JITTER is 0.4: with TRAIN.DATASET div2k patches are cut as they are"),
