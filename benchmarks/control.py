@@ -2,7 +2,7 @@
 
 python benchmarks/control.py                                                         # MinAtar's Breakout, minutes on two cores
 python benchmarks/control.py --seeds 0 1 2 --networks US-Net distilled alone
-python benchmarks/control.py --config ATARI --widths 0.25 0.5 0.75 1.0               # a day a network on a GPU
+python benchmarks/control.py --config ATARI --widths 0.25 0.5 0.75 1.0               # ten million steps a network
 
 Trains a policy at any width, whose sub-networks have the loss of PPO on the largest one's roll-outs (US-Net), or also one whose
 sub-networks learn the largest one's actions and values instead (distilled), and one policy alone at each of --widths, with one recipe:

@@ -22,7 +22,7 @@ def interval_in_words(table: QueryTable) -> str:
     if count is None:
         return f"The table does not say on how many {noun(table)}s it was measured, so nothing is known of its uncertainty."
     if not table.words_of_metric().is_share:
-        return f"Measured on {count} {noun(table)}s; mean average precision has no simple interval, so mistrust small differences."
+        return f"Measured on {count} {noun(table)}s; {table.words_of_metric().label} has no simple interval that follows from their number, so mistrust small differences."
     points = points_either_way(count)
     return (
         f"{count} {noun(table)}{'' if count == 1 else 's'}: an accuracy is known to about {points:.2g} points either way; the numbers in "

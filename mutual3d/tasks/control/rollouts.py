@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mutual3d.data.loader import Batch, Share
+from mutual3d.utils import distributed
 from mutual3d.utils.logging import log_json_stats
 
 from .advantages import estimate_advantages
@@ -269,8 +270,9 @@ class RolloutLoader:
         return torch.stack([columns[name].flatten() for name in COLUMNS], 1)
 
     def _tell(self, table: _Table, epoch: int) -> None:
-        """What the episodes gave that ended in an epoch, as a line of the log: the curve of training."""
-        told: dict[str, Any] = {"_type": "play_epoch", "epoch": f"{epoch + 1}/{self.settings.max_epoch}", "episodes": len(table.finished)}
-        if table.finished:
-            told["mean_return"] = float(np.mean(table.finished))
+        """What the episodes of all processes gave that ended in an epoch, as a line of the log: the curve of training."""
+        finished = [points for own in distributed.gather(table.finished) for points in own]
+        told: dict[str, Any] = {"_type": "play_epoch", "epoch": f"{epoch + 1}/{self.settings.max_epoch}", "episodes": len(finished)}
+        if finished:
+            told["mean_return"] = float(np.mean(finished))
         log_json_stats({**told, "steps": self.num_samples * (epoch + 1)})
