@@ -14,6 +14,7 @@ from fvcore.common.config import CfgNode
 from mutual3d.layers import Channels, ExpandedChannels, FixedChannels, SlimmableConv2d, SlimmableLinear
 from mutual3d.sampling import SearchSpace
 
+from .blocks import untie_layers
 from .images import AdaptiveImageNetwork, scaled_channels
 from .registry import register_network
 
@@ -66,7 +67,7 @@ def build_policy(
             f"MUTUAL.SPATIAL_SIZES is {list(space.spatial_sizes)}: the linear layer of a policy reads every place of the picture; give one "
             "size, and adapt the width alone"
         )
-    scaled = scaled_channels(space)
+    scaled, untie = scaled_channels(space), untie_layers(space)
     stages: dict[str, nn.Module] = {}
     inputs: Channels = FixedChannels(in_channels)
     side = space.spatial_sizes[0]
@@ -76,11 +77,11 @@ def build_policy(
                 f"convolution {i} of the policy has a kernel of {kernel_size} and a stride of {stride}, and {side} pixels come in: lower "
                 "POLICY.KERNEL_SIZES or POLICY.STRIDES, or raise DATA.TRAIN_CROP_SIZE"
             )
-        outputs = scaled(count)
+        outputs = untie(scaled(count))
         stages[f"conv{i}"] = SlimmableConv2d(inputs, outputs, kernel_size, stride)
         stages[f"relu{i}"] = nn.ReLU(inplace=True)
         inputs, side = outputs, (side - kernel_size) // stride + 1
-    hidden = scaled(hidden_features)
+    hidden = untie(scaled(hidden_features))
     # The places of a channel lie side by side, so that the first channels are the first features.
     stages |= {
         "flatten": nn.Flatten(1), "fc": SlimmableLinear(ExpandedChannels(inputs, side * side), hidden), "relu": nn.ReLU(inplace=True),

@@ -211,17 +211,24 @@ def test_whether_layers_average_is_a_key_of_a_config():
         create_model("x3d", num_classes=2, space=space_of(CASES["x3d_small"], "stage"), average_inputs="yes")
 
 
-def test_a_network_without_norms_has_the_insides_of_its_blocks_apart():
-    spaces = [{"width_range": [0.5, 1.0], "spatial_sizes": [16], "temporal_sizes": [1], "widths_by": by} for by in ("stage", "layer")]
+@pytest.mark.parametrize(
+    "arguments, size, channels, groups, full",
+    [
+        (dict(name="wdsr", num_features=16, num_blocks=3), 16, 3, (1, 4), [16, 64, 64, 64]),
+        (dict(name="policy", num_classes=5, channels=[8, 16, 8], hidden_features=32), 40, 4, (3, 4), [8, 16, 8, 32]),
+    ],
+)
+def test_networks_without_norms_have_their_layers_apart(arguments, size, channels, groups, full):
     made = []
-    for space in spaces:
+    for by in ("stage", "layer"):
         torch.manual_seed(0)
-        made.append(create_model("wdsr", space=space, num_features=16, num_blocks=3).double().eval())
+        space = {"width_range": [0.5, 1.0], "spatial_sizes": [size], "temporal_sizes": [1], "divisor": 2, "widths_by": by}
+        made.append(create_model(**arguments, space=space).double().eval())
     stage, layer = made
-    assert (stage.space.width_groups, layer.space.width_groups) == (1, 4)
-    images = torch.rand(1, 3, 16, 16, dtype=torch.float64)
-    assert torch.equal(layer.activate(Configuration((0.5,) * 4, 16))(images), stage.activate("0.5-16")(images))
-    configuration = Configuration((1.0, 0.5, 1.0, 0.75), 16)
-    upscaled = layer.activate(configuration)(images)
-    torch.testing.assert_close(layer.extract(configuration)(images), upscaled, rtol=1e-9, atol=1e-9)
-    assert [layer.get_submodule(name).out_rule.full for name in layer.width_group_names] == [16, 64, 64, 64]
+    assert (stage.space.width_groups, layer.space.width_groups) == groups
+    images = torch.rand(1, channels, size, size, dtype=torch.float64)
+    assert torch.equal(layer.activate(Configuration((0.5,) * 4, size))(images), stage.activate(f"0.5-{size}")(images))
+    configuration = Configuration((1.0, 0.5, 1.0, 0.75), size)
+    outputs = layer.activate(configuration)(images)
+    torch.testing.assert_close(layer.extract(configuration)(images), outputs, rtol=1e-9, atol=1e-9)
+    assert [layer.get_submodule(name).out_rule.full for name in layer.width_group_names] == full

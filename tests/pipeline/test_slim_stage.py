@@ -4,8 +4,8 @@ import csv
 import dataclasses
 import importlib
 import shutil
-from types import SimpleNamespace
 
+import common
 import pytest
 import torch
 from tiny import overrides, same, write_set
@@ -218,12 +218,22 @@ def test_a_model_without_config_or_file_is_told(tmp_path):
 
 def test_the_benchmark_sets_both_kinds_side_by_side(output, tmp_path, monkeypatch):
     benchmark = importlib.import_module("slim")
-    monkeypatch.setattr(benchmark, "SHARES", (0.8, 0.6))
-    options = SimpleNamespace(settings=[], step=0.5, videos=8, clips=6)
+    for module in (benchmark, common):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
     folder = tmp_path / "run"
     shutil.copytree(output, folder)
-    rows = benchmark.compare(folder, options)
+    benchmark.main(["--runs", str(folder), "--name", "tiny", "--shares", "0.8", "0.6", "--step", "0.5", "--videos", "8", "--clips", "6"])
+    rows = list(csv.DictReader((tmp_path / "slim_tiny.csv").open()))
+    assert (tmp_path / "slim_tiny_val.png").is_file() and (tmp_path / "slim_tiny_test.png").is_file()
     assert [row["kind"] for row in rows] == ["greedy", "greedy", "uniform", "uniform"]
     for row in rows:
-        assert float(row["gflops"]) <= row["budget_gflops"] and 0 <= float(row["val"]) <= 100 and 0 <= float(row["test"]) <= 100
+        assert float(row["gflops"]) <= float(row["budget_gflops"]) and 0 <= float(row["val"]) <= 100 and 0 <= float(row["test"]) <= 100
         assert ("," in row["configuration"]) == (row["kind"] == "greedy")
+
+
+def test_the_digits_of_the_benchmark_are_in_three_parts(tmp_path):
+    benchmark = importlib.import_module("slim")
+    folder = benchmark.write_digits(tmp_path / "digits")
+    names = {split: {path.name for path in (folder / split).glob("*/*.png")} for split in benchmark.PARTS}
+    assert {split: len(found) for split, found in names.items()} == benchmark.PARTS
+    assert len(set.union(*names.values())) == 1797 and {path.name for path in (folder / "train").iterdir()} == set("0123456789")
