@@ -27,8 +27,8 @@ def add_looks(parser: argparse.ArgumentParser, *, batch: int = 16) -> None:
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     """Add what decodes videos, and how long it may take for one."""
-    parser.add_argument("--backend", default="pyav", choices=CHOICES, help="decoder (default pyav)")
-    parser.add_argument("--timeout", type=positive_argument, default=_TIMEOUT, help="seconds after which a video is given up (default %(default)g)")
+    parser.add_argument("--backend", default="pyav", choices=CHOICES, metavar="WORD", help=f"decoder: {', '.join(CHOICES)}; default pyav")
+    parser.add_argument("--timeout", type=positive_argument, default=_TIMEOUT, metavar="SECONDS", help="after which a video is given up (default %(default)g)")
 
 
 def add_window(parser: argparse.ArgumentParser, text: str) -> None:
@@ -39,7 +39,7 @@ def add_window(parser: argparse.ArgumentParser, text: str) -> None:
 def add_events(parser: argparse.ArgumentParser, threshold: str = f"min probability in an event (default {THRESHOLD})") -> None:
     """Add what makes a timeline of windows: --events, --threshold, --background. threshold: help of that one."""
     parser.add_argument("--events", action="store_true", help="join windows that say the same into a timeline")
-    parser.add_argument("--threshold", type=fraction_argument, help=threshold)
+    parser.add_argument("--threshold", type=fraction_argument, metavar="NUMBER", help=threshold)
     parser.add_argument("--background", nargs="+", default=[], metavar="CLASS", help="classes that are no event")
 
 

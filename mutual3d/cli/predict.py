@@ -7,8 +7,9 @@
     mutual3d predict ava/adaptive.pyth clip.mp4 --boxes boxes.csv --output drawn.mp4
 
 A clip is a second or two: of a longer video one look is at its middle; --views looks at more of it, and --window says what is
-seen when, a line for each stretch; --events joins those that say the same into a timeline. --output keeps all of it, and what could not be read, as .csv or .json. A file of one image
-is shown as it is; one of several (an animated GIF, PNG or WebP, a TIFF stack) is a video, as in lists of videos.
+seen when, a line for each stretch; --events joins those that say the same into a timeline. --output keeps all of it, and what
+could not be read, as .csv or .json. A file of one image is shown as it is; one of several (an animated GIF, PNG or WebP, a TIFF
+stack) is a video, as in lists of videos.
 
 A budget on the mean over clips, --mean-gflops or --mean-latency-ms, may run a cascade: a dearer configuration where a cheap one is not
 sure, as often as the budget pays for. --config takes one too, as `mutual3d select` prints it. Other budgets bound every clip.

@@ -1,5 +1,6 @@
 """The service, over real connections: what it answers, what it refuses, and what no client can do to it."""
 
+import ast
 import asyncio
 import base64
 import contextlib
@@ -294,6 +295,14 @@ def test_the_interface_is_typed(served):
     assert {each["name"] for each in timeline["parameters"]} == names and {"422", "429"} <= set(timeline["responses"])
     assert "deadline_ms" in {each["name"] for each in found["paths"]["/explain"]["post"]["parameters"]}
     assert all("service" not in each["name"] and each["schema"] for path in found["paths"].values() for method in path.values() for each in method.get("parameters", ()))
+
+
+def test_each_endpoint_is_a_function_that_can_be_read_alone():
+    source = ast.parse((ROOT / "mutual3d/deploy/serve/app.py").read_text())
+    functions = [node for node in ast.walk(source) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    longest = max(functions, key=lambda function: sum(isinstance(node, ast.stmt) for node in ast.walk(function)))
+    assert {"create_app", "predict", "timeline", "explain", "stream"} <= {function.name for function in functions}
+    assert sum(isinstance(node, ast.stmt) for node in ast.walk(longest)) <= 20, longest.name
 
 
 def test_the_page_loads_nothing_from_elsewhere(served):

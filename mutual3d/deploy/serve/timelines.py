@@ -26,7 +26,7 @@ _MOST_WINDOWS = 2000
 
 @dataclass(frozen=True)
 class TimelineRequest:
-    """What timeline is asked for. window, step: as of `Reading`, in words or seconds. events: how windows are joined."""
+    """Which timeline is asked for. window, step: as of `Reading`, in words (`2s`) or seconds. events: how windows are joined."""
 
     window: str
     step: str | None = None
