@@ -78,6 +78,12 @@ IMAGE_NETWORKS = {
         unfolded=frozenset({"bn1", "bn"}),
     ),
 }
+# Their logits are of each place of a map: B, K, h, w.
+MAP_NETWORKS = {
+    "refinenet_small": Case(
+        dict(name="refinenet", num_classes=7, depth=18, width_per_group=16, refine_channels=16, dropout_rate=0.3), has_frames=False
+    ),
+}
 
 
 def fill_by_rule(network):

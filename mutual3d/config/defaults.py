@@ -146,7 +146,8 @@ _C.GRID.LATENCY_REPEATS = Key(10, COUNT, TAKES_EFFECT)
 _C.TRAIN = Group()
 _C.TRAIN.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 # kinetics (a csv of `path label` lines), charades, ava, ssv2, or images: image_folder, cifar10, cifar100, food101, indoor67,
-# digits; div2k or photographs, of which small images are made large; atari or minatar, games. ptvkinetics, ptvcharades and ptvssv2 are the same lists under PySlowFast's other names.
+# digits; div2k or photographs, of which small images are made large; nyudv2, images with a map of classes each; atari or minatar, games.
+# ptvkinetics, ptvcharades and ptvssv2 are the same lists under PySlowFast's other names.
 _C.TRAIN.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)
 # Clips of a step, over all processes.
 _C.TRAIN.BATCH_SIZE = Key(64, COUNT, IS_REFUSED)
@@ -336,6 +337,7 @@ _C.MODEL.MODEL_NAME = Key("SlowFast", Registered("network"), IS_REFUSED)
 _C.MODEL.ARCH = Key("slowfast", NAME, IS_REFUSED)
 _C.MODEL.NUM_CLASSES = Key(400, COUNT, IS_REFUSED)
 # cross_entropy (or soft_cross_entropy, PySlowFast's word for soft labels, which cross_entropy takes too), or for several labels bce_logit or bce; heads return logits, so that both are the same thing here.
+# pixel_cross_entropy for maps of classes: each pixel is a sample, and those without a label are none.
 _C.MODEL.LOSS_FUNC = Key("cross_entropy", Registered("loss function"), IS_REFUSED)
 # What turns logits into scores in evaluation: softmax or sigmoid; it must go with LOSS_FUNC.
 _C.MODEL.HEAD_ACT = Key("softmax", Only("softmax", "sigmoid", "none"), TAKES_EFFECT)
@@ -470,6 +472,10 @@ _C.CONTROL.CLIP_RANGE = Key(0.1, Number(0, 1, above=True), IS_REFUSED)
 _C.CONTROL.MAX_STEPS = Key(27000, COUNT, IS_REFUSED)
 # Episodes that validation, the grid and the test play at each configuration.
 _C.CONTROL.EPISODES = Key(100, Integer(2, 10**6), TAKES_EFFECT)
+
+_C.REFINENET = Group()
+# (new) Channels of RefineNets 1 to 3; the fourth, of the coarsest map, has twice as many.
+_C.REFINENET.CHANNELS = Key(256, CHANNELS, IS_REFUSED)
 
 _C.DETECTION = Group()
 # Classify the boxes of a clip (AVA) instead of the clip.

@@ -28,6 +28,7 @@ LIMITS: dict[str, Limit] = {
     "width_per_group": Limit(int, 1, 4096),
     "widen_factor": Limit(int, 1, 1000),
     "se_reduction": Limit(int, 0, 1024),
+    "refine_channels": Limit(int, 1, 4096),
     "width_factor": Limit(float, 0, 64, above=True),
     "depth_factor": Limit(float, 0, 50, above=True),
     "bottleneck_factor": Limit(float, 0, 64, above=True),

@@ -140,7 +140,8 @@ _TORCHVISION = (
 
 # ---- A classifier of images, of this project or of torchvision, for a network that is built on one. --------------------
 
-_BODY = ((r"^backbone\.body\.", ""),)
+# Norms of each size's, or width's, own begin alike.
+_BODY = ((r"^backbone\.body\.", ""), (r"\.norms\.\d+\.", "."))
 
 # What DataParallel and torch.compile put before names.
 _MODULE = (r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.", "")
@@ -162,7 +163,7 @@ FORMATS = {
         {"slow": _TORCHVISION, "c2d": _TORCHVISION, "i3d": _TORCHVISION}, absent=r"^head\.", ignored=r"^fc\.", legacy=(_MODULE,), exported=False
     ),
     "classifier": Format(
-        {"mask_rcnn": _BODY}, absent=r"^(?!backbone\.body\.)", ignored=r"^(fc|classifier)\.", legacy=(_MODULE,), exported=False
+        {"mask_rcnn": _BODY, "refinenet": _BODY}, absent=r"^(?!backbone\.body\.)", ignored=r"^(fc|classifier)\.", legacy=(_MODULE,), exported=False
     ),
 }
 
@@ -208,7 +209,7 @@ class Report:
 
 
 def key_map(own: Mapping[str, torch.Tensor], format_name: str, architecture: str) -> dict[str, str | None]:
-    """{own key: its name in the format, None where the format has no such entry}, a bijection of the named ones.
+    """{own key: its name in the format, None where the format has no such entry}, a bijection of the named ones where it can be written.
 
     own: state dict, or any mapping of all keys of a network to tensors. Raises ValueError for an unknown format or an
     architecture that it does not know. format_name: one of FORMATS. architecture: slow, c2d, i3d, slowfast or x3d.
@@ -221,7 +222,7 @@ def key_map(own: Mapping[str, torch.Tensor], format_name: str, architecture: str
         is_absent = re.search(form.absent, key) or key.rpartition(".")[0] in bare
         names[key] = None if is_absent else _renamed(key, form.rules[architecture], last)
     named = [name for name in names.values() if name is not None]
-    assert len(set(named)) == len(named), "two keys have one name"
+    assert len(set(named)) == len(named) or not form.exported, "two keys have one name"
     return names
 
 

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from networks import IMAGE_NETWORKS, fill_by_rule
+from networks import IMAGE_NETWORKS, MAP_NETWORKS, fill_by_rule
 
 from mutual3d.models import create_model
 from mutual3d.models.images import gentle_strides
@@ -14,9 +14,12 @@ from mutual3d.training import Method, MutualStep
 SPACE = {"width_range": [0.5, 1.0], "spatial_sizes": [24, 32], "temporal_sizes": [1]}
 
 
-@pytest.fixture(params=IMAGE_NETWORKS)
+CASES = IMAGE_NETWORKS | MAP_NETWORKS
+
+
+@pytest.fixture(params=CASES)
 def case(request):
-    return IMAGE_NETWORKS[request.param]
+    return CASES[request.param]
 
 
 def images(size, batch=2):
@@ -75,9 +78,10 @@ def test_norms_may_be_private(case, batchnorm, text):
         torch.testing.assert_close(model.extract(text, fold_bn=fold_bn)(inputs), logits, rtol=1e-9, atol=1e-9)
 
 
-def test_a_mutual_step_reaches_every_parameter(case):
+@pytest.mark.parametrize("name", IMAGE_NETWORKS)
+def test_a_mutual_step_reaches_every_parameter(name):
     torch.manual_seed(0)
-    model = create_model(**case.arguments, space=SPACE).train()
+    model = create_model(**IMAGE_NETWORKS[name].arguments, space=SPACE).train()
     images = torch.randint(0, 256, (4, 3, 1, 32, 32), dtype=torch.uint8)
     prepare = functools.partial(prepare_clip, device=torch.device("cpu"), mean=[0.5], std=[0.25])
     step = MutualStep(model, Method(("smallest_width", "random"), "inplace_distillation"), prepare=prepare, seed=0)

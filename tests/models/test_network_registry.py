@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from networks import IMAGE_NETWORKS
+from networks import IMAGE_NETWORKS, MAP_NETWORKS
 from networks import NETWORKS as VIDEO_CASES
 
 from mutual3d.models import NETWORKS, create_model, register_network
@@ -17,7 +17,7 @@ from mutual3d.utils.memory_format import preferred_memory_format
 NAMES = {
     "x3d": "clips", "slow": "clips", "c2d": "clips", "i3d": "clips", "slowfast": "pathways", "mobilenet_v1": "images",
     "mobilenet_v2": "images", "mobilenet_v3": "images", "resnet2d": "images", "wide_resnet": "images",
-    "vgg16": "images", "mask_rcnn": "images", "wdsr": "images", "policy": "images",
+    "vgg16": "images", "mask_rcnn": "images", "wdsr": "images", "policy": "images", "refinenet": "images",
 }  # fmt: skip
 
 
@@ -31,8 +31,9 @@ def registry():
 
 def test_every_network_says_what_it_takes():
     assert {name: facts.takes for name, facts in NETWORKS.items()} == NAMES
-    # What gives something else than classes is tested for itself (test_mask_rcnn.py, test_wdsr.py, test_policy.py).
-    assert set(NAMES) - {"mask_rcnn", "wdsr", "policy"} == {case.arguments["name"] for case in (VIDEO_CASES | IMAGE_NETWORKS).values()}
+    # What gives something else than images' or places' classes is tested for itself (test_mask_rcnn.py, test_wdsr.py, test_policy.py).
+    tested = (VIDEO_CASES | IMAGE_NETWORKS | MAP_NETWORKS).values()
+    assert set(NAMES) - {"mask_rcnn", "wdsr", "policy"} == {case.arguments["name"] for case in tested}
 
 
 DENSE_3D = {"slow", "c2d", "i3d", "slowfast"}
