@@ -51,7 +51,7 @@ class MetricFacts:
     labels: {name of a number in `values`: how it is written for people}, the number that decides first. task: what it
     measures, in words. unit: of the numbers. higher_is_better: of the number that decides. is_share: the numbers are
     shares of the videos, whose 95 % interval their number gives. has_one_label: each video has one class, so that the
-    class that scores highest is right or wrong.
+    class that scores highest is right or wrong. of_class: what `per_class` gives.
     """
 
     labels: Mapping[str, str]
@@ -60,6 +60,7 @@ class MetricFacts:
     higher_is_better: bool = True
     is_share: bool = False
     has_one_label: bool = False
+    of_class: str = "average precision"
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """{name of a number: what a query table keeps of it}, plain data."""

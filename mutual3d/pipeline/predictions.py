@@ -43,7 +43,8 @@ def save_predictions(
         best = list(front.values())[-1]
         candidates = candidates_of_several_labels(best, class_names or ()) if isinstance(best, CollectingMetric) else []
         examples = [candidate.to_dict() for candidate in candidates]
-        write_json(output / PER_CLASS, {"fingerprint": table.provenance.get("fingerprint"), "per_class": per_class, "examples": examples})
+        of_table = {"fingerprint": table.provenance.get("fingerprint"), "of_class": best.facts.of_class}
+        write_json(output / PER_CLASS, {**of_table, "per_class": per_class, "examples": examples})
 
 
 def _lines(
@@ -98,10 +99,10 @@ def left_out(dataset: ClipDataset, predictions: Sequence[Predictions]) -> list[s
 
 
 def load_per_class(output: Path, table: QueryTable, class_names: Sequence[str] | None) -> tuple[ClassPrecision, ...]:
-    """Average precision of each class at the configurations of the Pareto front, cheapest first; () where there is none."""
+    """Average precision, or what else the metric has, of each class at the configurations of the Pareto front, cheapest first; () where there is none."""
     content = _read_per_class(output, table)
     return tuple(
-        ClassPrecision(c, {_name_of_class(name, class_names): value for name, value in values.items()})
+        ClassPrecision(c, {_name_of_class(name, class_names): value for name, value in values.items()}, content["of_class"])
         for c, values in content["per_class"].items()
     )
 
@@ -114,9 +115,9 @@ def load_candidates(output: Path, table: QueryTable, predictions: Sequence[Predi
 
 
 def _read_per_class(output: Path, table: QueryTable) -> dict[str, Any]:
-    """{"per_class": {configuration: {class: percent}}, "examples": [Candidate]}, empty where the file is missing, damaged or of another table."""
+    """{"per_class": {configuration: {class: percent}}, "of_class": what they are, "examples": [Candidate]}, empty where the file is missing, damaged or of another table."""
     path = output / PER_CLASS
-    nothing: dict[str, Any] = {"per_class": {}, "examples": []}
+    nothing: dict[str, Any] = {"per_class": {}, "of_class": "", "examples": []}
     if not path.is_file():
         return nothing
     try:
@@ -126,7 +127,9 @@ def _read_per_class(output: Path, table: QueryTable) -> dict[str, Any]:
         per_class = {
             c: {str(name): float(value) for name, value in values.items()} for c, values in content["per_class"].items()
         }
-        return {"per_class": per_class, "examples": [Candidate.from_dict(one) for one in content.get("examples", ())]}
+        # Files of earlier versions say nothing of what they hold.
+        of_class = str(content.get("of_class", ClassPrecision.what))
+        return {"per_class": per_class, "of_class": of_class, "examples": [Candidate.from_dict(one) for one in content.get("examples", ())]}
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         logger.warning("'%s' is not shown in the report: %s", path, error)
         return nothing

@@ -90,7 +90,7 @@ def _hopeless_classes(predictions, per_class, names):
         what = "No video was recognised of"
     elif per_class is not None:
         failed = [name for name, percent in per_class.percents.items() if percent < 1]
-        what = "The average precision is below 1 % for"
+        what = f"The {per_class.what} is below 1 % for"
     else:
         return None
     if not failed:

@@ -109,10 +109,11 @@ def _right_of(predictions: Predictions, indices: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ClassPrecision:
-    """The average precision of each class at one configuration, in per cent, by the class's name."""
+    """The average precision of each class, or `what` else, at one configuration, in per cent, by the class's name."""
 
     configuration: str
     percents: dict[str, float]
+    what: str = "average precision"
 
 
 @dataclass(frozen=True)

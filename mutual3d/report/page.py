@@ -538,12 +538,13 @@ def _complementary(predictions: Sequence[Predictions]) -> dict[str, Any] | None:
 
 
 def _precisions(found: Sequence[ClassPrecision]) -> dict[str, Any] | None:
-    """Average precision of each class, the worst at the first configuration first."""
+    """Average precision (or what else there is) of each class, the worst at the first configuration first."""
     if not found:
         return None
     order = sorted(found[0].percents, key=lambda name: found[0].percents[name])
     rows = [(name, [f"{one.percents[name]:.1f}" if name in one.percents else "–" for one in found]) for name in order]
-    return {"configurations": [one.configuration for one in found], "rows": rows}
+    what = found[0].what[:1].upper() + found[0].what[1:]
+    return {"configurations": [one.configuration for one in found], "rows": rows, "what": what}
 
 
 def _test(table: QueryTable | None, test: MultiViewTest | None) -> dict[str, Any] | None:
