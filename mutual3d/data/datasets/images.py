@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torchvision import datasets
+from torchvision import datasets, tv_tensors
 from torchvision.transforms import v2
 
 from mutual3d.data.clips.augment import ClipAugmentation
@@ -370,15 +370,17 @@ def training_transform(
     padding: int = 0,
     flip: bool = True,
     color_jitter: float = 0.0,
+    map_fill: int = 0,
 ) -> v2.Compose:
-    """PIL image -> uint8 3, S, S: a random crop, perhaps mirrored, perhaps in other colours.
+    """PIL image -> uint8 3, S, S: a random crop, perhaps mirrored, perhaps in other colours; a map given beside it is cut alike.
 
     The crop is one of three: with `relative_scales` (min and max share of the area) and `relative_aspects` (min
     and max width over height; 3/4 to 4/3 by default) a part that is resized, as for ImageNet; with `padding` (black
     pixels on each side) a shifted image, as for CIFAR; else, as for videos, the short side uniform in `jitter_scales`
     (or, with `inverse_uniform`, one over it), and a place. `color_jitter`: brightness, contrast and saturation are
     multiplied by up to 1 +- this. Raises ValueError for values that mean nothing and for two kinds of crop at once.
-    crop_size: S, in pixels. flip: whether half of the images are mirrored.
+    crop_size: S, in pixels. flip: whether half of the images are mirrored. map_fill: what a map (`tv_tensors.Mask`) has outside of the
+    image, where padding shows that.
     """
     for key, value in (("COLOR_JITTER", color_jitter), ("CROP_PADDING", padding)):
         if value < 0:
@@ -388,7 +390,8 @@ def training_transform(
             raise ValueError("DATA.TRAIN_JITTER_SCALES_RELATIVE and DATA.CROP_PADDING are two kinds of crop: leave one out")
         crop = [_resized_crop(crop_size, relative_scales, relative_aspects or (3 / 4, 4 / 3))]
     elif padding:
-        crop = [v2.Resize(crop_size), v2.RandomCrop(crop_size, padding=padding)]
+        fill = {tv_tensors.Mask: map_fill, "others": 0}
+        crop = [v2.Resize(crop_size), v2.RandomCrop(crop_size, padding=padding, fill=fill)]
     else:
         low, high = check_jitter_scales((crop_size, crop_size) if jitter_scales is None else jitter_scales, crop_size)
         crop = [RandomShortSide(low, high, inverse_uniform), v2.RandomCrop(crop_size)]
@@ -405,7 +408,8 @@ def _resized_crop(crop_size: int, scales: Sequence[float], aspects: Sequence[flo
 
 
 class RandomShortSide(torch.nn.Module):
-    """Resize an image so that its short side is random: uniform from `min_size` to `max_size` pixels, or one over it is.
+    """Resize an image, and maps beside it alike, so that the short side is random: uniform from `min_size` to `max_size` pixels, or one
+    over it is.
 
     torchvision's RandomShortestSize rounds down, and now and then ends one pixel below the crop. inverse_uniform: whether
     one over the size is uniform (DATA.INV_UNIFORM_SAMPLE).
@@ -415,13 +419,15 @@ class RandomShortSide(torch.nn.Module):
         super().__init__()
         self.min_size, self.max_size, self.inverse_uniform = min_size, max_size, inverse_uniform
 
-    def forward(self, image: Image.Image) -> Image.Image:
+    def forward(self, *images: Any) -> Any:
+        """images: one, which is given back, or an image and its maps, all of one height and width, of which a tuple is."""
         draw = torch.rand(()).item()
         if self.inverse_uniform:
             side = 1 / (1 / self.max_size + draw * (1 / self.min_size - 1 / self.max_size))
         else:
             side = self.min_size + draw * (self.max_size - self.min_size)
-        return v2.functional.resize(image, [round(side)])
+        resized = tuple(v2.functional.resize(image, [round(side)]) for image in images)
+        return resized if len(images) > 1 else resized[0]
 
     def extra_repr(self) -> str:
         return f"{self.min_size}, {self.max_size}, inverse_uniform={self.inverse_uniform}"

@@ -57,6 +57,15 @@ def read_image(path: str | Path) -> Image.Image:
         return rgb_of(image)
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image file, upright, without decoding its pixels. Raises VideoError as `open_image` does."""
+    with open_image(path) as image:
+        width, height = image.size
+        told = image.getexif().get(_ORIENTATION)
+        swaps_sides = any(told == orientation and orientation.swaps_sides for orientation in Orientation)
+        return (height, width) if swaps_sides else (width, height)
+
+
 @contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
     """A Pillow image, open; whatever goes wrong in the block while it is read becomes a VideoError with the cause."""

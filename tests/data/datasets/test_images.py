@@ -21,7 +21,7 @@ from mutual3d.data.datasets.images import (
     usual_test_resize,
 )
 from mutual3d.data.datasets.kinetics import BadVideo
-from mutual3d.data.sources import SOURCES
+from mutual3d.data.sources import ONE_LABEL, SOURCES
 
 CIFAR = Path(__file__).resolve().parents[3].parent / "shared/data/images/cifar10_10k_2k.npz"
 EVERY_KIND = {
@@ -74,7 +74,7 @@ def test_several_crops_of_an_image_are_drawn_each_for_itself():
 
 
 def test_the_config_knows_every_set():
-    assert set(IMAGE_SETS) == {name for name, source in SOURCES.items() if source.is_image}
+    assert set(IMAGE_SETS) == {name for name, source in SOURCES.items() if source.is_image and source.task is ONE_LABEL}
 
 
 def test_image_folder(folder):
