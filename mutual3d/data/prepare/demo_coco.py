@@ -38,12 +38,14 @@ _STREAM = 3
 
 @dataclass(frozen=True)
 class Picture:
-    """image_HWC: uint8 RGB. masks: bool H, W, what is seen of each object; classes, from 0; crowds: whether it is one."""
+    """image_HWC: uint8 RGB. masks: bool H, W, what is seen of each object; classes, from 0; crowds: whether it is one. unnamed_HW: bool, what
+    is seen of objects of which too little is seen to be annotated."""
 
     image_HWC: np.ndarray
     masks: list[np.ndarray]
     classes: list[int]
     crowds: list[bool]
+    unnamed_HW: np.ndarray
 
 
 def make_demo_coco(
@@ -94,7 +96,8 @@ def draw_picture(split: str, index: int, seed: int = 0) -> Picture:
     seen = [number for number, mask in enumerate(masks) if mask.sum() >= _LEAST_PIXELS]
     image = np.rint(np.clip(frame, 0, 1) * 255).astype(np.uint8)
     crowds = [len(group) > 1 for group in actors]
-    return Picture(image, [masks[i] for i in seen], [classes[i] for i in seen], [crowds[i] for i in seen])
+    unnamed = np.any([np.zeros((height, width), bool), *(mask for i, mask in enumerate(masks) if i not in seen)], axis=0)
+    return Picture(image, [masks[i] for i in seen], [classes[i] for i in seen], [crowds[i] for i in seen], unnamed)
 
 
 def _draw_shape(bulges: int, radius: float, place: np.ndarray, generator: np.random.Generator) -> Actor:
