@@ -1,7 +1,8 @@
 """RS-Net with weights, and activations, of 2 bits beside the whole one, by size: what Table 3 of its paper compares, small.
 
 python benchmarks/quantized.py --cifar10 /data/cifar10.npz --epochs 20            # a ResNet-18 of a quarter of the channels, CIFAR-10
-python benchmarks/quantized.py --individual --seeds 0 1 2                         # on scikit-learn's digits; each size trained alone too
+python benchmarks/quantized.py --epochs 3                                        # on scikit-learn's digits, in minutes
+python benchmarks/quantized.py --individual --seeds 0 1 2                         # each size trained alone too
 python benchmarks/quantized.py --videos demo/data --epochs 15                     # the demo's X3D, mutual, on its clips
 
 Trains configs/Methods/RS_NET.yaml (videos: configs/Demo/MUTUAL_X3D.yaml) with each of --bits, from scratch, and measures its grid on the

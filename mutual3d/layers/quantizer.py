@@ -2,9 +2,9 @@
 
 A quantiser of K bits has a basis of K numbers, v. Its 2^K levels are the sums of a code times v: codes of -1 and 1 for values of both
 signs, so that 2 bits have the levels -v1 - v2, -v1 + v2, v1 - v2 and v1 + v2; codes of 0 and 1 for values that are not negative, as
-behind a ReLU, so that 0 stays 0. The products of two quantised numbers are then sums of products of bits (LQ-Nets, 3.1).
+behind a ReLU, so that 0 stays 0. The products of two quantised numbers are then sums of products of bits (LQ-Nets).
 
-The basis is learned by quantisation-error minimisation, QEM (LQ-Nets, 3.2.2): each value takes the nearest level, and with these codes
+The basis is learned by quantisation-error minimisation, QEM: each value takes the nearest level, and with these codes
 fixed the basis is the solution of the least squares of the values. Neither raises the squared error. In training one such step is taken
 from the present basis, which moves a tenth of the way to the result. Gradients pass a quantiser straight through.
 """
@@ -109,7 +109,7 @@ def level_moments(values: torch.Tensor, levels: torch.Tensor) -> tuple[torch.Ten
 def least_squares(
     basis: torch.Tensor, codes: torch.Tensor, counts: torch.Tensor, sums: torch.Tensor
 ) -> torch.Tensor:
-    """The basis ..., K with which the levels of the codes lie nearest to their values (LQ-Nets, Eq. 7): (B' B)^-1 B' x.
+    """The basis ..., K with which the levels of the codes lie nearest to their values (LQ-Nets): (B' B)^-1 B' x.
 
     basis: the present one, which counts as much as a millionth of the values, so that there is one solution whatever the codes are and
     the error does not rise. codes: ..., L, K. counts, sums: ..., L, of the values that each level is nearest to.
@@ -156,7 +156,7 @@ def fit_weight_basis(weight: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """`nearest_level` with the gradient of the identity; with `clips` 0 beyond the outermost levels (LQ-Nets, 3.3)."""
+    """`nearest_level` with the gradient of the identity; with `clips` 0 beyond the outermost levels (LQ-Nets)."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, levels: torch.Tensor, clips: bool) -> torch.Tensor:

@@ -26,8 +26,9 @@ def quantize_convolutions(
 ) -> list[Size]:
     """Quantise the convolutions of a network, in place; returns the sizes that have quantisers of their own, in order.
 
-    Left as they are: what reads the pixels themselves, of which there are `in_channels`, the layer called `classifier_name` (LQ-Nets, 4.1: the first layer and the last), linear layers, and
-    squeeze-excite, whose gates are few numbers that multiply whole channels. weight_bits, activation_bits: 32 leaves those as they are.
+    Left as they are: what reads the pixels themselves, of which there are `in_channels`, and the layer called `classifier_name`, as LQ-Nets
+    leave the first layer and the last; linear layers; and squeeze-excite, whose gates are few numbers that multiply whole channels.
+    weight_bits, activation_bits: 32 leaves those as they are.
     Raises ValueError where no convolution is left to quantise.
     """
     sizes = [*itertools.product(reversed(space.spatial_sizes), reversed(space.temporal_sizes))]
