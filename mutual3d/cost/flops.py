@@ -45,7 +45,10 @@ def count_parameters(model: Any, configurations: Sequence[Configuration]) -> dic
 
 
 def count_weight_bits(model: Any, configurations: Sequence[Configuration]) -> dict[Configuration, int]:
-    """{configuration: bits that the parameters of its sub-network are stored with}: 32 each, fewer of those that are quantised."""
+    """{configuration: bits that the parameters of its sub-network are stored with}: 32 each, fewer of those that are quantised.
+
+    model: an AdaptiveNetwork.
+    """
     return _of_each_width(model, configurations, stored_bits)
 
 

@@ -118,9 +118,9 @@ class QuantizedConv3d(_QuantizedSlimmable, SlimmableConv3d):
 def quantize_convolution(
     layer: SlimmableConv2d | SlimmableConv3d, *, weight_bits: int, activation_bits: int, sizes: int
 ) -> QuantizedConv2d | QuantizedConv3d:
-    """A convolution with the parameters of `layer` whose weights and inputs have so many bits; 32 leaves them as they are.
+    """A convolution with the parameters of `layer` whose weights and inputs are quantised.
 
-    sizes: how many have a quantiser of inputs of their own.
+    weight_bits, activation_bits: that they have; 32 leaves them as they are. sizes: how many have a quantiser of inputs of their own.
     """
     made = QuantizedConv2d if isinstance(layer, SlimmableConv2d) else QuantizedConv3d
     # Without memory, and without a random number: the parameters are the layer's.

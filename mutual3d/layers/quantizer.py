@@ -132,7 +132,7 @@ def qem_step(values: torch.Tensor, basis: torch.Tensor, lowest: torch.Tensor | f
 
 
 def uniform_basis(top: torch.Tensor, bits: int) -> torch.Tensor:
-    """The basis ..., K of equally spaced levels, of which the highest is `top`, one for each channel or a single number."""
+    """The basis ..., K of equally spaced levels, of which the highest is `top`, one for each channel or a single number. bits: K."""
     return top[..., None] / (2**bits - 1) * 2.0 ** torch.arange(bits, device=top.device, dtype=top.dtype)
 
 
@@ -142,7 +142,7 @@ def squared_error(values: torch.Tensor, basis: torch.Tensor, lowest: torch.Tenso
 
 
 def fit_weight_basis(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """The basis C, K of each output channel that fits weights C, ...: ten steps of QEM from equally spaced levels.
+    """The basis C, K of each output channel that fits weights C, ...: ten steps of QEM from equally spaced levels. bits: K.
 
     These are the ones that are best for a normal distribution, or those over the whole range where they fit better.
     """
@@ -246,7 +246,7 @@ class PrivateQuantizers(nn.Module):
     """Quantisers of one place in the network, of which the active one runs: each size has its own, as norms of RS-Net have."""
 
     def __init__(self, bits: int, count: int) -> None:
-        """count: of sizes."""
+        """bits: of each quantiser. count: of sizes."""
         super().__init__()
         self.sizes = nn.ModuleList(ActivationQuantizer(bits) for _ in range(count))
         self.active_size = 0
