@@ -15,6 +15,7 @@ Latency is measured on this machine in PyTorch, on the weights that all configur
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these words, by default those of the command line."""
     options = parse(arguments)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("a search runs in one process, and torchrun started several, which would write the same files: start `mutual3d slim` itself")
     for path in options.extend:
         import_extension(path)
     model = Path(options.model)

@@ -208,6 +208,12 @@ def test_wrong_words_end_in_one_line(words, told, capsys, monkeypatch, tmp_path)
     assert told in capsys.readouterr().err
 
 
+def test_several_processes_are_refused(output, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="a search runs in one process"):
+        cli.main(["slim", str(output / "adaptive.pyth"), "--gflops", "1e-4"])
+
+
 def test_a_model_without_config_or_file_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file '.*adaptive.pyth': give the adaptive.pyth"):
         cli.main(["slim", str(tmp_path / "adaptive.pyth"), "--gflops", "1"])
