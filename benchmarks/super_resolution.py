@@ -79,19 +79,23 @@ def _in_dB(values):
 
 
 def plot(rows, title, path):
-    """PSNR over GFLOPs: the mean over seeds, and from the worst to the best."""
+    """PSNR over GFLOPs: the mean over seeds, and from the worst to the best. Networks below bicubic interpolation are told in the legend."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
+    bicubic = next(float(row["psnr"]) for row in rows if row["network"] == "bicubic")
     for name, marker in zip([*ANY_WIDTH, "alone"], ("o-", "^-", "v-", "s--")):
         points = {}
         for row in rows:
             if row["network"] == name:
                 points.setdefault(float(row["gflops"]), []).append(float(row["psnr"]))
         costs = sorted(points)
-        (line,) = axes.plot(costs, [statistics.mean(points[cost]) for cost in costs], marker, markersize=5, label=name)
+        means = [statistics.mean(points[cost]) for cost in costs]
+        if max(means) < bicubic:
+            axes.plot([], [], marker, markersize=5, label=f"{name}: {min(means):.1f} to {max(means):.1f} dB")
+            continue
+        (line,) = axes.plot(costs, means, marker, markersize=5, label=name)
         low, high = ([end(points[cost]) for cost in costs] for end in (min, max))
         axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    bicubic = next(float(row["psnr"]) for row in rows if row["network"] == "bicubic")
     axes.axhline(bicubic, color="#888888", linewidth=1, linestyle=":", label="bicubic")
     axes.set_xlabel("GFLOPs (1e9 multiply-adds)")
     axes.set_ylabel("PSNR of the luma (dB)")
