@@ -73,6 +73,18 @@ def write_div2k(root):
     return root
 
 
+def write_nyudv2(root):
+    """RGB/0.jpg, Label/0.png, ... with train.txt and test.txt: two rooms of 40 classes and what nobody labelled, and one."""
+    for split, names in (("train", ("0", "1")), ("test", ("2",))):
+        for name in names:
+            blocks = np.random.default_rng(int(name)).integers(0, 41, (12, 16), np.uint8)
+            labels = Image.fromarray(blocks).resize((64, 48), Image.Resampling.NEAREST)
+            _image(root / f"Label/{name}.png", labels)
+            _image(root / f"RGB/{name}.jpg", Image.fromarray(np.repeat(6 * np.asarray(labels)[..., None], 3, 2)))
+        _write(root / f"{split}.txt", [f"RGB/{name}.jpg Label/{name}.png" for name in names])
+    return root
+
+
 def _image(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

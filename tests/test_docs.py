@@ -71,7 +71,7 @@ def world(tmp_path_factory):
 def data(world):
     """What the pages find in /data: the sets as they are published, in little, and what their own commands make of them."""
     for write in (published.write_kinetics, published.write_ucf101, published.write_hmdb51, published.write_charades,
-                  published.write_ssv2, published.write_div2k):  # fmt: skip
+                  published.write_ssv2, published.write_div2k, published.write_nyudv2):  # fmt: skip
         write(world / "data" / write.__name__.removeprefix("write_").replace("kinetics", "k400"))
     for command in RUNNABLE:
         if "datasets/" in command:
@@ -158,7 +158,7 @@ def run(command, world):
         output = words.index("--output") + 1
         # Where the demo's own run lies, other counts are refused.
         words[output] = words[output].replace("demo/data", "demo_data")
-        words += ["--num-train", "8", "--num-val", "8", *([] if re.search("ava|coco", words[1]) else ["--num-test", "8"])]
+        words += ["--num-train", "8", "--num-val", "8", *([] if re.search("ava|coco|nyudv2", words[1]) else ["--num-test", "8"])]
     told = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told), pytest.raises(SystemExit) as done:
         patch.chdir(world)
