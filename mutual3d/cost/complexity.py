@@ -178,7 +178,8 @@ def count_activation_bytes(model: Any, configuration: Configuration, crop: int) 
     for parameter in network.train().parameters():
         parameter.register_post_accumulate_grad_hook(_drop_gradient)
     with LiveBytes(pathways, [*network.parameters(), *network.buffers()]) as live:
-        network(pathways, *boxes).sum().backward()
+        outputs = [leaf for leaf in tree_leaves(network(pathways, *boxes)) if isinstance(leaf, torch.Tensor)]
+        torch.stack([leaf.sum() for leaf in outputs]).sum().backward()
     return live.peak
 
 

@@ -141,10 +141,10 @@ class MaskRCNNHeads(nn.Module, LossHead):
         sides = result["boxes"].new_tensor([width, height, width, height])
         return {**result, "boxes": result["boxes"] / sides, "labels": result["labels"] - 1}
 
-    def _count(self, features: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-        """Run what costs, on the meta device: heads of as many proposals and detections as there may be at most in an image."""
-        self.rpn.head(list(features.values()))
+    def _count(self, features: dict[str, torch.Tensor]) -> list[Any]:
+        """Run what costs, on the meta device, and give what comes out of it: heads of as many proposals and detections as there may be at most."""
         like, heads = next(iter(features.values())), self.roi_heads
+        outputs: list[Any] = [self.rpn.head(list(features.values()))]
         for pool, layers, count in (
             (heads.box_roi_pool, (heads.box_head, heads.box_predictor), self.rpn._post_nms_top_n["testing"]),
             (heads.mask_roi_pool, (heads.mask_head, heads.mask_predictor), heads.detections_per_img),
@@ -152,7 +152,8 @@ class MaskRCNNHeads(nn.Module, LossHead):
             x = like.new_empty(len(like) * count, like.shape[1], *pool.output_size)
             for layer in layers:
                 x = layer(x)
-        return [{} for _ in like]
+            outputs.append(x)
+        return outputs
 
 
 class MaskRCNN(AdaptiveImageNetwork):

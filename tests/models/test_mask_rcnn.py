@@ -6,7 +6,7 @@ import torchvision
 from networks import calibrate_at_random
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from mutual3d.cost.complexity import split_cost
+from mutual3d.cost.complexity import count_activation_bytes, split_cost
 from mutual3d.cost.flops import count_cost, count_costs
 from mutual3d.layers import make_divisible
 from mutual3d.models import create_model
@@ -199,6 +199,7 @@ def test_costs_are_torchvisions_with_as_many_boxes_as_there_may_be():
     assert counted[model.space.largest].gflops == pytest.approx(sum(by_stage.values()), rel=1e-9)
     smallest = {stage.name: stage.gflops for stage in split_cost(model, model.space.smallest, 480)}
     assert counted[model.space.smallest].gflops == pytest.approx(sum(smallest.values()), rel=1e-9)
+    assert count_activation_bytes(model, model.space.largest, 96) > 3 * 4 * 96 * 96
     # What looks at boxes costs the same at every configuration; all that is done with whole images shrinks.
     assert smallest["backbone"] < by_stage["backbone"] / 8
     assert by_stage["heads"] - smallest["heads"] == pytest.approx(parts[0].gflops * (1 - (256 / 480) ** 2), rel=0.01)

@@ -7,7 +7,7 @@ import torch
 from tiny import ROOT, same
 
 import mutual3d
-from mutual3d.cli import check_data
+from mutual3d.cli import check_data, complexity
 from mutual3d.cli import run as run_net
 from mutual3d.config import find_config
 from mutual3d.data.prepare.demo_coco import make_demo_coco
@@ -138,6 +138,12 @@ def test_check_data_names_images_that_are_not_as_listed(data, tmp_path, capsys):
     assert check_data.main([*words, "--format", "coco"]) == 1
     told = capsys.readouterr().out
     assert "00002.jpg" in told and "6 samples checked, 1 bad" in told
+
+
+def test_costs_are_told_before_anything_is_trained(capsys):
+    complexity.main(["--cfg", "Demo/COCO", "GRID.WIDTH_STEP", "0.75"])
+    told = capsys.readouterr().out
+    assert "distinct configurations, widths 0.75 apart: 9" in told and "backbone " in told and "heads " in told and "MiB in fp32" in told
 
 
 @pytest.mark.parametrize(
