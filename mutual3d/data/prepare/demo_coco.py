@@ -1,8 +1,9 @@
-"""A small set in COCO's form, made in seconds: pictures of several shapes, each told by its outline alone, with boxes and masks.
+"""A small set in COCO's form, made in seconds: pictures of several shapes, each told by its outline and its stripes, with boxes and masks.
 
-Shapes are striped as the demo set's actors are, on scenes like its; the class of one is how many bulges its outline has, two to five. They differ
-in size by three, stand in front of each other, and are cut off at the border; pictures are landscapes, portraits and squares. Now and then
-many tiny ones stand close together, and are annotated as one crowd.
+Shapes are striped as the demo set's actors are, on scenes like its. The class of one is how many bulges its outline has, two to five, and how wide its
+stripes are: fine ones, which a small configuration cannot see, coarse, broad, or none. Shapes differ in size by three, stand in front of each other, and are
+cut off at the border; pictures are landscapes, portraits and squares. Now and then many tiny ones stand close together, and are annotated as one
+crowd.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from mutual3d.data.prepare.demo import Actor, SetForm, draw_background, draw_col
 from mutual3d.data.prepare.extraction import write_image
 from mutual3d.utils.files import write_json
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 SPLITS = ("train", "val")
 # By the number of bulges, from 2.
 CLASS_NAMES = ("oval", "triangle", "square", "star")
@@ -27,6 +28,8 @@ _ARGUMENTS_FILE = "demo_coco.json"
 _RADII = (7.0, 21.0)
 # Waves of the outline, of the radius: enough to tell the classes apart, and no more than what leaves it one piece.
 _AMPLITUDES = {2: 0.3, 3: 0.24, 4: 0.2, 5: 0.2}
+# Pixels from stripe to stripe; so wide that none is seen.
+_WAVELENGTHS = {2: (3.0, 4.0), 3: (5.5, 7.5), 4: (10.0, 14.0), 5: (1e6, 1e6)}
 # Categories' numbers, which as COCO's leave some out.
 CATEGORY_IDS = (1, 2, 4, 5)
 # An object of which fewer pixels are seen is not annotated; in a pixel it is where it covers a half.
@@ -101,11 +104,11 @@ def draw_picture(split: str, index: int, seed: int = 0) -> Picture:
 
 
 def _draw_shape(bulges: int, radius: float, place: np.ndarray, generator: np.random.Generator) -> Actor:
-    """A still actor whose outline has so many bulges. place: of its centre, x and y in pixels."""
+    """A still actor of the class whose outline has so many bulges. place: of its centre, x and y in pixels."""
     amplitudes = np.array([_AMPLITUDES[bulges] if number == bulges else 0.0 for number in range(2, 6)])
     still = (np.array([value]) for value in (*place, generator.uniform(0, 1)))
     return Actor(
-        (amplitudes, generator.uniform(0, 2 * np.pi, 4)), draw_colours(generator), radius, generator.uniform(5, 9), *still
+        (amplitudes, generator.uniform(0, 2 * np.pi, 4)), draw_colours(generator), radius, generator.uniform(*_WAVELENGTHS[bulges]), *still
     )
 
 

@@ -15,7 +15,7 @@ from mutual3d.data.prepare.demo_coco import CLASS_NAMES, SPLITS, draw_picture
 from mutual3d.data.prepare.extraction import write_image
 from mutual3d.utils.files import atomic_write
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 # By label from 1 on.
 MAP_CLASSES = ("ground", *CLASS_NAMES)
 
