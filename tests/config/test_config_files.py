@@ -52,7 +52,7 @@ OWN = ("MUTUAL.", "CALIBRATION.", "GRID.")
 METHODS = ("MUTUAL", "US", "US_PLUS", "S", "RS", "MULTISCALE", "US_MULTISCALE", "PRIVATE_SIZE", "BOOST")
 # RS-Net's recipe on ImageNet is its own paper's (4.1), which its ablations share.
 FAMILIES = {
-    **{f"ImageNet/{name}": [m for m in METHODS if m != "RS"] for name in ("MOBILENET_V1", "MOBILENET_V2", "MOBILENET_V3", "RESNET50")},
+    **{f"ImageNet/{name}": [m for m in METHODS if m != "RS"] for name in ("MOBILENET_V1", "MOBILENET_V2", "MOBILENET_V3", "RESNET50", "VGG16")},
     **{f"Kinetics/{name}": METHODS for name in ("X3D_XS", "X3D_S", "X3D_M", "X3D_L", "SLOW_8x8_R50", "SLOWFAST_4x16_R50", "SLOWFAST_8x8_R50")},
     **{f"CIFAR/WRN_28_10_CIFAR{classes}": METHODS for classes in (10, 100)},
 }
