@@ -19,9 +19,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from fvcore.common.config import CfgNode
 
-from mutual3d.layers import Channels, FixedChannels, SlimmableConv2d
+from mutual3d.layers import Channels, FixedChannels, SlimmableConv2d, Untie, tied
 from mutual3d.sampling import SearchSpace
 
+from .blocks import untie_layers
 from .build import image_arguments
 from .images import AdaptiveImageNetwork, conv2d, scaled_channels
 from .registry import register_network
@@ -33,12 +34,13 @@ _UNITS_BEFORE, _POOLINGS, _UNITS_AFTER = 2, 4, 3
 
 
 class ResidualConvUnit(nn.Module):
-    """x -> x + conv2(relu(conv1(relu(x)))), without norms (paper, 3.2)."""
+    """x -> x + conv2(relu(conv1(relu(x)))), without norms (paper, 3.2). untie: see `untie_layers`."""
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, untie: Untie = tied) -> None:
         super().__init__()
-        self.conv1 = SlimmableConv2d(channels, channels, 3, padding=1)
-        self.conv2 = conv2d(channels, channels, 3)
+        inner = untie(channels)
+        self.conv1 = SlimmableConv2d(channels, inner, 3, padding=1)
+        self.conv2 = conv2d(inner, channels, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))
@@ -76,16 +78,18 @@ class MultiResolutionFusion(nn.Module):
 class RefineBlock(nn.Module):
     """RefineNet-m: the map of a stage and, but for the coarsest stage, the refined map of the next one -> a refined map.
 
-    stage_channels: of the stage's map. coarser_channels: of the refined one, None for the coarsest stage.
+    stage_channels: of the stage's map. coarser_channels: of the refined one, None for the coarsest stage. untie: see `untie_layers`.
     """
 
-    def __init__(self, stage_channels: Channels, channels: Channels, coarser_channels: Channels | None) -> None:
+    def __init__(
+        self, stage_channels: Channels, channels: Channels, coarser_channels: Channels | None, untie: Untie = tied
+    ) -> None:
         super().__init__()
         self.reduce = conv2d(stage_channels, channels, 3)
-        self.units = nn.Sequential(*(ResidualConvUnit(channels) for _ in range(_UNITS_BEFORE)))
+        self.units = nn.Sequential(*(ResidualConvUnit(channels, untie) for _ in range(_UNITS_BEFORE)))
         self.fusion = None if coarser_channels is None else MultiResolutionFusion(channels, coarser_channels)
         self.pooling = ChainedResidualPooling(channels)
-        self.output = nn.Sequential(*(ResidualConvUnit(channels) for _ in range(_UNITS_AFTER)))
+        self.output = nn.Sequential(*(ResidualConvUnit(channels, untie) for _ in range(_UNITS_AFTER)))
 
     def forward(self, x: torch.Tensor, coarser: torch.Tensor | None = None) -> torch.Tensor:
         x = self.units(self.reduce(x))
@@ -99,12 +103,13 @@ class Refinement(nn.Module):
     """{name: map} of four stages, finest first -> the map of RefineNet-1, as fine as the first one.
 
     stage_channels: of the maps. channels: of RefineNets 1 to 3, and `coarsest_channels` of the fourth. dropout_rate: share of the
-    values of the two coarsest maps that training sets to zero.
+    values of the two coarsest maps that training sets to zero. untie: see `untie_layers`.
     """
 
     def __init__(
-        self, stage_channels: Sequence[Channels], channels: Channels, coarsest_channels: Channels, dropout_rate: float
-    ) -> None:
+        self, stage_channels: Sequence[Channels], channels: Channels, coarsest_channels: Channels, dropout_rate: float,
+        untie: Untie = tied,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.dropout = nn.Dropout(dropout_rate)
         coarser: Channels | None = None
@@ -112,7 +117,7 @@ class Refinement(nn.Module):
         self.blocks = nn.ModuleList()
         for number, own in reversed(list(enumerate(stage_channels, start=1))):
             refined = coarsest_channels if number == len(stage_channels) else channels
-            self.blocks.append(RefineBlock(own, refined, coarser))
+            self.blocks.append(RefineBlock(own, refined, coarser, untie))
             coarser = refined
 
     def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -173,7 +178,7 @@ def build_refinenet(
     body, scaled = TappedBody(classifier, _STAGES), scaled_channels(space)
     # A width of their own where widths are not uniform: the ResNet has stages of as many channels.
     channels, coarsest = scaled(refine_channels, layer=1), scaled(2 * refine_channels, layer=1)
-    refinement = Refinement(body.tapped_channels(), channels, coarsest, dropout_rate)
+    refinement = Refinement(body.tapped_channels(), channels, coarsest, dropout_rate, untie_layers(space))
     head = MapHead(channels, num_classes, space.spatial_sizes[-1], dropout_rate)
     _start_refinement(refinement)
     nn.init.normal_(head.projection.weight, std=fc_init_std)

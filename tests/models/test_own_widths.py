@@ -232,3 +232,23 @@ def test_networks_without_norms_have_their_layers_apart(arguments, size, channel
     outputs = layer.activate(configuration)(images)
     torch.testing.assert_close(layer.extract(configuration)(images), outputs, rtol=1e-9, atol=1e-9)
     assert [layer.get_submodule(name).out_rule.full for name in layer.width_group_names] == full
+
+
+def test_maps_of_classes_have_the_insides_of_their_units_apart():
+    made = []
+    for by in ("stage", "layer"):
+        torch.manual_seed(0)
+        space = {"width_range": [0.5, 1.0], "spatial_sizes": [64], "temporal_sizes": [1], "widths_by": by}
+        made.append(create_model("refinenet", num_classes=3, space=space, depth=18, width_per_group=16, refine_channels=16).double().eval())
+    stage, layer = made
+    # The ResNet's four stages with eight insides, and two kinds of refinement with five units in each of four.
+    assert (stage.space.width_groups, layer.space.width_groups) == (6, 6 + 8 + 20)
+    images = torch.rand(1, 3, 64, 64, dtype=torch.float64)
+    alike = Configuration((0.5,) * layer.space.width_groups, 64)
+    calibrate_by_width(stage, [Configuration(0.5, 64)])
+    layer.set_statistics({alike: stage.statistics[Configuration(0.5, 64)]})
+    assert torch.equal(layer.activate(alike)(images), stage.activate("0.5-64")(images))
+    chosen = Configuration(random_widths(layer), 64)
+    calibrate_by_width(layer, [chosen])
+    maps = layer.activate(chosen)(images)
+    torch.testing.assert_close(layer.extract(chosen, fold_bn=True)(images), maps, rtol=1e-9, atol=1e-9)
