@@ -61,7 +61,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Width and height of an image file, upright, without decoding its pixels. Raises VideoError as `open_image` does."""
     with open_image(path) as image:
         width, height = image.size
-        told = image.getexif().get(_ORIENTATION)
+        # Pillow turns TIFF itself, and knows their size turned before it has read them.
+        told = None if image.format == "TIFF" else image.getexif().get(_ORIENTATION)
         swaps_sides = any(told == orientation and orientation.swaps_sides for orientation in Orientation)
         return (height, width) if swaps_sides else (width, height)
 

@@ -11,7 +11,7 @@ from mutual3d.data.datasets.images import ImageFiles
 from mutual3d.data.video.decode import open_video
 from mutual3d.data.video.frame_list_reader import FrameListReader
 from mutual3d.data.video.reader import VideoError
-from mutual3d.data.video.stills import has_image_name, is_still, read_image
+from mutual3d.data.video.stills import has_image_name, image_size, is_still, read_image
 
 # Every grey once, in 16 rows of 16.
 GREY_HW = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -165,6 +165,7 @@ def test_a_photograph_stands_upright(tmp_path, name, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     image.save(tmp_path / name, exif=exif, **({"lossless": True} if "webp" in name else {}))
+    assert image_size(tmp_path / name) == read_image(tmp_path / name).size
     turn = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
             8: "ROTATE_90"}.get(orientation)  # fmt: skip
     expected = np.asarray(image.transpose(Image.Transpose[turn]) if turn else image).astype(int)
