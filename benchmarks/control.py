@@ -8,7 +8,8 @@ Trains a policy at any width, whose sub-networks have the loss of PPO on the lar
 sub-networks learn the largest one's actions and values instead (distilled), and one policy alone at each of --widths, with one recipe:
 that of configs/Demo/CONTROL.yaml, or of configs/Atari/US_BREAKOUT.yaml. What is finished is kept, and an interrupted training resumed.
 `--opts KEY VALUE ...` at the end go to every run. Writes benchmarks/results/control_{demo,atari}.csv, one row a network, seed and width
-with the mean return of its episodes, and a plot beside it with the curves of training. steps_per_second: of all games, played and learned.
+with the mean return of its episodes, and a plot beside it with the curves of training. steps_per_second: of all games, played and learned; one
+of Atari is four frames.
 """
 
 import argparse

@@ -73,7 +73,7 @@ def test_a_data_set(data, tmp_path, capsys):
         write_json(tmp_path / f"{split}.json", entries)
     write_json(tmp_path / "actions.json", ["right", "down"])
     words = {"TRAIN.DATASET": "json_lists", "TEST.DATASET": "json_lists", "SOLVER.MAX_EPOCH": 1}
-    with pytest.raises(ValueError, match="TRAIN.DATASET is 'json_lists': mutual3d has ava, charades"):
+    with pytest.raises(ValueError, match="TRAIN.DATASET is 'json_lists': mutual3d has atari, ava, charades"):
         run(tmp_path, tmp_path / "none", None, **words)
     assert run(tmp_path, tmp_path / "out", extension, **words).provenance["num_videos"] == 12
     checked = ["--extend", str(extension), "--format", "json_lists", "--csv", str(tmp_path / "val.json")]

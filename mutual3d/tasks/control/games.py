@@ -95,6 +95,8 @@ class AtariGame(Game):
         super().__init__(name, max_steps)
         gymnasium, wrappers, ale, _ = _import(type(self), "gymnasium", "gymnasium.wrappers", "ale_py", "cv2")
         gymnasium.register_envs(ale)
+        # It greets on standard error whenever a game is made.
+        ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)
         legal = "give one of ale-py's games that repeat no actions themselves, such as BreakoutNoFrameskip-v4"
         if "NoFrameskip" not in name:
             raise ValueError(f"CONTROL.GAME is '{name}': {legal}")

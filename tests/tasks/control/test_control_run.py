@@ -114,6 +114,23 @@ def test_one_policy_alone_trains_too(finished, tmp_path):
     assert str(row.configuration) == "1-10"
 
 
+def test_the_papers_config_runs(tmp_path):
+    """Some steps of Atari's Breakout by the whole network."""
+    for package in ("ale_py", "gymnasium", "cv2"):
+        pytest.importorskip(package, reason="pip install -e .[rl]")
+    changes = {
+        "CONTROL.NUM_GAMES": 2, "CONTROL.STEPS": 8, "CONTROL.ROLLOUTS": 2, "CONTROL.EPISODES": 2, "CONTROL.MAX_STEPS": 6, "TRAIN.BATCH_SIZE": 16,
+        "SOLVER.MAX_EPOCH": 1, "TRAIN.EVAL_PERIOD": 2, "GRID.WIDTH_STEP": 0.75, "GRID.LATENCY_DEVICES": [], "TEST.ENABLE": False, "NUM_GPUS": 0,
+        "OUTPUT_DIR": tmp_path / "out",
+    }  # fmt: skip
+    run_net.main(["--cfg", "Atari/US_BREAKOUT", *(str(word) for pair in changes.items() for word in pair)])
+    table = QueryTable.load(tmp_path / "out/query_table.json")
+    assert [(str(row.configuration), row.parameters) for row in table.rows] == [("0.25-84", 56229), ("0.75-84", 488933), ("1-84", 865413)]
+    assert all(row.accuracy["mean_return"] >= 0 for row in table.rows)
+    (played,) = [row for row in read_json_stats(tmp_path / "out/stdout.log") if row.get("_type") == "play_epoch"]
+    assert played["steps"] == 32 and played["episodes"] == 4
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
