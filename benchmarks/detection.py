@@ -1,6 +1,6 @@
 """One detector at every width and size beside networks that were trained alone (as in the papers' figures of COCO), on the generated set.
 
-python benchmarks/detection.py                              # about an hour on two cores
+python benchmarks/detection.py                              # half an hour on two cores
 python benchmarks/detection.py --pictures 40 --epochs 1     # whether it runs, in minutes
 
 Makes the pictures of datasets/COCO.md, trains configs/Demo/COCO.yaml (mutual), the same with widths alone (us_net), and one network for each of three

@@ -40,8 +40,9 @@ class CocoAveragePrecision(Metric):
     """
 
     facts = MetricFacts(
-        {f"{kind}_ap{at}": f"{kind} AP{at}" for at in THRESHOLDS for kind in KINDS}, "boxes and masks of the objects in an image"
-    )
+        {f"{kind}_ap{at}": f"{kind} AP{at}" for at in THRESHOLDS for kind in KINDS}, "boxes and masks of the objects in an image",
+        of_class="box AP",
+    )  # fmt: skip
 
     def __init__(self, instances: CocoInstances, images: Sequence[int]) -> None:
         self.instances, self.images = instances, images

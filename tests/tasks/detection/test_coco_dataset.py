@@ -5,7 +5,7 @@ from coco_set import content, write_coco
 from PIL import Image
 
 from mutual3d.data.datasets.dataset import BadVideo
-from mutual3d.data.loader import ClipLoader
+from mutual3d.data.loader import ClipLoader, Reading
 from mutual3d.tasks.detection.coco import read_instances
 from mutual3d.tasks.detection.dataset import GREY, CocoDataset
 
@@ -58,6 +58,16 @@ def test_training_learns_from_no_crowd_and_fills_batches_up(instances):
         assert own["canvas"].tolist() == [60, 60]
         assert torch.equal(clip[:, :height, :width], dataset[0, index].clips_VCTHW[0, :, 0])
         assert (clip[:, height:] == GREY).all() and (clip[:, :, width:] == GREY).all()
+
+
+def test_workers_give_the_same_batches(instances):
+    dataset = CocoDataset(instances, 40, 100, training=True, seed=2)
+    loaders = [ClipLoader(dataset, 2, shuffle=True, reading=Reading(number, 60.0)) for number in (0, 1)]
+    ((here,), (there,)) = (list(loader.batches(epoch=3)) for loader in loaders)
+    assert torch.equal(here.clips_BVCTHW, there.clips_BVCTHW)
+    for one, other in zip(here.labels.samples, there.labels.samples):
+        assert one.keys() == other.keys() == {"boxes", "labels", "masks", "canvas"}
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_half_of_the_images_of_training_are_mirrored_by_their_key_alone(instances):
