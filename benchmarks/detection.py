@@ -103,7 +103,7 @@ def parse():
     parser.add_argument("--output", type=Path, default=ROOT / "out" / "detection")
     parser.add_argument("--pictures", type=int, default=600, help="to train on; a quarter as many validate (default 600)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs for every run, last")
     return parser.parse_args()
@@ -116,7 +116,7 @@ def main():
     data = make_demo_coco(folder / "pictures", num_train=options.pictures, num_val=max(1, options.pictures // 4))
     shared = {
         "DATA.PATH_TO_DATA_DIR": data, "SOLVER.MAX_EPOCH": options.epochs, "TEST.ENABLE": False,
-        "MUTUAL.SUBNETS_START_EPOCH": min(4.0, options.epochs / 3),
+        "MUTUAL.SUBNETS_START_EPOCH": min(2.0, options.epochs / 3),
     }  # fmt: skip
     rows = [
         row for seed in options.seeds for name in options.methods for row in measure_method(name, seed, folder, shared, options.opts)
