@@ -196,7 +196,8 @@ class DeadlineStream:
 
     def timeline_builder(self, threshold: float = THRESHOLD, background: Collection[str] = ()) -> TimelineBuilder:
         """What makes a timeline of the answers for whoever wants these too. Arguments and errors as of `TimelineBuilder`."""
-        return TimelineBuilder(threshold, background, several=self._model.preprocessing.has_several_labels)
+        several, hold = self._model.preprocessing.has_several_labels, 1 / self._settings.fps
+        return TimelineBuilder(threshold, background, several=several, hold=hold)
 
     @property
     def num_dropped(self) -> int:

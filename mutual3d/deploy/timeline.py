@@ -75,12 +75,14 @@ class TimelineBuilder:
         threshold: the probability from which on a class is there.
         background: classes that are no segment.
         several: several classes may be there at once: each has segments of its own. Otherwise the most probable one alone.
+        hold: seconds for which a window that is a single frame, and has no length of its own, speaks: those up to it, from the first window on.
     """
 
-    def __init__(self, threshold: float = THRESHOLD, background: Collection[str] = (), *, several: bool = False) -> None:
+    def __init__(self, threshold: float = THRESHOLD, background: Collection[str] = (), *, several: bool = False, hold: float = 0.0) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f"the threshold {threshold!r} is no probability: give a number from 0 to 1")
         self._threshold, self._background, self._several = threshold, frozenset(background), several
+        self._hold = hold
         self._open: dict[str, _Open] = {}
         # The last window: where its own time begins, where it ends, and what is there in it.
         self._last: tuple[float, float, dict[str, float]] | None = None
@@ -95,6 +97,8 @@ class TimelineBuilder:
             self._last = start, end, self._classes(window)
             return []
         begin, last_end, _ = self._last
+        if start == end:
+            start = max(end - self._hold, last_end)
         until = max((start + last_end) / 2 if start < last_end else last_end, begin)
         finished = self._close_last(until)
         if start - last_end > _ROUNDING:

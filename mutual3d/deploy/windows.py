@@ -172,7 +172,9 @@ class WindowReader:
         self.queue = WindowQueue(pace.waiting, pace.drops)
         self._source, self._pace, self._cut, self._watch = source, pace, cut, watch
         self._ring = FrameRing(pace.offsets)
-        self._first_end, self._position = 0.0, 0
+        # The first frame since windows began anew, and the end of the first window of these.
+        self._begin = self._first_end = 0.0
+        self._position = 0
         self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
 
     def start(self) -> None:
@@ -203,7 +205,7 @@ class WindowReader:
                 break
             if last is None or frame.is_cut or frame.second - last > _LONGEST_GAP:
                 self._ring.clear()
-                self._first_end, self._position = frame.second + self._pace.length, 0
+                self._begin, self._first_end, self._position = frame.second, frame.second + self._pace.length, 0
             last, arrival = frame.second, frame.arrival
             self._ring.add(frame.second, self._cut(frame.image_HWC))
             num_windows += self._put_windows(frame)
@@ -231,4 +233,4 @@ class WindowReader:
         return self._first_end + self._position / self._pace.fps
 
     def _put(self, end: float, arrival: float) -> None:
-        self.queue.put(Window(end - self._pace.length, end, self._ring.clip_at(end), arrival))
+        self.queue.put(Window(max(end - self._pace.length, self._begin), end, self._ring.clip_at(end), arrival))

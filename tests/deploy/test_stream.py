@@ -118,6 +118,10 @@ def test_a_file_shorter_than_a_window_is_answered_once(model, tmp_path):
         (answer,) = stream
     (expected,) = exact_scores(model, path, [answer])
     assert torch.equal(answer.scores, expected) and answer.end == pytest.approx(2 / 30)
+    # It is of no second before the first frame, and neither is its timeline.
+    assert answer.start == 0
+    with model.stream(path) as stream:
+        assert [(segment.start, segment.end) for segment in stream.timeline(0.0)] == [(0, answer.end)]
 
 
 def test_a_size_that_changes_on_the_way_is_cut_like_any(model, tmp_path):
@@ -323,5 +327,10 @@ def test_a_network_of_images_looks_at_single_frames_and_one_of_boxes_refuses(pat
     with images.stream(path, configuration=images.active, fps=10) as stream:
         answers = list(stream)
     assert len(answers) == 20 and answers[3].start == answers[3].end == pytest.approx(0.3)
+    # In a timeline a frame speaks for the time since the one before.
+    with images.stream(path, configuration=images.active, fps=10) as stream:
+        segments = list(stream.timeline(0.0))
+    assert segments[0].start == 0 and segments[-1].end == pytest.approx(1.9)
+    assert [segment.end for segment in segments[:-1]] == [segment.start for segment in segments[1:]]
     with pytest.raises(ValueError, match="classifies boxes, and a stream has none"):
         made(Case({**NETWORKS["slow_small"].arguments, "detection": {"resolution": 3}})).stream(path)

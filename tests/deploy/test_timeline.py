@@ -48,6 +48,14 @@ def test_between_windows_that_leave_a_gap_nothing_is_said():
     assert rounded(join_windows(windows(WALK, WALK, length=0.999))) == [(0, 1.999, "walk", 0.8)]
 
 
+def test_a_single_frame_speaks_for_the_time_since_the_one_before():
+    """As far back as the next is due: where one was left out there is a gap."""
+    frames = [each for each in windows(WALK, WALK, WALK, RUN, RUN, RUN, WALK, length=0.0, step=0.2) if each.start != pytest.approx(0.8)]
+    builder = TimelineBuilder(hold=0.2)
+    found = [segment for frame in frames for segment in builder.add(frame)] + builder.end()
+    assert rounded(found) == [(0, 0.4, "walk", 0.8), (0.4, 0.6, "run", 0.6), (0.8, 1.0, "run", 0.6), (1.0, 1.2, "walk", 0.8)]
+
+
 def test_several_classes_have_segments_of_their_own():
     rows = windows([0.9, 0.6, 0.0], [0.7, 0.2, 0.0], [0.1, 0.2, 0.5])
     assert rounded(join_windows(rows, several=True)) == [(0, 1, "run", 0.6), (0, 2, "walk", 0.8), (2, 3, "nothing", 0.5)]
