@@ -17,7 +17,7 @@ up; with --when-late drop-oldest it is played at its own pace, like a camera. A 
 --events joins the answers into a timeline, as those of predict and scan: each stretch in which a class is seen is printed, and written to
 --output, as soon as it has ended.
 
-Ctrl-C ends it; what --output and --video have so far is kept. Exit status: 0 when the source ended or was ended, 1 when it broke or
+Ctrl-C or SIGTERM ends it; what --output and --video have so far is kept. Exit status: 0 when the source ended or was ended, 1 when it broke or
 something else is wrong, 2 when the arguments are.
 """
 
@@ -25,9 +25,10 @@ import argparse
 import collections
 import contextlib
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mutual3d.cli.budgets import budgets_of, check_choice
@@ -162,6 +163,16 @@ class EventLines:
                 self._table.add(segment)
 
 
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM, by which a camera's program is ended where nobody sits before it, does what Ctrl-C does, until the end of the block."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
@@ -175,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     totals: collections.Counter[str] = collections.Counter()
     line, failed = LiveLine(), None
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_stopped_by_sigterm())
         source = open_source(options.source)
         drops = options.when_late == "drop-oldest" or (options.when_late is None and source.is_live)
         video = stack.enter_context(AnnotatedVideo(options.video, waits=not drops)) if options.video else None
@@ -197,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     take(prediction)
                 line.show(stream, prediction)
         except KeyboardInterrupt:
-            pass  # Ctrl-C is how a stream of no end is ended: what there is so far is told below
+            pass  # Ctrl-C, or SIGTERM, is how a stream of no end is ended: what there is so far is told below
         except VideoError as error:
             failed = error
         seconds = time.perf_counter() - start

@@ -1,7 +1,6 @@
 """What a stream leaves behind: a csv that is whole at any time, and a video with the answers drawn into it."""
 
 import contextlib
-import csv
 import io
 import os
 import queue
@@ -15,7 +14,7 @@ import numpy as np
 
 from mutual3d.data.video.forward import TimedFrame
 from mutual3d.deploy.draw import FrameEncoder, draw_on_frame, enlarge, font_size
-from mutual3d.deploy.scan_table import as_text, columns_of
+from mutual3d.deploy.scan_table import as_text, columns_of, row_writer
 from mutual3d.deploy.stream import StreamPrediction
 from mutual3d.deploy.timeline import Segment
 from mutual3d.utils.files import atomic_write, ensure_directory
@@ -34,20 +33,37 @@ _WAITING = 8
 class LiveCsv:
     """Rows that are in the file as soon as they are added, so that what a killed program leaves is whole. columns: names of these.
 
-    A context manager. Raises OSError, which names the file, where the disk does not take it.
+    A context manager. Raises OSError, which names the file, where the disk does not take it, and where another process writes there.
     """
 
     def __init__(self, path: str | os.PathLike, columns: Sequence[str]) -> None:
         self.path = Path(path)
         ensure_directory(self.path.parent)
         with self._told():
-            self._file = open(self.path, "wb", buffering=0)
+            self._file = open(self.path, "ab", buffering=0)
+        self._keep_others_away()
+        with self._told():
+            # Not before: what another stream writes there is its own.
+            if os.fstat(self._file.fileno()).st_size:
+                self._file.truncate(0)
         self.write(columns)
+
+    def _keep_others_away(self) -> None:
+        """Lock the file until it is closed; a killed process leaves no lock behind."""
+        try:
+            import fcntl
+
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise OSError(f"cannot write '{self.path}': another stream writes there; name another file") from None
+        except (ImportError, OSError):
+            pass  # a system, or a file system, without locks
 
     def write(self, row: Sequence[object]) -> None:
         """Write a row, all of it or nothing."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(row)
+        row_writer(text)([str(word) for word in row])
         with self._told():
             # One call for a row: what it does not take at once, a full disk, leaves half a row, which is taken back.
             place, data = self._file.tell(), text.getvalue().encode("utf-8", "surrogateescape")

@@ -1,7 +1,9 @@
 """`mutual3d stream`: what it prints and writes, how it ends, and what it refuses."""
 
 import csv
+import os
 import re
+import signal
 import sys
 
 import pytest
@@ -14,7 +16,7 @@ from mutual3d.data.video.forward import TimedFrame
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.scan_table import read_segments
 from mutual3d.deploy.stream import DeadlineStream
-from mutual3d.deploy.stream_files import AnnotatedVideo, StreamCsv
+from mutual3d.deploy.stream_files import AnnotatedVideo, SegmentCsv, StreamCsv
 from mutual3d.deploy.timeline import Segment
 
 # Of the model of these tests: red shows `right` with a higher probability, and blue with a lower one.
@@ -97,6 +99,40 @@ def test_a_timeline_that_is_stopped_keeps_what_was_seen_until_then(folder, tmp_p
     with pytest.raises(ValueError, match="the background has 'nothing', which is no class of this network: choose among right, down"):
         command.main(words(folder, "--events", "--background", "nothing", "--output", tmp_path / "none.csv"))
     assert not (tmp_path / "none.csv").exists()
+
+
+def test_sigterm_ends_a_stream_as_ctrl_c_does(folder, tmp_path, capsys, monkeypatch):
+    answer, before = DeadlineStream.__next__, signal.getsignal(signal.SIGTERM)
+
+    def give(stream):
+        if stream.num_answered == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return answer(stream)
+
+    monkeypatch.setattr(DeadlineStream, "__next__", give)
+    # This process is ended by no signal, even where the stream takes none.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        assert command.main(words(folder, "--events", "--threshold", "0", "--output", tmp_path / "a.csv", "--video", tmp_path / "a.mp4")) == 0
+        signal.raise_signal(signal.SIGTERM)  # it is as before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "3 answers in " in capsys.readouterr().out and len(decode_all(tmp_path / "a.mp4"))
+    assert read_segments(tmp_path / "a.csv")[-1][1].end == pytest.approx(7 / 30 + 2 / 5, abs=2e-3)
+
+
+def test_two_streams_do_not_write_into_one_file(tmp_path):
+    path = tmp_path / "seen.csv"
+    with SegmentCsv(path, "a\rb.mp4") as table:
+        table.add(Segment(0.0, 1.0, "right", 0.5))
+        with pytest.raises(OSError, match="seen.csv': another stream writes there; name another file"):
+            StreamCsv(path)
+        table.add(Segment(2.0, 3.0, "down", 0.5))
+    with open(path, newline="") as file:  # both rows, of a video whose name would end a row for those who read it
+        assert [row[::3] for row in csv.reader(file)] == [["path", "label"], ["a\rb.mp4", "right"], ["a\rb.mp4", "down"]]
+    with StreamCsv(path):
+        pass
+    assert len(path.read_text().splitlines()) == 1
 
 
 def test_a_configuration_or_a_budget_is_held(folder, tmp_path, capsys):
