@@ -519,8 +519,10 @@ _C.MASK_RCNN.ANCHOR_SIZES = Key([32, 64, 128, 256, 512], Each(Integer(1, 8192), 
 _C.MASK_RCNN.PYRAMID_CHANNELS = Key(256, Integer(1, 4096), IS_REFUSED)
 _C.MASK_RCNN.BOX_FEATURES = Key(1024, Integer(1, 65536), IS_REFUSED)
 _C.MASK_RCNN.MASK_CHANNELS = Key(256, Integer(1, 4096), IS_REFUSED)
-# Boxes of an image that are looked at, at most; in training twice as many are proposed, and SAMPLED_BOXES of them learned from.
+# Boxes of an image that are looked at, at most, and objects that are found; in training twice as many boxes are proposed, and SAMPLED_BOXES
+# of them learned from.
 _C.MASK_RCNN.NUM_PROPOSALS = Key(1000, Integer(1, 10**5), IS_REFUSED)
+_C.MASK_RCNN.NUM_DETECTIONS = Key(100, Integer(1, 10**5), IS_REFUSED)
 _C.MASK_RCNN.SAMPLED_BOXES = Key(512, Integer(1, 10**5), IS_REFUSED)
 
 _C.COCO = Group()

@@ -40,6 +40,7 @@ LIMITS: dict[str, Limit] = {
     "mask_channels": Limit(int, 1, 4096),
     "anchor_sizes": Limit(int, 1, 8192, max_entries=16),
     "num_proposals": Limit(int, 1, 100_000),
+    "num_detections": Limit(int, 1, 100_000),
     "sampled_boxes": Limit(int, 1, 100_000),
     "alpha": Limit(int, 1, 256),
     "beta_inv": Limit(int, 0, 4096),

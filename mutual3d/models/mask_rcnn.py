@@ -174,6 +174,7 @@ def build_mask_rcnn(
     mask_channels: int = 256,
     anchor_sizes: Sequence[int] = ANCHOR_SIZES,
     num_proposals: int = 1000,
+    num_detections: int = 100,
     sampled_boxes: int = 512,
 ) -> MaskRCNN:
     """An adaptive Mask R-CNN of `num_classes` classes of objects, the background not counted.
@@ -181,7 +182,7 @@ def build_mask_rcnn(
     backbone: a word of BACKBONES. depth: of a ResNet. width_per_group: channels of the first stage, of a ResNet or VGG. pyramid_channels: of every level of
     the pyramid. box_features: of the two linear layers that classify a box. mask_channels: of the convolutions that draw a mask. anchor_sizes: in
     pixels of the network's input, one for each of the five levels. num_proposals: boxes of an image that are looked at, at most; in training twice as
-    many, of which `sampled_boxes` are learned from. Raises ValueError, with the legal values, for another backbone and another
+    many, of which `sampled_boxes` are learned from. num_detections: objects that are found in an image, at most. Raises ValueError, with the legal values, for another backbone and another
     number of anchor sizes.
     """
     from torchvision.models import detection
@@ -198,6 +199,7 @@ def build_mask_rcnn(
         pyramid,
         rpn_post_nms_top_n_train=2 * num_proposals,
         rpn_post_nms_top_n_test=num_proposals,
+        box_detections_per_img=num_detections,
         box_batch_size_per_image=sampled_boxes,
         rpn_anchor_generator=AnchorGenerator(tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes)),
         box_head=detection.faster_rcnn.TwoMLPHead(pyramid_channels * 7 * 7, box_features),
@@ -228,5 +230,6 @@ def mask_rcnn_arguments(cfg: CfgNode) -> dict[str, Any]:
         "mask_channels": own.MASK_CHANNELS,
         "anchor_sizes": list(own.ANCHOR_SIZES),
         "num_proposals": own.NUM_PROPOSALS,
+        "num_detections": own.NUM_DETECTIONS,
         "sampled_boxes": own.SAMPLED_BOXES,
     }
