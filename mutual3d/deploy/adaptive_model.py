@@ -19,7 +19,7 @@ from mutual3d.deploy.decoding import Decoding
 from mutual3d.deploy.embed import Embeddings, embed
 from mutual3d.deploy.explain import Explanation, explain_clip
 from mutual3d.deploy.fastest import RuntimeChoice, choose_fastest, measured_configurations
-from mutual3d.deploy.gives import check_gives_classes
+from mutual3d.deploy.gives import check_gives_rows
 from mutual3d.deploy.live import FrameSource
 from mutual3d.deploy.predict import PredictionStream, Reading, collect, predict_each, read_clip, window_seconds
 from mutual3d.deploy.prediction import Predictions
@@ -139,10 +139,10 @@ class AdaptiveModel(nn.Module):
         """
         disk = NetworkCache(cache)
         self.choice = None
-        if runtime is None or (runtime == "auto" and self.network.gives != "classes"):
+        if runtime is None or (runtime == "auto" and not self.network.gives_rows):
             self._compiled = None
             return self
-        check_gives_classes(self, f"the runtime {runtime}")
+        check_gives_rows(self, f"the runtime {runtime}")
         if runtime == "auto":
             torch_runtime = find_runtime("torch")
 
@@ -494,7 +494,9 @@ class AdaptiveModel(nn.Module):
         with torch.no_grad():
             if self._compiled is None or (boxes is not None and not len(boxes)):  # no runtime takes none
                 return self.compute(clip, boxes, configuration)
-            return self._compiled.run(configuration, clip, boxes)
+            # Compiled networks of images take no dimension of frames.
+            is_clip = self.network.takes == "images" and clip.ndim == 5
+            return self._compiled.run(configuration, clip[:, :, 0] if is_clip else clip, boxes)
 
     def compute(
         self, clip: torch.Tensor, boxes: torch.Tensor | None = None, configuration: Configuration | str | None = None
@@ -541,7 +543,7 @@ class AdaptiveModel(nn.Module):
             given = (given[0], 1, *given[1:])
         if self.network.takes_boxes and len(given) == 4:
             given = (*given[:2], min(given[2:]), min(given[2:]))
-        if self.network.gives != "classes" and len(given) == 4 and min(given[2:]) > 0:
+        if not self.network.gives_rows and len(given) == 4 and min(given[2:]) > 0:
             # Whole images of any size and form, of which a configuration sees its share.
             given = (*given[:2], *full[2:])
         if given != full or not len(clip):

@@ -23,6 +23,7 @@ class PolicyNetwork(AdaptiveImageNetwork):
     """Observations B, C, s, s -> logits B, A of the actions; in training B, A + 1, whose last column is the value."""
 
     gives = "actions"
+    gives_rows = True
 
 
 class ActorCritic(nn.Module):

@@ -113,8 +113,8 @@ def _with_latencies(run: Workspace, plan: GridPlan, table: QueryTable) -> QueryT
         network = copy.deepcopy(run.model).place(device)
         model = AdaptiveModel(network, preprocessing=run.preprocessing, table=table)
         every, front = [row.configuration for row in table.rows], measured_configurations(model)
-        # The runtimes take networks whose outputs are scores of classes.
-        wanted = plan.runtimes if network.gives == "classes" else ()
+        # The runtimes take networks that give a row of scores for each clip.
+        wanted = plan.runtimes if network.gives_rows else ()
         names = _runtimes_on(wanted, next(network.parameters()))
         for runtimes, configurations in (([None], every), (names, front)):
             missing = [name for name in runtimes if str(latency_key(model, name)) not in table.devices]

@@ -214,6 +214,11 @@ class AdaptiveNetwork(NormPairs):
         return layer.in_rule.select(torch.arange(layer.in_rule.full), count, 0), layer.in_rule.full
 
     @property
+    def gives_rows(self) -> bool:
+        """Whether it gives a row of scores for each clip of one size, whatever they are of, which is what runtimes compute and compare."""
+        return self.gives == "classes"
+
+    @property
     def has_norms(self) -> bool:
         """Whether it has batch norms, whose statistics its configurations need; one without has nothing to calibrate."""
         return bool(self._norms)

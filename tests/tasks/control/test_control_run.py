@@ -6,6 +6,7 @@ from tiny import same
 
 import mutual3d
 from mutual3d.cli import run as run_net
+from mutual3d.deploy.runtimes import RUNTIMES
 from mutual3d.models import build_model
 from mutual3d.pipeline import load_config
 from mutual3d.table.query_table import QueryTable
@@ -75,8 +76,23 @@ def test_the_bundle_gives_probabilities_of_actions(finished):
         torch.testing.assert_close(probabilities.sum(1), torch.ones(5))
     with pytest.raises(ValueError, match="needs the scores of classes, and this model gives actions"):
         model.predict("clip.mp4")
-    with pytest.raises(ValueError, match="give B, 4, 10, 10"):
-        model(observations[:, :3])
+    for wrong in (observations[:, :3], observations.repeat(1, 1, 1, 2)):
+        with pytest.raises(ValueError, match="give B, 4, 10, 10"):
+            model(wrong)
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_a_policy_runs_in_runtimes(finished, runtime, tmp_path):
+    if not RUNTIMES[runtime].is_installed:
+        pytest.skip(f"{runtime} is not installed")
+    model = mutual3d.load(finished / "adaptive.pyth")
+    observations = 255 * torch.randint(0, 2, (2, 4, 10, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = {row.configuration: model(observations, configuration=row.configuration) for row in model.table.rows}
+    model.run_in(runtime, cache=tmp_path)
+    for configuration, probabilities in expected.items():
+        torch.testing.assert_close(model(observations, configuration=configuration), probabilities, rtol=1e-3, atol=1e-4)
+        # Also as clips of one frame, as a run times them.
+        torch.testing.assert_close(model(observations[:, :, None], configuration=configuration), probabilities, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("calls, objective", [([3], "inplace_distillation"), ([1, 6], "labels"), ([4, 9], "labels")])
