@@ -1,6 +1,6 @@
 """Semantic segmentation at three sizes: RS-Net beside networks of one size each (RS-Net, appendix B, Table 7 and Fig. 8), in minutes.
 
-python benchmarks/segmentation.py --epochs 24 --seeds 0 1
+python benchmarks/segmentation.py --epochs 40 --seeds 0 1
 
 Makes the demo set in NYUDv2's form, trains configs/Demo/NYUDv2.yaml and what it is compared with, and measures each on the pictures of val:
 
@@ -114,7 +114,7 @@ def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "out" / "segmentation", help="where the pictures and the runs are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--num-train", type=int, default=600, help="pictures to train on (default 600)")
     parser.add_argument("--num-val", type=int, default=150, help="pictures to measure on (default 150)")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
