@@ -31,8 +31,9 @@ def find_config(name: str | Path) -> Path:
         return CONFIG_DIRECTORY / f"{wanted}{_SUFFIX}"
     if path.is_dir():
         raise IsADirectoryError(f"the config '{name}' is a folder: give the path of a YAML file in it")
-    nearest = difflib.get_close_matches(wanted[:200], names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    lower = {other.lower(): other for other in names}
+    nearest = difflib.get_close_matches(wanted[:200].lower(), lower, n=1, cutoff=0.5)
+    hint = f"; did you mean {lower[nearest[0]]}?" if nearest else ""
     raise FileNotFoundError(
         f"there is no config '{name}': give the path of a YAML file, or a name such as Kinetics/MUTUAL_X3D_M{hint}"
     )

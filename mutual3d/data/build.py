@@ -10,7 +10,7 @@ from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.datasets.kinetics import Video, VideoDataset
 from mutual3d.data.loader import ClipLoader, Reading, Share, TrainingLoader
 from mutual3d.data.sources import SOURCES
-from mutual3d.data.sources.facts import MODES, Mistakes, checked_names, clip_augmentation
+from mutual3d.data.sources.facts import CUTTING, MODES, OWN_CROPS, Mistakes, checked_names, clip_augmentation
 from mutual3d.utils.distributed import choose_device
 from mutual3d.utils.words import unknown_word
 
@@ -68,10 +68,12 @@ def check_data(cfg: CfgNode) -> Mistakes:
             ("DATA.INPUT_CHANNEL_NUM", "DATA.MEAN", "TRAIN.DATASET"),
             f"DATA.INPUT_CHANNEL_NUM is {cfg.DATA.INPUT_CHANNEL_NUM}: clips of TRAIN.DATASET {name} have {source.num_channels} channels",
         )
-    for own in ("TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE", "COLOR_JITTER", "CROP_PADDING"):
-        if cfg.DATA[own] and not source.is_image:
+    for key in (*CUTTING, *([OWN_CROPS] if cfg.MUTUAL.ENABLE else [])):
+        section, own = key.split(".")
+        if cfg[section][own] and key not in source.reads:
+            readers = ", ".join(word for word, other in sorted(SOURCES.items()) if key in other.reads)
             yield (
-                (f"DATA.{own}", "TRAIN.DATASET"), f"DATA.{own} is {cfg.DATA[own]}: mutual3d supports it for images, not for {name}"
+                (key, "TRAIN.DATASET"), f"{key} is {cfg[section][own]}: TRAIN.DATASET {name} does not read it ({readers} do); leave it at its default"
             )
     try:
         clip_augmentation(cfg)
@@ -81,10 +83,6 @@ def check_data(cfg: CfgNode) -> Mistakes:
         yield (
             ("AUG.ENABLE", "DETECTION.ENABLE"),
             "AUG.ENABLE is True: operations of RandAugment and erasing know nothing of boxes; set it False",
-        )
-    if cfg.MUTUAL.ENABLE and cfg.MUTUAL.OWN_CROPS and not source.is_image:
-        yield (
-            ("MUTUAL.OWN_CROPS", "TRAIN.DATASET"), f"MUTUAL.OWN_CROPS is True: mutual3d supports it for images, not for {name}; set it False"
         )
     if cfg.DATA.CACHE and source.is_image:
         yield (

@@ -146,7 +146,7 @@ class Networks(nn.Module):
         labels: for a network that computes its own losses.
         """
         own = [clip] * len(configurations) if clip.ndim == 5 else clip.unbind(1)
-        return [self.model.activate(c)(self.model.fit_clip(x), boxes, labels=labels) for c, x in zip(configurations, own)]
+        return [self.model.activate(c)(self.model.fit_clip(x), boxes, labels=labels) for c, x in zip(configurations, own, strict=True)]
 
     def no_sync(self) -> AbstractContextManager:
         """One process exchanges no gradients."""

@@ -118,6 +118,7 @@ WRONG = [
     ("run --cfg empty", 1, "the config 'empty' is a folder"),
     ("run --cfg text.txt", 1, "'text.txt' is not a config"),
     ("run --cfg Kinetics/MUTUAL_X3DM", 1, "did you mean Kinetics/MUTUAL_X3D_M?"),
+    ("run --cfg demo/coco", 1, "did you mean Demo/COCO?"),
     ("run --cfg Demo/MUTUAL_X3D SOLVER.MAX_EPOCHS 3", 1, "unknown config key SOLVER.MAX_EPOCHS (override): did you mean SOLVER.MAX_EPOCH?"),
     ("run --cfg Demo/MUTUAL_X3D SOLVER.MAX_EPOCH", 1, "'SOLVER.MAX_EPOCH' stands alone"),
     ("run --cfg Demo/MUTUAL_X3D SOLVER.MAX_EPOCH=3", 1, "write SOLVER.MAX_EPOCH 3, without the sign"),

@@ -59,7 +59,7 @@ AVA = ("TRAIN.DATASET", "ava", "TEST.DATASET", "ava", "DETECTION.ENABLE", "True"
 @pytest.mark.parametrize("words, message", [
     (("TRAIN.DATASET", "charades"), "TEST.DATASET is 'kinetics': with TRAIN.DATASET charades"),
     (("MODEL.LOSS_FUNC", "bce"), "MODEL.LOSS_FUNC is 'bce': with TRAIN.DATASET kinetics it must be cross_entropy"),
-    (("DATA.CROP_PADDING", "4"), "DATA.CROP_PADDING is 4: mutual3d supports it for images"),
+    (("DATA.CROP_PADDING", "4"), "DATA.CROP_PADDING is 4: TRAIN.DATASET kinetics does not read it"),
     (("MODEL.MODEL_NAME", "MobileNetV2"), "MobileNetV2 takes images, and TRAIN.DATASET is kinetics"),
     (("TRAIN.DATASET", "digits", "TEST.DATASET", "digits"), "DATA.NUM_FRAMES is 8: with TRAIN.DATASET digits it must be 1"),
     ((*AVA, "GRID.SPLIT", "train"), "GRID.SPLIT is 'train': with TRAIN.DATASET ava it must be 'val'"),
@@ -93,7 +93,7 @@ EACH_WIDTH = ("MUTUAL.SUBNETS", "[each_width]", "MUTUAL.LARGEST", "False", "MUTU
     (("GRID.INTERPOLATED_SIZES", "[176]"), "it needs MUTUAL.BATCHNORM private_size"),
     (("GRID.INTERPOLATED_SIZES", "[176, 192]", "MUTUAL.BATCHNORM", "private_size"), r"\[192\] are among the trained sizes .*leave them out"),
     (("GRID.INTERPOLATED_SIZES", "[300]", "MUTUAL.BATCHNORM", "private_size", "CALIBRATION.TRANSFORM", "train"), "which cuts clips .* has 300: set it test"),
-    (("MUTUAL.OWN_CROPS", "True"), r"(?s)OWN_CROPS is True: mutual3d supports it for images.*it needs MUTUAL.SUBNETS \[each_size\]"),
+    (("MUTUAL.OWN_CROPS", "True"), r"(?s)OWN_CROPS is True: TRAIN.DATASET kinetics does not read it.*it needs MUTUAL.SUBNETS \[each_size\]"),
     (("MUTUAL.BATCHNORM", "shared"), "with MUTUAL.BATCHNORM shared.*one width twice; or set MUTUAL.BATCHNORM calibrated"),
 ])  # fmt: skip
 def test_rules_objective_and_norms_must_go_together(words, message):

@@ -96,6 +96,13 @@ def test_each_size_may_have_a_crop_of_its_own(objective, count):
     assert changed[3] and (objective != "labels" or changed == [False, False, False, True])
 
 
+def test_fewer_crops_than_sizes_are_no_step_of_fewer_sizes():
+    clips, labels = batch()
+    step = make_step(network(), own_crops=True, subnets=["each_size"], largest=False, objective="ensemble_distillation")
+    with pytest.raises(ValueError, match="shorter"):
+        step(clips[:, None], labels, step=0)
+
+
 def test_the_shares_of_an_ensemble_are_told_by_configuration():
     step = make_step(network(), subnets=["each_size"], largest=False, objective="ensemble_distillation")
     step.objective.alpha.data = torch.tensor([3.0, 2.0, 1.0, 0.0])

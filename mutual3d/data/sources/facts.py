@@ -63,6 +63,11 @@ def names_beside_the_list(cfg: CfgNode) -> list[str] | None:
     return checked_names(cfg, path) if path.is_file() else None
 
 
+# How pictures of training are drawn, by keys that only some sets read: with another set they would do nothing, and nobody would notice.
+CUTTING = ("DATA.TRAIN_JITTER_SCALES_RELATIVE", "DATA.TRAIN_JITTER_ASPECT_RELATIVE", "DATA.COLOR_JITTER", "DATA.CROP_PADDING")
+OWN_CROPS = "MUTUAL.OWN_CROPS"
+
+
 def _nothing(cfg: CfgNode) -> Mistakes:
     return iter(())
 
@@ -72,8 +77,8 @@ class Source:
     """The facts of a data set, a word of TRAIN.DATASET. Nobody else knows it by name.
 
     open: (cfg, split, mode, number of views) -> data set; mode: one of `MODES`. task: what its labels are. is_image: it gives
-    images, one frame each; else clips. wants: {key: the one value} beside those of the task. test_split: where labels are to
-    test on. class_names: names by label, as the set has them, None without any. test_resize: crop size -> short side that
+    images, one frame each; else clips. reads: of `CUTTING` and OWN_CROPS the keys that it goes by; others are refused. wants: {key: the
+    one value} beside those of the task. test_split: where labels are to test on. class_names: names by label, as the set has them, None without any. test_resize: crop size -> short side that
     test images are resized to before the crop. check_config: what else does not go with the set. check_files: how
     `mutual3d check-data` looks at a copy of it. is_bgr_there: PySlowFast reads these data as BGR. num_channels: of its clips; None
     where `open` looks at that. training_loader: where batches of training come of what the network does, what makes them, of (cfg, the
@@ -83,6 +88,7 @@ class Source:
     open: Callable[[CfgNode, str, str, int], ClipDataset]
     task: Task
     is_image: bool = False
+    reads: tuple[str, ...] = ()
     wants: Mapping[str, object] = field(default_factory=dict)
     test_split: str = "test"
     class_names: Callable[[CfgNode], list[str] | None] = names_beside_the_list

@@ -7,7 +7,16 @@ from fvcore.common.config import CfgNode
 from mutual3d.data.datasets.check import Checked, CheckOptions, ListToCheck, SetCheck, check_samples
 from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, ImageSet, open_images, usual_test_resize
 from mutual3d.data.datasets.lists import user_path
-from mutual3d.data.sources.facts import ONE_LABEL, Source, clip_augmentation, crop_size, is_training, register_dataset
+from mutual3d.data.sources.facts import (
+    CUTTING,
+    ONE_LABEL,
+    OWN_CROPS,
+    Source,
+    clip_augmentation,
+    crop_size,
+    is_training,
+    register_dataset,
+)
 
 # A run needs its sets again and again, and listing the files of a large one takes minutes.
 _open_images = functools.lru_cache(maxsize=4)(open_images)
@@ -50,7 +59,7 @@ def _check(name: str, given: ListToCheck, how: CheckOptions) -> Checked:
 for _name in IMAGE_SETS:
     register_dataset(
         Source(
-            functools.partial(_open, _name), ONE_LABEL, is_image=True, wants={"DATA.NUM_FRAMES": 1},
+            functools.partial(_open, _name), ONE_LABEL, is_image=True, reads=(*CUTTING, OWN_CROPS), wants={"DATA.NUM_FRAMES": 1},
             class_names=functools.partial(_class_names, _name), test_resize=functools.partial(usual_test_resize, _name),
             check_files=SetCheck(functools.partial(_check, _name)),
         ),

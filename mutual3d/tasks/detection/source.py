@@ -14,15 +14,25 @@ from mutual3d.tasks.detection.dataset import CocoDataset
 from mutual3d.tasks.detection.loss import WORD as OWN_LOSSES
 from mutual3d.tasks.detection.metric import WORD as AVERAGE_PRECISION
 
+# What moves or mixes pixels would have to do so with the objects in them. What is found is no row of scores, which a file of them holds.
 OBJECTS = Task(
-    AVERAGE_PRECISION, (OWN_LOSSES,), {"DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "none"}
-)
+    AVERAGE_PRECISION, (OWN_LOSSES,),
+    {
+        "DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "none", "AUG.ENABLE": False, "MIXUP.ENABLE": False,
+        "TEST.SAVE_RESULTS_PATH": "",
+    },
+)  # fmt: skip
+
+
+def _files(cfg: CfgNode, split: str) -> tuple[str, str]:
+    """The annotations of a split and the folder of its images: TRAIN_* for `train`, VAL_* for every other one."""
+    part, root = "TRAIN" if split == "train" else "VAL", user_path(cfg.DATA.PATH_TO_DATA_DIR)
+    return str(root / cfg.COCO[f"{part}_ANNOTATIONS"]), str(root / cfg.COCO[f"{part}_IMAGES"])
 
 
 def _instances(cfg: CfgNode, split: str) -> CocoInstances:
-    """The annotations of a split: TRAIN_* for `train`, VAL_* for every other one. They are read once."""
-    part, root = "TRAIN" if split == "train" else "VAL", user_path(cfg.DATA.PATH_TO_DATA_DIR)
-    path, folder = (str(root / cfg.COCO[f"{part}_{name}"]) for name in ("ANNOTATIONS", "IMAGES"))
+    """The annotations of a split, which are read once."""
+    path, folder = _files(cfg, split)
     return read_once([path], functools.partial(read_instances, path, folder, num_classes=cfg.MODEL.NUM_CLASSES))
 
 
@@ -34,7 +44,19 @@ def _open(cfg: CfgNode, split: str, mode: str, num_views: int) -> CocoDataset:
 
 
 def _class_names(cfg: CfgNode) -> list[str]:
-    return list(_instances(cfg, "train" if cfg.TRAIN.ENABLE else "val").class_names)
+    """Those of what is trained on; ValueError where what is measured has others: a class would be measured as another one."""
+    if not cfg.TRAIN.ENABLE:
+        return list(_instances(cfg, "val").class_names)
+    trained = _instances(cfg, "train")
+    if Path(_files(cfg, "val")[0]).is_file():
+        measured = _instances(cfg, "val")
+        for number, names in enumerate(zip(trained.class_names, measured.class_names)):
+            if names[0] != names[1]:
+                raise ValueError(
+                    f"'{trained.path}' and '{measured.path}' have other classes: in the order of their ids number {number} is '{names[0]}' and "
+                    f"'{names[1]}'; give both files the same categories"
+                )
+    return list(trained.class_names)
 
 
 def _check_config(cfg: CfgNode) -> Mistakes:
@@ -50,6 +72,12 @@ def _check_config(cfg: CfgNode) -> Mistakes:
             ("CALIBRATION.TRANSFORM", "TRAIN.DATASET"),
             f"CALIBRATION.TRANSFORM is {cfg.CALIBRATION.TRANSFORM!r}: images of evaluation share a batch with those of their size alone, and a "
             f"batch's statistics need more; with TRAIN.DATASET {cfg.TRAIN.DATASET} it must be 'train'",
+        )
+    if any(scale != cfg.DATA.TRAIN_CROP_SIZE for scale in cfg.DATA.TRAIN_JITTER_SCALES):
+        yield (
+            ("DATA.TRAIN_JITTER_SCALES", "DATA.TRAIN_CROP_SIZE"),
+            f"DATA.TRAIN_JITTER_SCALES is {cfg.DATA.TRAIN_JITTER_SCALES}: with TRAIN.DATASET {cfg.TRAIN.DATASET} the short side is always "
+            f"DATA.TRAIN_CROP_SIZE; set it [{cfg.DATA.TRAIN_CROP_SIZE}, {cfg.DATA.TRAIN_CROP_SIZE}]",
         )
     if cfg.COCO.MAX_LONG_SIDE < max(cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TEST_CROP_SIZE):
         yield (

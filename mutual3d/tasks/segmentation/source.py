@@ -6,7 +6,7 @@ from fvcore.common.config import CfgNode
 
 from mutual3d.data.datasets.check import Checked, CheckOptions, ListToCheck, SetCheck, check_samples
 from mutual3d.data.datasets.lists import user_path
-from mutual3d.data.sources.facts import Source, Task, checked_names, crop_size, is_training, names_path, register_dataset
+from mutual3d.data.sources.facts import CUTTING, Source, Task, checked_names, crop_size, is_training, names_path, register_dataset
 
 from .dataset import MapDataset
 from .maps import NYUDV2_40, find_pictures
@@ -53,7 +53,7 @@ def _check(given: ListToCheck, how: CheckOptions) -> Checked:
 
 register_dataset(
     Source(
-        _open, PIXEL_CLASSES, is_image=True, class_names=_class_names, test_resize=lambda crop: crop,
+        _open, PIXEL_CLASSES, is_image=True, reads=CUTTING, class_names=_class_names, test_resize=lambda crop: crop,
         check_files=SetCheck(_check),
         # Scores of single images are maps, too large to keep.
         wants={"TEST.SAVE_RESULTS_PATH": ""},

@@ -3,4 +3,4 @@
 Importing this registers all of them.
 """
 
-from . import build, metric, objective  # noqa: F401
+from . import metric, objective, source  # noqa: F401

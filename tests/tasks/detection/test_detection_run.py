@@ -1,6 +1,8 @@
 """A detector through the command of every other network: trained, killed, resumed, calibrated, measured, tested, and loaded again."""
 
 import importlib
+import json
+import shutil
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ measure = importlib.import_module("mutual3d.evaluation.measure")  # the package 
 
 CONFIG = str(ROOT / "configs" / "Demo" / "COCO.yaml")
 TINY = {
-    "DATA.TRAIN_CROP_SIZE": 64, "DATA.TEST_CROP_SIZE": 64, "MUTUAL.SPATIAL_SIZES": [32, 64], "COCO.MAX_LONG_SIDE": 104,
+    "DATA.TRAIN_JITTER_SCALES": [64, 64], "DATA.TRAIN_CROP_SIZE": 64, "DATA.TEST_CROP_SIZE": 64, "MUTUAL.SPATIAL_SIZES": [32, 64], "COCO.MAX_LONG_SIDE": 104,
     "RESNET.WIDTH_PER_GROUP": 8, "MASK_RCNN.PYRAMID_CHANNELS": 16, "MASK_RCNN.BOX_FEATURES": 32, "MASK_RCNN.MASK_CHANNELS": 8,
     "MASK_RCNN.ANCHOR_SIZES": [8, 16, 32, 64, 128], "MUTUAL.WIDTH_RANGE": [0.5, 1.0], "MUTUAL.SUBNETS_START_EPOCH": 0.0, "MUTUAL.WIDTH_DIVISOR": 4,
     "TRAIN.BATCH_SIZE": 4, "TRAIN.CHECKPOINT_PERIOD": 1, "TRAIN.EVAL_PERIOD": 2, "SOLVER.MAX_EPOCH": 2, "SOLVER.BASE_LR": 0.005,
@@ -174,9 +176,30 @@ def test_configs_are_the_papers(name, backbone, subnets):
         (["COCO.MAX_LONG_SIDE", "500"], "COCO.MAX_LONG_SIDE is 500: the short sides"),
         (["MODEL.HEAD_ACT", "softmax"], "MODEL.HEAD_ACT is 'softmax': with TRAIN.DATASET coco it must be 'none'"),
         (["MODEL.LOSS_FUNC", "cross_entropy"], "with TRAIN.DATASET coco it must be own_losses"),
+        (["AUG.ENABLE", "True"], "AUG.ENABLE is True: with TRAIN.DATASET coco it must be False"),
+        (["MIXUP.ENABLE", "True"], "MIXUP.ENABLE is True: with TRAIN.DATASET coco it must be False"),
+        (["DATA.COLOR_JITTER", "0.4"], "DATA.COLOR_JITTER is 0.4: TRAIN.DATASET coco does not read it"),
+        (["DATA.TRAIN_JITTER_SCALES", "[480,800]"], r"the short side is always DATA.TRAIN_CROP_SIZE; set it \[600, 600\]"),
+        (["TEST.SAVE_RESULTS_PATH", "scores.pyth"], "TEST.SAVE_RESULTS_PATH is 'scores.pyth': with TRAIN.DATASET coco it must be ''"),
         (["MODEL.ARCH", "slow"], "MODEL.ARCH is 'slow': mutual3d's MaskRCNN is built on resnet, mobilenet_v1"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         load_config("COCO/MUTUAL_VGG16", changes)
+
+
+def test_a_validation_set_of_other_classes_is_refused_before_training(data, tmp_path):
+    """Classes are numbered by the ids of their categories: other ids would have one measured as another."""
+    shutil.copytree(data, tmp_path / "set")
+    path = tmp_path / "set" / "annotations" / "instances_val.json"
+    content = read_json(path)
+    ids = {category["id"]: -category["id"] for category in content["categories"]}
+    for category in content["categories"]:
+        category["id"] = ids[category["id"]]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = ids[annotation["category_id"]]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="have other classes: in the order of their ids number 0 is 'oval' and 'star'"):
+        run(tmp_path / "set", tmp_path / "out")
+    assert not (tmp_path / "out" / "checkpoints").exists()

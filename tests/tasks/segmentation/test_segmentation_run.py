@@ -126,6 +126,13 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(rs_net, data, tmp_pat
     assert [row.accuracy for row in tables[0].rows] == [row.accuracy for row in tables[1].rows]
 
 
+def test_a_crop_for_each_size_is_refused_which_maps_have_not():
+    """One crop for three sizes would train the largest size alone."""
+    load_config("Demo/NYUDv2", ["DATA.CROP_PADDING", "4", "DATA.COLOR_JITTER", "0.4"])
+    with pytest.raises(ValueError, match="MUTUAL.OWN_CROPS is True: TRAIN.DATASET nyudv2 does not read it"):
+        load_config("Demo/NYUDv2", ["MUTUAL.OWN_CROPS", "True"])
+
+
 def test_widths_learn_from_the_largest_configuration(data, tmp_path):
     output = run(data, tmp_path / "out", **WIDTHS, **{"TRAIN.ACCUMULATION_STEPS": 2, "TRAIN.MIXED_PRECISION": True, "SOLVER.MAX_EPOCH": 1})
     model = mutual3d.load(output / "adaptive.pyth")

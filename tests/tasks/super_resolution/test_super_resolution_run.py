@@ -151,7 +151,7 @@ def test_killed_training_and_a_killed_grid_go_on_and_end_the_same_to_the_bit(fin
         ({"MODEL.LOSS_FUNC": "cross_entropy"}, "MODEL.LOSS_FUNC is 'cross_entropy': with TRAIN.DATASET div2k it must be l1 or l2"),
         ({"MIXUP.ENABLE": True}, "MIXUP.ENABLE is True: with TRAIN.DATASET div2k it must be False"),
         ({"AUG.ENABLE": True}, "AUG.ENABLE is True"),
-        ({"DATA.COLOR_JITTER": 0.4}, "DATA.COLOR_JITTER is 0.4: with TRAIN.DATASET div2k patches are cut as they are"),
+        ({"DATA.COLOR_JITTER": 0.4}, "DATA.COLOR_JITTER is 0.4: TRAIN.DATASET div2k does not read it"),
         ({"MODEL.HEAD_ACT": "softmax"}, "MODEL.HEAD_ACT is 'softmax': with TRAIN.DATASET div2k it must be 'none'"),
         ({"TEST.SAVE_RESULTS_PATH": "scores.pyth"}, "TEST.SAVE_RESULTS_PATH is 'scores.pyth': with TRAIN.DATASET div2k it must be ''"),
         ({"MODEL.NUM_CLASSES": 10}, "MODEL.NUM_CLASSES is 10"),

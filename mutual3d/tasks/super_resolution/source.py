@@ -50,12 +50,6 @@ def _check_config(cfg: CfgNode) -> Mistakes:
             f"MUTUAL.SPATIAL_SIZES is {cfg.MUTUAL.SPATIAL_SIZES}: with TRAIN.DATASET {cfg.TRAIN.DATASET} it must have one size, that of "
             "DATA.TRAIN_CROP_SIZE: an image that was shrunk is another question",
         )
-    for own in ("TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE", "COLOR_JITTER", "CROP_PADDING"):
-        if cfg.DATA[own]:
-            yield (
-                (f"DATA.{own}", "TRAIN.DATASET"),
-                f"DATA.{own} is {cfg.DATA[own]}: with TRAIN.DATASET {cfg.TRAIN.DATASET} patches are cut as they are; leave it at its default",
-            )
 
 
 def _no_names(cfg: CfgNode) -> None:
