@@ -20,6 +20,8 @@ logger = logging.getLogger("mutual3d")
 # instances_train2017.json has 449 million bytes.
 _MAX_BYTES = 4_000_000_000
 _LARGEST_SIDE = 65_535
+# Of whole numbers, which json has of any size and arrays have not.
+_TOO_LARGE = 2**62
 # A box that is rounded reaches a little beyond the image; one of which less than this share is inside was made for another image.
 _LEAST_INSIDE = 0.5
 
@@ -193,7 +195,8 @@ def _read_object(entry: Mapping[str, Any], image: Mapping[str, Any], numbers_of:
     area = entry.get("area")
     if area is None:
         area = float(coco_tools("mask").area({"size": [image["height"], image["width"]], "counts": mask}))
-    if not _is_finite(area) or area < 0:
+    # Above it is no size that an object has, and the metric would leave the object out.
+    if not _is_finite(area) or not 0 <= area <= _LARGEST_SIDE**2:
         raise ValueError(f"{where}: its area is {area!r:.40}; give a number of pixels, 0 or more, or leave it out")
     crosses = _crosses(box, image, where)
     return _Object(tuple(map(float, box)), numbers_of[category][1], float(area), bool(crowd), mask, crosses)
@@ -217,8 +220,10 @@ def _read_outline(outline: object, image: Mapping[str, Any], where: str) -> byte
     tools, size = coco_tools("mask"), [image["height"], image["width"]]
     if isinstance(outline, list) and outline:
         for polygon in outline:
-            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(_is_finite, polygon)):
-                raise ValueError(f"{where}: a polygon of its segmentation is {polygon!r:.80}; give x, y, x, y, ... of three corners or more")
+            is_one = isinstance(polygon, list) and len(polygon) >= 6 and not len(polygon) % 2 and all(map(_is_finite, polygon))
+            # pycocotools walks along each edge, for minutes where that leads far away, and its whole numbers overflow.
+            if not is_one or max(map(abs, polygon)) > 2 * _LARGEST_SIDE:
+                raise ValueError(f"{where}: a polygon of its segmentation is {polygon!r:.80}; give x, y, x, y, ... in pixels, of three corners or more")
         return tools.merge(tools.frPyObjects(outline, *size))["counts"]
     if not isinstance(outline, Mapping) or not {"size", "counts"} <= outline.keys():
         raise ValueError(f"{where}: its segmentation is {outline!r:.80}; give polygons, or run lengths as a dict of size and counts")
@@ -246,8 +251,8 @@ def _fills(data: bytes, pixels: int) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(value) < _TOO_LARGE
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and (math.isfinite(value) if isinstance(value, float) else _is_whole(value))

@@ -21,6 +21,8 @@ NYUDV2_40 = (
 )  # fmt: skip
 # The set has two parts: `val` is `test` where nothing else is there.
 _SAME_PART = {"val": "test"}
+# Of files that keep every number as it was: JPEG makes other classes of some.
+_WHOLE_FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
 _PICTURES, _MAPS = ("RGB", "images"), ("Label", "labels")
 # The entry of the .mat files that the authors of the 40 classes gave out.
 _MAT_ENTRY = "segmentation"
@@ -40,7 +42,7 @@ def find_pictures(root: str | Path, split: str) -> list[MappedPicture]:
     `root` has a list `split`.txt, each line the paths of a picture and of its map, or one name, of RGB/name.jpg and Label/name.png; or,
     without a list, images/split/ and labels/split/ with files of the same names. The split `val` is that of `test` where it has neither.
     Raises FileNotFoundError that says what to put where, and ValueError, with file and line, for a row that is none, a picture without a
-    map, and a split without pictures.
+    map, a split without pictures, and two files of one name.
     """
     root = Path(root)
     pictures, maps = (_by_name(root, folders) for folders in (_PICTURES, _MAPS))
@@ -67,8 +69,13 @@ def _by_name(root: Path, folders: Sequence[str]) -> dict[str, str]:
     folder = next((root / name for name in folders if (root / name).is_dir()), None)
     if folder is None:
         return {}
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {path.relative_to(folder).with_suffix("").as_posix(): str(path) for path in files}
+    found: dict[str, str] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise ValueError(f"'{found[name]}' and '{path}' are two files of one name: remove one of them ({_PAGE})")
+        found[name] = str(path)
+    return found
 
 
 def _of_list(root: Path, path: Path, pictures: Mapping[str, str], maps: Mapping[str, str]) -> Iterator[MappedPicture]:
@@ -108,6 +115,8 @@ def read_map(path: str | Path, num_classes: int) -> np.ndarray:
 
 def _read_picture(path: str | Path) -> np.ndarray:
     with open_image(path) as image:
+        if image.format not in _WHOLE_FORMATS:
+            raise VideoError(path, f"it is a {image.format} file, which may keep numbers nearly as they were: save the maps as PNG with one number a pixel")
         if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
             raise VideoError(path, f"it is an image of colours ({image.mode}): save the maps as PNG with one number a pixel")
         # Of a palette the numbers, not the colours.

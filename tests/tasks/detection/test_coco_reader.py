@@ -89,6 +89,12 @@ def in_annotation(**values):
         (in_annotation(area=-1), "its area is -1; give a number of pixels"),
         (in_annotation(segmentation=[[1, 2, 3, 4]]), r"a polygon of its segmentation is \[1, 2, 3, 4\]; give x, y"),
         (in_annotation(segmentation=[[1, 2, 3, 4, 5, "6"]]), "a polygon of its segmentation is"),
+        # pycocotools would walk along these edges for minutes, and makes a wrong outline of numbers that overflow.
+        (in_annotation(segmentation=[[1e9, 1, 5, 5, 9, 1]]), "a polygon of its segmentation is .* in pixels"),
+        (in_annotation(segmentation=[[1e300, 1, 5, 5, 9, 1]]), "a polygon of its segmentation is .* in pixels"),
+        (in_annotation(bbox=[10**400, 5, 20, 15]), "give x, y, width and height in pixels"),
+        (in_annotation(area=1e20), r"its area is 1e\+20; give a number of pixels"),
+        (lambda made: made["images"][2].update(id=10**30), "give it an id, a whole number"),
         (in_annotation(segmentation=[]), r"its segmentation is \[\]; give polygons, or run lengths"),
         (in_annotation(segmentation={"size": [60, 40], "counts": [2400]}), r"has the size \[60, 40\], and its image is \[40, 60\]"),
         (in_annotation(segmentation={"size": [40, 60], "counts": [5, 6]}), "the run lengths of its segmentation are not those of 40 x 60 pixels"),

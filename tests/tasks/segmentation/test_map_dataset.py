@@ -76,6 +76,14 @@ def test_folders_without_a_list(tmp_path):
         find_pictures(tmp_path, "train")
 
 
+def test_two_files_of_one_name_are_no_choice(tmp_path):
+    write_set(tmp_path)
+    (tmp_path / "train.txt").write_text("0\n")
+    write_map(tmp_path / "Label" / "0.tif", numbers())
+    with pytest.raises(ValueError, match="0.png' and '.*0.tif' are two files of one name: remove one of them"):
+        find_pictures(tmp_path, "train")
+
+
 def test_what_a_list_gets_wrong_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no '.*train.txt', and no picture in '.*images/train'.*datasets/NYUDv2.md"):
         find_pictures(tmp_path, "train")
@@ -112,12 +120,13 @@ def test_numbers_of_a_palette_and_of_16_bits_are_labels(tmp_path):
 def test_a_map_that_is_none_says_why(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "colours.png")
     write_map(tmp_path / "more.png", np.full((4, 4), 41, np.uint8))
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save(tmp_path / "nearly.jpg")
     (tmp_path / "damaged.png").write_bytes(b"PNG")
     (tmp_path / "damaged.mat").write_bytes(b"MAT")
     scipy.io.savemat(tmp_path / "other.mat", {"depths": np.zeros((4, 4))})
     scipy.io.savemat(tmp_path / "floats.mat", {"segmentation": np.full((4, 4), 0.5)})
     for name, words in {
-        "colours.png": "image of colours .RGB.: save the maps as PNG", "more.png": "has the label 41: legal are 1 to 40",
+        "nearly.jpg": "a JPEG file, which may keep numbers nearly as they were", "colours.png": "image of colours .RGB.: save the maps as PNG", "more.png": "has the label 41: legal are 1 to 40",
         "damaged.png": "not an image", "damaged.mat": "no .mat file that scipy reads", "other.mat": "no entry 'segmentation' .there are: depths",
         "floats.mat": "a whole number for each pixel", "missing.mat": "no such file", "missing.png": "missing.png",
     }.items():  # fmt: skip
