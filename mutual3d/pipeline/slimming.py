@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from mutual3d.cost.axes import COSTS, CostConditions, measure_costs
+from mutual3d.data.datasets.dataset import play_of
 from mutual3d.data.loader import Batch, ClipLoader
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
@@ -41,7 +42,8 @@ class _KeptBatches:
             self.batches.append(batch._replace(bad=[]))
         unreadable.check_everywhere()
         size = sum(batch.clips_BVCTHW.nbytes for batch in self.batches)
-        logger.info("%s: %d videos, kept in memory (%s)", description, sum(len(batch.indices) for batch in self.batches), readable_size(size))
+        count = sum(len(batch.indices) for batch in self.batches)
+        logger.info("%s: %d %ss, kept in memory (%s)", description, count, loader.dataset.noun, readable_size(size))
 
     def after(self, done: int) -> list[Batch]:
         """The batches behind the first `done`."""
@@ -89,7 +91,7 @@ class _Search:
                 found = measure(
                     self.model, self.videos.after, configurations, prepare=run.prepare, metric=self.metric,
                     scoring=Scoring(cut.activation, cut.ensemble, measuring.clips_per_forward),
-                    videos=VideoPass(len(self.videos.batches)), description="try",
+                    videos=VideoPass(len(self.videos.batches)), description="try", play=play_of(self.videos.loader.dataset),
                 )  # fmt: skip
         finally:
             self.model.reset_statistics(self.statistics)

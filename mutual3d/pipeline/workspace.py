@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mutual3d.data.datasets.dataset import PlayedDataset
+from mutual3d.data.datasets.dataset import play_of
 from mutual3d.data.loader import ClipLoader
 from mutual3d.evaluation import PartialResult, Scoring, VideoPass, grid_configurations, measure
 from mutual3d.evaluation.calibration import statistics_to_dict
@@ -120,5 +120,5 @@ class Workspace:
                 prepare=self.prepare, metric=(lambda: RecordingMetric(metric(), record())) if record else metric,
                 scoring=Scoring(self.preprocessing.activation, self.preprocessing.ensemble, plan.clips_per_forward),
                 videos=VideoPass(len(loader), loader.num_samples, plan.max_unreadable, partial), description=description,
-                play=loader.dataset.play if isinstance(loader.dataset, PlayedDataset) else None,
+                play=play_of(loader.dataset),
             )  # fmt: skip

@@ -104,6 +104,11 @@ class PlayedDataset(ClipDataset):
         raise NotImplementedError
 
 
+def play_of(dataset: ClipDataset) -> Callable[[Any, Callable[[torch.Tensor], Any]], Any] | None:
+    """The `play` of a `PlayedDataset`; None of any other one, of which a network is given the clips and no more. dataset: what is measured."""
+    return dataset.play if isinstance(dataset, PlayedDataset) else None
+
+
 def check_dataset(dataset: ClipDataset) -> None:
     """TypeError, which says what to write, for what is no `ClipDataset` or does not state its fingerprint."""
     kind = type(dataset)

@@ -6,6 +6,7 @@ from tiny import same
 
 import mutual3d
 from mutual3d.cli import run as run_net
+from mutual3d.cli import slim
 from mutual3d.deploy.runtimes import RUNTIMES
 from mutual3d.models import build_model
 from mutual3d.pipeline import load_config
@@ -178,3 +179,13 @@ def test_settings_that_do_not_go_with_it_are_refused_before_anything_runs(tmp_pa
 def test_games_that_do_not_go_with_it_are_refused_before_training(finished, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         run_net.main(words(tmp_path / "out", **changes))
+
+
+def test_a_search_for_widths_plays_the_episodes(tmp_path):
+    pytest.importorskip("minatar", reason="pip install -e .[rl]")
+    run_net.main(words(tmp_path, **{"MUTUAL.WIDTHS_BY": "layer", "CONTROL.ROLLOUTS": 1, "SOLVER.MAX_EPOCH": 1, "TEST.ENABLE": False}))
+    budget = 0.7 * QueryTable.load(tmp_path / "query_table.json").row("1-10").gflops
+    slim.main([str(tmp_path / "adaptive.pyth"), "--gflops", str(budget), "--step", "0.25", "--videos", "2", "--split", "val"])
+    table = QueryTable.load(tmp_path / "slim" / "query_table.json")
+    (found,) = table.provenance["slimmed"]
+    assert table.row(found).gflops <= budget and table.row(found).accuracy["mean_return"] >= 0
