@@ -64,6 +64,13 @@ def find_pictures(root: str | Path, split: str) -> list[MappedPicture]:
     )
 
 
+def places_of(root: str | Path, split: str) -> list[Path]:
+    """The list and the folders that `find_pictures` looks at: where the pictures of a split are others, one of them has changed."""
+    parts = [part for part in (split, _SAME_PART.get(split)) if part]
+    folders = [Path(root) / name for name in (*_PICTURES, *_MAPS)]
+    return [*(Path(root) / f"{part}.txt" for part in parts), *folders, *(folder / part for folder in folders for part in parts)]
+
+
 def _by_name(root: Path, folders: Sequence[str]) -> dict[str, str]:
     """{path in its folder, without its ending: path} of the files of the first of `folders` that is there, sorted."""
     folder = next((root / name for name in folders if (root / name).is_dir()), None)

@@ -6,10 +6,10 @@ from fvcore.common.config import CfgNode
 
 from mutual3d.data.datasets.check import Checked, CheckOptions, ListToCheck, SetCheck, check_samples
 from mutual3d.data.datasets.lists import user_path
-from mutual3d.data.sources.facts import CUTTING, Source, Task, checked_names, crop_size, is_training, names_path, register_dataset
+from mutual3d.data.sources.facts import CUTTING, Source, Task, checked_names, crop_size, is_training, names_path, read_once, register_dataset
 
 from .dataset import MapDataset
-from .maps import NYUDV2_40, find_pictures
+from .maps import NYUDV2_40, find_pictures, places_of
 
 PIXEL_CLASSES = Task(
     "segmentation_iou", ("pixel_cross_entropy",),
@@ -20,12 +20,10 @@ PIXEL_CLASSES = Task(
     },
 )  # fmt: skip
 
-# A run needs its lists again and again, and looking for the files takes a while on a network disk.
-_find_pictures = functools.lru_cache(maxsize=4)(find_pictures)
-
 
 def _open(cfg: CfgNode, split: str, mode: str, num_views: int) -> MapDataset:
-    pictures, size = _find_pictures(str(user_path(cfg.DATA.PATH_TO_DATA_DIR)), split), crop_size(cfg, mode)
+    root, size = str(user_path(cfg.DATA.PATH_TO_DATA_DIR)), crop_size(cfg, mode)
+    pictures = read_once(places_of(root, split), functools.partial(find_pictures, root, split))
     if not is_training(mode):
         return MapDataset(pictures, num_classes=cfg.MODEL.NUM_CLASSES, crop_size=size, seed=cfg.RNG_SEED)
     return MapDataset(

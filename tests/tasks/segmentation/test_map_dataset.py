@@ -6,6 +6,7 @@ import scipy.io
 import torch
 from PIL import Image
 
+from mutual3d.data.build import build_dataset
 from mutual3d.data.datasets.dataset import BadVideo
 from mutual3d.data.loader import ClipLoader
 from mutual3d.pipeline import load_config
@@ -74,6 +75,18 @@ def test_folders_without_a_list(tmp_path):
     (tmp_path / "labels" / "train" / "a.png").unlink()
     with pytest.raises(ValueError, match="there is no map 'train/a' in Label/ or labels/"):
         find_pictures(tmp_path, "train")
+
+
+def test_a_list_that_was_changed_is_read_again(tmp_path):
+    write_set(tmp_path)
+    (tmp_path / "train.txt").write_text("0\n")
+    cfg = load_config("Demo/NYUDv2", ["DATA.PATH_TO_DATA_DIR", str(tmp_path)])
+    assert len(build_dataset(cfg, "train", "train")) == 1
+    (tmp_path / "train.txt").write_text("0\n1\n")
+    assert len(build_dataset(cfg, "train", "train")) == 2
+    (tmp_path / "RGB" / "1.png").rename(tmp_path / "RGB" / "7.png")
+    with pytest.raises(ValueError, match="line 2: there is no picture '1'"):
+        build_dataset(cfg, "train", "train")
 
 
 def test_two_files_of_one_name_are_no_choice(tmp_path):
