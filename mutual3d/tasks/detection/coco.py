@@ -251,7 +251,7 @@ def _fills(data: bytes, pixels: int) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(value) < _TOO_LARGE
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(int(value)) < _TOO_LARGE
 
 
 def _is_finite(value: object) -> bool:

@@ -6,7 +6,17 @@ from fvcore.common.config import CfgNode
 
 from mutual3d.data.datasets.check import Checked, CheckOptions, ListToCheck, SetCheck, check_samples
 from mutual3d.data.datasets.lists import user_path
-from mutual3d.data.sources.facts import CUTTING, Source, Task, checked_names, crop_size, is_training, names_path, read_once, register_dataset
+from mutual3d.data.sources.facts import (
+    CUTTING,
+    Source,
+    Task,
+    checked_names,
+    crop_size,
+    is_training,
+    names_path,
+    read_once,
+    register_dataset,
+)
 
 from .dataset import MapDataset
 from .maps import NYUDV2_40, find_pictures, places_of
