@@ -60,9 +60,10 @@ def model_card(model: "AdaptiveModel", title: str, licence: str | None = None, a
     if licence is not None and not _LICENCE.fullmatch(licence):
         raise ValueError(f"the licence is {licence!r:.80}: give the hub's word for it, such as apache-2.0, mit or cc-by-nc-4.0")
     network, takes_images = model.network, model.network.takes == "images"
+    # The hub's words for what a network of another task does are more than those that it gives: none is better than a wrong one.
+    kind = {"pipeline_tag": "image-classification" if takes_images else "video-classification"} if network.gives == "classes" else {}
     facts: dict[str, Any] = {
-        **({"license": licence} if licence else {}), "library_name": _LIBRARY,
-        "pipeline_tag": "image-classification" if takes_images else "video-classification", "tags": ["mutual3d", "adaptive", "pytorch"],
+        **({"license": licence} if licence else {}), "library_name": _LIBRARY, **kind, "tags": ["mutual3d", "adaptive", "pytorch"],
     }  # fmt: skip
     space, cut = network.space, model.preprocessing
     name = network.arguments.get("name", type(network).__name__)
@@ -74,7 +75,7 @@ def model_card(model: "AdaptiveModel", title: str, licence: str | None = None, a
         f"One network ({_line(name)}) that was trained once and runs at any budget: at every configuration, width x pixels{'' if takes_images else ' x frames'}, "
         f"from {space.smallest} to {space.largest}. The weights are shared; what each configuration is worth and costs is in the table.",
         f"It sees {shown} of {cut.crop} x {cut.crop} pixels, and gives {_classes(model)}.",
-        _use(title),
+        _use(title, model),
         "" if model.table is None else _results(model.table),
         f"## Licence\n\n{licence or 'No licence was named: ask who made it before you use it.'}",
         f"Written by mutual3d {package_version('mutual3d')}.",
@@ -84,19 +85,26 @@ def model_card(model: "AdaptiveModel", title: str, licence: str | None = None, a
 
 def _classes(model: "AdaptiveModel") -> str:
     names = model.class_names
+    gives = model.network.gives
     if names is None:
-        return "scores of classes without names"
+        return "scores of classes without names" if gives == "classes" else _line(gives)
     listed = ", ".join(map(_line, names[:12]))
+    if gives != "classes":
+        return f"{_line(gives)}, of {len(names)} classes: {listed}{', ...' if len(names) > 12 else ''}"
     return f"{'a probability for each' if model.preprocessing.activation == 'sigmoid' else 'probabilities'} of {len(names)} classes: {listed}{', ...' if len(names) > 12 else ''}"
 
 
-def _use(title: str) -> str:
+def _use(title: str, model: "AdaptiveModel") -> str:
+    network = model.network
+    answer = 'print(model.predict("clip.mp4").top(5))'
+    if network.gives != "classes":
+        answer = f"outputs = model({'images_B3HW' if network.takes == 'images' else 'clips_B3THW'})  # {printable(network.gives)}"
     name = title if _REPOSITORY.fullmatch(title) else BUNDLE
     return (
         "## Use\n\n```python\nimport mutual3d\n\n"
         f'model = mutual3d.load("{name}")\n'
         "row = model.set_budget(gflops=...)  # or latency_ms=..., held by what is measured on your machine\n"
-        'print(model.predict("clip.mp4").top(5))\n```'
+        f"{answer}\n```"
     )
 
 

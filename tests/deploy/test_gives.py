@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+import yaml
 
 from mutual3d.deploy import AdaptiveModel
+from mutual3d.deploy.share import model_card
 from mutual3d.layers import ScaledChannels, SlimmableConv2d
 from mutual3d.models.images import AdaptiveImageNetwork
 from mutual3d.sampling import Preprocessing, SearchSpace
@@ -32,6 +34,15 @@ def test_the_model_itself_takes_images_of_any_form(model):
     assert found.shape == (2, 3, 16, 24) and torch.allclose(found.sum(1), torch.ones(2, 16, 24), atol=1e-5)
     assert model(image, configuration="0.5-8-1").shape == (2, 3, 8, 12)
     assert model.run_in("auto").runtime is None
+
+
+def test_its_card_promises_no_classes(model):
+    """Neither to a reader, nor to the hub, which offers its models by their task."""
+    card = model_card(model, "segments")
+    assert "and gives maps of pixels." in card and "outputs = model(images_B3HW)  # maps of pixels" in card
+    assert ".predict(" not in card and "pipeline_tag" not in yaml.safe_load(card.split("---\n")[1])
+    named = AdaptiveModel(model.network, preprocessing=model.preprocessing, class_names=["sky", "road", "car"])
+    assert "and gives maps of pixels, of 3 classes: sky, road, car." in model_card(named, "segments")
 
 
 @pytest.mark.parametrize(
