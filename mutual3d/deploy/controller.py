@@ -65,7 +65,7 @@ class DeadlineController:
     @property
     def is_hopeless(self) -> bool:
         """Whether even the cheapest configuration takes longer than the deadline at the present load."""
-        return self._position == 0 and self.front[0].quiet_ms * self._load > self.deadline_ms
+        return self.front[0].quiet_ms * self._load > self.deadline_ms
 
     def choose(self, slack_ms: float | None = None) -> Configuration:
         """The configuration for a request that must be answered in `slack_ms`, what is left of its deadline after waiting.

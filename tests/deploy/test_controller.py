@@ -156,6 +156,8 @@ def test_a_move_that_wins_no_time_is_not_made():
     for elapsed in (0.8, 40, 1.5, 25, 25, 0.8):
         assert controller.choose(15) == flat[-1].configuration and controller.choose(0.5) == flat[-1].configuration
         controller.observe(controller.configuration, elapsed, slack_ms=15)
+        # That it stays does not mean that the deadline can be met.
+        assert controller.is_hopeless == (elapsed > 20)
     mixed = [flat[0], *(TimedConfiguration(each.configuration, 10 * each.quiet_ms) for each in flat[1:])]
     controller = DeadlineController(mixed, 20)
     controller.observe(controller.configuration, 21)
