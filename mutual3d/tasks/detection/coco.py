@@ -88,6 +88,11 @@ def read_instances(path: str | Path, image_dir: str | Path, num_classes: int | N
     for anything that it gets wrong: missing images, categories and images that it does not list, sizes, boxes that are not in their image,
     outlines that are none.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"there is no file '{path}': give annotations and images in COCO's form (DATA.PATH_TO_DATA_DIR, COCO.TRAIN_ANNOTATIONS, "
+            "COCO.VAL_ANNOTATIONS; datasets/COCO.md, which makes a small set in seconds too)"
+        )
     content = read_json(path, _MAX_BYTES)
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, Mapping) or not isinstance(content.get(key), list)]
     if missing:

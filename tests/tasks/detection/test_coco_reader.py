@@ -120,5 +120,5 @@ def test_damaged_and_missing_files_are_named(tmp_path):
     path.write_text("[]")
     with pytest.raises(ValueError, match="has no list of images, annotations, categories"):
         read_instances(path, folder)
-    with pytest.raises(FileNotFoundError, match="there is no file '.*instances_train.json'"):
+    with pytest.raises(FileNotFoundError, match="there is no file '.*instances_train.json': give .*datasets.COCO.md"):
         read_instances(tmp_path / "instances_train.json", folder)
