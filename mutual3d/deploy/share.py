@@ -3,6 +3,7 @@
 The hub's library is an extra, `pip install -e .[hub]`; folders need nothing.
 """
 
+import filecmp
 import os
 import re
 import shutil
@@ -138,13 +139,15 @@ def write_shared(model: "AdaptiveModel", bundle: str | Path, folder: str | Path,
     """Put a bundle into a folder as it is, its card, its table as csv, and the weights as safetensors where that is installed.
 
     What was shared there before is replaced. Returns the files. Raises OSError where the folder cannot be written, ValueError where its
-    README.md is no card.
+    README.md is no card, or has another network's bundle without one, as the folder of a run does.
     """
     folder = ensure_directory(folder)
     written = [folder / BUNDLE, folder / CARD]
     is_replaced = written[1].exists()
     if is_replaced and not _is_card(written[1].read_text(encoding="utf-8", errors="replace")):
         raise ValueError(f"'{written[1]}' is there already and is no card of a shared network: name another folder, or move it away")
+    if not is_replaced and written[0].exists() and not filecmp.cmp(bundle, written[0], shallow=False):
+        raise ValueError(f"'{written[0]}' is there already, of another network that nobody shared there: name another folder, or move it away")
     if not (written[0].exists() and os.path.samefile(bundle, written[0])):
         with atomic_write(written[0], Path(bundle).stat().st_size) as temporary:
             shutil.copyfile(bundle, temporary)

@@ -58,6 +58,19 @@ def test_a_folder_is_pushed_pulled_and_loaded(bundle, tmp_path, capsys):
     assert same(weights, dict(mutual3d.load(bundle).network.state_dict()))
 
 
+def test_another_run_is_not_pushed_over(model, bundle, tmp_path):
+    other = tmp_path / "run" / "adaptive.pyth"
+    other.parent.mkdir()
+    AdaptiveModel(model.network, preprocessing=model.preprocessing).save(other)
+    before = other.read_bytes()
+    with pytest.raises(ValueError, match="run/adaptive.pyth' is there already, of another network that nobody shared there: name another folder"):
+        push.main([str(bundle), str(other.parent)])
+    assert other.read_bytes() == before and [path.name for path in other.parent.iterdir()] == ["adaptive.pyth"]
+    push.main([str(other), str(other.parent)])  # a run's own folder may be shared
+    push.main([str(bundle), str(other.parent)])  # and what is shared is replaced
+    assert other.read_bytes() == bundle.read_bytes()
+
+
 def test_another_network_is_not_pulled_over(model, bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "theirs").mkdir()
