@@ -51,6 +51,7 @@ SOUND = {
     "scan": "scan bundle.pyth text.txt --out found.csv",
     "serve": "serve bundle.pyth",
     "score-timeline": "score-timeline found.csv text.txt",
+    "slim": "slim bundle.pyth --gflops 1",
 }  # fmt: skip
 
 
@@ -136,7 +137,9 @@ WRONG = [
     ("stream bundle.pyth --source text.txt --deadline-ms -1", 2, "'-1' is not a number above 0"),
     ("predict bundle.pyth text.txt --config 0.5-17-2", 1, "the size 17 is not one of 16, 24"),
     ("predict bundle.pyth text.txt --device gpu", 2, "choose from"),
-    ("select bundle.pyth", 2, "give --gflops, --parameters, --latency-ms, or several of them; or --list"),
+    ("slim bundle.pyth", 2, "give budgets of one cost (--gflops, --parameters, --latency-ms, --weights-mb); none was given"),
+    ("slim bundle.pyth --gflops 1", 1, "there is no 'config.yaml', the config of the run that made 'bundle.pyth': name it with --cfg"),
+    ("select bundle.pyth", 2, "give --gflops, --parameters, --latency-ms, --weights-mb, or several of them; or --list"),
     ("select bundle.pyth --gflops x", 2, "argument --gflops"),
     ("select empty --gflops 1", 1, "there is no query table 'empty'"),
     ("select text.txt --gflops 1", 1, "is not valid JSON"),
