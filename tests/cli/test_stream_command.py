@@ -74,7 +74,7 @@ def test_a_timeline_is_told_and_written_segment_by_segment(folder, tmp_path, cap
     assert command.main(words(folder, *more, source="colours.mp4")) == 0
     told = capsys.readouterr().out
     lines = [segment.describe() for segment in expected]
-    assert len(expected) > 1 and told.splitlines()[1 : 1 + len(lines)] == lines and f"written: {output}" in told
+    assert len(expected) > 1 and [line for line in told.splitlines() if line in lines] == lines and f"written: {output}" in told
     assert re.fullmatch(r"\d\.\d\d to \d\.\d\d s: right \d+\.\d %", lines[0])
     assert read_segments(output) == [
         (str(folder / "colours.mp4"), Segment(*(pytest.approx(second, abs=1e-3) for second in segment[:2]), segment.label, pytest.approx(segment.confidence, abs=1e-6)))

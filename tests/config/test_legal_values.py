@@ -88,7 +88,9 @@ def refusal(name, value, make):
 
 def as_python(cfg, name, value):
     *path, own = name.split(".")
-    (cfg[path[0]] if path else cfg)[own] = value
+    for group in path:
+        cfg = cfg[group]
+    cfg[own] = value
 
 
 def merged(cfg, name, value):
@@ -112,8 +114,10 @@ def test_yaml_gives_the_same_refusals(name, tmp_path):
     path = tmp_path / "run.yaml"
     values = [value for own, value in ALL if own == name and not (isinstance(value, int) and abs(value) > 10**300)]
     for value in random.Random(SEED).sample(values, min(6, len(values))):
-        *group, own = name.split(".")
-        path.write_text(yaml.safe_dump({group[0]: {own: value}} if group else {own: value}, allow_unicode=True))
+        nested = value
+        for part in reversed(name.split(".")):
+            nested = {part: nested}
+        path.write_text(yaml.safe_dump(nested, allow_unicode=True))
         with pytest.raises(ConfigError) as told:
             load_config(path)
         assert any(problem.keys[0].startswith(name) for problem in told.value.problems), (name, value)

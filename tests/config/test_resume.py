@@ -53,7 +53,9 @@ def test_every_key_that_changes_is_in_the_list_of_its_kind_with_both_values(name
             if isinstance(group, dict) and "ENABLE" in group:
                 group.ENABLE = True
     *path, own = name.split(".")
-    node = after[path[0]] if path else after
+    node = after
+    for group in path:
+        node = node[group]
     node[own] = (not key.default) if own == "ENABLE" else value
     if own == "ENABLE":
         (before[path[0]])[own] = key.default

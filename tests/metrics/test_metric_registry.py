@@ -13,7 +13,11 @@ KEYFRAMES = SimpleNamespace(
 )
 
 
-@pytest.mark.parametrize("word", METRICS)
+# Those of mutual3d.metrics: the tasks' own have data sets of their own, and units, which their tests look at.
+WORDS = [word for word, metric in METRICS.items() if metric.__module__.startswith("mutual3d.metrics")]
+
+
+@pytest.mark.parametrize("word", WORDS)
 def test_a_metric_says_its_numbers_their_unit_and_what_is_better(word):
     metric = build_metric(word, KEYFRAMES)()
     assert metric.primary == metric.names[0] and metric.facts.task

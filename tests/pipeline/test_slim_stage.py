@@ -194,7 +194,7 @@ def test_a_list_that_is_the_tests_under_another_name_is_refused(output, data, tm
 @pytest.mark.parametrize(
     "words, told",
     [
-        ([], "give budgets of one cost (--gflops, --parameters, --latency-ms); none was given"),
+        ([], "give budgets of one cost (--gflops, --parameters, --latency-ms, --weights-mb); none was given"),
         (["--gflops", "1", "--latency-ms", "5"], "several were given"),
         (["--gflops", "-1"], "'-1' is not a number above 0"),
         (["--gflops", "1", "--step", "0"], "'0' is not a number above 0"),

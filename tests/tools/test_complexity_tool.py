@@ -90,7 +90,7 @@ def test_the_grid_is_written_as_csv(printed, tmp_path):
     gflops = {row["configuration"]: float(row["gflops_per_view"]) for row in rows}
     assert gflops == pytest.approx(column(text, "configuration  "), abs=1e-3)
     assert rows[-1] == {
-        "configuration": "1-160-4", "width": "1.0", "spatial": "160", "temporal": "4", "crop": "160",
+        "configuration": "1-160-4", "width": "1", "spatial": "160", "temporal": "4", "crop": "160",
         "gflops_per_view": rows[-1]["gflops_per_view"], "parameters": "3794322",
     }  # fmt: skip
 
