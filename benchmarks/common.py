@@ -48,6 +48,22 @@ def replace_row(name, key, row):
     save_rows(name, [old for old in earlier if old[key] != row[key]] + [row])
 
 
+def dress_axes(axes, xlabel, ylabel, title=""):
+    """Labels, a light grid and a legend, as all figures of the benchmarks have them."""
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(True, color="#e6e8eb")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def save_figure(figure, path):
+    """Write a figure as png, whole or not at all."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
 def machine():
     """Where a time was taken, for its row."""
     return f"{platform.machine()} {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -12,14 +12,13 @@ configuration, and a plot beside it.
 import argparse
 from pathlib import Path
 
-from common import RESULTS, ROOT, save_rows
+from common import RESULTS, ROOT, dress_axes, save_figure, save_rows
 from matplotlib.figure import Figure
 
 from mutual3d.cli.run import main as run_net
 from mutual3d.data.prepare.demo_coco import make_demo_coco
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
-from mutual3d.utils.files import atomic_write
 
 CONFIG = ROOT / "configs" / "Demo" / "COCO.yaml"
 SIZE = 128
@@ -89,13 +88,8 @@ def plot(rows, title, path):
             points = mean_by_cost([row for row in rows if row["method"] == name], number)
             style = {"linestyle": "none"} if name == "alone" else {"linewidth": 1.4}
             axes.plot(*zip(*(points if name == "alone" else front(points))), marker="os^"[i % 3], markersize=5, label=name, **style)
-        axes.set_xlabel("GFLOPs (1e9 multiply-adds)")
-        axes.set_ylabel(label)
-        axes.grid(True, color="#e6e8eb")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        dress_axes(axes, "GFLOPs (1e9 multiply-adds)", label)
+    save_figure(figure, path)
 
 
 def parse():

@@ -16,13 +16,12 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from common import RESULTS, ROOT, save_rows
+from common import RESULTS, ROOT, dress_axes, save_figure, save_rows
 from matplotlib.figure import Figure
 
 from mutual3d.cli.run import main as run_net
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
-from mutual3d.utils.files import atomic_write
 
 CONFIGS = ROOT / "configs" / "Methods"
 SIZE = 16
@@ -115,14 +114,8 @@ def plot(rows, title, path):
         costs, mean, low, high = zip(*pareto_front([row for row in rows if row["method"] == name]))
         (line,) = axes.plot(costs, mean, marker="os^Dv"[i % 5], markersize=4, linewidth=1.4, label=name)
         axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    axes.set_xlabel("MFLOPs (1e6 multiply-adds)")
-    axes.set_ylabel("top-1 (%)")
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.grid(True, color="#e6e8eb")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    dress_axes(axes, "MFLOPs (1e6 multiply-adds)", "top-1 (%)", title)
+    save_figure(figure, path)
 
 
 def image_set(cifar10):

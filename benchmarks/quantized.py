@@ -15,13 +15,12 @@ import argparse
 import statistics
 from pathlib import Path
 
-from common import RESULTS, ROOT, save_rows
+from common import RESULTS, ROOT, dress_axes, save_figure, save_rows
 from matplotlib.figure import Figure
 from methods_2d import image_set, pareto_front
 
 from mutual3d.cli.run import main as run_net
 from mutual3d.table.query_table import QueryTable
-from mutual3d.utils.files import atomic_write
 
 # Bits of weights and activations.
 BITS = {"whole": (32, 32), "W2A32": (2, 32), "W2A2": (2, 2)}
@@ -111,14 +110,8 @@ def plot(rows, title, path):
             label = f"{bits}, {method.replace('_', '-')} ({sizes[-1]} MB{' each' if method == 'individual' else ''})"
             axes.plot(costs, mean, style, marker="os^"[i], color=f"C{i}", markersize=4, linewidth=1.4, label=label)
             axes.fill_between(costs, low, high, color=f"C{i}", alpha=0.12, linewidth=0)
-    axes.set_xlabel("MFLOPs (1e6 multiply-adds)")
-    axes.set_ylabel("top-1 (%)")
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.grid(True, color="#e6e8eb")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    dress_axes(axes, "MFLOPs (1e6 multiply-adds)", "top-1 (%)", title)
+    save_figure(figure, path)
 
 
 def parse():

@@ -19,13 +19,12 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from common import RESULTS, ROOT, save_rows
+from common import RESULTS, ROOT, dress_axes, save_figure, save_rows
 from matplotlib.figure import Figure
 
 from mutual3d.cli.run import main as run_net
 from mutual3d.data.prepare.demo_nyudv2 import make_demo_nyudv2
 from mutual3d.table.query_table import QueryTable
-from mutual3d.utils.files import atomic_write
 
 CONFIG = ROOT / "configs" / "Demo" / "NYUDv2.yaml"
 SIZES = (32, 64, 96)
@@ -100,14 +99,8 @@ def plot(rows, title, path):
         (line,) = axes.plot(sizes, mean, marker="os^Dv"[i % 5], markersize=5, linewidth=1.4, label=name)
         axes.fill_between(sizes, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     axes.set_xticks(SIZES)
-    axes.set_xlabel("pixels of the short side")
-    axes.set_ylabel("mean IoU (%)")
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.grid(True, color="#e6e8eb")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    dress_axes(axes, "pixels of the short side", "mean IoU (%)", title)
+    save_figure(figure, path)
 
 
 def parse(arguments=None):

@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 import torch
-from common import RESULTS, ROOT, write_csv
+from common import RESULTS, ROOT, dress_axes, save_figure, write_csv
 from matplotlib.figure import Figure
 
 from mutual3d.cli.run import main as run_net
@@ -24,7 +24,6 @@ from mutual3d.pipeline import load_config
 from mutual3d.table.query_table import QueryTable
 from mutual3d.tasks.super_resolution.metric import PeakSignalToNoise
 from mutual3d.tasks.super_resolution.pairs import resize_bicubic
-from mutual3d.utils.files import atomic_write
 
 CONFIGS = {"DEMO": "Demo/SUPER_RESOLUTION", "DIV2K": "DIV2K/US_WDSR"}
 # What a run changes of the config: who teaches, and, of one trained alone, that there are no other widths.
@@ -97,14 +96,8 @@ def plot(rows, title, path):
         low, high = ([end(points[cost]) for cost in costs] for end in (min, max))
         axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     axes.axhline(bicubic, color="#888888", linewidth=1, linestyle=":", label="bicubic")
-    axes.set_xlabel("GFLOPs (1e9 multiply-adds)")
-    axes.set_ylabel("PSNR of the luma (dB)")
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.grid(True, color="#e6e8eb")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    dress_axes(axes, "GFLOPs (1e9 multiply-adds)", "PSNR of the luma (dB)", title)
+    save_figure(figure, path)
 
 
 def parse(arguments=None):

@@ -123,7 +123,7 @@ class ScanFiles:
         try:
             os.link(temporary, self._settings)
         except FileExistsError:
-            pass
+            pass  # another job was first, and what that one chose is read below
         except OSError:  # a file system without hard links
             if not self._settings.exists():
                 os.replace(temporary, self._settings)

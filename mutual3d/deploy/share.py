@@ -159,7 +159,7 @@ def write_shared(model: "AdaptiveModel", bundle: str | Path, folder: str | Path,
     try:
         from safetensors.torch import save
     except ImportError:
-        pass
+        pass  # whoever asked is told: `written` lacks it
     else:
         written.append(folder / WEIGHTS)
         state = {name: tensor.detach().contiguous().clone() for name, tensor in model.network.state_dict().items()}

@@ -72,6 +72,10 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
         super().__init__(in_rule.full, out_rule.full, kernel_size, stride, padding, dilation, groups, bias)  # type: ignore[call-arg, arg-type]
         self.in_rule, self.out_rule = in_rule, out_rule
         self.active_out_channels = out_rule.full
+        self._add_own_parameters()
+
+    def _add_own_parameters(self) -> None:
+        """Make what a subclass has beside weight and bias, which are initialised by then."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias, groups = self._active_slice(x.shape[1])

@@ -5,12 +5,10 @@ is the part of a weight that runs: the norm of the full weight would leave a nar
 as much as the channels that are left out weigh. `torch.nn.utils.parametrizations.weight_norm` takes the full one.
 """
 
-from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
 
-from .channels import Channels
 from .slimmable import SlimmableConv2d
 
 # Below this a direction has no length to divide by: the weight is then 0 and not NaN.
@@ -28,18 +26,7 @@ class SlimmableWeightNormConv2d(SlimmableConv2d):
 
     whole_is_weight = False
 
-    def __init__(
-        self,
-        in_channels: Channels | int,
-        out_channels: Channels | int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+    def _add_own_parameters(self) -> None:
         self.gain = nn.Parameter(_lengths(self.weight.detach()).flatten())
 
     def slice(self, in_channels: int, out_channels: int) -> tuple[torch.Tensor, torch.Tensor | None, int]:

@@ -130,7 +130,43 @@ class Metric(ABC):
         """Write what there is beyond numbers into `output`, files named after the configuration."""
 
 
-class TopK(Metric):
+class SummedMetric(Metric):
+    """A metric of sums over samples, the first of which is their number.
+
+    A subclass adds to `sums` in `update`, makes numbers of them in `values`, and says in `check` which sums can be.
+
+    Args:
+        size: how many sums there are, the number of samples among them.
+        dtype: of the sums: int64 counts exactly, float64 adds up values.
+    """
+
+    def __init__(self, size: int, dtype: torch.dtype = torch.float64) -> None:
+        self.sums = torch.zeros(size, dtype=dtype)
+
+    def merge(self, other: Any) -> None:
+        self.sums += other.sums
+
+    @property
+    def num_videos(self) -> int:
+        return int(self.sums[0])
+
+    def state(self) -> torch.Tensor:
+        return self.sums.clone()
+
+    def load_state(self, state: Any) -> None:
+        """Take what `state` gave; ValueError for anything else."""
+        if not isinstance(state, torch.Tensor) or state.shape != self.sums.shape or state.dtype != self.sums.dtype:
+            raise ValueError(f"{len(self.sums)} sums of {self.sums.dtype} are needed, not {state!r:.80}")
+        if not state.isfinite().all() or state[0] < 0 or state[0] != state[0].round():
+            raise ValueError(f"{state.tolist()} cannot be a number of samples and sums over them")
+        self.check(state)
+        self.sums = state.clone()
+
+    def check(self, sums: torch.Tensor) -> None:  # noqa: B027 - most sums can be anything finite
+        """ValueError for sums that no samples have."""
+
+
+class TopK(SummedMetric):
     """Top-1 and top-5 accuracy, in percent."""
 
     facts = MetricFacts(
@@ -138,36 +174,23 @@ class TopK(Metric):
     )
 
     def __init__(self) -> None:
-        self.counts = torch.zeros(3, dtype=torch.int64)
+        super().__init__(3, torch.int64)
 
     def update(self, scores: torch.Tensor, batch: Any) -> None:
         """scores: B, K, on the CPU; batch: what the loader gave, with labels B."""
         check_finite(scores)
         top1, top5 = topk_correct(scores, batch.labels, (1, 5))
-        self.counts += torch.tensor([len(scores), int(top1.sum()), int(top5.sum())])
-
-    def merge(self, other: Any) -> None:
-        self.counts += other.counts
+        self.sums += torch.tensor([len(scores), int(top1.sum()), int(top5.sum())])
 
     def values(self) -> dict[str, float]:
         """{name: percent}; ValueError when no video was seen."""
-        total, *correct = self.counts.tolist()
+        total, *correct = self.sums.tolist()
         if total == 0:
             raise ValueError("no video was evaluated")
         return {name: 100.0 * count / total for name, count in zip(self.names, correct)}
 
-    @property
-    def num_videos(self) -> int:
-        return int(self.counts[0])
-
-    def state(self) -> torch.Tensor:
-        return self.counts.clone()
-
-    def load_state(self, state: Any) -> None:
-        """Take what `state` gave; ValueError for anything else."""
-        if not isinstance(state, torch.Tensor) or state.shape != (3,) or state.dtype != torch.int64:
-            raise ValueError(f"three counts are needed, not {state!r:.80}")
-        total, top1, top5 = state.tolist()
+    def check(self, sums: torch.Tensor) -> None:
+        """ValueError for counts that no videos have."""
+        total, top1, top5 = sums.tolist()
         if not 0 <= top1 <= top5 <= total:
             raise ValueError(f"counts of {total} videos, {top1} right at first and {top5} among five cannot be")
-        self.counts = state.clone()

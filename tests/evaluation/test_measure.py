@@ -101,7 +101,7 @@ def test_a_killed_measurement_goes_on_and_ends_the_same(model, tmp_path):
         model, lambda skip: skipped.append(skip) or batches_from(skip), SPACE.corners(), prepare=prepare, videos=VideoPass(partial=partial())
     )
     whole = measure(model, batches_from, SPACE.corners(), prepare=prepare)
-    assert skipped == [3] and all(torch.equal(resumed[c].counts, whole[c].counts) for c in whole)
+    assert skipped == [3] and all(torch.equal(resumed[c].sums, whole[c].sums) for c in whole)
     measure(model, lambda skip: skipped.append(skip) or [], [SPACE.largest], prepare=prepare, videos=VideoPass(partial=partial("other")))
     assert skipped[-1] == 0
 

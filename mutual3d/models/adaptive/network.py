@@ -30,8 +30,8 @@ from mutual3d.utils.targets import Labels
 
 from ..heads import BoxHead, LossHead
 from .extraction import Inputs, PlainNetwork, as_inputs, load_statistics, plain_copy, run_stages
-from .private_norms import add_private_norms, norm_means, private_index, put_private_norms
-from .quantization import Size, add_quantizers, quantize_convolutions
+from .private_norms import add_size_between, norm_means, private_index, put_private_norms
+from .quantization import Size, quantize_convolutions
 from .statistics import check_norm_statistics, not_calibrated
 from .views import ConfigurationView, keep, share
 
@@ -370,9 +370,9 @@ class AdaptiveNetwork(NormPairs):
         sizes = self.space.spatial_sizes
         if self.private_by != "size":
             raise ValueError(f"size {spatial} cannot be added: norms of its own come from those of other sizes (MUTUAL.BATCHNORM private_size)")
-        add_private_norms(self._private, self._private_keys, self.space, spatial)
+        add_size_between([part.norms for part in self._private], self._private_keys, self.space, spatial)
         if self._quantizers:
-            add_quantizers(self._quantizers, self._quantizer_sizes, self.space, spatial)
+            add_size_between([part.sizes for part in self._quantizers], self._quantizer_sizes, self.space, spatial)
         self.space = replace(self.space, spatial_sizes=(*sizes, spatial))
         if self.arguments:
             self.arguments["interpolated_sizes"] = [*self.arguments.get("interpolated_sizes", []), spatial]

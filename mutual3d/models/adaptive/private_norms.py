@@ -3,10 +3,11 @@
 import copy
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch.nn as nn
 
-from mutual3d.layers import BNStatistics, PrivateNorms, SlimmableNorm, interpolated_norm, make_private
+from mutual3d.layers import BNStatistics, SlimmableNorm, interpolated_norm, make_private
 from mutual3d.sampling import Configuration, SearchSpace
 
 # A width, or a size in space and time.
@@ -32,21 +33,22 @@ def put_private_norms(network: nn.Module, space: SearchSpace, by: str) -> list[K
     return [*widths]
 
 
-def add_private_norms(parts: Iterable[PrivateNorms], keys: list[Key], space: SearchSpace, spatial: int) -> None:
-    """Give `spatial` pixels norms between their neighbours', at each number of frames; `keys` gains what has them.
+def add_size_between(lists: Iterable[nn.ModuleList], keys: list[Any], space: SearchSpace, spatial: int) -> None:
+    """Give `spatial` pixels modules between their neighbours', at each number of frames; `keys` gains what has them.
 
-    Everything of a norm is interpolated linearly (RS-Net, 4.3); outside the sizes that are there it is the nearest one's (RS-Net, Table 8).
-    Raises ValueError for a size that has norms.
+    lists: modules by size, norms or quantisers, each in the order of `keys`, (spatial, temporal) sizes. Everything of a module is
+    interpolated linearly (RS-Net, 4.3); outside the sizes that are there it is the nearest one's (RS-Net, Table 8). Raises
+    ValueError for a size that is there.
     """
     sizes = space.spatial_sizes
     if spatial in sizes:
         raise ValueError(f"size {spatial} has norms of its own: norms can be added for others than {', '.join(map(str, sizes))} pixels")
     lower, upper, share = neighbours(spatial, sizes)
-    parts = list(parts)
+    lists = list(lists)
     for temporal in space.temporal_sizes:
         low, high = (keys.index((size, temporal)) for size in (lower, upper))
-        for part in parts:
-            part.norms.append(interpolated_norm(part.norms[low], part.norms[high], share))
+        for modules in lists:
+            modules.append(interpolated_norm(modules[low], modules[high], share))
         keys.append((spatial, temporal))
 
 

@@ -1,21 +1,16 @@
 """Quantised convolutions in an adaptive network: which there are, and which quantisers a configuration runs."""
 
 import itertools
-from collections.abc import Iterable
 
 import torch.nn as nn
 
 from mutual3d.layers import (
-    PrivateQuantizers,
     SlimmableConv2d,
     SlimmableConv3d,
     SqueezeExcite,
-    interpolated_norm,
     quantize_convolution,
 )
 from mutual3d.sampling import SearchSpace
-
-from .private_norms import neighbours
 
 # A size in space and time.
 Size = tuple[int, int]
@@ -54,17 +49,3 @@ def _quantizable(network: nn.Module, in_channels: int, classifier_name: str | No
         if isinstance(layer, (SlimmableConv2d, SlimmableConv3d)) and type(layer) in (SlimmableConv2d, SlimmableConv3d)
         and id(layer) not in gates and layer.in_channels != in_channels and name != classifier_name
     }  # fmt: skip
-
-
-def add_quantizers(parts: Iterable[PrivateQuantizers], sizes: list[Size], space: SearchSpace, spatial: int) -> None:
-    """Give `spatial` pixels quantisers between their neighbours', at each number of frames; `sizes` gains what has them.
-
-    Bases are interpolated linearly, as RS-Net's norms are, and outside the sizes that are there are the nearest one's (`neighbours`).
-    """
-    lower, upper, share = neighbours(spatial, space.spatial_sizes)
-    parts = list(parts)
-    for temporal in space.temporal_sizes:
-        low, high = (sizes.index((size, temporal)) for size in (lower, upper))
-        for part in parts:
-            part.sizes.append(interpolated_norm(part.sizes[low], part.sizes[high], share))
-        sizes.append((spatial, temporal))

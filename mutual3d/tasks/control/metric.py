@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from mutual3d.metrics.build import METRICS
-from mutual3d.metrics.metrics import Metric, MetricFacts, NotFiniteError
+from mutual3d.metrics.metrics import MetricFacts, NotFiniteError, SummedMetric
 
 # Half of the 95 % interval of a mean, in standard errors.
 _HALF_INTERVAL = 1.96
 
 
-class MeanReturn(Metric):
+class MeanReturn(SummedMetric):
     """The mean over episodes of the points that a game gives, undiscounted and as they are.
 
     return_interval: half the width of the mean's 95 % interval, 1.96 standard deviations of the episodes over the root of their number.
@@ -24,7 +24,7 @@ class MeanReturn(Metric):
 
     def __init__(self) -> None:
         # Episodes, the sum of their returns, and that of the squares.
-        self.sums = torch.zeros(3, dtype=torch.float64)
+        super().__init__(3)
 
     def update(self, scores: torch.Tensor, batch: Any) -> None:
         """scores: returns B, 1, on the CPU; batch: not asked. ValueError for scores that are no returns, of episodes that nobody played."""
@@ -35,9 +35,6 @@ class MeanReturn(Metric):
         returns = scores.double()[:, 0]
         self.sums += torch.stack([torch.tensor(len(returns), dtype=torch.float64), returns.sum(), returns.square().sum()])
 
-    def merge(self, other: Any) -> None:
-        self.sums += other.sums
-
     def values(self) -> dict[str, float]:
         """{name: points}; ValueError where fewer than two episodes were played, of which nothing is known of the interval."""
         count, total, squares = self.sums.tolist()
@@ -47,20 +44,10 @@ class MeanReturn(Metric):
         variance = max(squares / count - mean**2, 0.0) * count / (count - 1)
         return {"mean_return": mean, "return_interval": _HALF_INTERVAL * math.sqrt(variance / count)}
 
-    @property
-    def num_videos(self) -> int:
-        return int(self.sums[0])
-
-    def state(self) -> torch.Tensor:
-        return self.sums.clone()
-
-    def load_state(self, state: Any) -> None:
-        """Take what `state` gave; ValueError for anything else."""
-        if not isinstance(state, torch.Tensor) or state.shape != (3,) or state.dtype != torch.float64 or not state.isfinite().all():
-            raise ValueError(f"a number of episodes and two sums are needed, not {state!r:.80}")
-        if state[0] < 0 or state[0] != state[0].round() or state[2] < 0:
-            raise ValueError(f"{state.tolist()} cannot be a number of episodes and the sums of their returns and squares")
-        self.sums = state.clone()
+    def check(self, sums: torch.Tensor) -> None:
+        """ValueError for squares that sum up to less than 0."""
+        if sums[2] < 0:
+            raise ValueError(f"{sums.tolist()} cannot be a number of episodes and the sums of their returns and squares")
 
 
 METRICS["mean_return"] = MeanReturn

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from mutual3d.metrics.build import METRICS
-from mutual3d.metrics.metrics import Metric, MetricFacts, NotFiniteError
+from mutual3d.metrics.metrics import MetricFacts, NotFiniteError, SummedMetric
 
 WHITE = 255.0
 # Luma by ITU-R BT.601 of red, green and blue in [0, 255]: from 16 for black to 235 for white.
@@ -43,7 +43,7 @@ def psnr(pixels_BCHW: torch.Tensor, truth_BCHW: torch.Tensor, border: int = 0) -
     return (10 * (WHITE**2 / squares).log10()).clamp(max=HIGHEST)
 
 
-class PeakSignalToNoise(Metric):
+class PeakSignalToNoise(SummedMetric):
     """The mean over images of their PSNR, in dB, of what a file would hold of them (8 bits a channel).
 
     psnr: of the luma Y, without the outer `scale` pixels, as super-resolution is compared on its test sets. psnr_rgb: of red, green and
@@ -57,7 +57,7 @@ class PeakSignalToNoise(Metric):
     def __init__(self, scale: int = 2) -> None:
         self.scale = scale
         # Images, and the sums of their two numbers.
-        self.sums = torch.zeros(3, dtype=torch.float64)
+        super().__init__(3)
 
     @classmethod
     def of_dataset(cls, dataset: Any) -> "PeakSignalToNoise":
@@ -77,30 +77,12 @@ class PeakSignalToNoise(Metric):
         of_all = psnr(pixels, truth, self.scale + 6)
         self.sums += torch.stack([torch.tensor(float(len(scores)), dtype=torch.float64), of_luma.sum(), of_all.sum()])
 
-    def merge(self, other: Any) -> None:
-        self.sums += other.sums
-
     def values(self) -> dict[str, float]:
         """{name: dB}; ValueError when no image was seen."""
         count, *sums = self.sums.tolist()
         if count == 0:
             raise ValueError("no image was evaluated")
         return {name: total / count for name, total in zip(self.names, sums)}
-
-    @property
-    def num_videos(self) -> int:
-        return int(self.sums[0])
-
-    def state(self) -> torch.Tensor:
-        return self.sums.clone()
-
-    def load_state(self, state: Any) -> None:
-        """Take what `state` gave; ValueError for anything else."""
-        if not isinstance(state, torch.Tensor) or state.shape != (3,) or state.dtype != torch.float64:
-            raise ValueError(f"the sums of three numbers are needed, not {state!r:.80}")
-        if not state.isfinite().all() or state[0] < 0 or state[0] != state[0].round():
-            raise ValueError(f"{state.tolist()} cannot be a number of images and the sums of their ratios")
-        self.sums = state.clone()
 
 
 METRICS["psnr"] = PeakSignalToNoise

@@ -95,7 +95,7 @@ def test_parts_merge_and_go_on_after_a_kill():
     "state", [None, torch.zeros(2, dtype=torch.float64), torch.zeros(3), torch.tensor([1.5, 1, 1]).double(), torch.tensor([1, math.nan, 1]).double()]
 )
 def test_a_state_that_is_none_is_refused(state):
-    with pytest.raises(ValueError, match="three numbers|cannot be a number of images"):
+    with pytest.raises(ValueError, match="3 sums of torch.float64 are needed|cannot be a number of samples"):
         PeakSignalToNoise().load_state(state)
 
 
