@@ -81,6 +81,6 @@ def test_a_deciding_number_that_is_another_one_has_none(grid):
 
     metrics = {c: RecordingMetric(PerClass(), metric.record) for c, metric in grid.metrics.items()}
     for c, metric in metrics.items():
-        metric.metric.counts = grid.metrics[c].metric.counts
+        metric.metric.sums = grid.metrics[c].metric.sums
     table = build_table(grid.network, metrics, grid.costs, PROVENANCE)
     assert add_cascades(table, metrics, num_stages=2) is table
