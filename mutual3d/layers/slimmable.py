@@ -136,10 +136,31 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
         return _with_parameters(plain, weight, bias)
 
 
+# Inputs that fill a block of oneDNN's on any processor.
+ONEDNN_BLOCK = 16
+
+
+def _conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int] | str,
+    dilation: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    """`F.conv2d`, in two steps where oneDNN's gradient of the weight writes past its memory: of 1x1 convolutions with strides, in
+    channels last, with fewer inputs than a block of its has (github.com/uxlfoundation/oneDNN/issues/6035; torch 2.14 and 2.15, CPU)."""
+    is_pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and not any(padding)
+    if is_pointwise and x.device.type == "cpu" and max(stride) > 1 and weight.shape[1] < ONEDNN_BLOCK and torch.is_grad_enabled():
+        x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
 class SlimmableConv2d(_SlimmableConv, nn.Conv2d):
     """`nn.Conv2d` whose channel counts may be `Channels`; x is B, C, H, W. Dense, grouped or depthwise."""
 
-    _convolve = staticmethod(F.conv2d)
+    _convolve = staticmethod(_conv2d)
     _plain_type = nn.Conv2d
 
 

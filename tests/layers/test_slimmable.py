@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn as nn
@@ -224,3 +228,29 @@ def test_bfloat16_gradients_are_right_of_depthwise_convolutions_and_of_fewer_pix
             y = convolution(x)
         (half,) = torch.autograd.grad(y, convolution.weight, upstream.to(y.dtype))
         assert (half - exact).abs().max() < 0.03 * exact.abs().max()
+
+
+STRIDED_POINTWISE = """
+import torch
+from mutual3d.layers import ScaledChannels, SlimmableConv2d
+
+torch.manual_seed(0)
+layer = SlimmableConv2d(ScaledChannels(32), 32, 1, stride=2, bias=False).to(memory_format=torch.channels_last)
+layer.active_out_channels = 16
+x = torch.randn(8, 8, 48, 56).to(memory_format=torch.channels_last).requires_grad_()
+for _ in range(20):
+    layer.weight.grad = x.grad = None
+    output = layer(x)
+    output.backward(torch.ones_like(output))
+torch.testing.assert_close(layer.weight.grad[0, :8, 0, 0], x.detach()[:, :, ::2, ::2].sum((0, 2, 3)), rtol=1e-3, atol=1e-3)
+assert x.grad[:, :, 1::2].abs().max() == 0 < x.grad[:, :, ::2, ::2].abs().max()
+torch.testing.assert_close(output, torch.nn.functional.conv2d(x, layer.weight[:16, :8], stride=2))
+"""
+
+
+def test_a_strided_pointwise_convolution_of_few_inputs_writes_only_its_own_memory():
+    """In a process of its own, which checks its memory: oneDNN's gradient ended it."""
+    run = subprocess.run(
+        [sys.executable, "-c", STRIDED_POINTWISE], env={**os.environ, "MALLOC_PERTURB_": "17"}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
