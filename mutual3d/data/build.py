@@ -39,6 +39,11 @@ def takes_images(name: str) -> bool | None:
     return SOURCES[name].is_image if name in SOURCES else None
 
 
+def what_a_network_must_give(name: str) -> str | None:
+    """What the task of a TRAIN.DATASET needs a network to give, in the network's word; None of an unknown one."""
+    return SOURCES[name].task.gives if name in SOURCES else None
+
+
 def gives_bgr(cfg: CfgNode) -> bool:
     """Whether the network sees BGR. Data are RGB here, and DATA.REVERSE_INPUT_CHANNEL turns them round, but for those that
     PySlowFast reads as BGR: there it turns them into RGB, which they are already."""

@@ -36,6 +36,14 @@ def network_takes_images(name: str) -> bool:
     return what_networks_take(name) == "images"
 
 
+def what_network_gives(cfg: CfgNode) -> str | None:
+    """What the network of a config gives, in its own word (`AdaptiveNetwork.gives`); None where there is no such network."""
+    try:
+        return find_network(cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH).gives
+    except ValueError:  # which the network's own check tells
+        return None
+
+
 def build_model(cfg: CfgNode) -> AdaptiveNetwork:
     """The network that a config describes (`MODEL.MODEL_NAME`), as PySlowFast's users know it. Checks the config."""
     mistakes = [text for _, text in check_network(cfg.check())]

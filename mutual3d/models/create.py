@@ -70,8 +70,9 @@ def create_model(
     if batchnorm == "private_size" or activation_bits != WHOLE_BITS:
         check_private_parts(space, interpolated_sizes)
     network = facts.build(**group_arguments(facts.build, {"space": space, **arguments}))
-    if network.takes != facts.takes:
-        raise ValueError(f"the network '{name}' was registered as one that takes {facts.takes}, and takes {network.takes}")
+    for does, own, registered in (("takes", network.takes, facts.takes), ("gives", network.gives, facts.gives)):
+        if own != registered:
+            raise ValueError(f"the network '{name}' was registered as one that {does} {registered}, and {does} {own}")
     network.name_classifier(facts.classifier_name)
     network.own_statistics = own_statistics
     for layer in network.modules():

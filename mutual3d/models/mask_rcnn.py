@@ -216,7 +216,7 @@ def check_backbone(word: str) -> None:
         raise ValueError(f"MODEL.ARCH is '{word}': mutual3d's MaskRCNN is built on {', '.join(BACKBONES)}")
 
 
-@register_network("mask_rcnn", words=("MaskRCNN",), build=build_mask_rcnn, classifier_name=None, takes="images")
+@register_network("mask_rcnn", words=("MaskRCNN",), build=build_mask_rcnn, classifier_name=None, takes="images", gives=MaskRCNN.gives)
 def mask_rcnn_arguments(cfg: CfgNode) -> dict[str, Any]:
     """The backbone, MODEL.ARCH with what it reads of RESNET and VGG, and the keys of MASK_RCNN."""
     check_backbone(cfg.MODEL.ARCH)

@@ -104,7 +104,7 @@ def _initialize(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-@register_network("policy", words=("Policy",), build=build_policy, classifier_name="head.actor", takes="images")
+@register_network("policy", words=("Policy",), build=build_policy, classifier_name="head.actor", takes="images", gives=PolicyNetwork.gives)
 def policy_arguments(cfg: CfgNode) -> dict[str, Any]:
     """Those of a config's `POLICY.*` keys, and the channels of its observations."""
     return {

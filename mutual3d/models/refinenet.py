@@ -207,7 +207,7 @@ def _start_refinement(refinement: nn.Module) -> None:
             nn.init.kaiming_normal_(part.reduce.weight, nonlinearity="relu")
 
 
-@register_network("refinenet", words=("RefineNet",), build=build_refinenet, classifier_name="head.projection", takes="images")
+@register_network("refinenet", words=("RefineNet",), build=build_refinenet, classifier_name="head.projection", takes="images", gives=MapNetwork.gives)
 def refinenet_arguments(cfg: CfgNode) -> dict[str, Any]:
     """Those of a config's `RESNET.*` and `REFINENET.*` keys that a RefineNet has."""
     return {

@@ -28,6 +28,7 @@ class NetworkFacts:
     classifier_name: dotted name of the layer whose outputs are the classes; None where no one layer is.
     takes: `clips`, `images`, or `pathways`: several of one clip, of which the first has configurations and one in
         SLOWFAST.ALPHA of the clip's frames.
+    gives: what it gives, in a word, as the network has it (`AdaptiveNetwork.gives`).
     architectures: of MODEL.ARCH, where networks share a word; empty: whatever it says.
     """
 
@@ -37,6 +38,7 @@ class NetworkFacts:
     arguments: Arguments
     classifier_name: str | None
     takes: str = "clips"
+    gives: str = AdaptiveNetwork.gives
     architectures: tuple[str, ...] = ()
 
 
@@ -51,13 +53,14 @@ def register_network(
     build: Callable[..., AdaptiveNetwork],
     classifier_name: str | None,
     takes: str = "clips",
+    gives: str = AdaptiveNetwork.gives,
     architectures: tuple[str, ...] = (),
 ) -> Callable[[Arguments], Arguments]:
     """Make a network known: a decorator for the function from a config to the arguments of `build`, see NetworkFacts.
 
     That function is the only place outside the files called `build` that may read a config. Raises ValueError for a name, or
     a word with its architecture, that is taken, and for a word whose other networks take something else. words,
-    classifier_name, takes, architectures: facts of those names.
+    classifier_name, takes, gives, architectures: facts of those names.
     """
     if takes not in TAKES:
         raise ValueError(f"the network '{name}' takes '{takes}': choose among {', '.join(TAKES)}")
@@ -70,15 +73,15 @@ def register_network(
             raise ValueError(f"the networks of MODEL.MODEL_NAME {shared[0]} take {other.takes}: '{name}' takes {takes}")
 
     def register(arguments: Arguments) -> Arguments:
-        NETWORKS[name] = NetworkFacts(name, words, build, arguments, classifier_name, takes, architectures)
+        NETWORKS[name] = NetworkFacts(name, words, build, arguments, classifier_name, takes, gives, architectures)
         return arguments
 
     return register
 
 
-def network_words() -> list[str]:
-    """Every MODEL.MODEL_NAME that a network was registered under."""
-    return sorted({word for facts in NETWORKS.values() for word in facts.words})
+def network_words(gives: str | None = None) -> list[str]:
+    """Every MODEL.MODEL_NAME that a network was registered under. gives: of those networks alone that give this; None: of all."""
+    return sorted({word for facts in NETWORKS.values() if gives in (None, facts.gives) for word in facts.words})
 
 
 def what_networks_take(word: str) -> str | None:

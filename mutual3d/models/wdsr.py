@@ -144,7 +144,7 @@ def build_wdsr(
     return SuperResolutionNetwork({"upscaling": upscaling}, space)
 
 
-@register_network("wdsr", words=("WDSR",), build=build_wdsr, classifier_name="upscaling.tail", takes="images")
+@register_network("wdsr", words=("WDSR",), build=build_wdsr, classifier_name="upscaling.tail", takes="images", gives=SuperResolutionNetwork.gives)
 def wdsr_arguments(cfg: CfgNode) -> dict[str, Any]:
     """Those of a config's `WDSR.*` keys, and what makes pixels of its outputs."""
     return {

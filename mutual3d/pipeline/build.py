@@ -26,12 +26,14 @@ from mutual3d.data.build import (
     takes_images,
     test_split,
     unused_classes,
+    what_a_network_must_give,
 )  # fmt: skip
 from mutual3d.data.loader import ClipLoader
 from mutual3d.deploy.runtimes import RUNTIMES
 from mutual3d.metrics.build import build_metric
 from mutual3d.models import AdaptiveNetwork, build_model
-from mutual3d.models.build import check_network, network_takes_images
+from mutual3d.models.build import check_network, network_takes_images, what_network_gives
+from mutual3d.models.registry import network_words
 from mutual3d.pipeline.plans import (
     CalibrationPlan,
     CountingPlan,
@@ -64,12 +66,19 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> CfgNo
 
 
 def _check_between_rooms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The network must take what the data set gives."""
+    """The network must take what the data set gives, and give what the set's task is about."""
     data, network = takes_images(cfg.TRAIN.DATASET), network_takes_images(cfg.MODEL.MODEL_NAME)
     if data is not None and network and not data:
         yield (
             ("MODEL.MODEL_NAME", "TRAIN.DATASET"),
             f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} takes images, and TRAIN.DATASET is {cfg.TRAIN.DATASET}",
+        )
+    needed, given = what_a_network_must_give(cfg.TRAIN.DATASET), what_network_gives(cfg)
+    if needed and given and needed != given:
+        yield (
+            ("MODEL.MODEL_NAME", "TRAIN.DATASET"),
+            f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} gives {given}, and TRAIN.DATASET {cfg.TRAIN.DATASET} needs {needed}: choose a network "
+            f"that gives them ({', '.join(network_words(needed))})",
         )
 
 

@@ -125,6 +125,9 @@ def test_facts_that_a_network_does_not_keep_are_refused():
     NETWORKS["mine"] = dataclasses.replace(NETWORKS["x3d"], name="mine", takes="pathways")
     with pytest.raises(ValueError, match="'mine' was registered as one that takes pathways, and takes clips"):
         create_model("mine", space=space, num_classes=3, depth_factor=0.5)
+    NETWORKS["mine"] = dataclasses.replace(NETWORKS["x3d"], name="mine", gives="objects")
+    with pytest.raises(ValueError, match="'mine' was registered as one that gives objects, and gives classes"):
+        create_model("mine", space=space, num_classes=3, depth_factor=0.5)
     NETWORKS["mine"] = dataclasses.replace(NETWORKS["x3d"], name="mine", classifier_name="fc")
     with pytest.raises(ValueError, match="classifier_name is 'fc', and the network has no linear layer"):
         create_model("mine", space=space, num_classes=3, depth_factor=0.5)

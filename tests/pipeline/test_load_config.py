@@ -70,6 +70,44 @@ def test_data_task_and_network_must_go_together(words, message):
         load_config(None, words)
 
 
+DIGITS = ("DATA.NUM_FRAMES", "1", "TEST.NUM_ENSEMBLE_VIEWS", "1", "TEST.NUM_SPATIAL_CROPS", "1",
+          "TRAIN.DATASET", "digits", "TEST.DATASET", "digits")  # fmt: skip
+# A config of each task whose samples are seen whole, once.
+WHOLE = ("CIFAR/WRN_28_10_CIFAR10", "COCO/MUTUAL_RESNET50", "NYUDv2/BASE", "DIV2K/US_WDSR", "Atari/US_BREAKOUT")
+
+
+@pytest.mark.parametrize("key, value", [("GRID.NUM_VIEWS", "10"), ("TEST.NUM_ENSEMBLE_VIEWS", "10"), ("TEST.NUM_SPATIAL_CROPS", "3")])
+@pytest.mark.parametrize("name", WHOLE)
+def test_views_that_a_set_does_not_have_are_refused(name, key, value):
+    """They would do nothing, and the table would say nothing of it."""
+    with pytest.raises(ValueError, match=f"{key} is {value}: with TRAIN.DATASET .* it must be 1"):
+        load_config(name, [key, value])
+
+
+def test_a_keyframe_is_one_view_though_pyslowfasts_files_leave_those_of_the_test():
+    load_config(None, AVA)
+    with pytest.raises(ValueError, match="GRID.NUM_VIEWS is 10: with TRAIN.DATASET ava it must be 1"):
+        load_config(None, (*AVA, "GRID.NUM_VIEWS", "10"))
+
+
+@pytest.mark.parametrize("network, gives", [
+    ("RefineNet", "maps of classes"), ("MaskRCNN", "objects"), ("WDSR", "larger images"), ("Policy", "actions"),
+])  # fmt: skip
+def test_a_network_of_another_task_is_refused_for_a_set_of_classes(network, gives):
+    with pytest.raises(ValueError, match=rf"MODEL_NAME {network} gives {gives}, and TRAIN.DATASET digits needs classes: .* \(.*ImageResNet.*X3D"):
+        load_config(None, (*DIGITS, "MODEL.MODEL_NAME", network))
+
+
+@pytest.mark.parametrize("name, needs", [
+    ("NYUDv2/BASE", r"maps of classes: choose a network that gives them \(RefineNet\)"), ("COCO/RESNET50", r"objects: .* \(MaskRCNN\)"),
+    ("DIV2K/US_WDSR", r"larger images: .* \(WDSR\)"), ("Atari/US_BREAKOUT", r"actions: .* \(Policy\)"),
+])  # fmt: skip
+def test_a_network_of_classes_is_refused_for_a_set_of_another_task(name, needs):
+    load_config(name)
+    with pytest.raises(ValueError, match=f"MODEL.MODEL_NAME MobileNetV2 gives classes, and TRAIN.DATASET .* needs {needs}"):
+        load_config(name, ("MODEL.MODEL_NAME", "MobileNetV2"))
+
+
 METHOD = ("MODEL.MODEL_NAME", "X3D", "MUTUAL.ENABLE", "True", "DATA.NUM_FRAMES", "16")
 
 

@@ -19,6 +19,7 @@ from mutual3d.data.datasets.ava.dataset import AvaDataset
 from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.sources.facts import (
     LABELS_OF_BOXES,
+    ONE_GRID_VIEW,
     Mistakes,
     Source,
     clip_sampling,
@@ -100,8 +101,9 @@ def _check_config(cfg: CfgNode) -> Mistakes:
 register_dataset(
     Source(
         _open, LABELS_OF_BOXES, test_split="val", class_names=_class_names, check_config=_check_config, check_files=AVA_CHECK,
-        # AVA has two splits and results files of its own.
-        wants={"GRID.SPLIT": "val", "TEST.SPLIT": "val", "TEST.SAVE_RESULTS_PATH": ""},
+        # AVA has two splits and results files of its own. A keyframe is one view, whatever TEST's views are: PySlowFast's files for AVA
+        # leave them as they are by default, 10 and 3.
+        wants={**ONE_GRID_VIEW, "GRID.SPLIT": "val", "TEST.SPLIT": "val", "TEST.SAVE_RESULTS_PATH": ""},
     ),
     "ava",
 )  # fmt: skip

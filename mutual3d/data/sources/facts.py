@@ -36,13 +36,18 @@ class Task:
     """What is to be said of a sample, and what that asks of a config.
 
     metric: the word of the metric that measures it (`mutual3d.metrics`). losses: the legal MODEL.LOSS_FUNC. wants: {key: the
-    one value that goes with it}.
+    one value that goes with it}. gives: what a network must give for it, in the network's own word (`AdaptiveNetwork.gives`).
     """
 
     metric: str
     losses: tuple[str, ...]
     wants: Mapping[str, object]
+    gives: str = "classes"
 
+
+# Of sets whose samples are seen whole, once: other numbers of views would do nothing, and nobody would notice.
+ONE_GRID_VIEW: Mapping[str, object] = {"GRID.NUM_VIEWS": 1}
+ONE_VIEW: Mapping[str, object] = {**ONE_GRID_VIEW, "TEST.NUM_ENSEMBLE_VIEWS": 1, "TEST.NUM_SPATIAL_CROPS": 1}
 
 ONE_LABEL = Task(
     "top_k", ("cross_entropy", "soft_cross_entropy"), {"DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "softmax"}

@@ -10,6 +10,7 @@ from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.sources.facts import (
     CUTTING,
     ONE_LABEL,
+    ONE_VIEW,
     OWN_CROPS,
     Source,
     clip_augmentation,
@@ -59,7 +60,7 @@ def _check(name: str, given: ListToCheck, how: CheckOptions) -> Checked:
 for _name in IMAGE_SETS:
     register_dataset(
         Source(
-            functools.partial(_open, _name), ONE_LABEL, is_image=True, reads=(*CUTTING, OWN_CROPS), wants={"DATA.NUM_FRAMES": 1},
+            functools.partial(_open, _name), ONE_LABEL, is_image=True, reads=(*CUTTING, OWN_CROPS), wants={"DATA.NUM_FRAMES": 1, **ONE_VIEW},
             class_names=functools.partial(_class_names, _name), test_resize=functools.partial(usual_test_resize, _name),
             check_files=SetCheck(functools.partial(_check, _name)),
         ),

@@ -8,7 +8,8 @@ from fvcore.common.config import CfgNode
 
 from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.loader import Share
-from mutual3d.data.sources.facts import Mistakes, Source, Task, is_training, register_dataset
+from mutual3d.data.sources.facts import ONE_VIEW, Mistakes, Source, Task, is_training, register_dataset
+from mutual3d.models.policy import PolicyNetwork
 from mutual3d.sampling import prepare_clip
 
 from .episodes import EpisodeDataset
@@ -19,9 +20,9 @@ PLAYING = Task(
     "mean_return", ("ppo",),
     {
         "DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "softmax", "AUG.ENABLE": False, "MIXUP.ENABLE": False,
-        "DATA.REVERSE_INPUT_CHANNEL": False, "DATA.NUM_FRAMES": 1, "GRID.NUM_VIEWS": 1, "TEST.NUM_ENSEMBLE_VIEWS": 1,
-        "TEST.NUM_SPATIAL_CROPS": 1,
+        "DATA.REVERSE_INPUT_CHANNEL": False, "DATA.NUM_FRAMES": 1, **ONE_VIEW,
     },
+    gives=PolicyNetwork.gives,
 )  # fmt: skip
 
 

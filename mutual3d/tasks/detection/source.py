@@ -8,7 +8,8 @@ from fvcore.common.config import CfgNode
 from mutual3d.data.datasets.check import Checked, CheckOptions, ListToCheck, SetCheck, check_samples
 from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.sources import Source, Task, register_dataset
-from mutual3d.data.sources.facts import Mistakes, crop_size, is_training, read_once
+from mutual3d.data.sources.facts import ONE_VIEW, Mistakes, crop_size, is_training, read_once
+from mutual3d.models.mask_rcnn import MaskRCNN
 from mutual3d.tasks.detection.coco import CocoInstances, read_instances
 from mutual3d.tasks.detection.dataset import CocoDataset
 from mutual3d.tasks.detection.loss import WORD as OWN_LOSSES
@@ -19,8 +20,9 @@ OBJECTS = Task(
     AVERAGE_PRECISION, (OWN_LOSSES,),
     {
         "DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "none", "AUG.ENABLE": False, "MIXUP.ENABLE": False,
-        "TEST.SAVE_RESULTS_PATH": "",
+        "TEST.SAVE_RESULTS_PATH": "", **ONE_VIEW,
     },
+    gives=MaskRCNN.gives,
 )  # fmt: skip
 
 

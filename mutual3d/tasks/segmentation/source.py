@@ -8,6 +8,7 @@ from mutual3d.data.datasets.check import Checked, CheckOptions, ListToCheck, Set
 from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.sources.facts import (
     CUTTING,
+    ONE_VIEW,
     Source,
     Task,
     checked_names,
@@ -17,6 +18,7 @@ from mutual3d.data.sources.facts import (
     read_once,
     register_dataset,
 )
+from mutual3d.models.refinenet import MapNetwork
 
 from .dataset import MapDataset
 from .maps import NYUDV2_40, find_pictures, places_of
@@ -26,8 +28,9 @@ PIXEL_CLASSES = Task(
     # What moves or mixes pixels would have to do so with their labels.
     {
         "DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "MODEL.HEAD_ACT": "softmax", "AUG.ENABLE": False, "MIXUP.ENABLE": False,
-        "DATA.NUM_FRAMES": 1,
+        "DATA.NUM_FRAMES": 1, **ONE_VIEW,
     },
+    gives=MapNetwork.gives,
 )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from fvcore.common.config import CfgNode
 
 from mutual3d.data.datasets.check import Checked, CheckFlag, CheckOptions, ListToCheck, SetCheck, check_samples
 from mutual3d.data.datasets.lists import user_path
-from mutual3d.data.sources.facts import Mistakes, Source, Task, is_training, read_once, register_dataset
+from mutual3d.data.sources.facts import ONE_VIEW, Mistakes, Source, Task, is_training, read_once, register_dataset
+from mutual3d.models.wdsr import SuperResolutionNetwork
 
 from .dataset import SuperResolutionDataset
 from .pairs import ImagePairs, div2k_folders, open_div2k
@@ -21,8 +22,9 @@ LARGER_IMAGE = Task(
     "psnr", ("l1", "l2"),
     {
         "MODEL.NUM_CLASSES": 3, "MODEL.HEAD_ACT": "none", "DATA.MULTI_LABEL": False, "DETECTION.ENABLE": False, "AUG.ENABLE": False,
-        "MIXUP.ENABLE": False, "DATA.REVERSE_INPUT_CHANNEL": False, "DATA.NUM_FRAMES": 1, "TEST.SAVE_RESULTS_PATH": "",
+        "MIXUP.ENABLE": False, "DATA.REVERSE_INPUT_CHANNEL": False, "DATA.NUM_FRAMES": 1, "TEST.SAVE_RESULTS_PATH": "", **ONE_VIEW,
     },
+    gives=SuperResolutionNetwork.gives,
 )  # fmt: skip
 
 
