@@ -172,8 +172,9 @@ def build_calibration_loader(
 ) -> ClipLoader:
     """`num_clips`, by default CALIBRATION.NUM_CLIPS, videos spread evenly over CALIBRATION.SPLIT, one clip each, in a fixed shuffled order.
 
-    Shuffled, because lists are often sorted by class and a batch of one class has statistics of its own. Batches hold
-    CALIBRATION.BATCH_SIZE clips and go to the ranks in turns, so that they are the same for any number of ranks. rank,
+    Shuffled, because lists are often sorted by class and a batch of one class has statistics of its own; where samples differ in size,
+    those of one size follow each other. Batches hold CALIBRATION.BATCH_SIZE clips and go to the ranks in turns, so that they are the same
+    for any number of ranks. rank,
     world_size, lost: as of `build_loader`.
     """
     mode = "train_augmentation_fixed" if cfg.CALIBRATION.TRANSFORM == "train" else "single_view"
@@ -181,7 +182,11 @@ def build_calibration_loader(
     wanted = cfg.CALIBRATION.NUM_CLIPS if num_clips is None else num_clips
     indices = evenly_spread(len(dataset), wanted or len(dataset))
     np.random.default_rng(cfg.RNG_SEED).shuffle(indices)
-    batch_size = cfg.CALIBRATION.BATCH_SIZE
+    batch_size, groups = cfg.CALIBRATION.BATCH_SIZE, dataset.groups
+    if groups is not None:
+        # Samples of several sizes share no batch: side by side, those of one size fill theirs.
+        places = {group: place for place, group in enumerate(dict.fromkeys(groups[index] for index in indices))}
+        indices.sort(key=lambda index: places[groups[index]])
     return _loader(cfg, dataset, batch_size, Share(rank, world_size), indices=indices, lost=lost)
 
 

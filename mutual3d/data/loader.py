@@ -89,6 +89,11 @@ class TrainingSampler:
     def __len__(self) -> int:
         return self._num_videos // self._global_size
 
+    @property
+    def mean_batch(self) -> float:
+        """Videos of a batch of this rank."""
+        return self._batch_size
+
     def batches(self, epoch: int, start: int) -> Iterator[list[tuple[int, int]]]:
         """The batches of an epoch after the first `start`."""
         generator = np.random.default_rng(np.random.SeedSequence((self._seed, epoch)))
@@ -114,6 +119,11 @@ class EvaluationSampler:
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    @property
+    def mean_batch(self) -> float:
+        """Samples of a batch of this rank, on average."""
+        return sum(map(len, self._batches)) / max(1, len(self._batches))
 
     def batches(self, epoch: int, start: int) -> Iterator[list[tuple[int, int]]]:
         """The batches of an epoch after the first `start`."""
@@ -156,7 +166,7 @@ class ClipLoader:
     """Batches of a `ClipDataset` for one rank.
 
     `len(loader)` counts this rank's batches in an epoch, `loader.num_samples` the videos of all ranks together. Pinned
-    memory is used where there is a CUDA device to copy to.
+    memory is used where there is a CUDA device to copy to. `batch_size`: the largest batch.
 
     Whatever a video does to the worker that reads it, it is one bad video: it raises an exception, crashes its decoder, or
     does not answer within `timeout` seconds. Workers are started again, and batches are made of the others. With
@@ -202,7 +212,7 @@ class ClipLoader:
             self.num_samples = len(served)
             self._sampler = EvaluationSampler(served, batch_size, share, dataset.groups)
             self._order = served
-        self.dataset, self._batch_size, self._device = dataset, batch_size, reading.device
+        self.dataset, self.batch_size, self._device = dataset, batch_size, reading.device
         self._has_told_padded = False
         finish = _pin if reading.pin_memory and torch.cuda.is_available() else None
         self._pool = WorkerPool(
@@ -211,6 +221,11 @@ class ClipLoader:
 
     def __len__(self) -> int:
         return len(self._sampler)
+
+    @property
+    def mean_batch(self) -> float:
+        """Samples of a batch of this process, on average: fewer than `batch_size` where samples of several sizes share no batch."""
+        return self._sampler.mean_batch
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint inside an epoch is to keep of this loader: nothing, (seed, epoch) decide all that it gives."""
@@ -225,7 +240,7 @@ class ClipLoader:
 
         Every file is looked at when it is first asked for. The same on all ranks that see the same files.
         """
-        return fingerprint(self.dataset.fingerprint(), self._order, self._batch_size)
+        return fingerprint(self.dataset.fingerprint(), self._order, self.batch_size)
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch; the first `start` are skipped without decoding them.

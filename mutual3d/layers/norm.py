@@ -131,6 +131,11 @@ class SlimmableNorm(SlimmablePart, nn.modules.batchnorm._BatchNorm):
     def _observed(self, x: torch.Tensor, observer: Observer) -> torch.Tensor:
         """Normalise by the batch and tell the observer what it was: values a channel, mean, (biased) variance."""
         channels, count = x.shape[1], x.numel() // x.shape[1]
+        if count < 2:
+            raise ValueError(
+                f"a norm of {channels} channels sees one value of each, which has no variance: a batch of calibration has one clip, and the "
+                "network's features one place; give other CALIBRATION.NUM_CLIPS or CALIBRATION.BATCH_SIZE, so that no batch has one clip"
+            )
         # With momentum 1 PyTorch leaves the batch's own mean and unbiased variance behind: no second pass over x.
         mean, variance = torch.zeros(2, channels, device=x.device, dtype=self.weight.dtype)
         y = F.batch_norm(x, mean, variance, self.weight[:channels], self.bias[:channels], True, 1.0, self.eps)

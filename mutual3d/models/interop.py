@@ -174,6 +174,7 @@ class Report:
 
     used: {name there: name here}. skipped: {name that was left behind: why}. reshaped: {name here: what was changed}.
     missing: {name here: what it holds, since the file had nothing for it}. is_own: the file has the network's own names.
+    class_names: by label, where a file of this project has them.
     """
 
     title: str
@@ -182,6 +183,7 @@ class Report:
     reshaped: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     is_own: bool = False
+    class_names: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         counts = ", ".join(f"{len(part)} {name}" for name, part in self._parts().items())
@@ -289,9 +291,9 @@ def load_checkpoint(
     reset_head: bool | None = False,
     kind: str | None = None,
     inflate: bool = True,
-) -> None:
+) -> Report:
     """Load a checkpoint of this project or of any of `FORMATS`, recognised by its names, and log in three lines what became
-    of a foreign one.
+    of a foreign one; returns what was done.
 
     reset_head, kind: as of `read_checkpoint`. inflate: take kernels without a time axis. Raises ValueError, naming the file,
     for one of another kind or network, and for kernels that would have to be inflated.
@@ -303,6 +305,7 @@ def load_checkpoint(
     model.load_state_dict(state)
     if not report.is_own:
         logger.info("%s", report.summary())
+    return report
 
 
 def read_checkpoint(
@@ -332,7 +335,7 @@ def read_checkpoint(
     if form is not None:
         return convert_state(content, form, model, reset_head=reset_head, source=path)
     own = read_weights(path)
-    report = Report(f"{path}, {model.arguments.get('name', 'a network')} under its own names", is_own=True)
+    report = Report(f"{path}, {model.arguments.get('name', 'a network')} under its own names", is_own=True, class_names=_class_names(content))
     state = check_weights(model, own, path, reset_head)
     kept = [key for key in state if reset_head and key.startswith(f"{model.classifier_name}.")]
     report.used.update({key: key for key in state if key not in kept})
@@ -340,6 +343,13 @@ def read_checkpoint(
     if kept:
         logger.warning("the classifier is not taken from '%s': %s start anew", path, ", ".join(kept))
     return state, report
+
+
+def _class_names(content: Any) -> tuple[str, ...] | None:
+    """The names of the classes, by label, in the content of a file; None where it has none."""
+    names = content.get("class_names") if isinstance(content, Mapping) else None
+    is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    return tuple(names) if is_list and names else None
 
 
 def _foreign_format(content: Any, is_caffe2: bool, model: AdaptiveNetwork, path: str | os.PathLike) -> str | None:

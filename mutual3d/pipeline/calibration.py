@@ -1,10 +1,8 @@
 """Batch norm statistics of every configuration, kept in statistics.pyth."""
 
-import functools
+from collections.abc import Sequence
 from pathlib import Path
 
-from mutual3d.evaluation import VideoPass
-from mutual3d.evaluation import calibrate as calibrate_model
 from mutual3d.evaluation.calibration import statistics_from_dict, statistics_to_dict
 from mutual3d.evaluation.resume import WRONG_CONTENT, describe
 from mutual3d.layers import BNStatistics
@@ -16,7 +14,6 @@ from mutual3d.utils import distributed
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.fingerprint import fingerprint
 from mutual3d.utils.logging import logger
-from mutual3d.utils.threads import computing_threads
 
 
 def calibrate(run: Workspace, plan: CalibrationPlan) -> None:
@@ -25,16 +22,12 @@ def calibrate(run: Workspace, plan: CalibrationPlan) -> None:
     A network without norms needs none. Those that training keeps running statistics of, with norms of their own, are left as their papers
     measure them unless the plan says otherwise.
     """
-    if not run.model.has_norms:
-        return
-    wanted = list(dict.fromkeys([*run.grid_configurations(), *run.test_configurations()]))
-    own = [] if plan.with_own else [c for c in wanted if run.model.has_own_statistics(c)]
+    wanted, own = _to_calibrate(run, plan, [*run.grid_configurations(), *run.test_configurations()])
     if own:
         logger.info(
             "%d of %d configurations have running statistics of their own from training, and keep them (CALIBRATION.OWN_STATISTICS False)",
-            len(own), len(wanted),
+            len(own), len(own) + len(wanted),
         )  # fmt: skip
-        wanted = [c for c in wanted if c not in own]
     if not wanted:
         return
     loader = plan.loader()
@@ -43,17 +36,39 @@ def calibrate(run: Workspace, plan: CalibrationPlan) -> None:
     if load_statistics(run, calibrated_under):
         partial.remove()
         return
-    with computing_threads(run.plan.num_threads):
-        calibrate_model(
-            run.model, functools.partial(loader.batches, 0), wanted, prepare=run.prepare, average=plan.average,
-            videos=VideoPass(len(loader), loader.num_samples, plan.max_unreadable, partial),
-        )  # fmt: skip
+    run.calibrate(loader, wanted, plan, partial)
     if distributed.is_main():
         statistics = statistics_to_dict(run.model.statistics)
         content = {"fingerprint": calibrated_under, "weights": fingerprint(run.model.state_dict()), "statistics": statistics}
         save_tensors(run.output / "statistics.pyth", content)
     distributed.barrier("the main process to save the statistics")
     partial.remove()
+
+
+def check_batches(run: Workspace, plan: CalibrationPlan) -> None:
+    """ValueError where calibration would see batches of a few samples, since those of several sizes share none.
+
+    In its pass norms normalise by the batch, as in training: by a few samples they do so in another way than they learned to, and by one
+    sample whose features are 1 x 1 not at all.
+    """
+    # Sizes between the trained ones are not there before training.
+    wanted, _ = _to_calibrate(run, plan, run.grid_configurations())
+    loader = plan.loader()
+    if wanted and loader.mean_batch < min(loader.batch_size, loader.num_samples) / 2:
+        noun = loader.dataset.noun
+        raise ValueError(
+            f"calibration has {loader.num_samples} {noun}s of several sizes, which share no batch: {loader.mean_batch:.1f} are in one on average, "
+            f"where CALIBRATION.BATCH_SIZE is {loader.batch_size}, and norms compute by the batch; set CALIBRATION.TRANSFORM train, whose cuts have one size"
+        )
+
+
+def _to_calibrate(run: Workspace, plan: CalibrationPlan, asked: Sequence[Configuration]) -> tuple[list[Configuration], list[Configuration]]:
+    """(those of `asked` that calibration is to give statistics, those that keep what training gave them), each once."""
+    if not run.model.has_norms:
+        return [], []
+    every = list(dict.fromkeys(asked))
+    own = [] if plan.with_own else [c for c in every if run.model.has_own_statistics(c)]
+    return [c for c in every if c not in own], own
 
 
 def load_statistics(run: Workspace, calibrated_under: str | None = None) -> bool:

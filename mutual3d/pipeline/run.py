@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from mutual3d.pipeline.bundle import save_adaptive, saved_model
-from mutual3d.pipeline.calibration import calibrate, load_statistics
+from mutual3d.pipeline.calibration import calibrate, check_batches, load_statistics
 from mutual3d.pipeline.grid import measure_grid
 from mutual3d.pipeline.multi_view import multi_view_test
 from mutual3d.pipeline.page import RunFacts, write_page
@@ -39,6 +39,8 @@ def check_data(run: Workspace) -> None:
                 stage.loader()
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; or leave this stage out: {switch}.ENABLE False") from None
+    if plan.calibration:
+        check_batches(run, plan.calibration)
 
 
 def _write_last_page(run: Workspace, table: QueryTable | None) -> None:

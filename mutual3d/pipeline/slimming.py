@@ -4,50 +4,50 @@ import contextlib
 import csv
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from mutual3d.cost.axes import COSTS, CostConditions, measure_costs
-from mutual3d.data.datasets.dataset import play_of
 from mutual3d.data.loader import Batch, ClipLoader
 from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
-from mutual3d.evaluation import PartialResult, Scoring, VideoPass, measure
-from mutual3d.evaluation import calibrate as calibrate_model
+from mutual3d.evaluation import PartialResult, VideoPass
 from mutual3d.evaluation.grid import rows_of
 from mutual3d.evaluation.slimming import Slimmed, narrowest, one_step_narrower, slim, within
 from mutual3d.metrics.metrics import Metric
 from mutual3d.pipeline.page import write_table_files
 from mutual3d.pipeline.plans import SlimPlan
-from mutual3d.pipeline.workspace import Workspace
+from mutual3d.pipeline.workspace import Workspace, check_same_classes
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import QueryTable
 from mutual3d.utils.files import atomic_write, ensure_directory, readable_size
 from mutual3d.utils.logging import logger, progress_bar
-from mutual3d.utils.threads import computing_threads
 
 
 class _KeptBatches:
-    """The batches of a loader, read once and kept in memory: every step of a search sees the same."""
+    """The samples of a loader, read once and kept in memory: every step of a search sees the same batches."""
 
     def __init__(self, loader: ClipLoader, description: str, max_unreadable: float, key: str) -> None:
-        self.loader = loader
+        self.dataset, self.num_samples = loader.dataset, loader.num_samples
         unreadable = VideoPass(len(loader), loader.num_samples, max_unreadable).unreadable(key)
-        self.batches: list[Batch] = []
+        self._batches: list[Batch] = []
         for batch in progress_bar(loader.batches(), description, len(loader)):
             unreadable.add(batch.bad)
             # What could not be read was counted; a pass over what is kept has nothing to say of it.
-            self.batches.append(batch._replace(bad=[]))
+            self._batches.append(batch._replace(bad=[]))
         unreadable.check_everywhere()
-        size = sum(batch.clips_BVCTHW.nbytes for batch in self.batches)
-        count = sum(len(batch.indices) for batch in self.batches)
+        size = sum(batch.clips_BVCTHW.nbytes for batch in self._batches)
+        count = sum(len(batch.indices) for batch in self._batches)
         logger.info("%s: %d %ss, kept in memory (%s)", description, count, loader.dataset.noun, readable_size(size))
 
-    def after(self, done: int) -> list[Batch]:
-        """The batches behind the first `done`."""
-        return self.batches[done:]
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches behind the first `start`, the same in every epoch."""
+        return iter(self._batches[start:])
 
 
 class _Costs:
@@ -69,32 +69,21 @@ class _Search:
     """The clips and videos of a search, and how good configurations are by them."""
 
     def __init__(self, run: Workspace, plan: SlimPlan, calibration: ClipLoader, search: ClipLoader) -> None:
-        self.run, self.plan, self.model = run, plan, run.model
-        measuring = plan.run.measuring
-        self.metric = measuring.metric(search.dataset)
         assert plan.run.calibration is not None, "a plan of a search calibrates"
-        bad_clips = plan.run.calibration.max_unreadable
+        self.run, self.calibration = run, plan.run.calibration
+        bad_clips, bad_videos = self.calibration.max_unreadable, plan.run.measuring.max_unreadable
         self.clips = _KeptBatches(calibration, "clips for statistics", bad_clips, "DATA_LOADER.MAX_UNREADABLE_TRAIN")
-        self.videos = _KeptBatches(search, "videos of the search", measuring.max_unreadable, "DATA_LOADER.MAX_UNREADABLE_TEST")
+        self.videos = _KeptBatches(search, "videos of the search", bad_videos, "DATA_LOADER.MAX_UNREADABLE_TEST")
         # What the network had when it was loaded: tried configurations leave nothing behind.
-        self.statistics = dict(self.model.statistics)
+        self.statistics = dict(run.model.statistics)
 
     def accuracies(self, configurations: Sequence[Configuration]) -> dict[Configuration, float]:
         """The metric that decides, so that more is better, on the videos of the search, with statistics of the clips."""
-        run, measuring = self.run, self.plan.run.measuring
-        cut = run.preprocessing
         try:
-            with computing_threads(self.plan.run.num_threads):
-                calibrate_model(
-                    self.model, self.clips.after, configurations, prepare=run.prepare, videos=VideoPass(len(self.clips.batches))
-                )
-                found = measure(
-                    self.model, self.videos.after, configurations, prepare=run.prepare, metric=self.metric,
-                    scoring=Scoring(cut.activation, cut.ensemble, measuring.clips_per_forward),
-                    videos=VideoPass(len(self.videos.batches)), description="try", play=play_of(self.videos.loader.dataset),
-                )  # fmt: skip
+            self.run.calibrate(self.clips, configurations, self.calibration)
+            found = self.run.measure(self.videos, configurations, "try")
         finally:
-            self.model.reset_statistics(self.statistics)
+            self.run.model.reset_statistics(self.statistics)
         return {configuration: _merit(metric) for configuration, metric in found.items()}
 
 
@@ -144,6 +133,7 @@ def _checked_table(model: AdaptiveModel, plan: SlimPlan) -> QueryTable:
     assert grid is not None, "a plan of a search measures"
     if table is None:
         raise ValueError(f"'{plan.bundle}' has no query table to add a row to: run with GRID.ENABLE True")
+    check_same_classes(plan.bundle, model.class_names, plan.run.class_names)
     if model.preprocessing != plan.run.measuring.preprocessing:
         raise ValueError(
             f"the config cuts and normalises clips otherwise than '{plan.bundle}' does: give the config.yaml of its run with --cfg"
@@ -224,12 +214,7 @@ def _with_rows(run: Workspace, plan: SlimPlan, table: QueryTable, found: Mapping
     grid, calibration = plan.run.grid, plan.run.calibration
     assert grid is not None and calibration is not None, "a plan of a search calibrates and measures"
     wanted = list(dict.fromkeys(place.configuration for place in found.values()))
-    clips = calibration.loader()
-    with computing_threads(plan.run.num_threads):
-        calibrate_model(
-            run.model, functools.partial(clips.batches, 0), wanted, prepare=run.prepare, average=calibration.average,
-            videos=VideoPass(len(clips), clips.num_samples, calibration.max_unreadable),
-        )  # fmt: skip
+    run.calibrate(calibration.loader(), wanted, calibration)
     loader = grid.loader()
     metrics = run.measure(loader, wanted, "measure what was found")
     metric = next(iter(metrics.values()))

@@ -225,7 +225,7 @@ class _Training:
         run.checkpoints.save(
             run.model, self.optimizer, epoch=epoch, config=self.plan.settings, scaler=self.step.scaler,
             objective=self.step.objective, average=self.average, training_set=self.training_set, inside=inside,
-            tracked=run.model.tracked,
+            tracked=run.model.tracked, class_names=run.plan.class_names,
         )  # fmt: skip
         run.checkpoint_name = run.checkpoints.path(epoch).name
 

@@ -2,20 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
-from mutual3d.data.datasets.dataset import play_of
-from mutual3d.data.loader import ClipLoader
-from mutual3d.evaluation import PartialResult, Scoring, VideoPass, grid_configurations, measure
+from mutual3d.data.datasets.dataset import ClipDataset, play_of
+from mutual3d.data.loader import Batch, ClipLoader
+from mutual3d.evaluation import PartialResult, Scoring, VideoPass, calibrate, grid_configurations, measure
 from mutual3d.evaluation.calibration import statistics_to_dict
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import RecordingMetric, VideoRecord
 from mutual3d.models import AdaptiveNetwork
-from mutual3d.models.interop import load_checkpoint
-from mutual3d.pipeline.plans import RunPlan
+from mutual3d.models.interop import Report, load_checkpoint
+from mutual3d.pipeline.plans import CalibrationPlan, RunPlan
 from mutual3d.sampling import Configuration, prepare_clip
 from mutual3d.training import Checkpoints
 from mutual3d.utils import distributed
@@ -24,9 +25,38 @@ from mutual3d.utils.logging import logger
 from mutual3d.utils.threads import computing_threads
 
 
+class Samples(Protocol):
+    """What a pass runs over: a `ClipLoader`, or batches of one that were kept. `num_samples`: of all processes."""
+
+    num_samples: int
+
+    @property
+    def dataset(self) -> ClipDataset:
+        """What the samples are of."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Those of this process after the first `start`, the same each time for one epoch."""
+
+
 def network_fingerprint(network: AdaptiveNetwork) -> str:
     """Changes with weights and statistics: by it a result that lies in a directory is known to be this network's."""
     return fingerprint(network.state_dict(), statistics_to_dict(network.statistics))
+
+
+def check_same_classes(source: str | Path, theirs: Sequence[str] | None, ours: Sequence[str] | None) -> None:
+    """ValueError where the classes of a trained network are not those of the data that it is measured on: one would be taken for another.
+
+    source: the network's file, for the message. theirs, ours: names by label, of the file and of the data; None where nothing names them.
+    """
+    for number, names in enumerate(zip(theirs or (), ours or ())):
+        if names[0] != names[1]:
+            raise ValueError(
+                f"'{source}' was trained on other classes than those of this run's data: number {number} is '{names[0]}' there and "
+                f"'{names[1]}' here; give data with the same classes in the same order or, where they only have other names, a file of the "
+                "trained ones as DATA.CLASS_NAMES_PATH"
+            )
 
 
 class Workspace:
@@ -47,23 +77,26 @@ class Workspace:
 
     # ---- Weights -----------------------------------------------------------------------------------------------------
 
-    def load(self, path: Path, reset_head: bool = False, kind: str | None = None, inflate: bool = False) -> None:
-        """Take the weights of a checkpoint that fits the network exactly, but for the classifier if told so.
+    def load(self, path: Path, reset_head: bool = False, kind: str | None = None, inflate: bool = False) -> Report:
+        """Take the weights of a checkpoint that fits the network exactly, but for the classifier if told so; returns what was taken.
 
         kind, inflate: as of `mutual3d.models.interop.load_checkpoint`, which recognises other projects' files.
         """
-        load_checkpoint(self.model, path, reset_head=reset_head, kind=kind, inflate=inflate)
+        report = load_checkpoint(self.model, path, reset_head=reset_head, kind=kind, inflate=inflate)
         self.checkpoint_name = Path(path).name
         logger.info("weights from '%s'", path)
+        return report
 
     def load_trained(self) -> None:
-        """Weights for a run that does not train: the plan's, or the newest checkpoint. FileNotFoundError without any."""
+        """Weights for a run that does not train: the plan's, or the newest checkpoint. FileNotFoundError without any, ValueError where they
+        were trained on other classes than the plan's data have."""
         path = self.plan.weights or self.checkpoints.last()
         if path is None:
             raise FileNotFoundError(
                 f"no weights in '{self.checkpoints.directory}': train first, or give TEST.CHECKPOINT_FILE_PATH"
             )
-        self.load(path, kind=self.plan.weights_kind if self.plan.weights else None)
+        report = self.load(path, kind=self.plan.weights_kind if self.plan.weights else None)
+        check_same_classes(path, report.class_names, self.plan.class_names)
 
     # ---- Configurations ----------------------------------------------------------------------------------------------
 
@@ -100,25 +133,36 @@ class Workspace:
         cut = self.preprocessing
         return prepare_clip(clips_BCTHW, self.device, cut.mean, cut.std, cut.reverse_channels, self.model.memory_format)
 
+    def calibrate(self, samples: Samples, configurations: Sequence[Configuration], plan: CalibrationPlan, partial: PartialResult | None = None) -> None:
+        """Give the network the statistics of each configuration, of one pass over clips, as the plan averages them.
+
+        partial: where the pass keeps what it has so far.
+        """
+        with computing_threads(self.plan.num_threads):
+            calibrate(
+                self.model, functools.partial(samples.batches, 0), configurations, prepare=self.prepare, average=plan.average,
+                videos=VideoPass(len(samples), samples.num_samples, plan.max_unreadable, partial),
+            )  # fmt: skip
+
     def measure(
         self,
-        loader: ClipLoader,
+        samples: Samples,
         configurations: Sequence[Configuration],
         description: str,
         partial: PartialResult | None = None,
         record: Callable[[], VideoRecord] | None = None,
     ) -> dict[Configuration, Metric]:
-        """{configuration: metric} over all videos of a loader, which are decoded once.
+        """{configuration: metric} over all samples, which are read once.
 
         record: make each a RecordingMetric with this, made anew, beside it.
         """
         plan = self.plan.measuring
-        metric = plan.metric(loader.dataset)
+        metric = plan.metric(samples.dataset)
         with computing_threads(self.plan.num_threads):
             return measure(
-                self.model, functools.partial(loader.batches, 0), configurations,
+                self.model, functools.partial(samples.batches, 0), configurations,
                 prepare=self.prepare, metric=(lambda: RecordingMetric(metric(), record())) if record else metric,
                 scoring=Scoring(self.preprocessing.activation, self.preprocessing.ensemble, plan.clips_per_forward),
-                videos=VideoPass(len(loader), loader.num_samples, plan.max_unreadable, partial), description=description,
-                play=play_of(loader.dataset),
+                videos=VideoPass(len(samples), samples.num_samples, plan.max_unreadable, partial), description=description,
+                play=play_of(samples.dataset),
             )  # fmt: skip

@@ -110,6 +110,7 @@ class Checkpoints:
         training_set: str = "",
         inside: Progress | None = None,
         tracked: Mapping[Configuration, BNStatistics] | None = None,
+        class_names: Sequence[str] | None = None,
     ) -> None:
         """Write the state after `epoch` finished epochs, on the main process, and delete the checkpoints that it makes needless.
 
@@ -117,6 +118,7 @@ class Checkpoints:
         here to compare its own with. scaler, objective: whose states go in as well; None for none. average: of the model's
         weights: whoever reads the file gets the averages, and `resume` the weights of training too. inside: where in the next
         epoch this is, for one that is not finished. tracked: see `Progress`.
+        class_names: by label, for whoever measures these weights to compare its own with; None where nothing names them.
         """
         if not distributed.is_main():
             return
@@ -138,6 +140,7 @@ class Checkpoints:
                 "cfg": config,
                 "training_set": training_set,
                 "tracked_state": statistics_to_dict(tracked or {}),
+                "class_names": None if class_names is None else list(class_names),
                 "run": self._run,
             },
         )

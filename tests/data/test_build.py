@@ -1,5 +1,6 @@
 """From config keys to loaders."""
 
+import collections
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from fvcore.common.config import CfgNode
 from videos import moving_frames, write_video
 
 from mutual3d.data.build import build_calibration_loader, build_loader, evenly_spread, find_class_names, unused_classes
+from mutual3d.data.prepare.demo_nyudv2 import make_demo_nyudv2
+from mutual3d.pipeline import load_config
 
 
 @pytest.fixture
@@ -76,6 +79,23 @@ def test_calibration_clips_are_the_same_every_time(cfg, transform, size):
     (first,), (again,) = (list(build_calibration_loader(cfg).batches()) for _ in range(2))
     assert torch.equal(first.clips_BVCTHW, again.clips_BVCTHW) and first.clips_BVCTHW.shape[-1] == size
     assert sorted(first.indices.tolist()) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("transform", ["test", "train"])
+def test_calibration_gathers_pictures_of_one_size(tmp_path, transform):
+    """Whole pictures of two sizes, mixed in the list: batches are as large as they can be."""
+    data = make_demo_nyudv2(tmp_path / "set", num_train=12, num_val=2, num_workers=1)
+    words = ["DATA.PATH_TO_DATA_DIR", str(data), "CALIBRATION.TRANSFORM", transform, "CALIBRATION.NUM_CLIPS", "12", "CALIBRATION.BATCH_SIZE", "3"]
+    loader = build_calibration_loader(load_config("Demo/NYUDv2", words))
+    groups, batches = loader.dataset.groups, [batch.indices.tolist() for batch in loader.batches()]
+    assert sorted(sum(batches, [])) == list(range(12))
+    if transform == "train":
+        assert groups is None and list(map(len, batches)) == [3] * 4
+        return
+    sizes = collections.Counter(groups)
+    assert len(sizes) > 1 and len(batches) == sum(-(-count // 3) for count in sizes.values())
+    assert all(len({groups[index] for index in batch}) == 1 for batch in batches)
+    assert loader.mean_batch == 12 / len(batches)
 
 
 def test_calibration_takes_all_videos_where_there_are_no_more(cfg):

@@ -90,7 +90,7 @@ def test_a_row_measured_again_gives_its_own_numbers(slimmed, output):
     network = mutual3d.load(output / "adaptive.pyth").network
     run = Workspace(dataclasses.replace(plan, make_model=lambda: network), torch.device("cpu"))
     wanted = [model.table.row(text).configuration for text in model.table.provenance["slimmed"]]
-    slimming.calibrate_model(network, lambda skip: plan.calibration.loader().batches(0, skip), wanted, prepare=run.prepare)
+    run.calibrate(plan.calibration.loader(), wanted, plan.calibration)
     for configuration, metric in run.measure(plan.grid.loader(), wanted, "again").items():
         assert metric.values() == model.table.row(configuration).accuracy
         kept = model.network.statistics[configuration]
@@ -112,7 +112,7 @@ def test_the_path_narrows_one_group_a_step_and_says_which(slimmed, output):
 def test_a_search_that_was_killed_goes_on_and_ends_the_same(slimmed, output, tmp_path, monkeypatch):
     model, budgets = slimmed
     words = ["slim", str(output / "adaptive.pyth"), *STEP, "--output", str(tmp_path), "--gflops", str(budgets[1])]
-    measure, calls = slimming.measure, []
+    measure, calls = Workspace.measure, []
 
     def dying(*arguments, **options):
         calls.append(1)
@@ -120,17 +120,17 @@ def test_a_search_that_was_killed_goes_on_and_ends_the_same(slimmed, output, tmp
             raise KeyboardInterrupt
         return measure(*arguments, **options)
 
-    monkeypatch.setattr(slimming, "measure", dying)
+    monkeypatch.setattr(Workspace, "measure", dying)
     with pytest.raises(KeyboardInterrupt):
         cli.main(words)
     assert not (tmp_path / "adaptive.pyth").exists() and not (tmp_path / "query_table.json").exists()
     calls.clear()
-    monkeypatch.setattr(slimming, "measure", lambda *a, **o: (calls.append(1), measure(*a, **o))[1])
+    monkeypatch.setattr(Workspace, "measure", lambda *a, **o: (calls.append(1), measure(*a, **o))[1])
     cli.main(words)
     lines = (output / "slim" / "slim_path.csv").read_text()
     assert (tmp_path / "slim_path.csv").read_text() == lines
-    # The start and two steps were measured before; what was found is measured by the run's own way.
-    assert len(calls) == len(lines.splitlines()) - 2 - 2
+    # The start and two steps were measured before; the last one measures what was found.
+    assert len(calls) == len(lines.splitlines()) - 2 - 2 + 1
     assert mutual3d.load(tmp_path / "adaptive.pyth").table.row(list(model.table.provenance["slimmed"])[1]).gflops <= budgets[1]
 
 

@@ -203,3 +203,20 @@ def test_a_validation_set_of_other_classes_is_refused_before_training(data, tmp_
     with pytest.raises(ValueError, match="have other classes: in the order of their ids number 0 is 'oval' and 'star'"):
         run(tmp_path / "set", tmp_path / "out")
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("weights", ["adaptive.pyth", "checkpoints/checkpoint_epoch_00002.pyth"])
+def test_a_set_of_other_classes_than_the_networks_is_not_measured(whole, data, tmp_path, weights):
+    """Nothing is trained, so that nothing else knows what the classes of the weights were."""
+    shutil.copytree(data, tmp_path / "set")
+    path = tmp_path / "set" / "annotations" / "instances_val.json"
+    content = read_json(path)
+    for category in content["categories"]:
+        category["name"] = {"oval": "square", "square": "oval"}.get(category["name"], category["name"])
+    path.write_text(json.dumps(content))
+    only = {"TRAIN.ENABLE": False, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False, "TEST.CHECKPOINT_FILE_PATH": whole / weights}
+    with pytest.raises(ValueError, match=f"{weights}' was trained on other classes .* number 0 is 'oval' there and 'square' here; .* DATA.CLASS_NAMES_PATH"):
+        run(tmp_path / "set", tmp_path / "out", **only)
+    (tmp_path / "names.txt").write_text("oval\ntriangle\nsquare\nstar\n")
+    run(tmp_path / "set", tmp_path / "named", **only, **{"DATA.CLASS_NAMES_PATH": tmp_path / "names.txt"})
+    assert (tmp_path / "named" / "test_results.json").is_file()

@@ -1,5 +1,7 @@
 """Maps of classes through the same command as everything else: train, calibrate, measure, test, load; killed and resumed."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,20 @@ def words(data, output, **changes):
 def run(data, output, **changes):
     run_net.main(["--cfg", "Demo/NYUDv2", *words(data, output, **changes)])
     return output
+
+
+def test_calibration_by_pictures_of_many_sizes_is_refused_before_training(data, tmp_path):
+    """They share no batch, and norms that need statistics would compute by one picture. Norms that keep those of training need none."""
+    shutil.copytree(data, tmp_path / "set")
+    for number, path in enumerate(sorted((tmp_path / "set" / "RGB").glob("train_*"))):
+        for each in (path, tmp_path / "set" / "Label" / f"{path.stem}.png"):
+            with Image.open(each) as image:
+                image.resize((image.width + number, image.height), Image.Resampling.NEAREST).save(each)
+    whole = {"CALIBRATION.TRANSFORM": "test", "GRID.ENABLE": False, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1}
+    with pytest.raises(ValueError, match="calibration has 8 images of several sizes, .* set CALIBRATION.TRANSFORM train"):
+        run(tmp_path / "set", tmp_path / "out", **WIDTHS, **whole)
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    run(tmp_path / "set", tmp_path / "own", **whole)
 
 
 @pytest.fixture(scope="module")
