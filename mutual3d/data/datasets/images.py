@@ -1,10 +1,12 @@
 """Images as clips of one frame: the public sets by name, and the samples made of them."""
 
 import dataclasses
+import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -104,12 +106,20 @@ def open_images(name: str, root: str | Path, split: str, num_classes: int | None
         raise ValueError(f"there is no image set '{name}': choose among {', '.join(IMAGE_SETS)}")
     if name != "image_folder" and split not in _SPLITS:
         raise ValueError(f"{name} has no split '{split}': choose among {', '.join(_SPLITS)}")
-    images = IMAGE_SETS[name](Path(root), split)
+    images = IMAGE_SETS[name].open(Path(root), split)
     if not len(images):
         raise ValueError(f"{name} in '{root}' has no image in its split '{split}'")
     if num_classes is not None and len(images.classes) != num_classes:
         raise ValueError(f"{name} in '{root}' has {len(images.classes)} classes and MODEL.NUM_CLASSES is {num_classes}")
     return images
+
+
+def places_of_images(name: str, root: str | Path, split: str) -> list[Path]:
+    """The files and folders that `open_images` reads: where a split has other images, or other classes, one of them has changed.
+
+    Of class folders those themselves, whose times change with the names in them; not the folders in those. name, root, split: as there.
+    """
+    return IMAGE_SETS[name].places(Path(root), split) if name in IMAGE_SETS else []
 
 
 def usual_test_resize(name: str, crop_size: int) -> int:
@@ -247,14 +257,35 @@ def _existing(path: Path, fix: str) -> Path:
     return path
 
 
-# Name -> function of (root, split).
-IMAGE_SETS: dict[str, Callable[[Path, str], ImageFiles | ImageArray]] = {
-    "image_folder": _open_image_folder,
-    "cifar10": _open_cifar10,
-    "cifar100": _open_cifar100,
-    "food101": _open_food101,
-    "indoor67": _open_indoor67,
-    "digits": _open_digits,
+def _places_of_folder(root: Path, split: str) -> list[Path]:
+    folders = [root / part for part in dict.fromkeys((split, "train"))]
+    classes = [Path(entry.path) for folder in folders if folder.is_dir() for entry in os.scandir(folder) if entry.is_dir()]
+    return [*folders, *sorted(classes)]
+
+
+def _places_of_cifar(kind: type[datasets.CIFAR10], root: Path, split: str) -> list[Path]:
+    names = [name for name, _ in (*kind.train_list, *kind.test_list)]
+    return [root, *(root / kind.base_folder / name for name in (*names, kind.meta["filename"]))]
+
+
+def _places_of_food101(root: Path, split: str) -> list[Path]:
+    return [folder / "meta" / f"{part}.json" for folder in (root, root / "food-101") for part in ("train", "test")]
+
+
+class OpenedSet(NamedTuple):
+    """How a set is opened, and the files and folders that are read for it: functions of (root, split)."""
+
+    open: Callable[[Path, str], ImageFiles | ImageArray]
+    places: Callable[[Path, str], list[Path]]
+
+
+IMAGE_SETS: dict[str, OpenedSet] = {
+    "image_folder": OpenedSet(_open_image_folder, _places_of_folder),
+    "cifar10": OpenedSet(_open_cifar10, functools.partial(_places_of_cifar, datasets.CIFAR10)),
+    "cifar100": OpenedSet(_open_cifar100, functools.partial(_places_of_cifar, datasets.CIFAR100)),
+    "food101": OpenedSet(_open_food101, _places_of_food101),
+    "indoor67": OpenedSet(_open_indoor67, lambda root, split: [root / "TrainImages.txt", root / "TestImages.txt"]),
+    "digits": OpenedSet(_open_digits, lambda root, split: []),
 }
 
 

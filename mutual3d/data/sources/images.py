@@ -5,7 +5,7 @@ import functools
 from fvcore.common.config import CfgNode
 
 from mutual3d.data.datasets.check import Checked, CheckOptions, ListToCheck, SetCheck, check_samples
-from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, ImageSet, open_images, usual_test_resize
+from mutual3d.data.datasets.images import IMAGE_SETS, ImageDataset, ImageSet, open_images, places_of_images, usual_test_resize
 from mutual3d.data.datasets.lists import user_path
 from mutual3d.data.sources.facts import (
     CUTTING,
@@ -16,16 +16,15 @@ from mutual3d.data.sources.facts import (
     clip_augmentation,
     crop_size,
     is_training,
+    read_once,
     register_dataset,
 )
 
-# A run needs its sets again and again, and listing the files of a large one takes minutes.
-_open_images = functools.lru_cache(maxsize=4)(open_images)
-
 
 def _open_split(name: str, cfg: CfgNode, split: str) -> ImageSet:
+    """The images of a split. A run needs its sets again and again, and listing the files of a large one takes minutes: it is done once."""
     root = str(user_path(cfg.DATA.PATH_TO_DATA_DIR)) if cfg.DATA.PATH_TO_DATA_DIR else ""
-    return _open_images(name, root, split, cfg.MODEL.NUM_CLASSES)
+    return read_once(places_of_images(name, root, split), functools.partial(open_images, name, root, split, cfg.MODEL.NUM_CLASSES))
 
 
 def _open(name: str, cfg: CfgNode, split: str, mode: str, num_views: int) -> ImageDataset:

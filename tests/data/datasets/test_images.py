@@ -11,17 +11,20 @@ from clips import clip_loader
 from PIL import Image
 from torchvision import datasets
 
+from mutual3d.data.build import build_dataset, find_class_names
 from mutual3d.data.datasets.images import (
     IMAGE_SETS,
     ImageArray,
     ImageDataset,
     RandomShortSide,
     open_images,
+    places_of_images,
     training_transform,
     usual_test_resize,
 )
 from mutual3d.data.datasets.kinetics import BadVideo
 from mutual3d.data.sources import ONE_LABEL, SOURCES
+from mutual3d.pipeline import load_config
 
 CIFAR = Path(__file__).resolve().parents[3].parent / "shared/data/images/cifar10_10k_2k.npz"
 EVERY_KIND = {
@@ -81,6 +84,29 @@ def test_image_folder(folder):
     images = open_images("image_folder", folder, "val", num_classes=2)
     assert images.classes == ["ant", "bee"] and images.labels == [0, 0, 1, 1]
     assert [np.asarray(image)[0, 0, 2] for image, _ in images] == [0, 1, 100, 101]
+
+
+def test_a_set_whose_files_were_changed_is_opened_again(tmp_path):
+    """A process that lives for long, such as a notebook, sees the images that are there now."""
+    for name in ("a/0", "b/1"):
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "train" / f"{name}.png")
+    words = ["TRAIN.DATASET", "image_folder", "TEST.DATASET", "image_folder", "DATA.NUM_FRAMES", "1", "TEST.NUM_ENSEMBLE_VIEWS", "1",
+             "TEST.NUM_SPATIAL_CROPS", "1", "MODEL.MODEL_NAME", "MobileNetV2", "MODEL.NUM_CLASSES", "2", "DATA.PATH_TO_DATA_DIR", str(tmp_path)]  # fmt: skip
+    cfg = load_config(None, words)
+    first = build_dataset(cfg, "train", "train")
+    assert len(first) == 2 and build_dataset(cfg, "train", "train").images is first.images
+    Image.new("RGB", (40, 40)).save(tmp_path / "train" / "b" / "2.png")
+    assert len(build_dataset(cfg, "train", "train")) == 3
+    (tmp_path / "train" / "a").rename(tmp_path / "train" / "c")
+    assert find_class_names(cfg) == ["b", "c"]
+
+
+@pytest.mark.parametrize("name", IMAGE_SETS)
+def test_places_of_a_set_are_where_it_is_read(name, tmp_path):
+    """Also where nothing is there yet, which opening it says."""
+    places = places_of_images(name, tmp_path, "train")
+    assert (not places) == (name == "digits") and all(place == tmp_path or tmp_path in place.parents for place in places)
 
 
 def test_image_folder_refuses_what_would_mislabel(folder):
