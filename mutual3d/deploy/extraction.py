@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from mutual3d.deploy.runtimes import ExtractedNetwork, Runtime
+from mutual3d.deploy.runtimes.interface import TOLERANCE_OF_LEVELS
 from mutual3d.models.adaptive import AdaptiveNetwork, ShrinksFeatures
 from mutual3d.sampling import ACTIVATIONS, Configuration, shrink_clip, temporal_indices, view_size
-
-# See `allowed_difference`: that of the runtime openvino_int8.
-_OF_QUANTIZED = 0.2
 
 if TYPE_CHECKING:  # which imports this
     from mutual3d.deploy.adaptive_model import AdaptiveModel
@@ -76,7 +74,7 @@ def allowed_difference(runtime: Runtime, network: AdaptiveNetwork) -> float:
     It is the runtime's own `tolerance`; of a network that quantises activations, whose values are moved by whole levels where sums are
     rounded in another way, at least what a network in 8 bits is allowed.
     """
-    return max(runtime.tolerance, _OF_QUANTIZED) if network.quantizes_activations else runtime.tolerance
+    return max(runtime.tolerance, TOLERANCE_OF_LEVELS) if network.quantizes_activations else runtime.tolerance
 
 
 class ServedNetwork(ShrinksFeatures):

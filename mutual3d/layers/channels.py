@@ -42,7 +42,7 @@ class Channels:
 
 @dataclass(frozen=True)
 class FixedChannels(Channels):
-    """The same count at every width: the network's input, its classes, X3D's 2048 features."""
+    """The same count at every width: the network's classes, X3D's 2048 features."""
 
     count: int
 
@@ -52,6 +52,11 @@ class FixedChannels(Channels):
     @property
     def full(self) -> int:
         return self.count
+
+
+@dataclass(frozen=True)
+class PixelChannels(FixedChannels):
+    """The channels of the images or clips that a network is given: a layer that reads them is its first."""
 
 
 @dataclass(frozen=True)

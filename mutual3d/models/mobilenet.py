@@ -20,6 +20,7 @@ from mutual3d.layers import (
     ExpandedChannels,
     FixedChannels,
     PairedSequential,
+    PixelChannels,
     SlimmableBatchNorm2d,
     SlimmableLinear,
     SqueezedChannels,
@@ -83,7 +84,7 @@ def build_mobilenet_v1(
     strides = gentle_strides([2, *(stride for _, stride in layers)], small_images)
     # No sum ties two counts: each layer may have a width of its own.
     channels = [scaled(32), *(scaled(outputs, layer=i) for i, (outputs, _) in enumerate(layers, start=1))]
-    stem = conv_norm(FixedChannels(3), channels[0], 3, strides[0], activation=relu)
+    stem = conv_norm(PixelChannels(3), channels[0], 3, strides[0], activation=relu)
     features = nn.Sequential(stem, *map(separable, channels, channels[1:], strides[1:]))
     classifier = nn.Sequential(nn.Dropout(dropout_rate), SlimmableLinear(channels[-1], num_classes))
     return _network(features, classifier, space, fc_init_std)
@@ -144,7 +145,7 @@ def build_mobilenet_v2(
     scaled, untie = scaled_channels(space), untie_layers(space)
     stem_stride, *strides = gentle_strides([2, *(stride for *_, stride in V2_STAGES)], small_images)
     channels = scaled(32)
-    features: list[nn.Module] = [conv_norm(FixedChannels(3), channels, 3, stem_stride, activation=relu6)]
+    features: list[nn.Module] = [conv_norm(PixelChannels(3), channels, 3, stem_stride, activation=relu6)]
     for i, (expansion, outputs, depth, _) in enumerate(V2_STAGES):
         for j in range(depth):
             inputs, channels = channels, scaled(outputs, layer=i + 1)
@@ -228,7 +229,7 @@ def build_mobilenet_v3(
     scaled = scaled_channels(space)
     stem_stride, *strides = gentle_strides([2, *(block.stride for block in V3_BLOCKS)], small_images)
     channels = scaled(V3_STEM)
-    features: list[nn.Module] = [v3_conv_norm(FixedChannels(3), channels, 3, stem_stride, activation=hardswish)]
+    features: list[nn.Module] = [v3_conv_norm(PixelChannels(3), channels, 3, stem_stride, activation=hardswish)]
     for i, (block, stride) in enumerate(zip(V3_BLOCKS, strides), start=1):
         inputs, channels = channels, scaled(block.outputs)
         # Rounded on its own, as v3's authors do: not all are whole multiples of the inputs.

@@ -11,7 +11,7 @@ import torch
 import torch.nn as nn
 from fvcore.common.config import CfgNode
 
-from mutual3d.layers import Channels, ExpandedChannels, FixedChannels, SlimmableConv2d, SlimmableLinear
+from mutual3d.layers import Channels, ExpandedChannels, PixelChannels, SlimmableConv2d, SlimmableLinear
 from mutual3d.sampling import SearchSpace
 
 from .blocks import untie_layers
@@ -70,7 +70,7 @@ def build_policy(
         )
     scaled, untie = scaled_channels(space), untie_layers(space)
     stages: dict[str, nn.Module] = {}
-    inputs: Channels = FixedChannels(in_channels)
+    inputs: Channels = PixelChannels(in_channels)
     side = space.spatial_sizes[0]
     for i, (count, kernel_size, stride) in enumerate(zip(channels, kernel_sizes, strides), 1):
         if stride < 1 or kernel_size < 1 or side < kernel_size:

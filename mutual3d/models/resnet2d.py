@@ -10,8 +10,8 @@ from fvcore.common.config import CfgNode
 from mutual3d.layers import (
     Channels,
     ExpandedChannels,
-    FixedChannels,
     NormPairs,
+    PixelChannels,
     SlimmableBatchNorm2d,
     SlimmableConv2d,
     SlimmableLinear,
@@ -143,7 +143,7 @@ def build_resnet2d(
     stem = stem if stem == channels[0] else untie(stem)
     stem_stride, pool_stride = gentle_strides([2, 2], small_images)
     stages = {
-        "conv1": conv2d(FixedChannels(3), stem, 3 if small_images else 7, stem_stride),
+        "conv1": conv2d(PixelChannels(3), stem, 3 if small_images else 7, stem_stride),
         "bn1": SlimmableBatchNorm2d(stem),
         "relu": nn.ReLU(inplace=True),
         "maxpool": nn.Identity() if small_images else nn.MaxPool2d(3, pool_stride, padding=1),

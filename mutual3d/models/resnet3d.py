@@ -20,6 +20,7 @@ from mutual3d.layers import (
     FixedChannels,
     JoinedChannels,
     PairedSequential,
+    PixelChannels,
     ScaledChannels,
     SlimmableBatchNorm3d,
     Untie,
@@ -59,7 +60,7 @@ def resnet_stem(out_channels: Channels, temporal_kernel: int) -> PairedSequentia
     """
     return chain(
         norm_pairs=[("conv", "bn")],
-        conv=conv3d(FixedChannels(3), out_channels, (temporal_kernel, 7, 7), stride=(1, 2, 2)),
+        conv=conv3d(PixelChannels(3), out_channels, (temporal_kernel, 7, 7), stride=(1, 2, 2)),
         bn=SlimmableBatchNorm3d(out_channels),
         relu=nn.ReLU(inplace=True),
         pool_layer=nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),

@@ -8,8 +8,8 @@ from fvcore.common.config import CfgNode
 from mutual3d.layers import (
     Channels,
     ExpandedChannels,
-    FixedChannels,
     PairedSequential,
+    PixelChannels,
     SlimmableBatchNorm2d,
     SlimmableConv2d,
     SlimmableLinear,
@@ -45,7 +45,7 @@ def build_vgg16(
     layers' first weights.
     """
     scaled = scaled_channels(space)
-    inputs: Channels = FixedChannels(3)
+    inputs: Channels = PixelChannels(3)
     parts: list[nn.Module] = []
     pairs: list[tuple[str, str]] = []
     layer = 0

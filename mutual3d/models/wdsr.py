@@ -11,7 +11,7 @@ import torch
 import torch.nn as nn
 from fvcore.common.config import CfgNode
 
-from mutual3d.layers import Channels, ExpandedChannels, FixedChannels, SlimmableWeightNormConv2d, Untie, tied
+from mutual3d.layers import Channels, ExpandedChannels, FixedChannels, PixelChannels, SlimmableWeightNormConv2d, Untie, tied
 from mutual3d.sampling import SearchSpace
 
 from .blocks import untie_layers
@@ -58,7 +58,7 @@ class SubpixelUpscaling(nn.Module):
         untie: Untie = tied,
     ) -> None:  # fmt: skip
         super().__init__()
-        colours, subpixels = FixedChannels(COLOURS), FixedChannels(COLOURS * scale**2)
+        colours, subpixels = PixelChannels(COLOURS), FixedChannels(COLOURS * scale**2)
         self.head = weight_norm_conv(colours, channels, 3)
         self.body = nn.Sequential(*(WideActivationBlock(channels, expansion, untie) for _ in range(num_blocks)))
         self.tail = weight_norm_conv(channels, subpixels, 3)

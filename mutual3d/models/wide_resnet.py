@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 from fvcore.common.config import CfgNode
 
-from mutual3d.layers import Channels, FixedChannels, NormPairs, SlimmableBatchNorm2d, SlimmableLinear, Untie, tied
+from mutual3d.layers import Channels, NormPairs, PixelChannels, SlimmableBatchNorm2d, SlimmableLinear, Untie, tied
 from mutual3d.sampling import SearchSpace
 
 from .blocks import initialize, untie_layers
@@ -62,7 +62,7 @@ def build_wide_resnet(
         raise ValueError(f"WIDERESNET.DEPTH is {depth}: it must be 4 more than a multiple of 6, as 10, 16, 22, 28 or 40")
     scaled, untie = scaled_channels(space), untie_layers(space)
     channels = scaled(16)
-    stages: dict[str, nn.Module] = {"conv1": conv2d(FixedChannels(3), channels, 3)}
+    stages: dict[str, nn.Module] = {"conv1": conv2d(PixelChannels(3), channels, 3)}
     for i, stride in enumerate((1, 2, 2)):
         blocks = []
         for j in range((depth - 4) // 6):

@@ -11,8 +11,8 @@ from fvcore.common.config import CfgNode
 from mutual3d.layers import (
     Channels,
     ExpandedChannels,
-    FixedChannels,
     PairedSequential,
+    PixelChannels,
     ScaledChannels,
     SlimmableBatchNorm3d,
     SqueezedChannels,
@@ -37,7 +37,7 @@ def x3d_stem(out_channels: Channels) -> PairedSequential:
     """Spatial 1x3x3 with stride 2, then depthwise in time 5x1x1, norm, ReLU."""
     return chain(
         norm_pairs=[("conv", "bn")],
-        conv_xy=conv3d(FixedChannels(3), out_channels, (1, 3, 3), stride=(1, 2, 2)),
+        conv_xy=conv3d(PixelChannels(3), out_channels, (1, 3, 3), stride=(1, 2, 2)),
         conv=conv3d(out_channels, out_channels, (5, 1, 1), groups=out_channels.full),
         bn=SlimmableBatchNorm3d(out_channels),
         relu=nn.ReLU(inplace=True),

@@ -15,6 +15,9 @@ import torch.nn as nn
 
 from mutual3d.utils.words import unknown_word
 
+# What a score may differ by from PyTorch's where the numbers in between are rounded to levels, of 8 bits or fewer: it moves by some hundredths.
+TOLERANCE_OF_LEVELS = 0.2
+
 
 @dataclass(frozen=True)
 class TensorSpec:

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import torch
 
-from .interface import ExtractedNetwork, register_runtime
+from .interface import TOLERANCE_OF_LEVELS, ExtractedNetwork, register_runtime
 from .openvino import OpenVino, example_lines
 
 
@@ -16,7 +16,7 @@ class OpenVinoInt8(OpenVino):
     name, title, precision, extra = "openvino_int8", "OpenVINO, int8", "int8", "int8"
     packages = ("nncf", *OpenVino.packages)
     format, example = "openvino_int8", example_lines("")
-    is_automatic, needs_clips, tolerance = False, True, 0.2
+    is_automatic, needs_clips, tolerance = False, True, TOLERANCE_OF_LEVELS
 
     def package(self, name: str) -> ModuleType:
         if name != "nncf":

@@ -386,7 +386,7 @@ class AdaptiveNetwork(NormPairs):
         leaves those as they are.
         """
         self._quantizer_sizes = quantize_convolutions(
-            self, self.space, weight_bits, activation_bits, in_channels=self.in_channels, classifier_name=self.classifier_name
+            self, self.space, weight_bits, activation_bits, classifier_name=self.classifier_name
         )
         self._take_parts()
         return self._activate(self.active)

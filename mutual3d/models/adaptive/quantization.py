@@ -5,6 +5,7 @@ import itertools
 import torch.nn as nn
 
 from mutual3d.layers import (
+    PixelChannels,
     SlimmableConv2d,
     SlimmableConv3d,
     SqueezeExcite,
@@ -17,21 +18,21 @@ Size = tuple[int, int]
 
 
 def quantize_convolutions(
-    network: nn.Module, space: SearchSpace, weight_bits: int, activation_bits: int, *, in_channels: int, classifier_name: str | None
+    network: nn.Module, space: SearchSpace, weight_bits: int, activation_bits: int, *, classifier_name: str | None
 ) -> list[Size]:
     """Quantise the convolutions of a network, in place; returns the sizes that have quantisers of their own, in order.
 
-    Left as they are: what reads the pixels themselves, of which there are `in_channels`, and the layer called `classifier_name`, as LQ-Nets
+    Left as they are: what reads the pixels themselves (`PixelChannels`), and the layer called `classifier_name`, as LQ-Nets
     leave the first layer and the last; linear layers; and squeeze-excite, whose gates are few numbers that multiply whole channels.
     weight_bits, activation_bits: 32 leaves those as they are.
     Raises ValueError where no convolution is left to quantise.
     """
     sizes = [*itertools.product(reversed(space.spatial_sizes), reversed(space.temporal_sizes))]
-    chosen = _quantizable(network, in_channels, classifier_name)
+    chosen = _quantizable(network, classifier_name)
     if not chosen:
         raise ValueError(
             "MODEL.QUANTIZE asks for quantised convolutions, and this network has none that could be: none is a SlimmableConv2d or a "
-            "SlimmableConv3d that reads other channels than pixels"
+            "SlimmableConv3d that reads other channels than pixels (PixelChannels)"
         )
     for name, layer in chosen.items():
         parent, _, child = name.rpartition(".")
@@ -40,12 +41,12 @@ def quantize_convolutions(
     return sizes
 
 
-def _quantizable(network: nn.Module, in_channels: int, classifier_name: str | None) -> dict[str, SlimmableConv2d | SlimmableConv3d]:
+def _quantizable(network: nn.Module, classifier_name: str | None) -> dict[str, SlimmableConv2d | SlimmableConv3d]:
     gates = {id(part) for module in network.modules() if isinstance(module, SqueezeExcite) for part in module.modules()}
     return {
         name: layer
         for name, layer in network.named_modules()
         # Of no subclass, which computes with other weights than its own.
         if isinstance(layer, (SlimmableConv2d, SlimmableConv3d)) and type(layer) in (SlimmableConv2d, SlimmableConv3d)
-        and id(layer) not in gates and layer.in_channels != in_channels and name != classifier_name
+        and id(layer) not in gates and not isinstance(layer.in_rule, PixelChannels) and name != classifier_name
     }  # fmt: skip
