@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_parts(files, parts, share, scanner.scan_as_ready)
             print(f"share {share.number} of {share.count} is done; the same words without --shard write {printable(files.out)}")
             return 0
-        with run_lock(files.parts):
+        with run_lock(files.parts, instead="another --out"):
             if options.ray:
                 gpus = 1.0 if options.device == "cuda" else 0.0
                 write_parts(files, parts, share, lambda left: scan_on_ray(scanner, left, options.ray, num_actors=options.workers, num_gpus=gpus))

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     ensure_directory(plan.output)
     machine = machine_of(cfg)
-    with stoppable(machine.max_minutes), run_lock(plan.output):
+    with stoppable(machine.max_minutes), run_lock(plan.output, instead="another --output"):
         setup_logging(plan.output)
         table = slim_network(plan, distributed.choose_device(machine.num_gpus))
     print(table.format([table.row(text) for text in table.provenance["slimmed"]]))

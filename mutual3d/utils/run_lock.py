@@ -28,16 +28,18 @@ class DirectoryInUseError(RuntimeError):
 
 
 @contextlib.contextmanager
-def run_lock(directory: str | Path, interval: float = 15.0, patience: float = 90.0) -> Iterator[str | None]:
+def run_lock(
+    directory: str | Path, interval: float = 15.0, patience: float = 90.0, instead: str = "another OUTPUT_DIR"
+) -> Iterator[str | None]:
     """Hold `directory` for this run, the main process for all; yields what was said of a lock that was left, or None.
 
     While it is held, the file `run.lock` there names host and process, and is touched every `interval` seconds. A lock whose
     process is gone, after SIGKILL or a power cut, is taken over: at once when it ran on this machine, otherwise when nothing
     touched it for `patience` seconds, which is waited for. Raises DirectoryInUseError, on every process, when its process
     lives. Not seen are a run that a network file system hides for longer than `patience`, and a machine that sleeps for so
-    long; such a run stops itself as soon as it sees that its lock was taken.
+    long; such a run stops itself as soon as it sees that its lock was taken. instead: what to choose where the directory is in use.
     """
-    lock = _Lock(Path(directory) / NAME, interval, patience)
+    lock = _Lock(Path(directory) / NAME, interval, patience, instead)
     with _interruptible(lock):
         try:
             yield distributed.from_main(lock.acquire)
@@ -46,8 +48,8 @@ def run_lock(directory: str | Path, interval: float = 15.0, patience: float = 90
 
 
 class _Lock:
-    def __init__(self, path: Path, interval: float, patience: float) -> None:
-        self.path, self.interval, self.patience = path, interval, patience
+    def __init__(self, path: Path, interval: float, patience: float, instead: str) -> None:
+        self.path, self.interval, self.patience, self.instead = path, interval, patience, instead
         since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self.content = simplejson.dumps({**asdict(this_process()), "since": since, "token": uuid.uuid4().hex})
         self.released, self.is_held, self.is_lost = threading.Event(), False, False
@@ -105,7 +107,7 @@ class _Lock:
         if alive:
             raise DirectoryInUseError(
                 f"'{self.path.parent}' is in use by {name}: two runs in one directory would mix their results. Wait until it "
-                f"ends, stop it, or choose another OUTPUT_DIR; if no such process exists, remove '{self.path}'"
+                f"ends, stop it, or choose {self.instead}; if no such process exists, remove '{self.path}'"
             )
         with _alone_in(self.path.parent):
             # Looked at again: of several that found it, another one may have taken over since.

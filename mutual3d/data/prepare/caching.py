@@ -91,7 +91,7 @@ def prepare_cache(
         directory, ARGUMENTS, {"short_side": layout.short_side, "tolerate_short": layout.opening.tolerate_short}, "a frame cache"
     )
     names = list(dict.fromkeys(os.path.abspath(video) for video in videos))
-    with run_lock(directory):
+    with run_lock(directory, instead="another --out"):
         try:
             return _Preparation(directory, layout, working).run(names, is_dry=is_dry, verify=verify, tell=tell)
         finally:
