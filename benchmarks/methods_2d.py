@@ -7,7 +7,8 @@ Trains configs/Methods/*.yaml and measures each one's grid on the test images. W
 interrupted training resumed. `--opts KEY VALUE ...` at the end go to every run. Writes
 benchmarks/results/methods_2d_{digits,cifar10}.csv, one row a method, seed and configuration, and a plot beside it.
 
-The rows of s_net, rs_net and rs_net_vanilla in the csv of CIFAR-10 were measured with calibrated statistics, which
+The csv of CIFAR-10 is of before us_net_layers, rs_net_larger, rs_net_largest, parallel and parallel_shared were in the list; `--methods` names some of
+it. The rows of s_net, rs_net and rs_net_vanilla in the csv of CIFAR-10 were measured with calibrated statistics, which
 `--opts CALIBRATION.OWN_STATISTICS True` still gives; without it their norms' own running ones count, as in their papers.
 """
 
@@ -48,9 +49,14 @@ METHODS = {
     "us_net": Method("US_NET", sizes="full"),
     "us_net+": Method("US_NET"),
     "us_net_multi_scale": Method("US_NET_MULTI_SCALE"),
+    "us_net_layers": Method("US_NET_LAYERS"),
     "s_net": Method("S_NET"),
     "rs_net": Method("RS_NET"),
     "rs_net_vanilla": Method("RS_NET_VANILLA"),
+    "rs_net_larger": Method("RS_NET_LARGER"),
+    "rs_net_largest": Method("RS_NET_LARGEST"),
+    "parallel": Method("PARALLEL"),
+    "parallel_shared": Method("PARALLEL_SHARED"),
     "multi_scale": Method("MULTI_SCALE"),
     "private_size": Method("PRIVATE_SIZE"),
     "independent": Method("INDEPENDENT", runs={configuration: alone(configuration) for configuration in ALONE}),
