@@ -4,17 +4,17 @@ python benchmarks/explain.py --model demo/out/adaptive.pyth --demo demo/data
 python benchmarks/explain.py --name weizmann --model out/adaptive.pyth --videos /data/weizmann --list val.csv --boxes boxes.csv
 python benchmarks/explain.py --name imagenet --model out/adaptive.pyth --images /data/imagenet/val --annotations /data/imagenet/boxes
 
-The boxes are those of the demo set's actors; of a csv of `path,frame,x1,y1,x2,y2`, normalised, frames from 0; or of an annotation in
-Pascal VOC's form for each image, IMAGE.xml. The class that is explained is the video's or image's own (annotations name it, where the model
-has classes of these names, and it is the predicted one elsewhere). Every frame that a configuration looks at counts. --stages s3 last compares features of an earlier part of the network. The box of the
+The boxes are those of the demo set's actors; of a csv of `path,frame,x1,y1,x2,y2`, normalised, frames from 0, with a header or without
+(datasets/JHMDB.md); or of an annotation in Pascal VOC's form for each image, IMAGE.xml. The class that is explained is the video's or
+image's own (annotations name it, where the model has classes of these names, and it is the predicted one elsewhere). Every frame that a configuration looks at counts. --stages s3 last compares features of an earlier part of the network. The box of the
 largest part above a fifth of the frame's largest heat is right where it overlaps an object's by more than 0.5: of all, of objects under
 20 % of the frame, and over 50 %. Writes benchmarks/results/explain_NAME.csv, a row a configuration.
 """
 
 import argparse
 import json
+import os
 import statistics
-from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ import torch
 from common import save_rows
 
 import mutual3d
+from mutual3d.data.datasets.frame_boxes import read_frame_boxes
 from mutual3d.data.datasets.kinetics import read_video_list
-from mutual3d.data.datasets.lists import read_table
 from mutual3d.data.datasets.voc_boxes import read_voc_boxes
 from mutual3d.data.prepare.demo import CLASS_NAMES, boxes_of
 from mutual3d.data.video.decode import open_video
@@ -52,7 +52,7 @@ def parse():
     parser.add_argument("--split", default="test", help="of the demo set (default test)")
     parser.add_argument("--videos", type=Path, help="the folder of the videos that --list and --boxes name")
     parser.add_argument("--list", default="val.csv", help="`path label` rows in --videos (default val.csv)")
-    parser.add_argument("--boxes", default="boxes.csv", help="a csv in --videos (default boxes.csv)")
+    parser.add_argument("--boxes", default="boxes.csv", help="a csv in --videos, or anywhere (default boxes.csv)")
     parser.add_argument("--images", type=Path, help="a folder of images, in any folders")
     parser.add_argument("--annotations", type=Path, help="the folder of their annotations, in any folders")
     parser.add_argument("--configs", nargs="+", help="default: the smallest and the largest of the space")
@@ -69,12 +69,9 @@ def demo_videos(directory, split):
 
 
 def listed_videos(directory, list_name, boxes_name):
-    by_path = defaultdict(lambda: defaultdict(list))
-    for line, (path, frame, *box) in read_table(directory / boxes_name):
-        if line > 1:
-            by_path[path][int(frame)].append(tuple(map(float, box)))
+    boxes = read_frame_boxes(directory / boxes_name)
     for video in read_video_list(directory / list_name):
-        yield Annotated(Path(video.path), video.label, dict(by_path[str(Path(video.path).relative_to(directory))]))
+        yield Annotated(Path(video.path), video.label, boxes.get(os.path.realpath(video.path), {}))
 
 
 def images(directory, annotations, class_names):

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 from videos import moving_frames, write_video
 
 KINETICS_HEADER = "label,youtube_id,time_start,time_end,split"
 CHARADES_HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
 CLASSES = ("air drumming", "yoga")
+JHMDB_CLASSES = (
+    "brush_hair catch clap climb_stairs golf jump kick_ball pick pour pullup push run shoot_ball shoot_bow shoot_gun sit stand swing_baseball throw walk wave"
+).split()
 
 
 def write_kinetics(root):
@@ -37,6 +41,28 @@ def write_hmdb51(root):
         _write(root / f"testTrainMulti_7030_splits/{class_name}_test_split1.txt", rows)
         for use in (0, 1, 2):
             _video(root / f"videos/{class_name}/{class_name}_{use}.avi")
+
+
+def write_jhmdb(root):
+    """splits/, ReCompress_Videos/class/*.avi and puppet_mask/class/video/puppet_mask.mat of 21 classes: four clips of a class and one to test.
+
+    Each is of a film of its own, but those of film_0, which every class has. In frame t the person covers half of the columns, from 2 * t on.
+    """
+    mask_HWT = np.zeros((48, 64, 6), np.uint8)
+    for frame in range(6):
+        mask_HWT[12:36, 2 * frame : 2 * frame + 32, frame] = 1 + frame
+    for label, class_name in enumerate(JHMDB_CLASSES):
+        names = [
+            f"film_{source}_{class_name}_f_nm_np1_fr_goo_{i}"
+            for i, source in enumerate((0, 0, 3 * label + 1, 3 * label + 2, 3 * label + 3))
+        ]
+        rows = [f"{name}.avi {1 if i < 4 else 2} " for i, name in enumerate(names)]
+        _write(root / f"splits/{class_name}_test_split1.txt", rows)
+        for name in names:
+            _video(root / f"ReCompress_Videos/{class_name}/{name}.avi")
+            mask = root / f"puppet_mask/{class_name}/{name}/puppet_mask.mat"
+            mask.parent.mkdir(parents=True)
+            savemat(mask, {"part_mask": mask_HWT})
 
 
 def write_charades(root):

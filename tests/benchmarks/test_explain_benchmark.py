@@ -42,3 +42,12 @@ def test_shapes_lie_in_their_boxes():
         # The colour of a shape is lighter or darker than any ground.
         down, across = np.nonzero((image.min(2) > 195) | (image.max(2) < 60))
         assert (down >= top - 1).all() and (down < bottom + 1).all() and (across >= left - 1).all() and (across < right + 1).all() and len(down)
+
+
+def test_boxes_of_videos_are_found_wherever_lists_and_boxes_lie(tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/val.csv").write_text(f"{tmp_path}/videos/a.mp4 1\n../videos/b.mp4 0\n")
+    (tmp_path / "boxes.csv").write_text("videos/a.mp4,3,0,0,0.5,1\n" + f"{tmp_path}/videos/b.mp4,0,0.5,0,1,1\n")
+    for boxes_name in (tmp_path / "boxes.csv", "../boxes.csv"):
+        found = [(each.path.name, each.class_name, each.boxes) for each in explain.listed_videos(tmp_path / "lists", "val.csv", boxes_name)]
+        assert found == [("a.mp4", 1, {3: [(0, 0, 0.5, 1)]}), ("b.mp4", 0, {0: [(0.5, 0, 1, 1)]})]

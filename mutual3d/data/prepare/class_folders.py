@@ -147,13 +147,39 @@ def split_videos(labels: Sequence[int], groups: Sequence[str], seed: int = 0) ->
     if max(Counter(labels).values()) < _FEWEST_FOLDS:
         raise ValueError("no class has three videos: each wants three or more, so that train, val and test have one of it")
     folds = max(_FEWEST_FOLDS, min(_FOLDS, num_groups, fewest))
+    test, val, *train = (part for part in sorted(_folds(labels, groups, folds, seed), key=len))
+    return {"train": sorted(i for part in train for i in part), "val": val, "test": test}
+
+
+def split_off(labels: Sequence[int], groups: Sequence[str], folds: int = 5, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Positions of the videos that stay and of those that are held out: about 1 / `folds` of each class, each group on one side.
+
+    labels: of each video. groups: the name of each video's group. Raises ValueError for fewer than two folds, and for fewer groups than
+    folds.
+    """
+    num_groups = len(set(groups))
+    if not 2 <= folds <= num_groups:
+        raise ValueError(
+            f"{folds} folds of {num_groups} groups: a fold needs a group, and two folds or more are needed to hold one out"
+        )
+    parts = _folds(labels, groups, folds, seed)
+    # The fold whose share of every class is nearest to its own: validation should ask of all classes what training teaches.
+    held_out = min(parts, key=lambda part: _unevenness(labels, part, folds))
+    held = set(held_out)
+    return [i for i in range(len(labels)) if i not in held], held_out
+
+
+def _folds(labels: Sequence[int], groups: Sequence[str], folds: int, seed: int) -> list[list[int]]:
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A class of fewer videos than folds is missing in some: `missing_classes` tells which.
         warnings.simplefilter("ignore", UserWarning)
-        parts = [held_out.tolist() for _, held_out in splitter.split(np.zeros(len(labels)), labels, groups)]
-    test, val, *train = (part for part in sorted(parts, key=len))
-    return {"train": sorted(i for part in train for i in part), "val": val, "test": test}
+        return [held_out.tolist() for _, held_out in splitter.split(np.zeros(len(labels)), labels, groups)]
+
+
+def _unevenness(labels: Sequence[int], part: Sequence[int], folds: int) -> float:
+    total, own = Counter(labels), Counter(labels[i] for i in part)
+    return sum(abs(own[label] / count - 1 / folds) for label, count in total.items())
 
 
 def missing_classes(videos: LabelledVideos, splits: dict[str, list[int]]) -> dict[str, list[str]]:

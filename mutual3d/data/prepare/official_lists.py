@@ -116,7 +116,7 @@ def write_lists(
         example = next((f", e.g. '{entry.name}'" for entries in lists.values() for entry in entries), ": they are empty")
         raise FileNotFoundError(f"no video of the lists is in '{videos}'{example}")
     for split, pairs in found.items():
-        rows = [list_row(str(_relative(path, output)), label_of_class[entry.class_name]) for path, entry in pairs if path]
+        rows = [list_row(str(relative_path(path, output)), label_of_class[entry.class_name]) for path, entry in pairs if path]
         write_lines(output / f"{split}.csv", rows)
     write_lines(output / "classes.txt", class_names)
     missing = {split: [entry.name for path, entry in pairs if not path] for split, pairs in found.items()}
@@ -180,7 +180,8 @@ class _Files:
         return paths[0] if paths else None
 
 
-def _relative(path: Path, output: Path) -> Path:
+def relative_path(path: Path, output: Path) -> Path:
+    """`path` as a list in the folder `output` has it: relative to the folder where it lies in it, else whole."""
     path, output = path.resolve(), output.resolve()
     return path.relative_to(output) if path.is_relative_to(output) else path
 

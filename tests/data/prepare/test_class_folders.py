@@ -12,6 +12,7 @@ from mutual3d.data.prepare.class_folders import (
     groups_of,
     missing_classes,
     read_labelled_videos,
+    split_off,
     split_videos,
     with_background,
     write_split_lists,
@@ -130,3 +131,16 @@ def test_stretches_of_untrimmed_videos_and_what_lies_between_them(tmp_path):
     (tmp_path / "all.csv").write_text("a.mp4 0\nb.mp4 1\n")
     with pytest.raises(ValueError, match="is what lies between stretches, and there are none"):
         with_background(read_labelled_videos(tmp_path / "all.csv"), "nothing")
+
+
+def test_a_fold_is_held_out_of_one_list():
+    labels = [i % 3 for i in range(60)]
+    groups = [str(i // 4) for i in range(60)]
+    stay, held_out = split_off(labels, groups, 5)
+    assert sorted([*stay, *held_out]) == list(range(60)) and len(held_out) == 12
+    assert not {groups[i] for i in stay} & {groups[i] for i in held_out}
+    assert set(Counter(labels[i] for i in held_out).values()) == {4}
+    assert split_off(labels, groups, 5) == (stay, held_out) != split_off(labels, groups, 5, seed=1)
+    for folds in (1, 16):
+        with pytest.raises(ValueError, match=f"{folds} folds of 15 groups"):
+            split_off(labels, groups, folds)
