@@ -1,0 +1,152 @@
+"""Plans of claims, their database and pages: a plan of digits is trained by the command, and every plan is one that can be."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from scipy import stats
+from tiny import ROOT
+
+from benchmarks.claims import __main__ as claims
+from benchmarks.claims.database import Database, Result
+from benchmarks.claims.plan import PLANS, read_plan, runs_of
+from benchmarks.claims.report import PAGES, write_index, write_page
+from benchmarks.claims.statistics import estimate, paired
+from mutual3d.pipeline import load_config
+
+PLAN = {
+    "title": "Digits", "question": "Does it run?", "paper": "None.", "config": "Methods/MUTUAL", "metric": "top1_acc", "split": "the test digits",
+    "reference": "alone", "configurations": ["0.5-10", "1-16"], "epochs": [1], "seeds": [0, 1],
+    "shared": {"GRID.WIDTH_STEP": 0.5, "MUTUAL.SPATIAL_SIZES": [10, 16], "TRAIN.BATCH_SIZE": 64},
+    "methods": {
+        "alone": {"config": "Methods/INDEPENDENT", "each": True, "configurations": ["1-16"]},
+        "mutual": None,
+        "after": {"changes": {"TRAIN.CHECKPOINT_FILE_PATH": "{mutual}/checkpoints/checkpoint_epoch_00001.pyth", "TRAIN.CHECKPOINT_EPOCH_RESET": True}},
+    },
+}  # fmt: skip
+
+
+def write_plan(folder, **changes):
+    path = folder / "digits.yaml"
+    path.write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
+    return path
+
+
+def result_of(run, **rows):
+    rows = {str(c): {"gflops": i + 1.0, "top1_acc": 50.0 + run.seed} for i, c in enumerate(run.configurations)} | rows
+    return Result(run.key, "mutual3d run", "v1", "2026-01-01", 60.0, 1000.0, 10, 100, "x86_64", rows)
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_plan_of_the_repository_asks_for_configurations_that_its_configs_have(path):
+    plan = read_plan(path)
+    shortest = {method.name: (method.epochs or plan.epochs)[0] for method in plan.methods.values()}
+    for run in runs_of(plan, plan.seeds[:1]):
+        if run.epochs > shortest[run.method.name]:
+            continue  # the same settings
+        words = run.command(Path("runs"), Path("data") if plan.data else None)
+        cfg = load_config(words[2], words[3:])
+        assert cfg.SOLVER.MAX_EPOCH == run.epochs and cfg.RNG_SEED == run.seed
+        for configuration in run.configurations:
+            assert configuration.spatial in (cfg.MUTUAL.SPATIAL_SIZES or [cfg.DATA.TRAIN_CROP_SIZE])
+            assert configuration.temporal in (cfg.MUTUAL.TEMPORAL_SIZES or [cfg.DATA.NUM_FRAMES])
+
+
+def test_runs_are_told_apart_by_what_decides_their_result(tmp_path):
+    runs = list(runs_of(read_plan(write_plan(tmp_path))))
+    assert [run.describe() for run in runs[:3]] == ["alone 1-16, 1 epochs, seed 0", "mutual, 1 epochs, seed 0", "after, 1 epochs, seed 0"]
+    assert len({run.key for run in runs}) == len(runs) == 6
+    again = list(runs_of(read_plan(write_plan(tmp_path, title="Another", question="?", configurations=["1-16"]))))
+    assert [run.key for run in again] == [run.key for run in runs]
+    other = list(runs_of(read_plan(write_plan(tmp_path, shared={**PLAN["shared"], "TRAIN.BATCH_SIZE": 32}))))
+    assert not {run.key for run in other} & {run.key for run in runs}
+    assert runs[2].starts_from == {"mutual": runs[1]}
+    words = runs[2].command(tmp_path, None)
+    assert words[words.index("TRAIN.CHECKPOINT_FILE_PATH") + 1].startswith(str(tmp_path / runs[1].key))
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [({"reference": "alnoe"}, "reference 'alnoe' is none of the methods"), ({"seed": [1]}, "seed"), ({"configurations": ["1-x"]}, "1-x")],
+)
+def test_a_file_that_is_no_plan_is_named(tmp_path, change, told):
+    with pytest.raises(ValueError, match=f"digits.yaml: not a plan: .*{told}"):
+        read_plan(write_plan(tmp_path, **change))
+
+
+def test_intervals_are_students():
+    values = [51.0, 54.5, 49.0, 53.0]
+    low, high = stats.t.interval(0.95, 3, loc=sum(values) / 4, scale=stats.sem(values))
+    found = estimate(values)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-3)
+    assert estimate([3.0]).half is None and str(estimate([3.0])) == "3.0"
+    difference = paired({0: 5.0, 1: 7.0, 3: 1.0}, {1: 4.0, 0: 1.0})
+    assert difference.mean == 3.5 and difference.seeds == 2 and difference.half == pytest.approx(12.706 * 0.5, rel=1e-3)
+    assert paired({0: 1.0}, {1: 1.0}) is None
+
+
+def test_a_page_says_what_was_measured_and_no_more(tmp_path):
+    plan = read_plan(write_plan(tmp_path, methods={"alone": PLAN["methods"]["alone"] | {"configurations": ["0.5-10", "1-16"]}, "mutual": None}))
+    database = Database(tmp_path / "results.sqlite")
+    assert write_page(plan, database, tmp_path) is None
+    for run in runs_of(plan):
+        if run.method.name == "alone" or run.seed == 0:
+            gain = 4.0 if run.method.name == "mutual" else 0.0
+            rows = {str(c): {"gflops": 0.5 + c.width, "top1_acc": 50.0 + run.seed + gain} for c in run.configurations}
+            database.add(run, result_of(run, **rows))
+    line = write_page(plan, database, tmp_path)
+    page = (tmp_path / "digits.md").read_text()
+    assert "| 0.5-10 | 1 | 50.5 ± 6.4 | 54.0 (+4.0) |" in page and "5 of 6 runs" in page and (tmp_path / "digits.png").stat().st_size > 5000
+    assert "`mutual` against `alone` after 1 epochs: +4.0 points on average over 2 configurations." in line
+    write_index([line], database, tmp_path)
+    assert "5 trainings: 0.1 hours" in (tmp_path / "README.md").read_text()
+
+
+def test_a_configuration_that_a_grid_has_not_is_named(tmp_path):
+    plan, database = read_plan(write_plan(tmp_path)), Database(tmp_path / "results.sqlite")
+    run = next(runs_of(plan))
+    database.add(run, Result(**{**vars(result_of(run)), "rows": {"0.5-10": {"gflops": 1.0, "top1_acc": 1.0}}}))
+    with pytest.raises(ValueError, match="alone 1-16, 1 epochs, seed 0: its grid has no 1-16; it has 0.5-10"):
+        write_page(plan, database, tmp_path)
+
+
+def test_the_commands_train_what_is_missing_once_and_go_on_after_a_failure(tmp_path, monkeypatch):
+    methods = {**PLAN["methods"], "broken": {"changes": {"TRAIN.CHECKPOINT_FILE_PATH": str(tmp_path / "missing.pyth")}}}
+    path = write_plan(tmp_path, seeds=[0], methods=dict(reversed(methods.items())))
+
+    def command(*words):
+        program = f"import benchmarks.claims.__main__ as c; c.PLANS = __import__('pathlib').Path({str(tmp_path)!r}); c.main()"
+        options = ["--database", str(tmp_path / "results.sqlite"), *words]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        return subprocess.run([sys.executable, "-c", program, *options], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    train = command("train", "digits", "--output", str(tmp_path / "runs"), "--jobs", "2")
+    assert train.returncode == 1 and "3 of 4 runs are in the database; 1 failed" in train.stdout, train.stdout + train.stderr
+    assert "missing.pyth" in next((tmp_path / "runs").glob(f"{next(runs_of(read_plan(path))).key}/output.txt")).read_text()
+    again = command("train", "digits", "--output", str(tmp_path / "elsewhere"), "--minutes", "0")
+    assert "3 of 4 runs are in the database" in again.stdout and not (tmp_path / "elsewhere").exists()
+    assert "3 of 4 runs; Digits" in command("list").stdout
+    report = command("report", "--pages", str(tmp_path / "pages"))
+    assert report.returncode == 0 and "3 of 4 runs" in (tmp_path / "pages" / "digits.md").read_text(), report.stderr
+    database = Database(tmp_path / "results.sqlite")
+    mutual = next(result for run, result in database.results(runs_of(read_plan(path))) if run.method.name == "mutual")
+    assert set(mutual.rows) == {"0.5-10", "0.5-16", "1-10", "1-16"} and mutual.cpu_seconds > 1
+    # 1,437 images, of which 64 of the largest and three sub-networks learn at a time.
+    assert 1437 * 0.0067 / 1.01 < mutual.training_gflops < 4 * 1437 * 0.0067
+
+
+def test_words_that_name_nothing_are_refused(capsys):
+    for words, told in ((["list", "no_such"], "no plan is called no_such; there are "), (["train", "--data", "cifar10"], "NAME=FOLDER is needed")):
+        with pytest.raises(SystemExit, match=told):
+            claims.main(words)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_the_commands_of_a_page_are_understood(page):
+    for line in re.findall(r"^python -m benchmarks\.claims (.*)$", page.read_text(), re.MULTILINE):
+        options = claims.parse(line.split())
+        assert claims.plans_of(options.plans)
