@@ -14,6 +14,8 @@ from mutual3d.sampling import Configuration
 PLANS = Path(__file__).parent / "plans"
 # What a run's folder is called inside a method's changes, where it starts from another method's run.
 FROM = "{%s}"
+# What the folder of the data is called there, where DATA.PATH_TO_DATA_DIR is not the key that takes it.
+DATA = "{data}"
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,12 @@ class Method:
     Args:
         name: as the plan's tables call it.
         config: name of the YAML that it changes.
-        changes: KEY VALUE pairs; `{other}` in a value is the folder of the run of the method `other` with the same seed.
+        changes: KEY VALUE pairs; `{other}` in a value is the folder of the run of the method `other` with the same seed, `{data}` that of the data.
         configurations: of its table's rows, those that count; all of the plan's where it says none.
         each: whether every one of them is trained by itself, instead of one network for all.
         epochs: its own lengths, where they are not the plan's.
         hidden: whether it only prepares for others, and is in no table.
+        data: its own set, where it is not the plan's.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Method:
     each: bool = False
     epochs: tuple[int, ...] = ()
     hidden: bool = False
+    data: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Plan:
         data: name of the set, whose folder the command is given; None for sets that need no folder.
         metric: the number that counts, of those in a run's table.
         split: what it is measured on, in words.
-        shared: KEY VALUE pairs of every run.
+        shared: KEY VALUE pairs of every run on the plan's set.
         epochs: lengths of training, ascending.
         seeds: RNG_SEED of each repetition.
         methods: by name, in the order of the tables' columns.
@@ -106,7 +110,9 @@ class Run:
         places = {FROM % name: str(folders / run.key) for name, run in self.starts_from.items()}
         values: dict[str, Any] = {**self.changes, "SOLVER.MAX_EPOCH": self.epochs, "RNG_SEED": self.seed, "OUTPUT_DIR": folders / self.key}
         if data is not None:
-            values["DATA.PATH_TO_DATA_DIR"] = data
+            places[DATA] = str(data)
+            if not any(DATA in str(value) for value in values.values()):
+                values["DATA.PATH_TO_DATA_DIR"] = data
         words = ["run", "--cfg", self.method.config]
         for name, value in values.items():
             text = str(value)
@@ -140,13 +146,13 @@ def _runs_of_method(plan: Plan, method: Method, epochs: int, seed: int) -> Itera
     for configurations in [(each,) for each in method.configurations] if method.each else [method.configurations]:
         largest = max(method.configurations, key=lambda configuration: (configuration.spatial, configuration.temporal, configuration.width))
         own = alone(configurations[0], largest) if method.each else {}
-        changes = {**plan.shared, **own, **method.changes}
+        changes = {**(plan.shared if method.data is None else {}), **own, **method.changes}
         starts_from = {}
         for other in plan.methods.values():
             if any((FROM % other.name) in str(value) for value in changes.values()):
                 length = other.epochs[-1] if other.epochs else epochs
                 (starts_from[other.name],) = _runs_of_method(plan, other, length, seed)
-        yield Run(plan.name, method, plan.data, epochs, seed, configurations, changes, starts_from)
+        yield Run(plan.name, method, method.data or plan.data, epochs, seed, configurations, changes, starts_from)
 
 
 def read_plan(path: Path) -> Plan:

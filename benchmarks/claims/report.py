@@ -164,7 +164,8 @@ def _how(measured: Measured, wanted: int) -> str:
         for (method, epochs), own in sorted(costs.items(), key=lambda item: (item[0][1], list(plan.methods).index(item[0][0])))
     ]  # fmt: skip
     header = ["method", "epochs", "runs", "CPU minutes a seed", "training, 1e12 multiply-adds a seed (forward)"]
-    data = f" --data {plan.data}=FOLDER" if plan.data else ""
+    sets = dict.fromkeys(name for name in [plan.data, *(method.data for method in plan.methods.values())] if name)
+    data = f" --data {' '.join(f'{name}=FOLDER' for name in sets)}" if sets else ""
     first = measured.results[0][1]
     return (
         f"**How.** {len(measured.results)} of {wanted} runs, measured on {plan.split}. {first.machine}; code {first.code} and later. "
