@@ -26,6 +26,7 @@ from mutual3d.deploy import AdaptiveModel
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.export import Export, export_network, formats
 from mutual3d.deploy.front import PROGRAM, FrontExport, export_front
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.predict import read_clips
 from mutual3d.deploy.sources import list_inputs
 from mutual3d.sampling import Configuration
@@ -130,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these words, by default those of the command line."""
     options = parse(arguments)
     model = load(options.model)
+    check_gives_classes(model, "exporting")
     if options.front:
         formats()["onnx"].require()
         print(describe_front(export_front(model, options.output or Path(options.model).parent / "front")))

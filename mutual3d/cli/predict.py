@@ -35,6 +35,7 @@ from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy import AdaptiveModel, predict_boxes
 from mutual3d.deploy.detect import detect_people, load_detector
 from mutual3d.deploy.draw import describe_boxes, draw_boxes, read_boxes_csv
+from mutual3d.deploy.gives import check_gives_classes
 from mutual3d.deploy.predict import predict_each
 from mutual3d.deploy.prediction import SUFFIXES, Prediction, Predictions
 from mutual3d.deploy.sources import list_inputs
@@ -205,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     paths = list_inputs(options.video)
     model = load_chosen(options.model, options.device, options.runtime or ("auto" if len(paths) >= MANY_VIDEOS else None))
+    check_gives_classes(model, "predicting files")
     choose(model, options)
     takes_boxes = model.network.takes_boxes
     if not takes_boxes and (options.boxes or options.detector):

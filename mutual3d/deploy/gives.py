@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from mutual3d.utils.text import printable
+
 if TYPE_CHECKING:  # which calls what is here
     from mutual3d.deploy.adaptive_model import AdaptiveModel
 
@@ -18,8 +20,15 @@ def check_gives_rows(model: "AdaptiveModel", what: str) -> None:
         raise ValueError(_explained(model, what))
 
 
+def argument_of(model: "AdaptiveModel") -> str:
+    """What a model is called with, as a name that says the shape."""
+    return "images_B3HW" if model.network.takes == "images" else "clips_B3THW"
+
+
 def _explained(model: "AdaptiveModel", what: str) -> str:
+    gives = printable(model.network.gives)
     return (
-        f"{what} needs the scores of classes, and this model gives {model.network.gives}: call the model itself, "
-        "model(images_B3HW, configuration=...), in PyTorch"
+        f"{what} needs the scores of classes, and this model gives {gives}. In Python the model itself gives them, "
+        f"mutual3d.load(FILE)({argument_of(model)}, configuration=...) of uint8 pixels; mutual3d run --cfg CONFIG TRAIN.ENABLE False measures it on "
+        "its own data"
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mutual3d.deploy.gives import argument_of
 from mutual3d.deploy.runtimes.interface import package_version
 from mutual3d.table.query_table import AnyRow, QueryTable
 from mutual3d.utils.files import atomic_write, ensure_directory
@@ -99,7 +100,7 @@ def _use(title: str, model: "AdaptiveModel") -> str:
     network = model.network
     answer = 'print(model.predict("clip.mp4").top(5))'
     if network.gives != "classes":
-        answer = f"outputs = model({'images_B3HW' if network.takes == 'images' else 'clips_B3THW'})  # {printable(network.gives)}"
+        answer = f"outputs = model({argument_of(model)})  # {printable(network.gives)}"
     name = title if _REPOSITORY.fullmatch(title) else BUNDLE
     return (
         "## Use\n\n```python\nimport mutual3d\n\n"

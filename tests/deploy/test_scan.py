@@ -26,6 +26,7 @@ from mutual3d.deploy.scan_table import columns_of
 from mutual3d.deploy.spending import Spending
 from mutual3d.deploy.timeline import join_windows
 from mutual3d.sampling import Cascade
+from mutual3d.utils.run_lock import DirectoryInUseError, run_lock
 
 QUIET = Decoding(progress=False)
 
@@ -188,6 +189,8 @@ def test_a_scan_killed_midway_goes_on_to_the_same_table(archive, tmp_path, forke
         command.main([*words, str(files.out)])
     (tmp_path / "list.txt").write_text(f"{archive}/videos/b.mp4\n" + "".join(f"{archive}/videos/{k % 7}.mp4\n" for k in range(120)))
     before = {path.name: path.stat().st_mtime_ns for path in files.parts.glob("part-*")}
+    with run_lock(files.parts), pytest.raises(DirectoryInUseError, match="is in use by .*or choose another --out;"):
+        command.main([*words, str(files.out)])
     assert command.main([*words, str(files.out)]) == 1
     assert files.out.read_bytes() == (tmp_path / "whole.csv").read_bytes() and len(before) >= len(done)
     assert files.unreadable.read_bytes() == (tmp_path / "whole.unreadable.csv").read_bytes()

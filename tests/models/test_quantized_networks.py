@@ -9,10 +9,11 @@ from batches import MEAN, STD
 from networks import IMAGE_NETWORKS, NETWORKS, calibrate_at_random
 
 from mutual3d.cost.axes import CostConditions, measure_costs
-from mutual3d.layers import PrivateQuantizers, SlimmableConv2d, SlimmableConv3d, slimmable_norms
+from mutual3d.layers import FixedChannels, PixelChannels, PrivateQuantizers, SlimmableConv2d, SlimmableConv3d, slimmable_norms
 from mutual3d.layers.quantized import QuantizedConvolution
 from mutual3d.models.create import load_network
-from mutual3d.sampling import Configuration
+from mutual3d.models.images import AdaptiveImageNetwork, conv2d
+from mutual3d.sampling import Configuration, SearchSpace
 from mutual3d.training.averaging import WeightAverage
 from mutual3d.training.optimizer import parameter_groups
 
@@ -98,6 +99,15 @@ def test_all_convolutions_are_quantised_but_those_of_pixels_and_of_gates(case):
     assert quantized(plain).keys() == quantized(model).keys()
     for layer in quantized(plain).values():
         assert all(len(channel.unique()) <= 4 for channel in layer.weight)
+
+
+def test_a_layer_with_as_many_inputs_as_pixels_have_is_quantised_and_that_of_pixels_is_not():
+    """What reads pixels says so: its number of inputs says nothing."""
+    inner = FixedChannels(3)
+    stages = {"stem": conv2d(PixelChannels(4), inner, 3), "inner": conv2d(inner, FixedChannels(5), 3)}
+    network = AdaptiveImageNetwork(stages, SearchSpace((1.0, 1.0), (8,), (1,)))
+    network.quantize(2, 2)
+    assert list(quantized(network)) == ["inner"]
 
 
 def test_a_file_builds_the_same_network_again(one_of_each):
