@@ -82,7 +82,7 @@ def over_socket(parts, pause=0.0, reads=True):
 
 
 def head_of(length):
-    return f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEAD['Content-Type']}\r\nContent-Length: {length}\r\n\r\n".encode()
+    return f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {HEAD['Content-Type']}\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 def npy(array):
@@ -138,7 +138,7 @@ def make_attacks(folder, seed):
     attacks += [Attack("too large", (413,), upload(bytes(size))) for size in (1_200_000, 5_000_000, 30_000_000)]
     begun = multipart(b"")[: -len(BOUNDARY) - 8]
     endless = [b"%x\r\n%s\r\n" % (len(begun), begun), *[b"%x\r\n%s\r\n" % (50_000, bytes(50_000))] * 60]
-    chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % HEAD["Content-Type"].encode()
+    chunked = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % HEAD["Content-Type"].encode()
     attacks += [Attack("too large", (413,), over_socket([chunked, *endless])) for _ in range(2)]
     attacks += [Attack("too large", (413,), over_socket([head_of(size)])) for size in (10**9, 10**15)]
     start = multipart(sound)
@@ -161,9 +161,9 @@ def make_attacks(folder, seed):
     queries = [{"latency_ms": "nan"}, {"latency_ms": -1}, {"gflops": "1e999"}, {"configuration": "../../etc"}, {"configuration": "0.1-9-9"}, {"top": 10**9},
                {"deadline_ms": 0}, {"latency_ms": 1e-9}, {"latency_ms": "5'; --"}, {"configuration": "x" * 5000}]  # fmt: skip
     attacks += [Attack("wrong parameter", (422,), upload(sound, **query)) for query in queries]
-    junk = [b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", b"\0" * 5000,
-            b"GET /samples/..%2f..%2fetc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", b"POST /predict HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
-            b"GET //etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n"]  # fmt: skip
+    junk = [b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n", b"\0" * 5000,
+            b"GET /samples/..%2f..%2fetc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", b"POST /predict HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+            b"GET //etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n"]  # fmt: skip
     attacks += [Attack("no request", (200, 400, 404, 422, 431, GONE), over_socket([data])) for data in junk]
     order = generator.permutation(len(attacks))
     return [attacks[i] for i in order], sound

@@ -8,7 +8,8 @@ The page is at http://127.0.0.1:8000, and its interface, with types, at /docs. A
 configuration; every configuration of the Pareto front is made ready, and timed, before the service begins. A busy service runs
 cheaper ones than the budgets allow, and says so, before it refuses with status 429.
 
---host 0.0.0.0 opens it to other machines: there is no password, so put a proxy that asks for one before it. Uploads are bounded in size,
+--host 0.0.0.0 opens it to other machines: there is no password, so put a proxy that asks for one before it. Clients ask for it by a number,
+or by a name that --allow-host gives. Uploads are bounded in size,
 length and time, and decoded in processes of their own.
 
 SIGTERM and Ctrl-C end it when what is in hand has been answered. Exit status: 0 when it was ended, 1 when something is wrong, 2 when
@@ -53,6 +54,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--streams", type=count_argument, default=8, help="WebSocket streams at a time (default %(default)s)")
     parser.add_argument("--allow-origin", type=_origin, nargs="+", default=[], metavar="ORIGIN",
                         help="other sites whose pages may open streams, as browsers name them: https://cameras.example")  # fmt: skip
+    parser.add_argument("--allow-host", type=_host, nargs="+", default=[], metavar="NAME",
+                        help="names that the service goes by beside --host, localhost and numbers: gpu-box, videos.example")  # fmt: skip
     return parser.parse_args(arguments)
 
 
@@ -66,6 +69,13 @@ def _origin(text: str) -> str:
     """What a browser calls a site: scheme, host and, unless it is the usual one, port."""
     if not re.fullmatch(r"https?://[^\s/?#@]+", text, re.IGNORECASE):
         raise argparse.ArgumentTypeError(f"{text!r} is no origin: give scheme and host, without a path, such as https://cameras.example or http://10.0.0.7:8080")
+    return text.lower()
+
+
+def _host(text: str) -> str:
+    """A name as it stands in an address, without the port."""
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", text, re.IGNORECASE):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a host: give it without scheme, port and path, such as gpu-box or videos.example")
     return text.lower()
 
 
@@ -89,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         max_batch=options.max_batch, max_bytes=int(options.max_mb * _MB), max_seconds=options.max_seconds,
         upload_seconds=options.upload_seconds, decode_seconds=options.decode_seconds, decoders=options.decoders,
         decoder_bytes=int(options.decoder_mb * _MB), max_streams=options.streams, origins=tuple(options.allow_origin),
+        hosts=(options.host, *options.allow_host),
     )  # fmt: skip
     run_service(settings, options.host, options.port, options.processes)
     return 0

@@ -34,12 +34,15 @@ import mutual3d
 from mutual3d.cli import serve as command
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.controller import TimedConfiguration
-from mutual3d.deploy.serve.answers import Answer, Health, LooksAnswer, StreamAnswer, Table, TimelineAnswer
+from mutual3d.deploy.serve.answers import Answer, Health, LooksAnswer, StreamAnswer, StreamEnd, Table, TimelineAnswer
 from mutual3d.deploy.serve.batching import Batcher, Overloaded, Request
 from mutual3d.deploy.serve.explaining import draw_looks
 from mutual3d.deploy.serve.front import Choice, ServedFront
+from mutual3d.deploy.serve.limits import host_name
 from mutual3d.deploy.serve.readers import Readers, Upload, UploadJob
 from mutual3d.deploy.serve.run import listen
+from mutual3d.deploy.serve.timelines import Scored
+from mutual3d.deploy.timeline import TimelineBuilder
 from mutual3d.sampling import Configuration
 from mutual3d.table.query_table import BudgetTooSmall
 
@@ -374,7 +377,7 @@ def test_what_is_too_large_too_long_or_too_slow_is_refused(served, folder):
     assert response.status_code == 413 and "it lasts 3.3 s, and at most 3 s are taken" in response.json()["detail"]
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as slow:
-        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n--x")
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n--x")
         assert b" 408 " in slow.recv(1000)
     assert httpx.post(f"{address}/predict", timeout=60).status_code == 422
     assert httpx.post(f"{address}/predict", content=b"--x\r\n", headers=headers, timeout=60).status_code in (400, 422)
@@ -509,6 +512,23 @@ def test_a_clip_waits_for_one_that_is_being_decoded():
     batcher.close()
 
 
+def test_what_waits_to_be_decoded_counts(folder, video):
+    """By the time that the last uploads took: who would be late by those before it is refused at once, and told when to come again."""
+    with running(settings_of(folder / "adaptive.pyth")) as (service, address):
+        readers = service.readers
+        assert send(address, video).status_code == 200 and 0 < readers.seconds_until() < 10
+        for _ in range(40):
+            readers.learn(3.0)
+        assert readers.seconds_until() == pytest.approx(3.0, rel=0.02) and readers.seconds_until(0) == 0
+        with readers.counted():
+            assert readers.seconds_until(0) == pytest.approx(3.0, rel=0.02) and service.seconds_ahead() > 2.9
+            refused = send(address, video, deadline_ms=2000)
+            assert refused.status_code == 429 and int(refused.headers["retry-after"]) in (4, 5) and "try again in" in refused.json()["detail"]
+            assert send(address, video, deadline_ms=20_000).status_code == 200
+        # Alone it is let in, late or not, and so what it took is learned.
+        assert send(address, video, deadline_ms=2000).status_code == 200 and readers.seconds_until() < 3.0
+
+
 def test_a_budget_chooses_without_activating(model):
     front = ServedFront.of(model)
     before = model.active
@@ -546,10 +566,12 @@ def test_pages_of_other_sites_open_no_stream(served, folder):
     address = served[1]
     host = address.removeprefix("http://")
     stream = f"ws://{host}/stream"
+    told = {"null": "the page is of no site .* open the page from a web server"}
     for origin in ("https://evil.example", f"http://{host}.evil.example", "null", f"https://evil.example/{host}"):
         with pytest.raises(InvalidStatus) as refused:
             connect(stream, origin=origin, open_timeout=30)
-        assert refused.value.response.status_code == 403 and "start it with --allow-origin" in refused.value.response.body.decode()
+        assert refused.value.response.status_code == 403
+        assert re.search(told.get(origin, f"start it with --allow-origin {re.escape(origin)}"), refused.value.response.body.decode())
     for origin in (None, address):
         with connect(stream, origin=origin, open_timeout=30) as socket:
             socket.send(b"no image")
@@ -559,6 +581,25 @@ def test_pages_of_other_sites_open_no_stream(served, folder):
         with connect(f"{other.replace('http', 'ws')}/stream", origin="https://Cameras.example", open_timeout=30) as socket:
             socket.send(b"no image")
             assert "not a JPEG" in socket.recv(timeout=10)
+
+
+def test_whoever_asks_by_a_foreign_name_is_refused(served, folder):
+    """A page of a name that its owner points at this machine is the service's own to a browser, and could read what it answers."""
+    port = served[1].rpartition(":")[2]
+    for path, host in (("/health", "evil.example"), ("/table", f"evil.example:{port}"), ("/", "127.0.0.1.evil.example")):
+        refused = httpx.get(served[1] + path, headers={"host": host}, timeout=60)
+        assert refused.status_code == 403 and f"--allow-host {host_name(host)}" in refused.json()["detail"]
+    refused = httpx.post(f"{served[1]}/predict", headers={"host": "evil.example"}, files={"file": b"x"}, timeout=60)
+    assert refused.status_code == 403
+    with pytest.raises(InvalidStatus) as closed:
+        pointed_here = socket.create_connection(("127.0.0.1", int(port)))
+        connect("ws://evil.example/stream", sock=pointed_here, origin="http://evil.example", open_timeout=30)
+    assert closed.value.response.status_code == 403
+    for host in ("localhost", f"LOCALHOST:{port}", "localhost.", f"[::1]:{port}", "192.168.1.5", f"127.0.0.1:{port}"):
+        assert httpx.get(f"{served[1]}/health", headers={"host": host}, timeout=60).status_code == 200, host
+    with running(settings_of(folder / "adaptive.pyth", hosts=("127.0.0.1", "gpu-box"))) as (_, other):
+        assert httpx.get(f"{other}/health", headers={"host": "GPU-box:80"}, timeout=60).status_code == 200
+        assert httpx.get(f"{other}/health", headers={"host": "gpu-box.evil.example"}, timeout=60).status_code == 403
 
 
 @pytest.mark.parametrize("is_raw", [True, False])
@@ -575,6 +616,43 @@ def test_frames_are_answered_as_the_model_answers_them(served, model, is_raw):
             clip = torch.from_numpy(frames[indices]).permute(3, 0, 1, 2)[None]
             expected = model(clip, configuration=answer.row.configuration)[0]
             assert answer.top[0].probability == pytest.approx(expected.max().item(), abs=1e-5)
+
+
+def test_a_stream_has_a_timeline(served, model):
+    """The segments that have ended come with the answers, the others when the client says that no frame follows."""
+    frames = red_and_blue_frames((0.9, 0.8, 0.9667))
+    with stream_of(served[1], deadline_ms=20000, fps=5, configuration=LARGE, events="true", threshold=RED) as socket:
+        send_frames(socket, frames, True)
+        socket.send('{"end": true}')
+        messages = []
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                messages.append(json.loads(socket.recv(timeout=20)))
+    assert closed.value.rcvd.code == 1000
+    answers, last = [StreamAnswer(**each) for each in messages[:-1]], StreamEnd(**messages[-1])
+    assert answers and answers[-1].dropped == 0
+    scored = [
+        Scored(each.start, each.end, torch.tensor([dict((s.name, s.probability) for s in each.top)[name] for name in model.class_names]), model.class_names)
+        for each in answers
+    ]  # fmt: skip
+    builder = TimelineBuilder(RED, hold=1 / 5)
+    expected = [builder.add(each) for each in scored] + [builder.end()]
+    found = [*(each.ended for each in answers), last.ended]
+    assert [[(s.start, s.end, s.label) for s in each] for each in found] == [[(s.start, s.end, s.label) for s in each] for each in expected]
+    assert [s.label for each in found for s in each] == ["right", "right"] and [s.label for s in found[-1]] == ["right"]
+    wait_until(lambda: served[0].streams == 0)
+
+
+@pytest.mark.parametrize("query, told", [
+    ({"threshold": 0.5}, "ask for events=true"), ({"background": "a"}, "ask for events=true"),
+    ({"events": "true", "background": "unknown"}, "the background has 'unknown', which is no class of this network"),
+])  # fmt: skip
+def test_a_timeline_of_a_stream_that_cannot_be_is_refused(served, query, told):
+    with stream_of(served[1], **query) as socket:
+        assert told in socket.recv(timeout=10)
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=10)
+    assert closed.value.rcvd.code == 1008
 
 
 def test_streams_refuse_what_is_none(served):
@@ -691,7 +769,8 @@ def test_what_it_cannot_be_started_with_is_a_sentence(folder, tmp_path, monkeypa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(OSError, match="Address already in use.*choose another --port"):
             command.main([bundle, "--port", str(taken.getsockname()[1])])
-    for words, told in ((["--port", "70000"], "'70000' is no port"), (["--allow-origin", "https://a.example/page"], "is no origin: give scheme and host")):
+    for words, told in ((["--port", "70000"], "'70000' is no port"), (["--allow-origin", "https://a.example/page"], "is no origin: give scheme and host"),
+                        (["--allow-host", "http://a.example"], "is no name of a host: give it without scheme, port and path")):
         with pytest.raises(SystemExit):
             command.main([bundle, *words])
         assert told in capsys.readouterr().err

@@ -105,6 +105,13 @@ class StreamAnswer(BaseModel):
     deadline_ms: float
     met: bool
     dropped: int = Field(description="windows of the stream so far that were never answered")
+    ended: list[SegmentAnswer] = Field([], description="segments of the timeline that are known to have ended now, where events were asked for")
+
+
+class StreamEnd(BaseModel):
+    """The last message of a stream whose client has said that no frame follows."""
+
+    ended: list[SegmentAnswer] = Field(description="segments of the timeline that lasted until the last window")
 
 
 class Table(BaseModel):

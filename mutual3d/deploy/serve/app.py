@@ -22,7 +22,7 @@ from mutual3d.deploy.serve.front import Choice
 from mutual3d.deploy.serve.limits import Guard
 from mutual3d.deploy.serve.readers import TooLongError
 from mutual3d.deploy.serve.service import Service, without_path
-from mutual3d.deploy.serve.streaming import REFUSED, TRY_AGAIN, ClientStream
+from mutual3d.deploy.serve.streaming import REFUSED, TRY_AGAIN, ClientStream, events_of_stream
 from mutual3d.deploy.serve.timelines import TimelineRequest, answer_timeline
 from mutual3d.deploy.timeline import THRESHOLD
 from mutual3d.utils.text import printable
@@ -155,6 +155,9 @@ async def stream(
     fps: Annotated[float, Query(gt=0, le=100, allow_inf_nan=False)] = 5.0,
     configuration: Named = None,
     top: Top = 5,
+    events: bool = False,
+    threshold: Annotated[float | None, Query(ge=0, le=1)] = None,
+    background: Annotated[list[str] | None, Query(max_length=100)] = None,
 ) -> None:
     """Frames in, answers out: see the documentation."""
     await socket.accept()
@@ -164,12 +167,13 @@ async def stream(
         return
     try:
         choice = service.front.choose(configuration=configuration)
+        wanted = events_of_stream(service, events, threshold, background)
     except ValueError as error:
         await socket.send_json({"detail": str(error)})
         await socket.close(REFUSED)
         return
     with service.streaming():
-        await ClientStream(service, socket, choice, deadline_ms=deadline_ms, fps=fps, top=top).run()
+        await ClientStream(service, socket, choice, deadline_ms=deadline_ms, fps=fps, top=top, events=wanted).run()
 
 
 # ---- What is told of the service ---------------------------------------------------------------------------------------

@@ -123,15 +123,23 @@ class Batcher:
             together = min(count, self._max_batch)
             return self._estimate(timed, together) * count / together
 
+    def seconds_until(self, timed: TimedConfiguration) -> float:
+        """Seconds until a clip that came now would be answered at `timed`, were what waits computed at its cheapest."""
+        with self._changed:
+            return self._ahead(time.perf_counter()) + self._estimate(timed, 1)
+
+    def _ahead(self, now: float) -> float:
+        """Seconds that what is computed and what waits takes at its cheapest; what waits will be computed together, as batches so far were."""
+        load = min(self._loads.values(), default=1.0)
+        return max(self._busy_until - now, 0.0) + load * sum(other.ladder[0].quiet_ms for other in self._waiting) / 1000
+
     def submit(self, request: Request) -> "Future[Answered]":
         """The answer to come. Raises Overloaded where it would be late even at the cheapest configurations, or too many wait."""
         with self._changed:
             if self._is_closed:
                 raise Overloaded(1.0)
             now = time.perf_counter()
-            # What waits will be computed together, as cheaply as batches so far were.
-            load = min(self._loads.values(), default=1.0)
-            ahead = max(self._busy_until - now, 0.0) + load * sum(other.ladder[0].quiet_ms for other in self._waiting) / 1000
+            ahead = self._ahead(now)
             own = self._estimate(request.ladder[0], 1)
             is_alone = not self._waiting and self._busy_until <= now
             if len(self._waiting) >= self._limit or (not is_alone and now + ahead + own > request.deadline):

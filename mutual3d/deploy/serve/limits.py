@@ -1,6 +1,7 @@
 """What guards the endpoints: how many requests are inside, how large, how slow and how long a body may be, and whose pages may stream."""
 
 import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi import HTTPException
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
+from mutual3d.deploy.serve.batching import retry_after
 from mutual3d.deploy.serve.service import Service
 from mutual3d.utils.files import readable_size
 from mutual3d.utils.text import printable
@@ -30,11 +32,36 @@ _HEADERS = (
 _LONG = frozenset({"/timeline", "/explain"})
 
 
+def host_name(address: str) -> str:
+    """The name, or the number, of an address such as Cameras.example:8000 or [::1]:8000, in small letters, without the port."""
+    name = address.strip().lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.rpartition(":")[0] if name.count(":") == 1 else name
+    return name.rstrip(".")
+
+
+def _is_loopback_or_number(name: str) -> bool:
+    """Whether no page of a foreign name can have it: what a number leads to is nobody's to point elsewhere."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _header(scope: Message, name: bytes) -> str:
+    found: str = dict(scope["headers"]).get(name, b"").decode("latin-1").lower()
+    return found
+
+
 class Guard:
     """An ASGI application around another one: counts requests, refuses what is too much, and bounds every body.
 
-    A body that is larger than allowed ends in 413, also where its length was not told, and one that takes too long in 408. A WebSocket
-    that another site's page opens, which a browser says in `Origin`, is refused with 403. paths: those that are counted by name.
+    A body that is larger than allowed ends in 413, also where its length was not told, and one that takes too long in 408. Refused with 403
+    is whoever asks for a host that this is not: a page of that name, which its owner has pointed at this machine (DNS rebinding), would
+    be the service's own to a browser, and read its answers. So is a WebSocket that another site's page opens, which a browser says in
+    `Origin`. paths: those that are counted by name.
     """
 
     def __init__(self, app: Callable[..., Awaitable[None]], service: Service, paths: frozenset[str]) -> None:
@@ -42,9 +69,8 @@ class Guard:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it: `scope` tells it, `receive` gives its body, `send` takes the answer."""
-        if scope["type"] == "websocket" and (foreign := self._foreign_page(scope)) is not None:
-            detail = f"the page is of {foreign}, and this service takes streams of its own pages alone: start it with --allow-origin {foreign}"
-            await WebSocket(scope, receive, send).send_denial_response(JSONResponse({"detail": detail}, 403))
+        if scope["type"] == "websocket" and (told := self._foreign_host(scope) or self._foreign_page(scope)) is not None:
+            await WebSocket(scope, receive, send).send_denial_response(JSONResponse({"detail": told}, 403))
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -57,6 +83,9 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
             await send(message)
 
+        if (told := self._foreign_host(scope)) is not None:
+            await JSONResponse({"detail": told}, 403)(scope, receive, counted)
+            return
         if scope["method"] != "POST":
             await self._app(scope, receive, counted)
             return
@@ -67,13 +96,27 @@ class Guard:
         with self._service.admitted(is_long=scope["path"] in _LONG):
             await self._app(scope, self._bounded(receive), counted)
 
+    def _foreign_host(self, scope: Message) -> str | None:
+        """What to say to a client that asks for a host which this service is not; None to all others, and to one that names none."""
+        name = host_name(_header(scope, b"host"))
+        if not name or _is_loopback_or_number(name) or name in map(host_name, self._service.settings.hosts):
+            return None
+        told = printable(name[:_LONGEST_ORIGIN])
+        return f"the address names {told}, by which this service does not go: ask for it by a number or by localhost, or start it with --allow-host {told}"
+
     def _foreign_page(self, scope: Message) -> str | None:
-        """The site whose page opens a connection, where it is neither the service's own nor an allowed one. Programs are no pages."""
-        headers = dict(scope["headers"])
-        origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        host = headers.get(b"host", b"").decode("latin-1").lower()
+        """What to say to a page that opens a connection and is neither the service's own nor of an allowed site. Programs are no pages."""
+        origin, host = _header(scope, b"origin"), _header(scope, b"host")
         is_own = origin.partition("://")[2] == host and origin.startswith(("http://", "https://"))
-        return None if not origin or is_own or origin in self._service.settings.origins else printable(origin[:_LONGEST_ORIGIN])
+        if not origin or is_own or origin in self._service.settings.origins:
+            return None
+        if origin == "null":  # which any page can be, so that nobody may allow it
+            return (
+                "the page is of no site (Origin: null; a file, or a frame without rights), and this service takes streams of its own pages and of "
+                "named sites alone: open the page from a web server, and name that with --allow-origin"
+            )
+        site = printable(origin[:_LONGEST_ORIGIN])
+        return f"the page is of {site}, and this service takes streams of its own pages alone: start it with --allow-origin {site}"
 
     def _refusal(self, scope: Message) -> JSONResponse | None:
         """Why a request is not let in."""
@@ -81,7 +124,8 @@ class Guard:
         if service.is_closing:
             return JSONResponse({"detail": "the service ends"}, 503, {"Retry-After": "5"})
         if service.inside >= service.settings.queue:
-            return JSONResponse({"detail": f"{service.inside} requests are inside: try again in a second"}, 429, {"Retry-After": "1"})
+            seconds = retry_after(service.seconds_ahead())
+            return JSONResponse({"detail": f"{service.inside} requests are inside: try again in {seconds} s"}, 429, {"Retry-After": seconds})
         if scope["path"] in _LONG and service.inside_long >= service.settings.most_long:
             return JSONResponse(
                 {"detail": f"{service.inside_long} timelines and explanations are inside, and no more are taken: try again in a second"}, 429, {"Retry-After": "1"}

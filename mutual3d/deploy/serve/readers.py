@@ -1,10 +1,14 @@
 """What clients send becomes clips in processes of its own: one that kills, hangs or fills its decoder costs that upload alone."""
 
 import asyncio
+import contextlib
 import io
+import math
 import queue
 import re
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +39,8 @@ _IMAGES = re.compile(
 _LONGEST_HEADER = 10_000
 # Windows that are read at a time: their clips lie in memory.
 WINDOWS_AT_ONCE = 8
+# How much of what the last key took the estimate takes over.
+_LEARNING = 0.2
 
 
 class TooLongError(VideoError):
@@ -215,6 +221,8 @@ class Readers:
         # Each with the files that it gave up.
         self._free: queue.SimpleQueue[tuple[WorkerPool, dict[str, str]]] = queue.SimpleQueue()
         self.num_lost = 0
+        # Keys that are read or wait for it, and seconds that reading one takes, by the last ones.
+        self.num_inside, self._seconds, self._lock = 0, 0.0, threading.Lock()
         for _ in range(count):
             self._free.put(self._make_pool())
 
@@ -225,10 +233,12 @@ class Readers:
     def read_now(self, key: Upload | Frame) -> Found:
         """What the job makes of a key. Raises VideoError, also where the process dies of it or hangs."""
         pool, lost = self._free.get()
-        is_sound = False
+        is_sound, begin = False, time.perf_counter()
         try:
             (found,) = pool.map([[key]])
             is_sound = not lost
+            if is_sound and not isinstance(found, VideoError):
+                self.learn(time.perf_counter() - begin)
         finally:
             if not is_sound:  # what a pool knows of files that it gave up would only grow
                 self.num_lost += 1
@@ -239,15 +249,36 @@ class Readers:
             raise found
         return found
 
+    def learn(self, seconds: float) -> None:
+        """Take in what reading one key took, without waiting for its turn."""
+        with self._lock:
+            self._seconds += (seconds - self._seconds) * (_LEARNING if self._seconds else 1.0)
+
+    def seconds_until(self, count: int = 1) -> float:
+        """Seconds until `count` keys more were read, those that came before them first; by what the last ones took."""
+        return self._seconds * math.ceil((self.num_inside + count) / self._count)
+
     def start(self) -> None:
         """Start the processes, so that the first caller need not wait for that."""
         blank = Frame(bytes(3), (1, 1))
         for future in [self._threads.submit(self.read_now, blank) for _ in range(self._count)]:
             future.result()
+        # The first ones started their processes.
+        self._seconds = 0.0
 
     async def read(self, key: Upload | Frame) -> Found:
         """`read_now`, awaited."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.read_now, key)
+        with self.counted():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self.read_now, key)
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """While it is open, one more key is read or waits for it. In the thread of the event loop alone."""
+        self.num_inside += 1
+        try:
+            yield
+        finally:
+            self.num_inside -= 1
 
     def close(self) -> None:
         """Finish what is read, and end the processes."""

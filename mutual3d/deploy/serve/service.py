@@ -106,15 +106,14 @@ class Service:
             self.model.preprocessing, is_of_images=network.takes == "images", backend=check_backend("auto"),
             max_seconds=settings.max_seconds, memory=settings.decoder_bytes,
         )  # fmt: skip
-        self._readers = Readers(job, settings.decoders, timeout=settings.decode_seconds, option="--decode-seconds")
+        self.readers = Readers(job, settings.decoders, timeout=settings.decode_seconds, option="--decode-seconds")
         self.frame_readers = Readers(job, 1, timeout=_FRAME_SECONDS, option="of the service")
-        for readers in (self._readers, self.frame_readers):
+        for readers in (self.readers, self.frame_readers):
             readers.start()
         self.stream_threads = ThreadPoolExecutor(settings.max_streams, thread_name_prefix="stream")
-        self._num_reading = 0
         self.batcher = Batcher(
             self._run, limit=settings.queue + settings.most_long * WINDOWS_AT_ONCE, max_batch=settings.max_batch, gather_ms=settings.gather_ms,
-            num_coming=lambda: self._num_reading, watch=self.measures.watch,
+            num_coming=lambda: self.readers.num_inside, watch=self.measures.watch,
         )  # fmt: skip
         self.batcher.start()
         _remove_folders_of_the_dead()
@@ -124,7 +123,7 @@ class Service:
     def close(self) -> None:
         """Answer what is in hand, end the processes, and remove the folder of uploads."""
         self.is_closing = True
-        self._readers.close()
+        self.readers.close()
         self.batcher.close()
         self.frame_readers.close()
         self.stream_threads.shutdown(wait=False, cancel_futures=True)
@@ -186,14 +185,25 @@ class Service:
 
     async def _read(self, upload: Upload) -> Found:
         begin = time.perf_counter()
-        self._num_reading += 1
         try:
-            found = await self._readers.read(upload)
+            found = await self.readers.read(upload)
         finally:
-            self._num_reading -= 1
-            self.measures.lost.set(self._readers.num_lost)
+            self.measures.lost.set(self.readers.num_lost)
         self.measures.seconds.labels("decode").observe(time.perf_counter() - begin)
         return found
+
+    def seconds_ahead(self) -> float:
+        """Seconds until what is inside has been decoded and computed at its cheapest, by what the last ones took."""
+        return self.readers.seconds_until(0) + self.batcher.seconds_until(self.front.front[0])
+
+    def _check_in_time(self, choice: Choice, seconds: float) -> None:
+        """Raise Overloaded where an upload would have to wait so long to be decoded that even its cheapest answer came after `seconds`.
+
+        One that waits for no other is let in, late or not.
+        """
+        needed = self.readers.seconds_until() + self.batcher.seconds_until(choice.ladder[0])
+        if self.readers.num_inside and needed > seconds:
+            raise Overloaded(needed - seconds)
 
     def _frames_of(self, choice: Choice) -> tuple[int, ...]:
         """The positions in a clip that the rungs of a choice look at."""
@@ -206,6 +216,7 @@ class Service:
         """
         begin = time.perf_counter()
         deadline_ms = self.settings.deadline_ms if deadline_ms is None else deadline_ms
+        self._check_in_time(choice, deadline_ms / 1000)
         clips, decode_ms = await self.read(file, choice)
         request = Request(clips.clips_VCTHW, choice.ladder, begin + deadline_ms / 1000)
         found = await asyncio.wrap_future(self.batcher.submit(request))

@@ -25,6 +25,7 @@ class ServeSettings:
         decoder_bytes: of memory that each of these may take beside what it starts with.
         max_streams: WebSocket streams at a time.
         origins: pages of other sites whose streams are taken, such as https://cameras.example; those of the service's own always are.
+        hosts: names that the service goes by in its clients' addresses; localhost and numbers (192.168.1.5) always are taken.
         shutdown_seconds: that are left for what is in hand when the service is told to end.
     """
 
@@ -45,6 +46,7 @@ class ServeSettings:
     decoder_bytes: int = 1_000_000_000
     max_streams: int = 8
     origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     shutdown_seconds: float = 30.0
 
     @property

@@ -6,7 +6,7 @@ import contextlib
 import json
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,11 +18,14 @@ from mutual3d.data.video.forward import TimedFrame
 from mutual3d.data.video.reader import VideoError
 from mutual3d.deploy.controller import DeadlineController
 from mutual3d.deploy.live import FrameSource
-from mutual3d.deploy.serve.answers import StreamAnswer
+from mutual3d.deploy.scan import Events
+from mutual3d.deploy.serve.answers import StreamAnswer, StreamEnd
 from mutual3d.deploy.serve.batching import Overloaded, Request
 from mutual3d.deploy.serve.front import Choice
 from mutual3d.deploy.serve.readers import Frame
 from mutual3d.deploy.serve.service import Service
+from mutual3d.deploy.serve.timelines import Scored, segment_answers
+from mutual3d.deploy.timeline import THRESHOLD, TimelineBuilder, check_background
 from mutual3d.deploy.windows import Pace, Window, WindowReader, clip_offsets, waiting_windows
 
 # The most bytes of a message: an RGB image of 1920 x 1080 has 6.2 MB.
@@ -80,11 +83,12 @@ class SocketSource(FrameSource):
 class ClientStream:
     """One client: `run` answers until it goes. deadline_ms: from a window's last frame to its answer. fps: answers a second.
 
-    choice: what its budget allows; the controller of its deadline moves along the ladder. top: the classes to tell.
+    choice: what its budget allows; the controller of its deadline moves along the ladder. top: the classes to tell. events: how answers are
+    joined into a timeline; None where none is asked for.
     """
 
     def __init__(
-        self, service: Service, socket: WebSocket, choice: Choice, *, deadline_ms: float, fps: float, top: int
+        self, service: Service, socket: WebSocket, choice: Choice, *, deadline_ms: float, fps: float, top: int, events: Events | None = None
     ) -> None:
         self._service, self._socket, self._ladder, self._deadline_ms, self._top = service, socket, choice.ladder, deadline_ms, top
         self._controller = DeadlineController(choice.ladder, deadline_ms)
@@ -94,6 +98,11 @@ class ClientStream:
         self._received: collections.deque[_Received] = collections.deque(maxlen=_MOST_FRAMES)
         self._has_received = asyncio.Event()
         self._num_refused = 0
+        self._has_end = False
+        self._timeline: TimelineBuilder | None = None
+        if events is not None:
+            several = service.model.preprocessing.has_several_labels
+            self._timeline = TimelineBuilder(events.threshold, events.background, several=several, hold=1 / fps)
 
     async def run(self) -> None:
         """Answer until the client goes, or is silent for too long."""
@@ -101,6 +110,8 @@ class ClientStream:
         tasks = [asyncio.create_task(each) for each in (self._receive(), self._decode(), self._answer())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if done == {tasks[1]}:  # all frames are decoded, which may still be answered
+                done |= (await asyncio.wait([tasks[0], tasks[2]], return_when=asyncio.FIRST_COMPLETED))[0]
             for task in done:
                 task.result()
         except WebSocketDisconnect:
@@ -129,8 +140,13 @@ class ClientStream:
                 self._has_received.set()
                 size = second = None
                 continue
+            text = message.get("text") or ""
+            if _is_end(text):
+                self._has_end = True
+                self._has_received.set()
+                continue
             try:
-                size, second = _read_header(message.get("text") or "")
+                size, second = _read_header(text)
             except ValueError as error:
                 await self._refuse(str(error), REFUSED)
                 return
@@ -155,6 +171,9 @@ class ClientStream:
                 first = received.arrival if first is None else first
                 second = received.arrival - first if received.second is None else received.second
                 self._source.put(TimedFrame(second, image.numpy(), received.arrival))
+            if self._has_end:
+                self._source.close()
+                return
 
     async def _answer(self) -> None:
         loop = asyncio.get_running_loop()
@@ -162,6 +181,9 @@ class ClientStream:
             answer = await self._answer_window(window)
             if answer is not None:
                 await self._socket.send_text(answer.model_dump_json())
+        ended = [] if self._timeline is None else self._timeline.end()
+        await self._socket.send_text(StreamEnd(ended=segment_answers(ended)).model_dump_json())
+        await self._socket.close(1000)
 
     async def _answer_window(self, window: Window) -> StreamAnswer | None:
         """The answer to a window; None where the service is too busy for one in time."""
@@ -180,11 +202,40 @@ class ClientStream:
         end = time.perf_counter()
         self._controller.observe(found.timed.configuration, 1000 * (end - taken), slack_ms=slack_ms)
         total_ms = 1000 * (end - window.arrival)
+        scored = Scored(window.start, window.end, found.scores_K, self._service.model.class_names)
+        ended = [] if self._timeline is None else self._timeline.add(scored)
         return StreamAnswer(
             start=window.start, end=window.end, top=self._service.best(found.scores_K, self._top), row=self._service.row_answer(found.timed),
             wait_ms=total_ms - found.network_ms, network_ms=found.network_ms, deadline_ms=self._deadline_ms,
             met=total_ms <= self._deadline_ms, dropped=self._reader.queue.num_dropped + self._num_refused,
+            ended=segment_answers(ended),
         )  # fmt: skip
+
+
+def events_of_stream(service: Service, events: bool, threshold: float | None, background: Sequence[str] | None) -> Events | None:
+    """How the answers of a stream are joined, as a client asks for it; None where it asks for none.
+
+    threshold, background: as of `Events`; None where they are not named. Raises ValueError for a background of unknown classes, and for
+    either without `events`.
+    """
+    if not events:
+        if threshold is not None or background:
+            raise ValueError("threshold and background are of events, joined answers: ask for events=true")
+        return None
+    found = Events(THRESHOLD if threshold is None else threshold, tuple(background or ()))
+    if service.model.class_names is not None:
+        check_background(found.background, service.model.class_names)
+    return found
+
+
+def _is_end(text: str) -> bool:
+    """Whether a client says that no frame follows."""
+    if len(text) > _LONGEST_HEADER:
+        return False
+    try:
+        return bool(json.loads(text) == {"end": True})
+    except (ValueError, RecursionError):
+        return False
 
 
 def _read_header(text: str) -> tuple[tuple[int, int] | None, float | None]:
@@ -204,5 +255,5 @@ def _read_header(text: str) -> tuple[tuple[int, int] | None, float | None]:
             return (None if sides[0] is None else (sides[0], sides[1])), second
     raise ValueError(
         'a header is a text such as {"second": 1.2} before a JPEG or PNG image, or {"width": 320, "height": 240, "second": 1.2} '
-        f"before raw RGB; this has {len(text)} characters: {text[:80]!r}"
+        f"before raw RGB, or {{\"end\": true}} after the last one; this has {len(text)} characters: {text[:80]!r}"
     )

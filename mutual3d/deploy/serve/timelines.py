@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -33,7 +33,7 @@ class TimelineRequest:
     events: Events = Events()
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     """A `ScoredWindow`."""
 
     start: float | None
@@ -75,7 +75,7 @@ async def answer_timeline(
                 for part, answer in zip(found.parts, answers):
                     service.check_scores(answer.scores_K)
                     ran[str(answer.timed.configuration)] += 1
-                    segments += builder.add(_Scored(part.start, part.end, answer.scores_K, model.class_names))
+                    segments += builder.add(Scored(part.start, part.end, answer.scores_K, model.class_names))
         finally:
             if reading is not None:
                 reading.cancel()
@@ -84,10 +84,15 @@ async def answer_timeline(
     service.measures.seconds.labels("total").observe(total_ms / 1000)
     asked = str(choice.row.configuration)
     return TimelineAnswer(
-        segments=[SegmentAnswer(start=s.start, end=s.end, label=printable(s.label), confidence=s.confidence) for s in sorted(segments)],
+        segments=segment_answers(sorted(segments)),
         windows=num_done, ran=dict(ran), asked=asked, lowered=set(ran) != {asked}, duration=found.duration, total_ms=total_ms,
         deadline_ms=deadline_ms, met=total_ms <= deadline_ms,
     )  # fmt: skip
+
+
+def segment_answers(segments: Iterable[Segment]) -> list[SegmentAnswer]:
+    """Segments, to be told."""
+    return [SegmentAnswer(start=s.start, end=s.end, label=printable(s.label), confidence=s.confidence) for s in segments]
 
 
 def _read(service: Service, path: Path, choice: Choice, windows: Windows) -> "asyncio.Task[ReadWindows]":
