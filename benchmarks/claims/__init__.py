@@ -1,1 +1,1 @@
-"""What the method gives, as runs of plans, a database of their results, and pages made of it: see docs/results/README.md."""
+"""What the method gives, as runs of plans, a database of their results, and pages made of it, which `report` writes into docs/results/."""
