@@ -36,6 +36,7 @@ SUBCOMMANDS = {
     "pull": Subcommand("pull", "take a network that somebody shared"),
     "cache": Subcommand("cache", "show or clear the compiled networks that are kept on this machine"),
     "convert": Subcommand("convert", "read weights of PySlowFast, PyTorchVideo and torchvision, and write them"),
+    "logits": Subcommand("logits", "write what a trained network says of a list, for another training to learn from"),
     "slim": Subcommand("slim", "search for widths of the layers that lose least accuracy within a budget"),
     "complexity": Subcommand("complexity", "count the parameters and GFLOPs of a config, and what training costs; without data"),
     "check-data": Subcommand("check_data", "name what is wrong with a data set, before training finds it"),

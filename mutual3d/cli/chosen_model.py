@@ -1,6 +1,7 @@
 """The model that a command runs: what chooses its configuration, and where and in what it computes."""
 
 import argparse
+from pathlib import Path
 
 import torch
 
@@ -24,6 +25,19 @@ def add_choice(parser: argparse.ArgumentParser, *, config: str, runtime: str, wi
     parser.add_argument("--device-key", help="another latency than this machine's: a key of the table, such as cpu.epyc_7b13-torch-fp32-b1-t2")
     parser.add_argument("--runtime", help=f"what computes: torch, openvino, ..., auto (the fastest), none (PyTorch on the model's own weights); default: {runtime}")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the network runs (default cpu)")
+
+
+def config_of(model: Path, config: str | None) -> str | Path:
+    """The config of the run that made a bundle: the one that is named, or the config.yaml beside it.
+
+    model: the bundle. config: a path or a name, None where none is given. FileNotFoundError where the bundle, or that file, is not there.
+    """
+    if not model.is_file():
+        raise FileNotFoundError(f"there is no file '{model}': give the adaptive.pyth that `mutual3d run` writes at its end")
+    beside = model.parent / "config.yaml"
+    if config is None and not beside.is_file():
+        raise FileNotFoundError(f"there is no '{beside}', the config of the run that made '{model}': name it with --cfg")
+    return config or beside
 
 
 def load_chosen(path: str, device: str, runtime: str | None) -> AdaptiveModel:

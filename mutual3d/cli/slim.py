@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mutual3d.cli.budgets import add_budgets, budgets_of
+from mutual3d.cli.chosen_model import config_of
 from mutual3d.cost.axes import COSTS
 from mutual3d.pipeline import load_config, machine_of, slim_network, slim_plan
 from mutual3d.pipeline.extend import import_extension
@@ -68,12 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in options.extend:
         import_extension(path)
     model = Path(options.model)
-    if not model.is_file():
-        raise FileNotFoundError(f"there is no file '{model}': give the adaptive.pyth that `mutual3d run` writes at its end")
-    config = options.cfg or model.parent / "config.yaml"
-    if options.cfg is None and not Path(config).is_file():
-        raise FileNotFoundError(f"there is no '{config}', the config of the run that made '{model}': name it with --cfg")
-    cfg = load_config(config, options.opts)
+    cfg = load_config(config_of(model, options.cfg), options.opts)
     plan = slim_plan(
         cfg, model, options.output, cost=options.cost, budgets=options.budgets, step=options.step, start=options.start,
         split=options.split, num_videos=options.videos, num_clips=options.clips,

@@ -186,6 +186,15 @@ _C.TRAIN.MIXED_PRECISION_DTYPE = Key("bfloat16", Only("bfloat16", "float16"), IS
 # (new) Gradients cross processes as they are (none), or in half the bytes (bfloat16, PyTorch's hook of that name).
 _C.TRAIN.GRADIENT_COMPRESSION = Key("none", Only("none", "bfloat16"), IS_TOLD)
 
+# (new) Logits of another network, of any size and make, for each sample of the training list, in a file (docs/methods.md says which,
+# and `mutual3d logits` writes it): whatever learns from the labels learns from them too. Empty learns from none.
+_C.TRAIN.TEACHER_LOGITS = Key("", PATH, TAKES_EFFECT)
+# (new) What their loss, the divergence from the teacher's probabilities, is multiplied by, beside that of the labels.
+_C.TRAIN.TEACHER_WEIGHT = Key(1.0, Number(0, 1000, above=True, note="a weight"), IS_REFUSED)
+# (new) What both networks' logits are divided by before they become these probabilities; above 1 the teacher says more of the classes that
+# it is not sure of.
+_C.TRAIN.TEACHER_TEMPERATURE = Key(1.0, Number(0.01, 1000, note="a temperature"), IS_REFUSED)
+
 _C.TEST = Group()
 _C.TEST.ENABLE = Key(True, Flag(), TAKES_EFFECT)
 _C.TEST.DATASET = Key("kinetics", Registered("data set"), IS_REFUSED)

@@ -7,14 +7,17 @@ from .build import (
     from_config,
     initial_network,
     load_config,
+    logits_plan,
     machine_of,
     slim_plan,
     tell_of_devices,
 )  # fmt: skip
+from .logits import write_logits
 from .plans import (
     CalibrationPlan,
     CountingPlan,
     GridPlan,
+    LogitsPlan,
     MachinePlan,
     MeasuringPlan,
     RunPlan,
@@ -26,7 +29,7 @@ from .run import run_stages
 from .slimming import slim_network
 
 __all__ = [
-    "CalibrationPlan", "CountingPlan", "GridPlan", "MachinePlan", "MeasuringPlan", "RunPlan", "SlimPlan", "TestPlan", "TrainingPlan",
-    "check_machine", "counting_plan", "data_directory", "from_config", "initial_network", "load_config", "machine_of",
-    "run_stages", "slim_network", "slim_plan", "tell_of_devices",
+    "CalibrationPlan", "CountingPlan", "GridPlan", "LogitsPlan", "MachinePlan", "MeasuringPlan", "RunPlan", "SlimPlan", "TestPlan", "TrainingPlan",
+    "check_machine", "counting_plan", "data_directory", "from_config", "initial_network", "load_config", "logits_plan",
+    "machine_of", "run_stages", "slim_network", "slim_plan", "tell_of_devices", "write_logits",
 ]  # fmt: skip

@@ -28,6 +28,7 @@ from mutual3d.data.build import (
     unused_classes,
     what_a_network_must_give,
 )  # fmt: skip
+from mutual3d.data.datasets.dataset import ClipDataset
 from mutual3d.data.loader import ClipLoader
 from mutual3d.deploy.runtimes import RUNTIMES
 from mutual3d.metrics.build import build_metric
@@ -38,6 +39,7 @@ from mutual3d.pipeline.plans import (
     CalibrationPlan,
     CountingPlan,
     GridPlan,
+    LogitsPlan,
     MachinePlan,
     MakeLoader,
     MakeTrainingLoader,
@@ -48,8 +50,16 @@ from mutual3d.pipeline.plans import (
     TrainingPlan,
 )  # fmt: skip
 from mutual3d.sampling import Preprocessing
-from mutual3d.training import GradientClipping, TrainingCourse
-from mutual3d.training.build import build_average, build_optimizer, build_schedule, build_step, build_transforms, check_method
+from mutual3d.training import GradientClipping, StoredTeacher, TrainingCourse
+from mutual3d.training.build import (
+    build_average,
+    build_optimizer,
+    build_schedule,
+    build_step,
+    build_teacher,
+    build_transforms,
+    check_method,
+)
 from mutual3d.utils import distributed
 from mutual3d.utils.logging import logger
 from mutual3d.utils.words import unknown_word
@@ -229,6 +239,22 @@ def slim_plan(
     )  # fmt: skip
 
 
+def logits_plan(
+    cfg: CfgNode, bundle: Path, output: Path, *, split: str = "train", num_views: int = 1, configuration: str | None = None
+) -> LogitsPlan:
+    """The plan of the logits of a list, by the bundle of a config's run.
+
+    split: name of the list. num_views: clips of a video, spread over time, whose logits are averaged; one centre crop each. configuration: as
+    text; None is the largest.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TRAIN.ENABLE = cfg.CALIBRATION.ENABLE = cfg.GRID.ENABLE = cfg.TEST.ENABLE = False
+    cfg.freeze()
+    loader = functools.partial(build_loader, cfg, split, "single_view", distributed.rank(), distributed.world_size(), num_views)
+    return LogitsPlan(bundle, output, from_config(cfg), loader, configuration)
+
+
 def _is_test_set(cfg: CfgNode, split: str) -> bool:
     """Whether a split is the test's, by its name or, as of sets of images that have two parts, by what is in it."""
     if split == test_split(cfg):
@@ -327,8 +353,13 @@ def _training(cfg: CfgNode, training_loader: MakeTrainingLoader, loader: functoo
         transforms=build_transforms(cfg),
         make_average=functools.partial(build_average, cfg),
         tracks_smallest=cfg.MUTUAL.ENABLE and cfg.MUTUAL.TRACK_SMALLEST,
+        make_teacher=functools.partial(_teacher, cfg),
         precise_batches=cfg.BN.NUM_BATCHES_PRECISE if cfg.BN.USE_PRECISE_STATS and not cfg.MUTUAL.ENABLE else 0,
     )
+
+
+def _teacher(cfg: CfgNode, dataset: ClipDataset) -> StoredTeacher | None:
+    return build_teacher(cfg, [dataset.title_of(index) for index in range(len(dataset))], find_class_names(cfg))
 
 
 def _calibration(cfg: CfgNode, loader: MakeLoader) -> CalibrationPlan:

@@ -17,7 +17,7 @@ from mutual3d.data.loader import ClipLoader, TrainingLoader
 from mutual3d.metrics.metrics import Metric
 from mutual3d.models import AdaptiveNetwork
 from mutual3d.sampling import Preprocessing
-from mutual3d.training import BatchTransform, MutualStep, TrainingCourse, WeightAverage
+from mutual3d.training import BatchTransform, MutualStep, StoredTeacher, TrainingCourse, WeightAverage
 from mutual3d.training.objectives import Objective
 
 MakeLoader = Callable[[], ClipLoader]
@@ -52,7 +52,8 @@ class TrainingPlan:
     directory, None writes none. precise_batches: training batches whose statistics become the running ones before each checkpoint and each
     validation (BN.USE_PRECISE_STATS); 0 leaves those of training. transforms: what becomes of a step's clips and labels first.
     make_average: of the model's weights, which is then what is evaluated and kept; None keeps the weights themselves. tracks_smallest:
-    keep running statistics of the narrowest configuration that every step runs, and validate it too.
+    keep running statistics of the narrowest configuration that every step runs, and validate it too. make_teacher: of the training set,
+    whose stored logits are learned from too; None learns from none.
     """
 
     loader: MakeTrainingLoader
@@ -79,6 +80,7 @@ class TrainingPlan:
     trace: Path | None = None
     tracks_smallest: bool = False
     precise_batches: int = 0
+    make_teacher: Callable[[ClipDataset], StoredTeacher | None] = lambda dataset: None
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,21 @@ class SlimPlan:
     budgets: tuple[float, ...]
     step: float = 0.1
     start: str | None = None
+
+
+@dataclass(frozen=True)
+class LogitsPlan:
+    """Logits of every video of a list, for a training to learn from (`mutual3d.pipeline.logits.write_logits`).
+
+    bundle: the adaptive.pyth of a run. output: the file to write. run: the run's own plan, which says how clips are cut and videos measured.
+    loader: of the list. configuration: as text; None is the largest.
+    """
+
+    bundle: Path
+    output: Path
+    run: RunPlan
+    loader: MakeLoader
+    configuration: str | None = None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class _Training:
         self.average: WeightAverage | None = None
         self.loader = plan.loader(run.model)
         self.training_set = distributed.from_main(self.loader.dataset.fingerprint)
+        self.teacher = plan.make_teacher(self.loader.dataset)
+        self.taught_by = "" if self.teacher is None else distributed.from_main(self.teacher.fingerprint)
         self.writer: SummaryWriter | None = None
 
     def run_epochs(self) -> None:
@@ -69,6 +71,7 @@ class _Training:
             self.step, self.optimizer, self.loader, plan.schedule, plan.course,
             device=run.device, after_epoch=self._after_epoch, inside_epoch=self._save_inside, writer=self.writer,
             transforms=plan.transforms, after_step=self.average.update if self.average else None,
+            teacher=self.teacher,
         )  # fmt: skip
         try:
             with deferred(), computing_threads(run.plan.num_threads):
@@ -159,6 +162,23 @@ class _Training:
                 "the finished epochs (%d) of '%s' were made otherwise: %s", state["epoch"], path.name, "; ".join(changes.are_told)
             )
         self._check_training_set(path, state.get("training_set"))
+        self._check_teacher(path, state.get("teacher", ""))
+
+    def _check_teacher(self, path: Path, taught_by: str) -> None:
+        """Logits of another network, or in another order, are another teacher, wherever their file lies."""
+        if taught_by == self.taught_by:
+            return
+        if not taught_by:
+            what, fix = "learned from labels alone, and TRAIN.TEACHER_LOGITS names stored logits to learn from too", "leave it empty to go on"
+        elif not self.taught_by:
+            what, fix = "learned from stored logits too, and TRAIN.TEACHER_LOGITS is empty", "name their file to go on"
+        else:
+            what = "learned from other stored logits than TRAIN.TEACHER_LOGITS names now: the file changed, or the training list did"
+            fix = "name a file of the same logits to go on, set TRAIN.ALLOW_OTHER_DATA True to go on with these"
+            if self.plan.allow_other_data:
+                logger.warning("'%s' %s; going on, since TRAIN.ALLOW_OTHER_DATA is True", path, what)
+                return
+        raise ValueError(f"'{path}' {what}: {fix}, or choose another OUTPUT_DIR to start anew")
 
     def _check_training_set(self, path: Path, trained_on: str | None) -> None:
         if not trained_on:
@@ -224,7 +244,7 @@ class _Training:
         run = self.run
         run.checkpoints.save(
             run.model, self.optimizer, epoch=epoch, config=self.plan.settings, scaler=self.step.scaler,
-            objective=self.step.objective, average=self.average, training_set=self.training_set, inside=inside,
+            objective=self.step.objective, average=self.average, training_set=self.training_set, teacher=self.taught_by, inside=inside,
             tracked=run.model.tracked, class_names=run.plan.class_names,
         )  # fmt: skip
         run.checkpoint_name = run.checkpoints.path(epoch).name

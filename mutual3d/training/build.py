@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,10 +21,19 @@ from mutual3d.utils.words import unknown_word
 
 from .averaging import WeightAverage
 from .mixing import BatchTransform, Mixing
-from .objectives import LOSS_FUNCTIONS, OBJECTIVES, Method, check_feature_loss, check_objective
+from .objectives import (
+    LOSS_FUNCTIONS,
+    OBJECTIVES,
+    Method,
+    StoredTeaching,
+    check_feature_loss,
+    check_objective,
+    check_stored_teaching,
+)
 from .optimizer import build_optimizer as _build_optimizer
 from .schedule import cosine_schedule, linear_schedule, relative_steps_schedule, with_warmup
 from .step import MutualStep, Networks, StepNetwork
+from .teacher import StoredTeacher, load_teacher
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module, objective: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -122,11 +131,25 @@ def build_average(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
     return WeightAverage(model, cfg.MODEL.EMA_DECAY) if cfg.MODEL.EMA else None
 
 
+def build_teacher(cfg: CfgNode, titles: Sequence[str], classes: Sequence[str] | None) -> StoredTeacher | None:
+    """The stored logits that a training learns from beside its labels; None where it learns from none.
+
+    titles: what the samples of the training set are called, in their order. classes: the names of its classes, None where they have none.
+    Raises as `load_teacher`.
+    """
+    if not cfg.TRAIN.TEACHER_LOGITS:
+        return None
+    return load_teacher(
+        cfg.TRAIN.TEACHER_LOGITS, titles, cfg.MODEL.NUM_CLASSES, classes=classes, max_missing=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN
+    )
+
+
 def _method(cfg: CfgNode) -> Method:
-    mutual = cfg.MUTUAL
+    mutual, train = cfg.MUTUAL, cfg.TRAIN
+    stored = StoredTeaching(train.TEACHER_WEIGHT, train.TEACHER_TEMPERATURE) if train.TEACHER_LOGITS else None
     if not mutual.ENABLE:
-        return Method(loss_function=cfg.MODEL.LOSS_FUNC)
-    return Method(tuple(mutual.SUBNETS), mutual.OBJECTIVE, cfg.MODEL.LOSS_FUNC, mutual.LARGEST, mutual.FEATURE_LOSS)
+        return Method(loss_function=cfg.MODEL.LOSS_FUNC, stored=stored)
+    return Method(tuple(mutual.SUBNETS), mutual.OBJECTIVE, cfg.MODEL.LOSS_FUNC, mutual.LARGEST, mutual.FEATURE_LOSS, stored)
 
 
 def _set_norms(bn: CfgNode, model: torch.nn.Module) -> None:
@@ -159,6 +182,25 @@ def check_method(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _check_start_of_subnets(cfg)
         yield from _check_tracking(cfg)
         yield from _check_mixing(cfg)
+        if cfg.TRAIN.TEACHER_LOGITS and not loss and not (cfg.MUTUAL.ENABLE and objective):
+            yield from _check_stored_teaching(cfg)
+
+
+def _check_stored_teaching(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Stored logits are of whole samples, each as it is."""
+    told = f"TRAIN.TEACHER_LOGITS is {cfg.TRAIN.TEACHER_LOGITS!r}"
+    if cfg.DETECTION.ENABLE:
+        yield ("TRAIN.TEACHER_LOGITS", "DETECTION.ENABLE"), f"{told}: stored logits are of whole videos, and DETECTION.ENABLE True classifies boxes; leave it empty"
+    if cfg.MIXUP.ENABLE and cfg.MIXUP.PROB:
+        yield (
+            ("TRAIN.TEACHER_LOGITS", "MIXUP.ENABLE", "MIXUP.PROB"),
+            f"{told}: stored logits are of whole videos, and say nothing of two that MIXUP.ENABLE True mixes; set it False, or MIXUP.PROB 0, which "
+            "smooths labels alone",
+        )
+    try:
+        check_stored_teaching(_method(cfg))
+    except ValueError as error:
+        yield ("TRAIN.TEACHER_LOGITS", "MODEL.LOSS_FUNC", "MUTUAL.OBJECTIVE"), str(error)
 
 
 def _check_rules(mutual: CfgNode, objective_is_known: bool) -> Iterator[tuple[tuple[str, ...], str]]:

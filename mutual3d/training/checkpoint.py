@@ -108,14 +108,15 @@ class Checkpoints:
         objective: Any = None,
         average: WeightAverage | None = None,
         training_set: str = "",
+        teacher: str = "",
         inside: Progress | None = None,
         tracked: Mapping[Configuration, BNStatistics] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         """Write the state after `epoch` finished epochs, on the main process, and delete the checkpoints that it makes needless.
 
-        config: the settings as text, and training_set: the fingerprint of what was trained on, for a run that goes on from
-        here to compare its own with. scaler, objective: whose states go in as well; None for none. average: of the model's
+        config: the settings as text, training_set: the fingerprint of what was trained on, and teacher: that of stored logits that taught
+        it, "" for none, for a run that goes on from here to compare its own with. scaler, objective: whose states go in as well; None for none. average: of the model's
         weights: whoever reads the file gets the averages, and `resume` the weights of training too. inside: where in the next
         epoch this is, for one that is not finished. tracked: see `Progress`.
         class_names: by label, for whoever measures these weights to compare its own with; None where nothing names them.
@@ -139,6 +140,7 @@ class Checkpoints:
                 "average_state": None if average is None else average.state(),
                 "cfg": config,
                 "training_set": training_set,
+                "teacher": teacher,
                 "tracked_state": statistics_to_dict(tracked or {}),
                 "class_names": None if class_names is None else list(class_names),
                 "run": self._run,

@@ -15,6 +15,7 @@ from mutual3d.sampling import Configuration
 from mutual3d.training.mixing import BatchTransform
 from mutual3d.training.schedule import Schedule
 from mutual3d.training.step import MutualStep, StepResult
+from mutual3d.training.teacher import StoredTeacher
 from mutual3d.utils import distributed
 from mutual3d.utils.batches import BatchSource
 from mutual3d.utils.host_copy import HostCopy
@@ -63,7 +64,8 @@ class Trainer:
     to evaluate. inside_epoch(epoch, iteration, parts) is called with the number of finished epochs and of the next one's
     finished batches, and what `train` takes as `parts`, to save. writer: a TensorBoard SummaryWriter or None. transforms: what
     becomes of a step's clips and labels, one after the other, on the device and before any configuration sees them. after_step()
-    is called after each step of the optimizer.
+    is called after each step of the optimizer. teacher: whose stored logits a step learns from too; they are of whole videos, so that
+    no transform may mix clips.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class Trainer:
         writer: Any = None,
         transforms: Sequence[BatchTransform] = (),
         after_step: Callable[[], object] | None = None,
+        teacher: StoredTeacher | None = None,
     ) -> None:
+        self.teacher = teacher
         self.step, self.optimizer, self.loader, self.schedule = step, optimizer, loader, schedule
         self.course, self.device = course, device
         self.after_epoch = after_epoch or (lambda epoch: None)
@@ -183,13 +187,15 @@ class Trainer:
             clips = batch.clips_BVCTHW.to(self.device, non_blocking=True)
             labels = batch.labels.to(self.device, non_blocking=True)
             boxes = None if batch.boxes is None else batch.boxes.to(self.device, non_blocking=True)
+            stored = None if self.teacher is None else self.teacher.logits(batch.indices).to(self.device, non_blocking=True)
         if not self.step.own_crops:
             clips = clips.flatten(0, 1)
             labels = labels if views == 1 else labels.repeat_interleave(views, 0)
+            stored = stored if stored is None or views == 1 else stored.repeat_interleave(views, 0)
         for transform in self.transforms:
             clips, labels = transform(clips, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        result = self.step(clips, labels, step, boxes, self._wishes, largest_alone)
+        result = self.step(clips, labels, step, boxes, self._wishes, largest_alone, stored)
         with self.step.parts.part("clipping and the optimizer"):
             self._update()
             self.after_step()

@@ -7,7 +7,7 @@ outputs, and have labels, of other shapes: their loss functions join LOSS_FUNCTI
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -52,17 +52,40 @@ def binary_distillation_loss(logits: torch.Tensor, teacher_logits: torch.Tensor,
 class LossFunction(NamedTuple):
     """labels(outputs, labels) and distillation(outputs, teacher_outputs, labels), each -> a scalar, or several by name.
 
-    The labels say to a distillation what does not count, such as pixels that nobody labelled.
+    The labels say to a distillation what does not count, such as pixels that nobody labelled. takes_stored_logits: outputs are a row of
+    logits for each sample, so that another network's, which a file holds (TRAIN.TEACHER_LOGITS), may be the distillation's teacher.
     """
 
     labels: Callable[[Any, Any], Losses]
     distillation: Callable[[Any, Any, Any], Losses]
+    takes_stored_logits: bool = False
 
 
-_CROSS_ENTROPY = LossFunction(label_loss, distillation_loss)
-_BINARY = LossFunction(binary_label_loss, binary_distillation_loss)
+_CROSS_ENTROPY = LossFunction(label_loss, distillation_loss, takes_stored_logits=True)
+_BINARY = LossFunction(binary_label_loss, binary_distillation_loss, takes_stored_logits=True)
 # soft_cross_entropy is PySlowFast's word where labels are shares of classes, which cross_entropy takes here too.
 LOSS_FUNCTIONS = {"cross_entropy": _CROSS_ENTROPY, "soft_cross_entropy": _CROSS_ENTROPY, "bce_logit": _BINARY, "bce": _BINARY}
+
+
+@dataclass(frozen=True)
+class StoredTeaching:
+    """How a network learns from the stored logits of another one, beside its labels (Hinton et al., 2015, "Distilling the knowledge in a
+    neural network", section 2): loss = labels + weight T^2 distillation(logits / T, teacher's logits / T).
+
+    The factor T^2 keeps the size of the gradient whatever the temperature T is. weight: above 0 (TRAIN.TEACHER_WEIGHT). temperature: T,
+    above 0 (TRAIN.TEACHER_TEMPERATURE).
+    """
+
+    weight: float = 1.0
+    temperature: float = 1.0
+
+    def loss(self, loss_function: LossFunction, logits: torch.Tensor, teacher_logits: torch.Tensor, labels: Any) -> torch.Tensor:
+        """What is added to a network's loss, a scalar. logits, teacher_logits: B, K; of a row of NaN nothing is learned. labels: as of
+        `LossFunction`."""
+        temperature, own = self.temperature, logits.float()
+        # Taught by itself a network has no gradient: so no device is asked which rows there are.
+        teacher = torch.where(teacher_logits.isnan(), own.detach(), teacher_logits.float())
+        return self.weight * temperature**2 * total_loss(loss_function.distillation(own / temperature, teacher / temperature, labels))
 
 
 class Objective(nn.Module):
@@ -72,12 +95,15 @@ class Objective(nn.Module):
     is_joint: it is called once a step, with all logits.
     needs_teacher: it learns from the first configuration's output, which must then contain all others.
     needs_subnets: the only MUTUAL.SUBNETS that it has a meaning with, MUTUAL.LARGEST being False; None for any.
+    stored_teaches: which of a step's configurations also learn from another network's stored logits, where there are such
+    (TRAIN.TEACHER_LOGITS): the first alone, whose output the others may learn from, each of them, or none, and such a file is refused.
     num_networks: how many configurations run in a step.
     """
 
     is_joint: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = True
     needs_subnets: ClassVar[tuple[str, ...] | None] = None
+    stored_teaches: ClassVar[Literal["first", "each", "none"]] = "first"
 
     def __init__(self, loss_function: LossFunction, num_networks: int) -> None:
         super().__init__()
@@ -102,6 +128,7 @@ class Labels(Objective):
     """Every configuration learns from the labels (paper, 6.2; S-Net)."""
 
     needs_teacher = False
+    stored_teaches = "each"
 
     def forward(self, outputs: Any, teacher_outputs: Any, labels: Any) -> Losses:
         """The loss of `outputs` with the labels. teacher_outputs: not asked."""
@@ -120,6 +147,7 @@ class EnsembleDistillation(Objective):
     is_joint = True
     needs_teacher = False
     needs_subnets = ("each_size",)
+    stored_teaches = "each"
 
     def __init__(self, loss_function: LossFunction, num_networks: int) -> None:
         super().__init__(loss_function, num_networks)
@@ -188,7 +216,8 @@ class Method:
 
     subnets: names of sampling rules; () trains the largest configuration alone. objective: a name of OBJECTIVES.
     loss_function: a name of LOSS_FUNCTIONS. largest: whether the largest configuration runs beside them. feature_loss: weight of the
-    features' agreement with the first configuration's (MUTUAL.FEATURE_LOSS), 0 for none.
+    features' agreement with the first configuration's (MUTUAL.FEATURE_LOSS), 0 for none. stored: how it learns from another network's
+    stored logits too (TRAIN.TEACHER_LOGITS), None where there are none.
     """
 
     subnets: tuple[str, ...] = ()
@@ -196,6 +225,7 @@ class Method:
     loss_function: str = "cross_entropy"
     largest: bool = True
     feature_loss: float = 0.0
+    stored: StoredTeaching | None = None
 
     def make_objective(self, num_networks: int) -> tuple[LossFunction, Objective]:
         """The loss of the first configuration, and the objective of the others, in a step of so many networks.
@@ -208,6 +238,7 @@ class Method:
         loss = LOSS_FUNCTIONS[self.loss_function]
         objective = check_objective(self.objective, self.subnets, self.largest)
         check_feature_loss(self)
+        check_stored_teaching(self)
         return loss, objective(loss, num_networks)
 
 
@@ -244,3 +275,19 @@ def check_feature_loss(method: Method) -> None:
         raise ValueError(f"{told}, and MUTUAL.OBJECTIVE {method.objective} runs all networks at once, without a first one: set it 0")
     if not method.largest and not first_contains_others(list(method.subnets)):
         raise ValueError(f"{told}, and no configuration contains the others: set MUTUAL.LARGEST True, or MUTUAL.FEATURE_LOSS 0")
+
+
+def check_stored_teaching(method: Method) -> None:
+    """ValueError where stored logits are to teach networks that give something else, or an objective that has no use for them."""
+    if method.stored is None:
+        return
+    told = "TRAIN.TEACHER_LOGITS is given"
+    if not LOSS_FUNCTIONS[method.loss_function].takes_stored_logits:
+        legal = ", ".join(name for name, loss in LOSS_FUNCTIONS.items() if loss.takes_stored_logits)
+        raise ValueError(
+            f"{told}, and MODEL.LOSS_FUNC is {method.loss_function}: stored logits are a row of scores of classes for each sample, from which "
+            f"{legal} learn; leave it empty"
+        )
+    if OBJECTIVES[method.objective].stored_teaches == "none":
+        legal = " or ".join(name for name, choice in OBJECTIVES.items() if choice.stored_teaches != "none")
+        raise ValueError(f"{told}, and MUTUAL.OBJECTIVE {method.objective} learns from no stored logits: leave it empty, or set {legal}")

@@ -16,7 +16,7 @@ from mutual3d.utils.host_copy import HostCopy
 from mutual3d.utils.targets import Labels, map_tensors
 
 from .features import FeatureAgreement
-from .objectives import Losses, Method, total_loss
+from .objectives import Losses, Method, StoredTeaching, total_loss
 from .profile import StepParts
 
 
@@ -79,18 +79,23 @@ class StepResult:
 
 
 class Part(NamedTuple):
-    """Some clips of a step, float or uint8 B, C, T, H, W, and their labels; with boxes (N, 5) the labels are the boxes'."""
+    """Some clips of a step, float or uint8 B, C, T, H, W, and their labels; with boxes (N, 5) the labels are the boxes'. stored: another
+    network's logits of them, B, K, where there are such."""
 
     clips: torch.Tensor
     labels: Labels
     boxes: torch.Tensor | None
+    stored: torch.Tensor | None = None
 
 
-def split_step(clips: torch.Tensor, labels: Labels, boxes: torch.Tensor | None, count: int) -> list[Part]:
-    """`count` Parts of a step's clips, as equal as can be."""
+def split_step(
+    clips: torch.Tensor, labels: Labels, boxes: torch.Tensor | None, count: int, stored: torch.Tensor | None = None
+) -> list[Part]:
+    """`count` Parts of a step's clips, as equal as can be. stored: as of `Part`, of clips without boxes."""
     if boxes is None:
         labelled: Sequence[Labels] = labels.chunk(count)
-        return [Part(some, of_some, None) for some, of_some in zip(clips.chunk(count), labelled)]
+        logits = [None] * len(labelled) if stored is None else stored.chunk(count)
+        return [Part(some, of_some, None, own) for some, of_some, own in zip(clips.chunk(count), labelled, logits)]
     assert isinstance(labels, torch.Tensor), "boxes that are classified have a row of labels each"
     parts, start = [], 0
     for some in clips.chunk(count):
@@ -158,7 +163,8 @@ class MutualStep:
 
     model: an AdaptiveNetwork. network: what is called, `Networks(model)` or its DistributedDataParallel. prepare: uint8
     clips B, C, T, H, W -> normalised ones on the model's device.
-    The first configuration learns from the labels, the others as the method's objective says. Every backward follows its own
+    The first configuration learns from the labels, the others as the method's objective says, which also says who learns from another
+    network's stored logits where a step is given such (`Objective.stored_teaches`). Every backward follows its own
     forward, so that memory is one network's, unless the objective needs all outputs at once; gradients cross ranks in the last
     backward only. The objective's own parameters are `objective.parameters()`. Raises ValueError as
     `Method.make_objective`. accumulation_steps: batches whose gradients are summed before the optimizer steps. own_crops: each configuration
@@ -196,17 +202,19 @@ class MutualStep:
 
     def __call__(
         self, clips_BCTHW: torch.Tensor, labels: Labels, step: int, boxes: torch.Tensor | None = None,
-        wishes: Callable[[], Sequence[bool]] = tuple, largest_alone: bool = False,
+        wishes: Callable[[], Sequence[bool]] = tuple, largest_alone: bool = False, stored_BK: torch.Tensor | None = None,
     ) -> StepResult:  # fmt: skip
         """Accumulate the step's gradients. clips: uint8 B, C, T, H, W on the model's device, with `own_crops` B, V, C, T, H, W; labels: B, or
         B, K, or a task's own.
 
         With boxes, float N, 5, the labels are N, K. wishes: what this process wants all of them to know, which costs no exchange
-        of its own. largest_alone: see `configurations`. Raises NonFiniteLossError, on a CPU: a GPU is not waited for, and its result raises it when it is asked
+        of its own. largest_alone: see `configurations`. stored: another network's logits of the clips, on the model's device, NaN in the rows
+        that there are none of; asked for where the method's `stored` is given. Raises NonFiniteLossError, on a CPU: a GPU is not waited for, and its result raises it when it is asked
         (`StepResult.check_finite`).
         """
         configurations = self.configurations(step, largest_alone)
-        parts = split_step(clips_BCTHW, labels, boxes, self.accumulation_steps)
+        assert (stored_BK is None) == (self.method.stored is None), "stored logits are given where the method learns from them"
+        parts = split_step(clips_BCTHW, labels, boxes, self.accumulation_steps, stored_BK)
         run = self._jointly if self.objective.is_joint else self._one_by_one
         losses: Any = 0.0
         outputs, named = [], dict[str, torch.Tensor]()
@@ -245,7 +253,7 @@ class MutualStep:
                 with self.parts.part("forward", i, configuration), self.autocast(), watching:
                     clips = part.clips[:, i] if self.own_crops else part.clips
                     (outputs,) = self.network([configuration], clips, part.boxes, self._labels_for_network(part))
-                    found = self._losses(outputs, teacher, part.labels)
+                    found = self._with_stored(self._losses(outputs, teacher, part.labels), outputs, part, is_first=teacher is None)
                     loss = total_loss(found)
                     if self.features is not None:
                         loss = loss + self.features.loss(is_first=teacher is None)
@@ -263,6 +271,17 @@ class MutualStep:
             return self.loss_function.labels(outputs, labels)
         return self.objective(outputs, teacher, labels)
 
+    def _with_stored(self, losses: Losses, outputs: Any, part: Part, is_first: bool) -> Losses:
+        """The losses of a configuration, and by name beside them that of the stored logits, where they teach it."""
+        if self.method.stored is None or not (is_first or self.objective.stored_teaches == "each"):
+            return losses
+        named = {"label_loss": losses} if isinstance(losses, torch.Tensor) else losses
+        return {**named, "teacher_loss": self._stored_loss(self.method.stored, outputs, part)}
+
+    def _stored_loss(self, stored: StoredTeaching, outputs: Any, part: Part) -> torch.Tensor:
+        assert part.stored is not None, "stored logits come with the clips"
+        return stored.loss(self.loss_function, outputs, part.stored, part.labels)
+
     def _labels_for_network(self, part: Part) -> Labels | None:
         return part.labels if self.model.takes_labels else None
 
@@ -273,6 +292,11 @@ class MutualStep:
             with self.parts.part("forward of all networks"), self.autocast():
                 outputs = self.network(configurations, part.clips, part.boxes, self._labels_for_network(part))
                 losses = self.objective(outputs, part.labels)
+                if self.method.stored is not None:
+                    students = outputs if self.objective.stored_teaches == "each" else outputs[:1]
+                    taught = torch.stack([self._stored_loss(self.method.stored, logits, part) for logits in students])
+                    # An objective's own loss comes after the configurations'.
+                    losses = losses + nn.functional.pad(taught, (0, len(losses) - len(taught)))
             with self.parts.part("backward of all networks"):
                 self._backward(losses.sum() * share)
         return _Found(losses.detach(), map_tensors(torch.Tensor.detach, outputs[0]), {})

@@ -52,6 +52,7 @@ SOUND = {
     "serve": "serve bundle.pyth",
     "score-timeline": "score-timeline found.csv text.txt",
     "slim": "slim bundle.pyth --gflops 1",
+    "logits": "logits bundle.pyth --out teacher.pyth",
 }  # fmt: skip
 
 
@@ -138,6 +139,10 @@ WRONG = [
     ("predict bundle.pyth text.txt --config 0.5-17-2", 1, "the size 17 is not one of 16, 24"),
     ("predict bundle.pyth text.txt --device gpu", 2, "choose from"),
     ("slim bundle.pyth", 2, "give budgets of one cost (--gflops, --parameters, --latency-ms, --weights-mb); none was given"),
+    ("logits bundle.pyth", 2, "required: --out"),
+    ("logits bundle.pyth --out bundle.pyth", 2, "--out is 'bundle.pyth', which is read: it would be replaced"),
+    ("logits bundle.pyth --out t.pyth", 1, "there is no 'config.yaml', the config of the run that made 'bundle.pyth': name it with --cfg"),
+    ("logits none.pyth --out t.pyth", 1, "there is no file 'none.pyth': give the adaptive.pyth"),
     ("slim bundle.pyth --gflops 1", 1, "there is no 'config.yaml', the config of the run that made 'bundle.pyth': name it with --cfg"),
     ("select bundle.pyth", 2, "give --gflops, --parameters, --latency-ms, --weights-mb, or several of them; or --list"),
     ("select bundle.pyth --gflops x", 2, "argument --gflops"),

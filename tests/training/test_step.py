@@ -24,7 +24,7 @@ def batch(num_clips=4):
 
 def make_step(model, **options):
     options = {"subnets": ["smallest", "random"], "objective": "inplace_distillation", **options}
-    words = {name: options.pop(name) for name in ("subnets", "objective", "loss_function", "largest", "feature_loss") if name in options}
+    words = {name: options.pop(name) for name in ("subnets", "objective", "loss_function", "largest", "feature_loss", "stored") if name in options}
     prepare = functools.partial(prepare_clip, device=torch.device("cpu"), mean=MEAN, std=STD)
     return MutualStep(model, Method(**words), prepare=prepare, seed=1, **options)
 

@@ -1,0 +1,150 @@
+"""What a training learns from beside its labels: the logits of another network, of any size and make, in a file.
+
+The file is one of `torch.save`, a dict of plain containers, which opens without running code: `paths`, a list of N texts, what each
+sample is called (`ClipDataset.title_of`: its path, and of a stretch its seconds); `logits`, a float tensor N, K; and, where they are
+known, `classes`, the names of the K classes in their order. Rows are found by path, never by their order.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from mutual3d.utils.files import load_tensors, save_tensors
+from mutual3d.utils.fingerprint import fingerprint
+from mutual3d.utils.logging import logger
+from mutual3d.utils.text import printable
+
+_HOW = "`mutual3d logits` writes such files, and torch.save({'paths': [...], 'logits': float N, K}, path) does"
+
+
+class StoredTeacher(Protocol):
+    """Logits of another network for each sample of a training set, by its position there."""
+
+    def logits(self, indices: torch.Tensor) -> torch.Tensor:
+        """float32 B, K, on the CPU, of the samples at `indices`, int64 B; NaN in the rows of those that it says nothing of."""
+
+    def fingerprint(self) -> str:
+        """Text that changes with any of the logits, and with whose they are."""
+
+
+class TeacherRows:
+    """A `StoredTeacher` in memory. logits: float N, K, a row for each sample of the training set in its order, NaN where there is none."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self._logits = logits
+
+    def logits(self, indices: torch.Tensor) -> torch.Tensor:
+        return self._logits[indices].float()
+
+    def fingerprint(self) -> str:
+        return fingerprint("stored logits", self._logits)
+
+
+def save_logits(path: str | os.PathLike, titles: Sequence[str], logits_NK: torch.Tensor, classes: Sequence[str] | None = None) -> int:
+    """Write the logits N, K of samples that are called `titles` for `load_teacher`, each name once; the number of rows.
+
+    classes: names of the K classes, None where they are not known. Raises OSError as of `save_tensors`.
+    """
+    first = {_absolute(title): row for row, title in reversed(list(enumerate(titles)))}
+    rows = sorted(first.values())
+    content: dict[str, Any] = {"paths": [_absolute(titles[row]) for row in rows], "logits": logits_NK[rows].float()}
+    save_tensors(path, content if classes is None else {**content, "classes": list(classes)})
+    return len(rows)
+
+
+def load_teacher(
+    path: str | os.PathLike, titles: Sequence[str], num_classes: int, *, classes: Sequence[str] | None = None, max_missing: float = 0.0
+) -> TeacherRows:
+    """The logits in a file for the samples that are called `titles`, in their order.
+
+    num_classes: K of the network that is trained. classes: the names of its classes, compared with the file's where both are known.
+    max_missing: the share of the samples that may have no row (DATA_LOADER.MAX_UNREADABLE_TRAIN): what could not be read then may be
+    readable now. Rows of other samples are left out. Raises FileNotFoundError and ValueError that name the file, what is wrong and the fix.
+    """
+    content = _read(path)
+    paths, logits = content["paths"], content["logits"]
+    _check_logits(path, paths, logits, num_classes)
+    _check_classes(path, content.get("classes"), classes)
+    names = [_absolute(name) for name in paths]
+    row_of = {name: row for row, name in enumerate(names)}
+    if len(row_of) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(
+            f"TRAIN.TEACHER_LOGITS '{path}' has {len(names) - len(row_of)} rows too many, such as a second one of '{printable(twice)}': which "
+            "of them teaches is not known; write one row for each video"
+        )
+    rows = [row_of.get(_absolute(title), -1) for title in titles]
+    _check_missing(path, titles, names, rows, max_missing)
+    found = torch.tensor(rows)
+    of_list = logits[found.clamp_min(0)]
+    of_list[found < 0] = torch.nan
+    return TeacherRows(of_list)
+
+
+def _absolute(name: str) -> str:
+    """By which a sample of a file and one of a list are the same: paths without their `..`; what is no path stays."""
+    return os.path.abspath(name) if os.path.dirname(name) else name
+
+
+def _read(path: str | os.PathLike) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"TRAIN.TEACHER_LOGITS is '{path}', and there is no such file: {_HOW}")
+    try:
+        content = load_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"TRAIN.TEACHER_LOGITS: {error}; {_HOW}") from error
+    if not isinstance(content, dict) or not {"paths", "logits"} <= content.keys():
+        raise ValueError(f"TRAIN.TEACHER_LOGITS '{path}' holds no 'paths' and 'logits': {_HOW}")
+    return content
+
+
+def _check_logits(path: str | os.PathLike, paths: object, logits: object, num_classes: int) -> None:
+    told = f"TRAIN.TEACHER_LOGITS '{path}'"
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(name, str) for name in paths):
+        raise ValueError(f"{told}: its 'paths' are no list of texts; {_HOW}")
+    if not isinstance(logits, torch.Tensor) or not logits.is_floating_point() or logits.ndim != 2:
+        shown = f"a {logits.dtype} tensor of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(f"{told}: its 'logits' are {shown}, and must be a float tensor, a row for each path and a column for each class; {_HOW}")
+    if len(paths) != len(logits):
+        raise ValueError(f"{told} has {len(paths)} paths and {len(logits)} rows of logits: write one row for each path")
+    if logits.shape[1] != num_classes:
+        raise ValueError(
+            f"{told} has logits of {logits.shape[1]} classes, and MODEL.NUM_CLASSES is {num_classes}: take those of a network of the same classes"
+        )
+    wrong = ~logits.isfinite().all(1)
+    if wrong.any():
+        first = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{told}: {int(wrong.sum())} of {len(paths)} rows hold NaN or infinity, such as that of '{printable(paths[first])}': leave out the "
+            "rows of videos that the teacher could not read, and mend the others"
+        )
+
+
+def _check_classes(path: str | os.PathLike, theirs: object, own: Sequence[str] | None) -> None:
+    if own is None or not isinstance(theirs, (list, tuple)) or list(theirs) == list(own):
+        return
+    first = next((i for i, (a, b) in enumerate(zip(theirs, own)) if a != b), min(len(theirs), len(own)))
+    named = [printable(str(names[first])) if first < len(names) else "none" for names in (theirs, own)]
+    raise ValueError(
+        f"TRAIN.TEACHER_LOGITS '{path}' is of other classes, or of the same in another order: class {first} is '{named[0]}' there and "
+        f"'{named[1]}' here; put its columns into this order, and its 'classes' too"
+    )
+
+
+def _check_missing(path: str | os.PathLike, titles: Sequence[str], names: Sequence[str], rows: Sequence[int], max_missing: float) -> None:
+    """Refuse a file that says too little of the list; tell how much it leaves out."""
+    missing = [title for title, row in zip(titles, rows) if row < 0]
+    if not missing:
+        return
+    told = f"TRAIN.TEACHER_LOGITS '{path}' has no row of {len(missing)} of the {len(titles)} samples of the training list, such as '{printable(missing[0])}'"
+    if len(missing) == len(titles) or len(missing) > max_missing * len(titles):
+        there = f"its first row is of '{printable(names[0])}'" if names else "it has no rows"
+        raise ValueError(
+            f"{told} ({there}): write it for this list (`mutual3d logits ... --split train`), with the paths that the list has, or tolerate "
+            f"a share with DATA_LOADER.MAX_UNREADABLE_TRAIN (now {max_missing:g})"
+        )
+    logger.warning("%s: these learn from their labels alone", told)
