@@ -38,9 +38,11 @@ class TeacherRows:
         self._logits = logits
 
     def logits(self, indices: torch.Tensor) -> torch.Tensor:
+        """float32 B, K of the samples at `indices`, int64 B."""
         return self._logits[indices].float()
 
     def fingerprint(self) -> str:
+        """Changes with each of the logits and with their order, which is that of the training set."""
         return fingerprint("stored logits", self._logits)
 
 
