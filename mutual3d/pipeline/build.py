@@ -49,6 +49,7 @@ from mutual3d.pipeline.plans import (
     TestPlan,
     TrainingPlan,
 )  # fmt: skip
+from mutual3d.pipeline.workspace import check_same_classes
 from mutual3d.sampling import Preprocessing
 from mutual3d.training import GradientClipping, StoredTeacher, TrainingCourse
 from mutual3d.training.build import (
@@ -359,7 +360,11 @@ def _training(cfg: CfgNode, training_loader: MakeTrainingLoader, loader: functoo
 
 
 def _teacher(cfg: CfgNode, dataset: ClipDataset) -> StoredTeacher | None:
-    return build_teacher(cfg, [dataset.title_of(index) for index in range(len(dataset))], find_class_names(cfg))
+    if not cfg.TRAIN.TEACHER_LOGITS:
+        return None
+    teacher = build_teacher(cfg, [dataset.title_of(index) for index in range(len(dataset))])
+    check_same_classes(cfg.TRAIN.TEACHER_LOGITS, teacher.classes, find_class_names(cfg))
+    return teacher
 
 
 def _calibration(cfg: CfgNode, loader: MakeLoader) -> CalibrationPlan:

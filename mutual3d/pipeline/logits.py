@@ -1,20 +1,18 @@
 """What a trained network says of every video of a list, as a file that another training learns from (TRAIN.TEACHER_LOGITS)."""
 
 import dataclasses
-import functools
 
 import torch
 
 from mutual3d.deploy.adaptive_model import load
 from mutual3d.deploy.gives import check_gives_classes
-from mutual3d.evaluation import PartialResult, Scoring, VideoPass, measure
+from mutual3d.evaluation import PartialResult
 from mutual3d.metrics.metrics import Metric
 from mutual3d.metrics.recording import RecordingMetric, ScoreRecord
 from mutual3d.pipeline.plans import LogitsPlan
-from mutual3d.pipeline.workspace import Workspace
+from mutual3d.pipeline.workspace import Workspace, check_same_classes
 from mutual3d.training import save_logits
 from mutual3d.utils import distributed
-from mutual3d.utils.threads import computing_threads
 
 
 def write_logits(plan: LogitsPlan, device: torch.device) -> Metric:
@@ -30,18 +28,15 @@ def write_logits(plan: LogitsPlan, device: torch.device) -> Metric:
     measuring = plan.run.measuring
     if model.preprocessing != measuring.preprocessing:
         raise ValueError(f"the config cuts and normalises clips otherwise than '{plan.bundle}' does: give the config.yaml of its run with --cfg")
-    run = Workspace(dataclasses.replace(plan.run, make_model=lambda: model.network), device)
+    check_same_classes(plan.bundle, model.class_names, plan.run.class_names)
+    # Measured as ever, but for what becomes of the logits.
+    measuring = dataclasses.replace(measuring, preprocessing=dataclasses.replace(measuring.preprocessing, activation="none", ensemble="sum"))
+    run = Workspace(dataclasses.replace(plan.run, make_model=lambda: model.network, measuring=measuring), device)
     configuration = run.model.space.check(plan.configuration) if plan.configuration else run.model.space.largest
     loader = plan.loader()
     # Beside the file, wherever that is: nothing is written into the folder of the run.
     partial = PartialResult(plan.output.with_name(f".{plan.output.name}.partial"), run.fingerprint(loader, configuration), plan.run.save_seconds)
-    metric = measuring.metric(loader.dataset)
-    with computing_threads(plan.run.num_threads):
-        found = measure(
-            run.model, functools.partial(loader.batches, 0), [configuration], prepare=run.prepare,
-            metric=lambda: RecordingMetric(metric(), ScoreRecord()), scoring=Scoring("none", "sum", measuring.clips_per_forward),
-            videos=VideoPass(len(loader), loader.num_samples, measuring.max_unreadable, partial), description=f"logits of {configuration}",
-        )[configuration]  # fmt: skip
+    found = run.measure(loader, [configuration], f"logits of {configuration}", partial, ScoreRecord)[configuration]
     assert isinstance(found, RecordingMetric)
     if distributed.is_main():
         rows = found.record.rows()

@@ -33,7 +33,7 @@ from .objectives import (
 from .optimizer import build_optimizer as _build_optimizer
 from .schedule import cosine_schedule, linear_schedule, relative_steps_schedule, with_warmup
 from .step import MutualStep, Networks, StepNetwork
-from .teacher import StoredTeacher, load_teacher
+from .teacher import TeacherRows, load_teacher
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module, objective: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -131,17 +131,12 @@ def build_average(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
     return WeightAverage(model, cfg.MODEL.EMA_DECAY) if cfg.MODEL.EMA else None
 
 
-def build_teacher(cfg: CfgNode, titles: Sequence[str], classes: Sequence[str] | None) -> StoredTeacher | None:
-    """The stored logits that a training learns from beside its labels; None where it learns from none.
+def build_teacher(cfg: CfgNode, titles: Sequence[str]) -> TeacherRows:
+    """The stored logits that a training learns from beside its labels (TRAIN.TEACHER_LOGITS).
 
-    titles: what the samples of the training set are called, in their order. classes: the names of its classes, None where they have none.
-    Raises as `load_teacher`.
+    titles: what the samples of the training set are called, in their order. Raises as `load_teacher`.
     """
-    if not cfg.TRAIN.TEACHER_LOGITS:
-        return None
-    return load_teacher(
-        cfg.TRAIN.TEACHER_LOGITS, titles, cfg.MODEL.NUM_CLASSES, classes=classes, max_missing=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN
-    )
+    return load_teacher(cfg.TRAIN.TEACHER_LOGITS, titles, cfg.MODEL.NUM_CLASSES, max_missing=cfg.DATA_LOADER.MAX_UNREADABLE_TRAIN)
 
 
 def _method(cfg: CfgNode) -> Method:

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import torch
 
@@ -32,10 +32,11 @@ class StoredTeacher(Protocol):
 
 
 class TeacherRows:
-    """A `StoredTeacher` in memory. logits: float N, K, a row for each sample of the training set in its order, NaN where there is none."""
+    """A `StoredTeacher` in memory. logits: float N, K, a row for each sample of the training set in its order, NaN where there is none.
+    classes: names of the K classes, None where nothing names them."""
 
-    def __init__(self, logits: torch.Tensor) -> None:
-        self._logits = logits
+    def __init__(self, logits: torch.Tensor, classes: Sequence[str] | None = None) -> None:
+        self._logits, self.classes = logits, classes
 
     def logits(self, indices: torch.Tensor) -> torch.Tensor:
         """float32 B, K of the samples at `indices`, int64 B."""
@@ -59,18 +60,18 @@ def save_logits(path: str | os.PathLike, titles: Sequence[str], logits_NK: torch
 
 
 def load_teacher(
-    path: str | os.PathLike, titles: Sequence[str], num_classes: int, *, classes: Sequence[str] | None = None, max_missing: float = 0.0
+    path: str | os.PathLike, titles: Sequence[str], num_classes: int, *, max_missing: float = 0.0
 ) -> TeacherRows:
     """The logits in a file for the samples that are called `titles`, in their order.
 
-    num_classes: K of the network that is trained. classes: the names of its classes, compared with the file's where both are known.
-    max_missing: the share of the samples that may have no row (DATA_LOADER.MAX_UNREADABLE_TRAIN): what could not be read then may be
+    num_classes: K of the network that is trained. max_missing: the share of the samples that may have no row (DATA_LOADER.MAX_UNREADABLE_TRAIN): what could not be read then may be
     readable now. Rows of other samples are left out. Raises FileNotFoundError and ValueError that name the file, what is wrong and the fix.
     """
     content = _read(path)
-    paths, logits = content["paths"], content["logits"]
+    paths, logits, classes = content["paths"], content["logits"], content.get("classes")
     _check_logits(path, paths, logits, num_classes)
-    _check_classes(path, content.get("classes"), classes)
+    if classes is not None and not (_are_texts(classes) and len(classes) == num_classes):
+        raise ValueError(f"TRAIN.TEACHER_LOGITS '{path}': its 'classes' are no list of {num_classes} names, one for each column: leave them out, or name all")
     names = [_absolute(name) for name in paths]
     row_of = {name: row for row, name in enumerate(names)}
     if len(row_of) < len(names):
@@ -84,7 +85,7 @@ def load_teacher(
     found = torch.tensor(rows)
     of_list = logits[found.clamp_min(0)]
     of_list[found < 0] = torch.nan
-    return TeacherRows(of_list)
+    return TeacherRows(of_list, classes)
 
 
 def _absolute(name: str) -> str:
@@ -104,9 +105,13 @@ def _read(path: str | os.PathLike) -> dict[str, Any]:
     return content
 
 
+def _are_texts(value: object) -> TypeGuard[Sequence[str]]:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+
+
 def _check_logits(path: str | os.PathLike, paths: object, logits: object, num_classes: int) -> None:
     told = f"TRAIN.TEACHER_LOGITS '{path}'"
-    if not isinstance(paths, (list, tuple)) or not all(isinstance(name, str) for name in paths):
+    if not _are_texts(paths):
         raise ValueError(f"{told}: its 'paths' are no list of texts; {_HOW}")
     if not isinstance(logits, torch.Tensor) or not logits.is_floating_point() or logits.ndim != 2:
         shown = f"a {logits.dtype} tensor of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
@@ -124,17 +129,6 @@ def _check_logits(path: str | os.PathLike, paths: object, logits: object, num_cl
             f"{told}: {int(wrong.sum())} of {len(paths)} rows hold NaN or infinity, such as that of '{printable(paths[first])}': leave out the "
             "rows of videos that the teacher could not read, and mend the others"
         )
-
-
-def _check_classes(path: str | os.PathLike, theirs: object, own: Sequence[str] | None) -> None:
-    if own is None or not isinstance(theirs, (list, tuple)) or list(theirs) == list(own):
-        return
-    first = next((i for i, (a, b) in enumerate(zip(theirs, own)) if a != b), min(len(theirs), len(own)))
-    named = [printable(str(names[first])) if first < len(names) else "none" for names in (theirs, own)]
-    raise ValueError(
-        f"TRAIN.TEACHER_LOGITS '{path}' is of other classes, or of the same in another order: class {first} is '{named[0]}' there and "
-        f"'{named[1]}' here; put its columns into this order, and its 'classes' too"
-    )
 
 
 def _check_missing(path: str | os.PathLike, titles: Sequence[str], names: Sequence[str], rows: Sequence[int], max_missing: float) -> None:

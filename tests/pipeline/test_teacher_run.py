@@ -101,7 +101,7 @@ def test_a_file_that_does_not_fit_the_list_ends_a_run_before_its_first_step(fold
     content = load_tensors(folder / "teacher.pyth")
     save_tensors(folder / "less.pyth", {name: value[1:] for name, value in content.items() if name != "classes"})
     save_tensors(folder / "turned.pyth", {**content, "classes": ["down", "right"]})
-    for name, sentence in (("less", "has no row of 1 of the 8 samples"), ("turned", "class 0 is 'down' there and 'right' here"), ("none", "no such file")):
+    for name, sentence in (("less", "has no row of 1 of the 8 samples"), ("turned", "was trained on other classes than those of this run's data: number 0 is 'down' there and 'right' here"), ("none", "no such file")):
         with pytest.raises((ValueError, FileNotFoundError), match=f"{name}.pyth'.*{sentence}"):
             run(folder, "refused", **taught_by(folder / f"{name}.pyth"))
     assert not list((folder / "refused").glob("checkpoints/*"))
@@ -145,8 +145,11 @@ def test_what_the_command_refuses(folder, tmp_path, capsys):
     assert "--out is" in capsys.readouterr().err
     with pytest.raises(ValueError, match="cuts and normalises clips otherwise.*--cfg"):
         cli.main(["logits", model, "--out", str(tmp_path / "t.pyth"), "DATA.SAMPLING_RATE", "1"])
+    (tmp_path / "turned.txt").write_text("down\nright\n")
+    with pytest.raises(ValueError, match="teacher/adaptive.pyth' was trained on other classes.*number 0 is 'right' there and 'down' here"):
+        cli.main(["logits", model, "--out", str(tmp_path / "t.pyth"), "DATA.CLASS_NAMES_PATH", str(tmp_path / "turned.txt")])
     with pytest.raises(FileNotFoundError, match="list"):
         cli.main(["logits", model, "--out", str(tmp_path / "t.pyth"), "--split", "none"])
     with pytest.raises(ValueError, match="0.5-24-4"):
         cli.main(["logits", model, "--out", str(tmp_path / "t.pyth"), "--config", "0.5-24-4"])
-    assert not os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == ["turned.txt"]

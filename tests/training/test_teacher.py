@@ -241,7 +241,8 @@ def test_rows_are_found_by_path_and_never_by_their_order(tmp_path):
     content = load_tensors(file)
     assert content["paths"] == [*TITLES[:3], os.path.abspath("data/c.mp4")] and content["classes"] == ["a", "b", "c"]
     for order in itertools.permutations(range(4)):
-        teacher = load_teacher(file, [TITLES[i] for i in order], 3, classes=["a", "b", "c"])
+        teacher = load_teacher(file, [TITLES[i] for i in order], 3)
+        assert teacher.classes == ["a", "b", "c"]
         assert torch.equal(teacher.logits(torch.tensor([2, 0])), logits[[order[2], order[0]]])
     # A list of some of them, one twice, and paths that are written otherwise.
     teacher = load_teacher(file, ["/data/x/../a.mp4", os.path.abspath("data/c.mp4"), "/data/a.mp4"], 3)
@@ -287,14 +288,14 @@ def test_its_fingerprint_is_of_the_rows_of_the_list(tmp_path):
         ({"paths": ["/other/1.mp4", *TITLES[1:]]}, r"has no row of 1 of the 4 samples of the training list, such as '/data/a.mp4' \(its first row is of '/other/1.mp4'\).*MAX_UNREADABLE_TRAIN \(now 0\)"),
         ({"paths": [f"/other/{i}.mp4" for i in range(4)]}, "has no row of 4 of the 4 samples"),
         ({"paths": [], "logits": torch.empty(0, 3)}, r"has no row of 4 of the 4 samples.*it has no rows"),
-        ({"classes": ["a", "c", "b"]}, "of other classes, or of the same in another order: class 1 is 'c' there and 'b' here"),
-        ({"classes": ["a", "b"]}, "class 2 is 'none' there and 'c' here"),
+        ({"classes": ["a", "b"]}, "its 'classes' are no list of 3 names"),
+        ({"classes": "abc"}, "its 'classes' are no list of 3 names"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_in_words(changes, sentence, tmp_path):
     file = write(tmp_path / "t.pyth", **changes)
     with pytest.raises(ValueError, match=f"TRAIN.TEACHER_LOGITS '{re.escape(str(file))}'.*{sentence}"):
-        load_teacher(file, TITLES, 3, classes=["a", "b", "c"])
+        load_teacher(file, TITLES, 3)
 
 
 def test_what_is_no_such_file_is_refused_with_what_writes_one(tmp_path):
