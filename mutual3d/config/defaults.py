@@ -73,10 +73,13 @@ _C.MUTUAL.SUBNETS = Key(["smallest", "random"], Each(Registered("sampling rule")
 # ensemble_distillation, and what it compares that with: ensemble_distillation_vanilla (the ensemble alone teaches),
 # larger_size_distillation (each size teaches the smaller ones) and largest_size_distillation (the largest alone teaches).
 _C.MUTUAL.OBJECTIVE = Key("inplace_distillation", Registered("objective"), IS_REFUSED)
-# Norms: calibrated (shared; statistics of each configuration are computed after training), or private_width (S-Net) or
-# private_size (RS-Net): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, or for each size. shared is what
-# RS-Net compares these with: one width, and running statistics that every size of a step adds to and evaluates with.
+# Norms: calibrated (shared; statistics of each configuration are computed after training), or private_width (S-Net), private_size (RS-Net)
+# or private_frames (FFN): scale, shift and running statistics of its own for each of MUTUAL.WIDTHS, for each size, or for each of
+# MUTUAL.TEMPORAL_SIZES. shared is what RS-Net compares these with: one width, and running statistics that every size of a step adds to and evaluates with.
 _C.MUTUAL.BATCHNORM = Key("calibrated", Registered("kind of batch norm"), IS_REFUSED)
+# (new) A depthwise 1x1x1 filter of its own for each of MUTUAL.TEMPORAL_SIZES before each residual block, whose output is added to its
+# input (FFN's weight alteration). For networks of clips; SlowFast has them in both pathways, chosen by the Slow one's number of frames.
+_C.MUTUAL.TEMPORAL_ADAPTERS = Key(False, Flag(), IS_REFUSED)
 # (new) Layers average over the inputs that they have, times the number of all, so that features keep their scale at every width
 # (US-Net, section 6). A norm, of features or of weights, undoes it: it is for the layers that have none.
 _C.MUTUAL.AVERAGE_INPUTS = Key(False, Flag(), IS_REFUSED)
@@ -111,7 +114,7 @@ _C.CALIBRATION.SPLIT = Key("train", NAME, TAKES_EFFECT)
 # How they are cut: test (centre clip, centre crop) or train (random, with a fixed seed).
 _C.CALIBRATION.TRANSFORM = Key("test", Only("test", "train"), TAKES_EFFECT)
 # Compute them too for configurations that training keeps running statistics of: widths with private_width and each_width, sizes with
-# private_size and each_size, all sizes with shared. False measures those as their papers do, and computes the others alone.
+# private_size and each_size, numbers of frames with private_frames and each_temporal, all sizes with shared. False measures those as their papers do, and computes the others alone.
 _C.CALIBRATION.OWN_STATISTICS = Key(False, Flag(), TAKES_EFFECT)
 # How batches are joined: exact (over the whole population) or moving (PyTorch's moving average; US-Net, Table 3).
 _C.CALIBRATION.AVERAGE = Key("exact", Only("exact", "moving"), TAKES_EFFECT)
@@ -139,6 +142,9 @@ _C.GRID.CASCADES = Key(2, Only(0, 2, 3), TAKES_EFFECT)
 # trained sizes (RS-Net, 4.3), and outside them are those of the nearest one (RS-Net, Table 8): views are then cut larger in proportion,
 # so that each trained size sees what it would have seen. CALIBRATION.OWN_STATISTICS True computes their statistics.
 _C.GRID.INTERPOLATED_SIZES = Key([], SIZES, TAKES_EFFECT)
+# (new) Numbers of frames measured beside the trained ones, below the largest: the nearest trained one's norms and adapters run, with
+# its running statistics (FFN), of two as near the larger one's.
+_C.GRID.UNSEEN_FRAMES = Key([], Each(FRAMES, 0, 64, distinct=True), TAKES_EFFECT)
 # Timed runs of each configuration, in turns; the median is reported.
 _C.GRID.LATENCY_REPEATS = Key(10, COUNT, TAKES_EFFECT)
 

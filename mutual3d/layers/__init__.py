@@ -1,5 +1,6 @@
 """Slimmable layers in 2D and 3D, and channel arithmetic. Knows torch only: channels, not configurations."""
 
+from .adapter import Adapter, AdaptsInput, PrivateAdapters
 from .channels import (
     Channels,
     ExpandedChannels,
@@ -28,6 +29,7 @@ from .norm import (
     slimmable_norms,
 )
 from .pairs import NormPairs, PairedSequential, fold_norms
+from .private import PrivateParts
 from .quantized import QuantizedConv2d, QuantizedConv3d, quantize_convolution, stored_bits
 from .quantizer import LEGAL_BITS, WHOLE_BITS, ActivationQuantizer, PrivateQuantizers, check_bits
 from .slimmable import SlimmableConv2d, SlimmableConv3d, SlimmableLayer, SlimmableLinear, SlimmablePart
@@ -36,7 +38,9 @@ from .weight_norm import SlimmableWeightNormConv2d
 
 __all__ = [
     "ActivationQuantizer",
+    "Adapter",
     "AdaptiveFusion",
+    "AdaptsInput",
     "BNStatistics",
     "Channels",
     "ExpandedChannels",
@@ -48,7 +52,9 @@ __all__ = [
     "OwnChannels",
     "OwnWidths",
     "PairedSequential",
+    "PrivateAdapters",
     "PrivateNorms",
+    "PrivateParts",
     "PrivateQuantizers",
     "QuantizedConv2d",
     "QuantizedConv3d",

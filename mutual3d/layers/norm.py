@@ -21,6 +21,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from .channels import Channels, Width, as_channels
+from .private import PrivateParts
 from .slimmable import SlimmablePart
 
 # Takes how many values a channel had, their means and their (biased) variances.
@@ -251,24 +252,17 @@ class SlimmableBatchNorm3d(SlimmableNorm, nn.BatchNorm3d):
     _plain_type = nn.BatchNorm3d
 
 
-class PrivateNorms(nn.Module):
-    """Norms of one place in the network, of which the active one runs: each width (S-Net) or size (RS-Net, 3.1) has its own.
+class PrivateNorms(PrivateParts):
+    """Norms of one place in the network, of which the active one runs: each width (S-Net), size (RS-Net, 3.1) or number of frames (FFN) has its own.
 
     Every norm has its own scale, shift and running statistics, and all the channels that it is ever used with.
     """
 
+    list_name = "norms"
+
     def __init__(self, norms: Iterable[nn.Module]) -> None:
         super().__init__()
         self.norms = nn.ModuleList(norms)
-        self.active_norm = 0
-
-    @staticmethod
-    def settings(index: int) -> dict:
-        """The attributes that make norm number `index` run."""
-        return {"active_norm": index}
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norms[self.active_norm](x)
 
 
 def slimmable_norms(module: nn.Module) -> dict[str, SlimmableNorm]:

@@ -16,6 +16,7 @@ import torch.distributed as dist
 import torch.nn as nn
 
 from .channels import Width
+from .private import PrivateParts
 from .slimmable import SlimmablePart
 
 # Bits that a quantiser may have, and what a number has that is left as it is.
@@ -242,22 +243,15 @@ class ActivationQuantizer(SlimmablePart, nn.Module):
         return f"bits={self.bits}"
 
 
-class PrivateQuantizers(nn.Module):
+class PrivateQuantizers(PrivateParts):
     """Quantisers of one place in the network, of which the active one runs: each size has its own, as norms of RS-Net have."""
+
+    list_name = "sizes"
 
     def __init__(self, bits: int, count: int) -> None:
         """bits: of each quantiser. count: of sizes."""
         super().__init__()
         self.sizes = nn.ModuleList(ActivationQuantizer(bits) for _ in range(count))
-        self.active_size = 0
-
-    @staticmethod
-    def settings(index: int) -> dict[str, int]:
-        """The attributes that make quantiser number `index` run."""
-        return {"active_size": index}
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.sizes[self.active_size](x)
 
 
 def _over_processes(sums: torch.Tensor) -> torch.Tensor:

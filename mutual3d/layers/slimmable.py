@@ -120,10 +120,10 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
         weight = self.whole_weight()
         bias: torch.Tensor | None = self.bias
         if (in_channels, out_channels) != (self.in_channels, self.out_channels):
-            weight = weight[:out_channels]
+            weight = self.out_rule.select(weight, out_channels, 0)
             if groups == 1:
                 weight = self._averaged(self.in_rule.select(weight, in_channels, 1), in_channels, self.in_channels)
-            bias = None if bias is None else bias[:out_channels]
+            bias = None if bias is None else self.out_rule.select(bias, out_channels, 0)
         return weight, bias, groups
 
     def plain(self, width: Width) -> nn.Module:

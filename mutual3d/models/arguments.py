@@ -52,6 +52,7 @@ LIMITS: dict[str, Limit] = {
     "dilations": Limit(int, 0, 32, max_entries=16),
     "temporal_blocks": Limit(int, 0, 2000, max_entries=16),
     "interpolated_sizes": Limit(int, 1, 8192, max_entries=256),
+    "unseen_frames": Limit(int, 1, 8192, max_entries=256),
     "num_features": Limit(int, 1, 4096),
     "num_blocks": Limit(int, 1, 1000),
     "expansion": Limit(int, 1, 64),
@@ -159,17 +160,18 @@ def read_space(space: SearchSpace | Mapping[str, Any]) -> SearchSpace:
     return SearchSpace(**space)
 
 
-def check_private_parts(space: SearchSpace, interpolated_sizes: Sequence[int] = ()) -> None:
-    """Raise ValueError where norms, or quantisers of activations, of one's own for each size would be too many.
+def check_private_parts(space: SearchSpace, interpolated_sizes: Sequence[int] = (), *, by_frames: bool = False) -> None:
+    """Raise ValueError where norms, quantisers of activations or adapters of one's own for each size would be too many.
 
-    interpolated_sizes: sizes in pixels whose parts lie between those of trained ones.
+    interpolated_sizes: sizes in pixels whose parts lie between those of trained ones. by_frames: numbers of frames have them, whatever
+    the pixels.
     """
-    count = (len(space.spatial_sizes) + len(interpolated_sizes)) * len(space.temporal_sizes)
+    count, what, keys = len(space.temporal_sizes), "numbers of frames", "private_frames), or adapters (MUTUAL.TEMPORAL_ADAPTERS)"
+    if not by_frames:
+        count *= len(space.spatial_sizes) + len(interpolated_sizes)
+        what, keys = "sizes in space and time", "private_size), or quantisers (MODEL.QUANTIZE.ACTIVATION_BITS)"
     if count > _MOST_PRIVATE_SIZES:
-        raise ValueError(
-            f"{count} sizes in space and time are to have norms of their own (MUTUAL.BATCHNORM private_size), or quantisers "
-            f"(MODEL.QUANTIZE.ACTIVATION_BITS): at most {_MOST_PRIVATE_SIZES} may"
-        )
+        raise ValueError(f"{count} {what} are to have norms of their own (MUTUAL.BATCHNORM {keys}: at most {_MOST_PRIVATE_SIZES} may")
 
 
 def wrong_shared_norms(width_range: Sequence[float]) -> str:
@@ -179,6 +181,16 @@ def wrong_shared_norms(width_range: Sequence[float]) -> str:
     return (
         f"MUTUAL.WIDTH_RANGE is {list(width_range)}: with MUTUAL.BATCHNORM shared, whose running statistics are those of all sizes, it must "
         "be one width twice; or set MUTUAL.BATCHNORM calibrated"
+    )
+
+
+def wrong_frames(temporal_sizes: Sequence[int]) -> str:
+    """What to say where numbers of frames are to have something of their own, and there is one; empty where there are several."""
+    if len(temporal_sizes) > 1:
+        return ""
+    return (
+        f"MUTUAL.TEMPORAL_SIZES is {list(temporal_sizes)}: norms and adapters of each number of frames (MUTUAL.BATCHNORM private_frames, "
+        "MUTUAL.TEMPORAL_ADAPTERS True) need two or more, of a network that takes clips"
     )
 
 

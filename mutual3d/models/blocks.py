@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 import torch.nn as nn
 
-from mutual3d.layers import Channels, NormPairs, OwnWidths, PairedSequential, SlimmableBatchNorm3d, SlimmableConv3d, Untie, tied
+from mutual3d.layers import AdaptsInput, Channels, OwnWidths, PairedSequential, SlimmableBatchNorm3d, SlimmableConv3d, Untie, tied
 from mutual3d.sampling import SearchSpace
 
 
@@ -35,14 +35,14 @@ class PathwayStage(nn.Module):
         return x
 
 
-class ResidualBlock(NormPairs):
-    """relu(shortcut(x) + branch2(x)); the shortcut is `branch1`, `branch1_bn` where shapes change, else x itself.
+class ResidualBlock(AdaptsInput):
+    """x -> adapter, if there is one -> relu(shortcut(x) + branch2(x)); the shortcut is `branch1`, `branch1_bn` where shapes change, else x.
 
-    stride: in space, of the block as a whole.
+    in_channels, out_channels: of the block. stride: in space, of the block as a whole.
     """
 
     def __init__(self, branch2: nn.Sequential, in_channels: Channels, out_channels: Channels, stride: int = 1) -> None:
-        super().__init__()
+        super().__init__(in_channels)
         self.has_projection = in_channels.full != out_channels.full or stride != 1
         if self.has_projection:
             self.branch1 = conv3d(in_channels, out_channels, 1, stride=(1, stride, stride))
@@ -52,6 +52,7 @@ class ResidualBlock(NormPairs):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.adapted(x)
         shortcut = self.branch1_bn(self.branch1(x)) if self.has_projection else x
         return self.relu(shortcut + self.branch2(x))
 

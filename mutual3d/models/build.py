@@ -7,11 +7,12 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from mutual3d.layers import WHOLE_BITS
-from mutual3d.sampling import SearchSpace
+from mutual3d.sampling import RULES, SearchSpace
 from mutual3d.utils.words import unknown_word
 
 from .adaptive import AdaptiveNetwork
-from .arguments import wrong_shared_norms
+from .adaptive.private_norms import PRIVATE_BY
+from .arguments import wrong_frames, wrong_shared_norms
 from .create import BATCHNORMS, create_model
 from .registry import find_network, network_words, what_networks_take
 
@@ -62,7 +63,8 @@ def model_arguments(cfg: CfgNode) -> dict:
     facts = find_network(name, cfg.MODEL.ARCH)
     shared = {"name": facts.name, "space": search_space(cfg), "num_classes": cfg.MODEL.NUM_CLASSES}
     averaging = {"average_inputs": True} if cfg.MUTUAL.ENABLE and cfg.MUTUAL.AVERAGE_INPUTS else {}
-    own = {"batchnorm": batchnorm, "own_statistics": own_statistics(cfg), **averaging, **_quantization(cfg)}
+    adapting = {"temporal_adapters": True} if cfg.MUTUAL.ENABLE and cfg.MUTUAL.TEMPORAL_ADAPTERS else {}
+    own = {"batchnorm": batchnorm, "own_statistics": own_statistics(cfg), **averaging, **adapting, **_quantization(cfg)}
     return {**shared, **facts.arguments(cfg), **own}
 
 
@@ -105,8 +107,8 @@ def _check_arguments(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
     try:
         space = SearchSpace(**model_arguments(cfg)["space"])
         keys = ("TEST.CONFIGURATIONS",)
-        sizes = {*space.spatial_sizes, *cfg.GRID.INTERPOLATED_SIZES}
-        space = dataclasses.replace(space, spatial_sizes=tuple(sorted(sizes)))
+        sizes, frames = (*space.spatial_sizes, *cfg.GRID.INTERPOLATED_SIZES), (*space.temporal_sizes, *cfg.GRID.UNSEEN_FRAMES)
+        space = dataclasses.replace(space, spatial_sizes=sizes, temporal_sizes=frames)
         for text in cfg.TEST.CONFIGURATIONS:
             space.check(text)
     except ValueError as error:
@@ -126,8 +128,17 @@ def _check_norms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
             ("GRID.INTERPOLATED_SIZES", "MUTUAL.BATCHNORM"),
             f"GRID.INTERPOLATED_SIZES is {sizes}: it needs MUTUAL.BATCHNORM private_size",
         )
+    if (mutual.BATCHNORM == "private_frames" or mutual.TEMPORAL_ADAPTERS) and (mistake := wrong_frames(mutual.TEMPORAL_SIZES)):
+        key = "MUTUAL.BATCHNORM" if mutual.BATCHNORM == "private_frames" else "MUTUAL.TEMPORAL_ADAPTERS"
+        yield (key, "MUTUAL.TEMPORAL_SIZES"), mistake
     if mutual.BATCHNORM == "shared" and (mistake := wrong_shared_norms(mutual.WIDTH_RANGE)):
         yield ("MUTUAL.BATCHNORM", "MUTUAL.WIDTH_RANGE"), mistake
+    if unfit := [frames for frames in cfg.GRID.UNSEEN_FRAMES if frames in mutual.TEMPORAL_SIZES or frames > max(mutual.TEMPORAL_SIZES or [0])]:
+        yield (
+            ("GRID.UNSEEN_FRAMES", "MUTUAL.TEMPORAL_SIZES"),
+            f"GRID.UNSEEN_FRAMES {unfit} are among the trained numbers of frames {mutual.TEMPORAL_SIZES}, which are measured anyway, or above "
+            "them, which no clip has: leave them out",
+        )
     trained = mutual.SPATIAL_SIZES or [0]
     if wrong := [size for size in sizes if size in trained]:
         yield (
@@ -143,14 +154,15 @@ def _check_norms(cfg: CfgNode) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def own_statistics(cfg: CfgNode) -> str:
     """Whose running statistics a run keeps: of what runs in every step with norms that nothing else uses."""
-    always = {"private_width": "each_width", "private_size": "each_size"}.get(cfg.MUTUAL.BATCHNORM)
     if not cfg.MUTUAL.ENABLE:
         return "largest"
     if cfg.MUTUAL.BATCHNORM == "shared":
         return "all"
-    if always in cfg.MUTUAL.SUBNETS:
+    by = BATCHNORMS.get(cfg.MUTUAL.BATCHNORM)
+    if by is not None and PRIVATE_BY[by].rule in cfg.MUTUAL.SUBNETS:
         return "private"
-    return "largest" if cfg.MUTUAL.LARGEST or {"each_width", "each_size"} & set(cfg.MUTUAL.SUBNETS) else "none"
+    runs_largest = cfg.MUTUAL.LARGEST or any(RULES[name].runs_largest for name in cfg.MUTUAL.SUBNETS if name in RULES)
+    return "largest" if runs_largest else "none"
 
 
 def search_space(cfg: CfgNode) -> dict:

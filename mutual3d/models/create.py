@@ -11,6 +11,7 @@ from mutual3d.sampling import WIDTHS_BY, SearchSpace
 from mutual3d.utils.checkpoint import check_weights
 
 from .adaptive import AdaptiveNetwork
+from .adaptive.private_norms import PRIVATE_BY
 from .arguments import (
     brief,
     check_arguments,
@@ -22,7 +23,8 @@ from .arguments import (
 )
 from .registry import NETWORKS
 
-BATCHNORMS = {"calibrated": None, "private_width": "width", "private_size": "size", "shared": None}
+# What has norms of its own, of PRIVATE_BY, with each MUTUAL.BATCHNORM.
+BATCHNORMS = {"calibrated": None, **{f"private_{by}": by for by in PRIVATE_BY}, "shared": None}
 OWN_STATISTICS = ("largest", "private", "all", "none")
 
 
@@ -33,6 +35,8 @@ def create_model(
     batchnorm: str = "calibrated",
     own_statistics: str = "largest",
     interpolated_sizes: Sequence[int] = (),
+    unseen_frames: Sequence[int] = (),
+    temporal_adapters: bool = False,
     average_inputs: bool = False,
     weight_bits: int = WHOLE_BITS,
     activation_bits: int = WHOLE_BITS,
@@ -40,9 +44,11 @@ def create_model(
 ) -> AdaptiveNetwork:
     """The network `name` for `space`, a SearchSpace or its fields as a dict.
 
-    batchnorm: calibrated, private_width, private_size or shared (MUTUAL.BATCHNORM). own_statistics: whose running statistics
+    batchnorm: calibrated, private_width, private_size, private_frames or shared (MUTUAL.BATCHNORM). own_statistics: whose running statistics
     training keeps, largest, private, all or none (see AdaptiveNetwork). interpolated_sizes: spatial sizes beside the trained
-    ones, each with norms between its neighbours', or outside them with the nearest one's. average_inputs: whether each layer
+    ones, each with norms between its neighbours', or outside them with the nearest one's. unseen_frames: numbers of frames beside the
+    trained ones, each with what the nearest has of its own. temporal_adapters: whether each residual block has a filter for each number of
+    frames (MUTUAL.TEMPORAL_ADAPTERS). average_inputs: whether each layer
     averages over the inputs that it has (MUTUAL.AVERAGE_INPUTS). weight_bits, activation_bits: of the numbers that convolutions
     compute with (MODEL.QUANTIZE), 32 where they are left as they are. arguments: those of the network's builder. Raises ValueError, with the
     legal values, for an unknown name, an argument that the network does not have or lacks, and a value of the wrong type
@@ -55,11 +61,12 @@ def create_model(
         raise ValueError(f"MUTUAL.BATCHNORM is {brief(batchnorm)}: choose among {', '.join(BATCHNORMS)}")
     if own_statistics not in OWN_STATISTICS:
         raise ValueError(f"own_statistics is {brief(own_statistics)}: choose among {', '.join(OWN_STATISTICS)}")
-    if not isinstance(average_inputs, bool):
-        raise ValueError(f"average_inputs is {brief(average_inputs)}: give True or False")
+    for flag, value in (("average_inputs", average_inputs), ("temporal_adapters", temporal_adapters)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{flag} is {brief(value)}: give True or False")
     space = read_space(space)
     check_signature(name, facts.build, {"space": space, **arguments})
-    check_arguments(name, {**arguments, "interpolated_sizes": interpolated_sizes})
+    check_arguments(name, {**arguments, "interpolated_sizes": interpolated_sizes, "unseen_frames": unseen_frames})
     check_bits("MODEL.QUANTIZE.WEIGHT_BITS", weight_bits)
     check_bits("MODEL.QUANTIZE.ACTIVATION_BITS", activation_bits)
     quantized = {key: bits for key, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)) if bits != WHOLE_BITS}
@@ -69,6 +76,8 @@ def create_model(
         raise ValueError(mistake)
     if batchnorm == "private_size" or activation_bits != WHOLE_BITS:
         check_private_parts(space, interpolated_sizes)
+    if batchnorm == "private_frames" or temporal_adapters:
+        check_private_parts(space, by_frames=True)
     network = facts.build(**group_arguments(facts.build, {"space": space, **arguments}))
     for does, own, registered in (("takes", network.takes, facts.takes), ("gives", network.gives, facts.gives)):
         if own != registered:
@@ -78,6 +87,8 @@ def create_model(
     for layer in network.modules():
         if isinstance(layer, SlimmableLayer):
             layer.averages_inputs = average_inputs
+    if temporal_adapters:
+        network.add_adapters()
     private_by = BATCHNORMS[batchnorm]
     if private_by is not None:
         network.make_norms_private(private_by)
@@ -87,9 +98,12 @@ def create_model(
     shared = {"name": name, "space": _plain_space(space), "batchnorm": batchnorm, "own_statistics": own_statistics}
     # Left out where it is what it always was, so that files stay as they were.
     averaging = {"average_inputs": True} if average_inputs else {}
-    network.arguments = {**shared, **averaging, **quantized, **arguments}
+    adapting = {"temporal_adapters": True} if temporal_adapters else {}
+    network.arguments = {**shared, **averaging, **adapting, **quantized, **arguments}
     for size in interpolated_sizes:
         network.add_size(size)
+    for frames in unseen_frames:
+        network.add_frames(frames)
     return network
 
 

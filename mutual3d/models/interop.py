@@ -140,8 +140,14 @@ _TORCHVISION = (
 
 # ---- A classifier of images, of this project or of torchvision, for a network that is built on one. --------------------
 
-# Norms of each size's, or width's, own begin alike.
-_BODY = ((r"^backbone\.body\.", ""), (r"\.norms\.\d+\.", "."))
+_BODY = ((r"^backbone\.body\.", ""),)
+
+# ---- What a network has that no plain one has, whichever names. --------------------------------------------------------
+
+# Norms of each width's, size's or number of frames' own begin alike, as the plain network's.
+_PRIVATE_NORMS = (r"\.norms\.\d+\.", ".")
+# Of a number of frames' own: without it, 0, a block's input is what the plain network's is.
+_ADAPTERS = r"\.adapter\.filters\.\d+\."
 
 # What DataParallel and torch.compile put before names.
 _MODULE = (r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.", "")
@@ -213,6 +219,7 @@ class Report:
 def key_map(own: Mapping[str, torch.Tensor], format_name: str, architecture: str) -> dict[str, str | None]:
     """{own key: its name in the format, None where the format has no such entry}, a bijection of the named ones where it can be written.
 
+    No format has norms of one's own or adapters: such norms have the name of the plain network's one norm, and adapters none.
     own: state dict, or any mapping of all keys of a network to tensors. Raises ValueError for an unknown format or an
     architecture that it does not know. format_name: one of FORMATS. architecture: slow, c2d, i3d, slowfast or x3d.
     """
@@ -221,9 +228,9 @@ def key_map(own: Mapping[str, torch.Tensor], format_name: str, architecture: str
     last = _last_blocks(own)
     names = {}
     for key in own:
-        is_absent = re.search(form.absent, key) or key.rpartition(".")[0] in bare
-        names[key] = None if is_absent else _renamed(key, form.rules[architecture], last)
-    named = [name for name in names.values() if name is not None]
+        is_absent = re.search(form.absent, key) or re.search(_ADAPTERS, key) or key.rpartition(".")[0] in bare
+        names[key] = None if is_absent else _renamed(key, (_PRIVATE_NORMS, *form.rules[architecture]), last)
+    named = [name for key, name in names.items() if name is not None and not _is_private(key)]
     assert len(set(named)) == len(named) or not form.exported, "two keys have one name"
     return names
 
@@ -241,6 +248,11 @@ def _renamed(key: str, rules: Rules, last_blocks: Mapping[str, str] | None = Non
     for pattern, replacement in rules:
         key = re.sub(pattern, replacement, key)
     return re.sub(r"<last (\d)>", lambda match: (last_blocks or {})[match[1]], key)
+
+
+def _is_private(key: str) -> bool:
+    """Whether a key is of what a network without norms and adapters of one's own does not have."""
+    return bool(re.search(_PRIVATE_NORMS[0], key) or re.search(_ADAPTERS, key))
 
 
 def _last_blocks(keys: Iterable[str]) -> dict[str, str]:
@@ -356,9 +368,12 @@ def _foreign_format(content: Any, is_caffe2: bool, model: AdaptiveNetwork, path:
     """The format of a checkpoint that has not the network's own names and shapes; None for one that has, or of no format."""
     own, names = model.state_dict(), _unwrapped(content, path)
     has_foreign_names = sum(_renamed(name, (_MODULE,)) in own for name in names) < len(own) / 2
+    # A plain network's, for one with norms or adapters of its own.
+    private = [key for key in own if _is_private(key)]
+    is_plain = bool(private) and not any(_renamed(name, (_MODULE,)) in private for name in names)
     is_flat = any(isinstance(value, torch.Tensor) and key in own and value.ndim == 4 < own[key].ndim for key, value in names.items())
     is_known = any(model.arguments.get("name") in form.rules for form in FORMATS.values())
-    if not is_caffe2 and not (is_known and (has_foreign_names or is_flat)):
+    if not is_caffe2 and not (is_known and (has_foreign_names or is_flat or is_plain)):
         return None
     try:
         return recognise_format(content, model, path)
@@ -567,6 +582,8 @@ def _filler(key: str, like: torch.Tensor, norms: Sequence[str]) -> tuple[torch.T
         return like, "RE-INITIALISED: the classifier has to be trained"
     if entry == "num_batches_tracked":
         return like, f"{like.item()}, as before: the file does not count batches"
+    if re.search(_ADAPTERS, key):
+        return torch.zeros_like(like), "0, which leaves a block's input as it is: the file has no adapters, and they have to be trained"
     if module not in norms:
         return like, "NEW: the file has nothing for it, and it has to be trained"
     return torch.full_like(like, _IDENTITY[entry]), "a norm that the other project lacks, set to change nothing"
@@ -587,6 +604,11 @@ def export_state(
     """
     if not _format(target_format, architecture).exported:
         raise ValueError(f"the format {target_format} is read and not written: it has no time axis")
+    if private := [key for key in state if _is_private(key)]:
+        raise ValueError(
+            f"{len(private)} entries are of norms or adapters of one's own (as {private[0]}), which {target_format} has no names for: take one "
+            "configuration out, with `mutual3d export`"
+        )
     # Slow, C2D and I3D have the same names.
     if _architecture(state) != ("slow" if architecture in ("c2d", "i3d") else architecture):
         raise ValueError(f"these weights are of {_architecture(state)}, not of {architecture}")

@@ -194,6 +194,7 @@ def from_config(cfg: CfgNode) -> RunPlan:
         weights_kind=_kind(cfg.TEST.CHECKPOINT_TYPE),
         width_step=cfg.GRID.WIDTH_STEP,
         interpolated_sizes=tuple(cfg.GRID.INTERPOLATED_SIZES) if adaptive else (),
+        unseen_frames=tuple(cfg.GRID.UNSEEN_FRAMES) if adaptive else (),
         has_statistics=adaptive,
         class_names=None if names is None else tuple(names),
         settings=cfg.dump(),

@@ -140,7 +140,7 @@ class RunPlan:
     """A whole run. A stage that is None is left out.
 
     weights: of a run that does not train; None takes the newest checkpoint of `output`. width_step: distance between the
-    widths of the grid. interpolated_sizes: spatial sizes added to the trained ones. has_statistics: configurations have
+    widths of the grid. interpolated_sizes, unseen_frames: spatial sizes and numbers of frames added to the trained ones. has_statistics: configurations have
     batch norm statistics of their own, computed now or by an earlier run. save_seconds: between two saves of what a stage
     has so far. num_threads: that a CPU trains, calibrates and scores with; 0 leaves PyTorch's choice. class_names: by label. settings, command: the config as text and the command line, for the report.
     """
@@ -157,6 +157,7 @@ class RunPlan:
     weights_kind: str | None = None
     width_step: float = 0.05
     interpolated_sizes: tuple[int, ...] = ()
+    unseen_frames: tuple[int, ...] = ()
     has_statistics: bool = True
     class_names: tuple[str, ...] | None = None
     settings: str = ""

@@ -100,6 +100,8 @@ def _run_stages(plan: RunPlan, device: torch.device, seconds: dict[str, float]) 
         run.load_trained()
     for size in plan.interpolated_sizes:
         run.model.add_size(size)
+    for frames in plan.unseen_frames:
+        run.model.add_frames(frames)
     if plan.calibration:
         timed("calibrate", calibrate, plan.calibration)
     elif plan.has_statistics:

@@ -110,9 +110,10 @@ class Workspace:
         return [self.model.space.check(text) for text in named or [self.trained_largest]]
 
     def check_test_configurations(self) -> None:
-        """ValueError for one that will not be in the space, to which interpolated sizes are added after training."""
-        sizes = {*self.model.space.spatial_sizes, *self.plan.interpolated_sizes}
-        space = dataclasses.replace(self.model.space, spatial_sizes=tuple(sorted(sizes)))
+        """ValueError for one that will not be in the space, to which sizes and numbers of frames are added after training."""
+        space, plan = self.model.space, self.plan
+        sizes, frames = (*space.spatial_sizes, *plan.interpolated_sizes), (*space.temporal_sizes, *plan.unseen_frames)
+        space = dataclasses.replace(space, spatial_sizes=sizes, temporal_sizes=frames)
         for text in self.plan.test.configurations if self.plan.test else ():
             space.check(text)
 

@@ -47,6 +47,7 @@ RULES = {
     "random_widths": Rule("random_each", "max", "max"),
     "each_width": Rule("each", "max", "max"),
     "each_size": Rule("max", "each", "each"),
+    "each_temporal": Rule("max", "max", "each"),
 }
 
 

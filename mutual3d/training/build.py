@@ -89,10 +89,10 @@ def build_step(cfg: CfgNode, model: Any, device: torch.device, *, reverse_channe
     _set_norms(cfg.BN, model)
     network: StepNetwork = Networks(model)
     if distributed.is_distributed():
-        # Norms of one's own take part in some configurations' backward only. And torch puts gradients in another order after a process's
+        # Norms and adapters of one's own take part in some configurations' backward only. And torch puts gradients in another order after a process's
         # first step unless it looks for unused ones (it warns, once, that it finds none): on that order depend the last bits of sums of
         # three and more processes, and a run on CPUs that goes on is to end with the bits of one that was not stopped.
-        finds_unused = model.private_by is not None or (device.type == "cpu" and distributed.world_size() > 2)
+        finds_unused = model.has_private_parameters or (device.type == "cpu" and distributed.world_size() > 2)
         network = DistributedDataParallel(Networks(model), broadcast_buffers=False, find_unused_parameters=finds_unused)
         if cfg.TRAIN.GRADIENT_COMPRESSION == "bfloat16":
             network.register_comm_hook(None, bf16_compress_hook)

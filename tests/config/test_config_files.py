@@ -48,8 +48,8 @@ def test_a_mutual_config_trains_more_than_one_configuration(name):
 # ---- One recipe for what is compared ----------------------------------------------------------------------------------
 
 # What a method is; all else is its recipe.
-OWN = ("MUTUAL.", "CALIBRATION.", "GRID.")
-METHODS = ("MUTUAL", "US", "US_PLUS", "S", "RS", "MULTISCALE", "US_MULTISCALE", "PRIVATE_SIZE", "BOOST")
+OWN = ("MUTUAL.", "CALIBRATION.", "GRID.", "OUTPUT_DIR")
+METHODS = ("MUTUAL", "US", "US_PLUS", "S", "RS", "MULTISCALE", "US_MULTISCALE", "PRIVATE_SIZE", "BOOST", "FFN", "FFN_WIDTHS")
 # RS-Net's recipe on ImageNet is its own paper's (4.1), which its ablations share.
 FAMILIES = {
     **{f"ImageNet/{name}": [m for m in METHODS if m != "RS"] for name in ("MOBILENET_V1", "MOBILENET_V2", "MOBILENET_V3", "RESNET50", "VGG16")},
@@ -59,6 +59,7 @@ FAMILIES = {
 COMPARED = [
     *((base, f"{base.replace('/', f'/{method}_')}") for base, methods in FAMILIES.items() for method in methods),
     *(("Methods/BASE", name.removesuffix(".yaml")) for name in FILES if name.startswith("Methods/")),
+    ("Demo/X3D", "Demo/FFN_X3D"), ("Demo/FFN_X3D", "Demo/FFN_WIDTHS_X3D"),
     *(("ImageNet/RS_MOBILENET_V2", f"ImageNet/{name}_MOBILENET_V2") for name in ("PARALLEL", "PARALLEL_SHARED")),
     *(("ImageNet/RS_RESNET18", f"ImageNet/RS_RESNET18_{name}") for name in ("VANILLA", "LARGER", "LARGEST", "MULTI_CROP")),
     ("ImageNet/RS_RESNET18", "ImageNet/PARALLEL_RESNET18"),
@@ -85,7 +86,7 @@ def test_methods_that_are_compared_share_one_recipe(base, name):
 def test_every_method_of_a_network_is_compared():
     """A new file joins the comparison, or is told here why not."""
     alone = {"ImageNet/MUTUAL_MOBILENET_V1_2X", "ImageNet/US_MOBILENET_V1_LINEAR", "ImageNet/US_MOBILENET_V2_LINEAR"}
-    named = {name.removesuffix(".yaml") for name in FILES if name.startswith(("ImageNet/", "Kinetics/")) and name.split("/")[1].startswith(("MUTUAL_", "US_", "S_"))}
+    named = {name.removesuffix(".yaml") for name in FILES if name.startswith(("ImageNet/", "Kinetics/")) and name.split("/")[1].startswith(("MUTUAL_", "US_", "S_", "FFN_"))}
     assert named - alone == {name for _, name in COMPARED} & named and len(COMPARED) > 40
 
 

@@ -149,7 +149,7 @@ def test_norms_that_every_size_shares_leave_its_quantisers_private(one_of_each):
     assert sorted({*sizes}) == [*range(len(layer.inputs.sizes))] and model._size_index(c) == 0
     for corner in model.space.corners():
         model.activate(corner)
-        assert layer.inputs.active_size == model._size_index(corner)
+        assert layer.inputs.active_part == model._size_index(corner)
 
 
 def test_gradients_and_groups_are_those_of_the_weights_alone(one_of_each):
@@ -201,7 +201,7 @@ def test_a_size_between_two_has_quantisers_between_theirs():
     model.add_size(36)
     assert model.activate("1-36").active.spatial == 36
     for part in parts:
-        assert part.active_size == 2 and len(part.sizes) == 3
+        assert part.active_part == 2 and len(part.sizes) == 3
         torch.testing.assert_close(part.sizes[2].basis, torch.tensor([0.8, 1.6]))
     twin = load_network(model.arguments, model.state_dict(), "a file")
     images = torch.randn(2, 3, 36, 36)

@@ -3,13 +3,13 @@
 import copy
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn as nn
 
-from mutual3d.layers import BNStatistics, NormPairs, PrivateNorms, PrivateQuantizers, Shrink, ShrinksFeatures, SlimmablePart, Width
+from mutual3d.layers import BNStatistics, NormPairs, PrivateParts, Shrink, ShrinksFeatures, SlimmablePart, Width
 from mutual3d.utils.targets import Labels
 
 Inputs = torch.Tensor | Sequence[torch.Tensor]
@@ -71,15 +71,13 @@ def run_stages(network: nn.Module, pathways: Inputs, boxes: torch.Tensor | None,
     return head(pathways, *given)
 
 
-def plain_copy(module: nn.Module, width: Width, private_index: int, size_index: int = 0) -> nn.Module:
+def plain_copy(module: nn.Module, width: Width, chosen: Mapping[type[PrivateParts], int]) -> nn.Module:
     """A copy of `module` in which every slimmable layer and norm is an ordinary one of that width.
 
-    private_index: which of the norms of a `PrivateNorms` is taken. size_index: which of the quantisers of a `PrivateQuantizers`.
+    chosen: of each kind of parts of one's own, which one is taken.
     """
-    if isinstance(module, PrivateNorms):
-        module = module.norms[private_index]
-    if isinstance(module, PrivateQuantizers):
-        module = module.sizes[size_index]
+    if isinstance(module, PrivateParts):
+        module = module.parts[chosen[type(module)]]
     if isinstance(module, SlimmablePart):
         shell = module.plain(width)
     else:
@@ -89,7 +87,7 @@ def plain_copy(module: nn.Module, width: Width, private_index: int, size_index: 
         shell._parameters, shell._buffers = copy.deepcopy(module._parameters), copy.deepcopy(module._buffers)
     children = shell._modules.items()
     shell._modules = OrderedDict(
-        (name, None if child is None else plain_copy(child, width, private_index, size_index)) for name, child in children
+        (name, None if child is None else plain_copy(child, width, chosen)) for name, child in children
     )
     return shell
 

@@ -16,7 +16,9 @@ from mutual3d.layers import (
     BNStatistics,
     Channels,
     NormPairs,
+    PrivateAdapters,
     PrivateNorms,
+    PrivateParts,
     PrivateQuantizers,
     SlimmableLayer,
     SlimmableNorm,
@@ -29,8 +31,9 @@ from mutual3d.utils.memory_format import preferred_memory_format, put_in_format
 from mutual3d.utils.targets import Labels
 
 from ..heads import BoxHead, LossHead
+from .adapters import put_adapters
 from .extraction import Inputs, PlainNetwork, as_inputs, load_statistics, plain_copy, run_stages
-from .private_norms import add_size_between, norm_means, private_index, put_private_norms
+from .private_norms import PRIVATE_BY, add_size_between, nearest_frames, norm_means, private_index, put_private_norms
 from .quantization import Size, quantize_convolutions
 from .statistics import check_norm_statistics, not_calibrated
 from .views import ConfigurationView, keep, share
@@ -97,8 +100,11 @@ class AdaptiveNetwork(NormPairs):
         self.space = space
         self.arguments: dict[str, Any] = {}
         self.private_by: str | None = None
-        # The sizes whose activations have quantisers of their own, see `quantize`.
+        # The sizes whose activations have quantisers of their own, see `quantize`, and the numbers of frames with adapters.
         self._quantizer_sizes: list[Size] = []
+        self._adapter_frames: list[int] = []
+        # What there are parts of one's own for; others, which `add_frames` takes, run with those of the nearest.
+        self._trained_frames = space.temporal_sizes
         self.own_statistics = "largest"
         self.split, self.clip_frames = split or _one_pathway, clip_frames or space.temporal_sizes[-1]
         if split is not None:
@@ -131,8 +137,7 @@ class AdaptiveNetwork(NormPairs):
         self._formats: dict[str, torch.memory_format] = {}
         self._norms = slimmable_norms(self)
         self._layers = [layer for layer in self.modules() if isinstance(layer, SlimmableLayer)]
-        self._private = [part for part in self.modules() if isinstance(part, PrivateNorms)]
-        self._quantizers = [part for part in self.modules() if isinstance(part, PrivateQuantizers)]
+        self._private = [part for part in self.modules() if isinstance(part, PrivateParts)]
         rules = [rule.root for layer in self._layers for rule in (layer.in_rule, layer.out_rule)]
         self._roots = [root for root in dict.fromkeys(rules) if root is not None]
 
@@ -283,12 +288,10 @@ class AdaptiveNetwork(NormPairs):
         with self._lock:
             tracked, width = self.tracked.get(configuration), self._layer_widths(configuration.width)
             statistics = self.find_statistics(configuration) or tracked
-            index, is_home = self._private_index(configuration)
+            is_home, chosen = self._private_index(configuration)[1], self._chosen_parts(configuration)
             settings: list[tuple[nn.Module | SlimmableLayer, dict[str, Any]]]
             settings = [(layer, layer.settings(width)) for layer in self._layers]
-            settings += [(part, part.settings(index)) for part in self._private]
-            size = self._size_index(configuration)
-            settings += [(part, part.settings(size)) for part in self._quantizers]
+            settings += [(part, part.settings(chosen[type(part)])) for part in self._private]
             for name, norm in self._norms.items():
                 own = statistics and name in statistics.mean and (statistics.mean[name], statistics.variance[name])
                 moved = tracked and (tracked.mean[name], tracked.variance[name])
@@ -342,18 +345,18 @@ class AdaptiveNetwork(NormPairs):
         twin.__dict__.update(
             active=plan.configuration, _runs_in_eval=True, _plans={}, _twins={}, _norms=norms,
             _layers=[twins[id(layer)] for layer in self._layers], _private=[twins[id(part)] for part in self._private],
-            _quantizers=[twins[id(part)] for part in self._quantizers],
         )  # fmt: skip
         return twin
 
-    # ---- Norms of one's own --------------------------------------------------------------------------------------
+    # ---- Norms, adapters and quantisers of one's own -------------------------------------------------------------
 
     def make_norms_private(self, by: str) -> "AdaptiveNetwork":
-        """Give each listed width (`by="width"`: S-Net) or each size (`by="size"`: RS-Net) norms of its own.
+        """Give each listed width (`by="width"`: S-Net), each size (`by="size"`: RS-Net) or number of frames (`by="frames"`: FFN) norms of its own.
 
         A size is one of the products of spatial and temporal sizes. With `own_statistics` private the norms' running
         statistics serve the configurations that they are trained at in full: a width at the largest size, a size at the
-        max width. Raises ValueError when there are no listed widths, or their max is not that of the range.
+        max width, a number of frames at both. Raises ValueError when there are no listed widths, or their max is not that of the range,
+        and for a single number of frames.
         """
         self._private_keys = put_private_norms(self, self.space, by)
         self.private_by = by
@@ -370,12 +373,35 @@ class AdaptiveNetwork(NormPairs):
         sizes = self.space.spatial_sizes
         if self.private_by != "size":
             raise ValueError(f"size {spatial} cannot be added: norms of its own come from those of other sizes (MUTUAL.BATCHNORM private_size)")
-        add_size_between([part.norms for part in self._private], self._private_keys, self.space, spatial)
-        if self._quantizers:
-            add_size_between([part.sizes for part in self._quantizers], self._quantizer_sizes, self.space, spatial)
+        for kind, keys in ((PrivateNorms, self._private_keys), (PrivateQuantizers, self._quantizer_sizes)):
+            if lists := [part.parts for part in self._private if isinstance(part, kind)]:
+                add_size_between(lists, keys, self.space, spatial)
         self.space = replace(self.space, spatial_sizes=(*sizes, spatial))
         if self.arguments:
             self.arguments["interpolated_sizes"] = [*self.arguments.get("interpolated_sizes", []), spatial]
+        self._take_parts()
+        return self._activate(self.active)
+
+    def add_adapters(self) -> "AdaptiveNetwork":
+        """Give each residual block an adapter of its own for each number of frames (FFN), see `put_adapters`; returns the network."""
+        self._adapter_frames = put_adapters(self, self.space)
+        self._take_parts()
+        return self._activate(self.active)
+
+    def add_frames(self, temporal: int) -> "AdaptiveNetwork":
+        """Take a number of frames that was not trained: what numbers of frames have of their own is the nearest trained one's (FFN).
+
+        Norms that all share, and widths' own, have to be calibrated for it. Raises ValueError for a number that is there, and for one
+        that is not between 1 and the largest, which is what a clip has.
+        """
+        frames = self.space.temporal_sizes
+        if temporal in frames or not 1 <= temporal < frames[-1]:
+            raise ValueError(
+                f"{temporal} frames cannot be added: give a number from 1 to {frames[-1] - 1} that is not among {', '.join(map(str, frames))}"
+            )
+        self.space = replace(self.space, temporal_sizes=(*frames, temporal))
+        if self.arguments:
+            self.arguments["unseen_frames"] = [*self.arguments.get("unseen_frames", []), temporal]
         self._take_parts()
         return self._activate(self.active)
 
@@ -395,17 +421,35 @@ class AdaptiveNetwork(NormPairs):
     def quantizes_activations(self) -> bool:
         """Whether activations take the nearest of a few levels: a value at a threshold is moved by a whole level where a sum is rounded
         in another way, so that one configuration's scores are not the same to the last bits wherever it runs."""
-        return bool(self._quantizers)
+        return any(isinstance(part, PrivateQuantizers) for part in self._private)
+
+    @property
+    def has_private_parameters(self) -> bool:
+        """Whether there are parameters that some configurations alone run with, so that a step may leave some without a gradient."""
+        return any(True for part in self._private for _ in part.parameters())
+
+    def _chosen_parts(self, configuration: Configuration) -> dict[type[PrivateParts], int]:
+        """Of each kind of parts of one's own, which one runs."""
+        return {
+            PrivateNorms: self._private_index(configuration)[0],
+            PrivateQuantizers: self._size_index(configuration),
+            PrivateAdapters: self._adapter_index(configuration),
+        }
 
     def _size_index(self, configuration: Configuration) -> int:
         """Which of the quantisers of a place runs."""
-        return self._quantizer_sizes.index((configuration.spatial, configuration.temporal)) if self._quantizers else 0
+        frames = nearest_frames(configuration.temporal, self._trained_frames)
+        return self._quantizer_sizes.index((configuration.spatial, frames)) if self.quantizes_activations else 0
+
+    def _adapter_index(self, configuration: Configuration) -> int:
+        """Which of the adapters of a block runs."""
+        return self._adapter_frames.index(nearest_frames(configuration.temporal, self._adapter_frames)) if self._adapter_frames else 0
 
     def _private_index(self, configuration: Configuration) -> tuple[int, bool]:
         """(which of the private norms runs, whether running statistics are this configuration's own)."""
         if self.private_by is None:
             return 0, self._keeps_statistics(configuration, configuration == self.space.largest)
-        index, is_home = private_index(self.private_by, self._private_keys, configuration, self.space.largest)
+        index, is_home = private_index(self.private_by, self._private_keys, configuration, self.space.largest, self._trained_frames)
         return index, self._keeps_statistics(configuration, is_home)
 
     def _keeps_statistics(self, configuration: Configuration, is_home: bool) -> bool:
@@ -428,12 +472,13 @@ class AdaptiveNetwork(NormPairs):
         return self.own_statistics in ("private", "all") and self._private_index(self.space.check(configuration))[1]
 
     def private_norm_means(self) -> dict[str, dict[str, list[float]]]:
-        """{configuration: {scale, shift, mean, variance: one number for each norm, the mean over its channels}} of the widths or sizes
-        that have norms of their own (RS-Net, Fig. 6); empty where norms are shared."""
-        found, largest = {}, self.space.largest
-        for index, key in enumerate(self._private_keys if self.private_by else ()):
-            home = (largest.width, *key) if isinstance(key, tuple) else (key, largest.spatial, largest.temporal)
-            configuration = Configuration(*home)
+        """{configuration: {scale, shift, mean, variance: one number for each norm, the mean over its channels}} of the widths, sizes or
+        numbers of frames that have norms of their own (RS-Net, Fig. 6); empty where norms are shared."""
+        found: dict[str, dict[str, list[float]]] = {}
+        if self.private_by is None:
+            return found
+        for index, key in enumerate(self._private_keys):
+            configuration = PRIVATE_BY[self.private_by].home(key, self.space.largest)
             own = {name: norm for name, norm in self._norms.items() if name.endswith(f".norms.{index}")}
             found[str(configuration)] = norm_means(own, self.find_statistics(configuration))
         return found
@@ -463,7 +508,7 @@ class AdaptiveNetwork(NormPairs):
         time, from mean 0 and variance 1 on. Raises ValueError outside the space, and for norms of one's own, which track theirs.
         """
         if configuration is not None and self.private_by is not None:
-            raise ValueError("norms that are private to widths or sizes keep their own running statistics: nothing is tracked beside them")
+            raise ValueError("norms that are private to widths, sizes or numbers of frames keep their own running statistics: nothing is tracked beside them")
         tracked = {}
         if configuration is not None:
             configuration = self.space.check(configuration)
@@ -529,10 +574,8 @@ class AdaptiveNetwork(NormPairs):
         configurations whose own they are; `extract` gives the calibrated network.
         """
         configuration = self.space.check(configuration)
-        index, _ = self._private_index(configuration)
-        width = self._layer_widths(configuration.width)
-        size = self._size_index(configuration)
-        stages = OrderedDict((name, plain_copy(stage, width, index, size)) for name, stage in self.named_children())
+        width, chosen = self._layer_widths(configuration.width), self._chosen_parts(configuration)
+        stages = OrderedDict((name, plain_copy(stage, width, chosen)) for name, stage in self.named_children())
         return PlainNetwork(stages, self.takes, self.classifier_name, self.norm_pairs).train(self.training)
 
     def extract(self, configuration: Configuration | str, fold_bn: bool = False) -> "PlainNetwork":

@@ -1,7 +1,5 @@
 """Quantised convolutions in an adaptive network: which there are, and which quantisers a configuration runs."""
 
-import itertools
-
 import torch.nn as nn
 
 from mutual3d.layers import (
@@ -12,6 +10,8 @@ from mutual3d.layers import (
     quantize_convolution,
 )
 from mutual3d.sampling import SearchSpace
+
+from .private_norms import sizes_of
 
 # A size in space and time.
 Size = tuple[int, int]
@@ -27,13 +27,13 @@ def quantize_convolutions(
     weight_bits, activation_bits: 32 leaves those as they are.
     Raises ValueError where no convolution is left to quantise.
     """
-    sizes = [*itertools.product(reversed(space.spatial_sizes), reversed(space.temporal_sizes))]
     chosen = _quantizable(network, classifier_name)
     if not chosen:
         raise ValueError(
             "MODEL.QUANTIZE asks for quantised convolutions, and this network has none that could be: none is a SlimmableConv2d or a "
             "SlimmableConv3d that reads other channels than pixels (PixelChannels)"
         )
+    sizes = sizes_of(space)
     for name, layer in chosen.items():
         parent, _, child = name.rpartition(".")
         quantized = quantize_convolution(layer, weight_bits=weight_bits, activation_bits=activation_bits, sizes=len(sizes))
