@@ -54,6 +54,9 @@ def test_rules_that_list_run_everything_from_the_greatest_down():
     sizes = sample_subnets(SPACE, ["each_size"], step_generator(0, 0))
     pixels = [c.spatial**2 * c.temporal for c in sizes]
     assert pixels == sorted(pixels, reverse=True) and len(set(sizes)) == 16 and sizes[0] == SPACE.largest
+    frames = sample_subnets(SPACE, ["each_temporal"], step_generator(0, 0))
+    assert [str(c) for c in frames] == ["1-224-16", "1-224-12", "1-224-9", "1-224-6"]
+    assert first_contains_others(["each_temporal", "smallest", "random"])
     with pytest.raises(ValueError, match="set MUTUAL.WIDTHS"):
         sample_subnets(SPACE, ["each_width"], step_generator(0, 0))
 

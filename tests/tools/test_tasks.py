@@ -4,7 +4,7 @@ import csv
 
 import pytest
 import torch
-from tiny import overrides, tiny_network, write_set
+from tiny import overrides, same, tiny_network, write_set
 
 import mutual3d
 from mutual3d.cli import predict
@@ -189,6 +189,45 @@ def test_methods_are_the_same_for_video(method, tmp_path):
         assert told.keys() == texts
         page = (output / "report.html").read_text()
         assert "The ensemble that teaches" in page and "Norms of their own" in page and f"{100 * told['1-24-4']:.1f} %" in page
+
+
+FFN = {"MUTUAL.SUBNETS": ["each_temporal"], "MUTUAL.LARGEST": False, "MUTUAL.BATCHNORM": "private_frames", "MUTUAL.TEMPORAL_ADAPTERS": True,
+       "MUTUAL.TEMPORAL_SIZES": [1, 2, 4], "MUTUAL.WIDTH_RANGE": [1.0, 1.0], "MUTUAL.SPATIAL_SIZES": [24], "GRID.UNSEEN_FRAMES": [3]}  # fmt: skip
+FFN_WIDTHS = {**FFN, "MUTUAL.SUBNETS": ["each_temporal", "smallest", "random"], "MUTUAL.WIDTH_RANGE": [0.5, 1.0], "GRID.WIDTH_STEP": 0.5}
+
+
+@pytest.mark.parametrize("method", ["alone", "with_widths"])
+def test_ffn_trains_videos_to_a_table_with_a_number_of_frames_that_was_not_trained(method, tmp_path):
+    data, changes = write_set(tmp_path / "set"), FFN if method == "alone" else FFN_WIDTHS
+    output = run(tmp_path, data, **{**changes, "TEST.CONFIGURATIONS": ["1-24-3"]})
+    model = mutual3d.load(output / "adaptive.pyth")
+    texts = {str(row.configuration) for row in model.table.rows}
+    whole = {"1-24", "1-24-2", "1-24-3", "1-24-4"}
+    assert texts == (whole if method == "alone" else whole | {text.replace("1-24", "0.5-24") for text in whole})
+    # Numbers of frames at the max width have running statistics of their own, narrow ones are calibrated.
+    assert {str(c) for c in model.network.statistics} == texts - whole
+    assert list(read_json(output / "test_results.json")["results"]) == ["1-24-3"]
+    filters = {key: value for key, value in model.network.state_dict().items() if ".adapter.filters." in key}
+    assert len({float(value.abs().sum()) for value in filters.values()}) == len(filters) > 6
+    for text in texts:
+        scores = model.predict(data / "0.mp4", configuration=text).scores
+        assert float(torch.as_tensor(scores).sum()) == pytest.approx(1, abs=1e-5)
+    assert "Norms of their own" in (output / "report.html").read_text()
+
+
+def test_ffn_resumes_to_the_bit(tmp_path):
+    data = write_set(tmp_path / "set")
+    changes = {**FFN_WIDTHS, "TEST.ENABLE": False, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False}
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole, parts = (run(tmp_path / name, data, **changes) for name in ("whole", "parts"))
+    (parts / "checkpoints" / "checkpoint_epoch_00002.pyth").unlink()
+    run(tmp_path / "parts", data, **changes)
+    first, second = (torch.load(directory / "checkpoints/checkpoint_epoch_00002.pyth", weights_only=True) for directory in (whole, parts))
+    assert same(first["model_state"], second["model_state"]) and same(first["optimizer_state"], second["optimizer_state"])
+    before = torch.load(whole / "checkpoints/checkpoint_epoch_00001.pyth", weights_only=True)["model_state"]
+    moved = [key for key, value in first["model_state"].items() if ".adapter." in key and not torch.equal(before[key], value)]
+    assert len(moved) == sum(".adapter." in key for key in before)
 
 
 def test_sizes_beyond_the_trained_ones_see_larger_views_and_the_trained_ones_what_they_had(tmp_path):

@@ -168,13 +168,14 @@ def test_two_processes_calibrate_and_measure_like_one(tmp_path):
 PRIVATE = {
     "private_width": dict(subnets=["each_width"], objective="labels", largest=False),
     "private_size": dict(subnets=["each_size"], objective="ensemble_distillation", largest=False),
+    "private_frames": dict(subnets=["each_temporal"], objective="inplace_distillation", largest=False),
 }
 
 
 def private_network(batchnorm):
     torch.manual_seed(0)
     space = dataclasses.replace(SPACE, listed_widths=(0.5, 1.0))
-    model = create_model("x3d", space=space, num_classes=2, batchnorm=batchnorm, **NETWORK).train()
+    model = create_model("x3d", space=space, num_classes=2, batchnorm=batchnorm, temporal_adapters=batchnorm == "private_frames", **NETWORK).train()
     model.head.dropout.p = 0.0
     return freeze_norms(model)
 

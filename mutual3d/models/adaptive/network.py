@@ -543,10 +543,13 @@ class AdaptiveNetwork(NormPairs):
             self._check_own_statistics(self.space.check(configuration), values)
 
     def _check_own_statistics(self, configuration: Configuration, statistics: BNStatistics) -> None:
+        names = self._running_norms(configuration)
+        check_norm_statistics(configuration, statistics, self._norms, self._layer_widths(configuration.width), names)
+
+    def _running_norms(self, configuration: Configuration) -> list[str]:
+        """The names of the norms that a configuration runs."""
         index, _ = self._private_index(configuration)
-        is_private = self.private_by is not None
-        needed = [name for name in self._norms if not is_private or name.endswith(f".norms.{index}")]
-        check_norm_statistics(configuration, statistics, self._norms, self._layer_widths(configuration.width), needed)
+        return [name for name in self._norms if self.private_by is None or name.endswith(f".norms.{index}")]
 
     def _replace_statistics(self, statistics: dict[Configuration, BNStatistics]) -> None:
         self.statistics = MappingProxyType(statistics)
@@ -588,7 +591,7 @@ class AdaptiveNetwork(NormPairs):
         statistics = self.find_statistics(configuration)
         network = self.subnetwork(configuration).eval()
         if statistics is not None:
-            load_statistics(network, statistics)
+            load_statistics(network, statistics, self._running_norms(configuration))
         elif self.has_norms and not self._private_index(configuration)[1]:
             raise not_calibrated(configuration, self.statistics)
         return fold_norms(network) if fold_bn else network
