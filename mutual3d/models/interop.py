@@ -228,8 +228,9 @@ def key_map(own: Mapping[str, torch.Tensor], format_name: str, architecture: str
     last = _last_blocks(own)
     names = {}
     for key in own:
-        is_absent = re.search(form.absent, key) or re.search(_ADAPTERS, key) or key.rpartition(".")[0] in bare
-        names[key] = None if is_absent else _renamed(key, (_PRIVATE_NORMS, *form.rules[architecture]), last)
+        plain = _renamed(key, (_PRIVATE_NORMS,))
+        is_absent = re.search(form.absent, plain) or re.search(_ADAPTERS, key) or plain.rpartition(".")[0] in bare
+        names[key] = None if is_absent else _renamed(plain, form.rules[architecture], last)
     named = [name for key, name in names.items() if name is not None and not _is_private(key)]
     assert len(set(named)) == len(named) or not form.exported, "two keys have one name"
     return names
@@ -577,7 +578,7 @@ def _without_ones(shape: Sequence[int]) -> list[int]:
 
 def _filler(key: str, like: torch.Tensor, norms: Sequence[str]) -> tuple[torch.Tensor, str]:
     """(value, why) of an entry that the file does not have."""
-    module, _, entry = key.rpartition(".")
+    module, _, entry = _renamed(key, (_PRIVATE_NORMS,)).rpartition(".")
     if key in HEAD:
         return like, "RE-INITIALISED: the classifier has to be trained"
     if entry == "num_batches_tracked":

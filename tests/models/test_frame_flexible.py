@@ -9,7 +9,7 @@ from mutual3d.layers import AdaptsInput, slimmable_norms
 from mutual3d.models import create_model
 from mutual3d.models.adaptive.private_norms import nearest_frames
 from mutual3d.models.create import load_network
-from mutual3d.models.interop import export_state, load_checkpoint, read_checkpoint
+from mutual3d.models.interop import convert_state, export_state, load_checkpoint, read_checkpoint
 from mutual3d.pipeline import load_config
 from mutual3d.sampling import Configuration
 from mutual3d.training.optimizer import parameter_groups
@@ -219,6 +219,19 @@ def test_a_plain_checkpoint_gives_every_number_of_frames_its_norms_and_names_the
     if not own:
         four = [norm for name, norm in slimmable_norms(model).items() if name.endswith(".norms.1")]
         assert all(torch.equal(norm.running_var, its.running_var) for norm, its in zip(four, slimmable_norms(plain).values(), strict=True))
+
+
+@pytest.mark.parametrize("form", ["pytorchvideo", "caffe2"])
+def test_other_projects_checkpoints_are_plain_ones_too(form):
+    case = CASES["x3d_small"]
+    with torch.no_grad():
+        plain, model = case.build(temporal_sizes=FRAMES), case._create(**FFN).eval()
+        exported, _ = export_state(plain.state_dict(), form, "x3d")
+        state, report = convert_state(exported, form, model)
+        model.load_state_dict(state)
+        inputs = case.inputs(model.space.largest)
+        torch.testing.assert_close(model(inputs), plain(inputs), rtol=1e-3, atol=1e-3)
+    assert adapters(model).keys() <= report.missing.keys()
 
 
 def test_a_checkpoint_with_norms_of_its_own_is_no_plain_one_and_is_not_written_for_others(tmp_path):
