@@ -66,6 +66,7 @@ class Adapter(SlimmableConv3d):
         nn.init.normal_(self.weight, std=_FIRST_STD)
 
     def whole_weight(self) -> torch.Tensor:
+        """1 + the filter's weight, of all channels."""
         return 1 + self.weight
 
 

@@ -42,6 +42,11 @@ class BNStatistics:
             {name: function(variance) for name, variance in self.variance.items()},
         )
 
+    def only(self, names: Iterable[str]) -> "BNStatistics":
+        """Those of the norms of these names, each of which must be there."""
+        names = list(names)
+        return BNStatistics({name: self.mean[name] for name in names}, {name: self.variance[name] for name in names})
+
     def to_dict(self) -> dict[str, dict[str, torch.Tensor]]:
         """{"mean": ..., "variance": ...}, each {norm's name: tensor of its active channels}: plain data for a file."""
         return {"mean": dict(self.mean), "variance": dict(self.variance)}

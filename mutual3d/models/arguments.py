@@ -185,7 +185,7 @@ def wrong_shared_norms(width_range: Sequence[float]) -> str:
 
 
 def wrong_frames(temporal_sizes: Sequence[int]) -> str:
-    """What to say where numbers of frames are to have something of their own, and there is one; empty where there are several."""
+    """What to say where each of `temporal_sizes`, numbers of frames, is to have something of its own, and there is one; empty for several."""
     if len(temporal_sizes) > 1:
         return ""
     return (

@@ -92,10 +92,10 @@ def plain_copy(module: nn.Module, width: Width, chosen: Mapping[type[PrivatePart
     return shell
 
 
-def load_statistics(network: nn.Module, statistics: BNStatistics, names: Iterable[str]) -> None:
-    """Put the statistics of a configuration into the ordinary norms of its network. names: of the adaptive network's norms, those that it runs."""
-    for name in names:
+def load_statistics(network: nn.Module, statistics: BNStatistics) -> None:
+    """Put the statistics of a configuration, of the norms that it runs, into the ordinary norms of its network."""
+    for name, mean in statistics.mean.items():
         norm = network.get_submodule(re.sub(r"\.norms\.\d+$", "", name))
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None and norm.running_var is not None
-        norm.running_mean.copy_(statistics.mean[name])
+        norm.running_mean.copy_(mean)
         norm.running_var.copy_(statistics.variance[name])

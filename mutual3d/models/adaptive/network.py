@@ -591,7 +591,7 @@ class AdaptiveNetwork(NormPairs):
         statistics = self.find_statistics(configuration)
         network = self.subnetwork(configuration).eval()
         if statistics is not None:
-            load_statistics(network, statistics, self._running_norms(configuration))
+            load_statistics(network, statistics.only(self._running_norms(configuration)))
         elif self.has_norms and not self._private_index(configuration)[1]:
             raise not_calibrated(configuration, self.statistics)
         return fold_norms(network) if fold_bn else network
