@@ -133,7 +133,7 @@ def test_a_teacher_must_contain_the_others_unless_the_objective_says_that_it_nee
     assert check_objective(name, ["random", "smallest"], True) is OBJECTIVES[name]
     assert check_objective(name, ["shared_size", "random_width_shared_size"], False) is OBJECTIVES[name]
     assert check_objective("labels", ["random", "random"], False) is OBJECTIVES["labels"]
-    with pytest.raises(ValueError, match=rf"MUTUAL.OBJECTIVE {name} needs.*each_size first in.*\['random', 'smallest'\].*labels"):
+    with pytest.raises(ValueError, match=rf"MUTUAL.OBJECTIVE {name} needs.*each_size or each_temporal first in.*\['random', 'smallest'\].*labels"):
         check_objective(name, ["random", "smallest"], False)
 
 
