@@ -14,7 +14,7 @@ from mutual3d.sampling import Configuration
 PLANS = Path(__file__).parent / "plans"
 # What a run's folder is called inside a method's changes, where it starts from another method's run.
 FROM = "{%s}"
-# What the folder of the data is called there, where DATA.PATH_TO_DATA_DIR is not the key that takes it.
+# What the folder of the data is called there, for keys beside DATA.PATH_TO_DATA_DIR.
 DATA = "{data}"
 
 
@@ -111,8 +111,7 @@ class Run:
         values: dict[str, Any] = {**self.changes, "SOLVER.MAX_EPOCH": self.epochs, "RNG_SEED": self.seed, "OUTPUT_DIR": folders / self.key}
         if data is not None:
             places[DATA] = str(data)
-            if not any(DATA in str(value) for value in values.values()):
-                values["DATA.PATH_TO_DATA_DIR"] = data
+            values["DATA.PATH_TO_DATA_DIR"] = data
         words = ["run", "--cfg", self.method.config]
         for name, value in values.items():
             text = str(value)
