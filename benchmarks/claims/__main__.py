@@ -48,6 +48,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     training.add_argument("--minutes", type=float, default=60.0, help="after which runs are stopped, to be resumed later (default 60)")
     training.add_argument("--jobs", type=int, default=1, help="runs at a time, of one thread each (default 1)")
     training.add_argument("--seeds", type=int, nargs="+", help="in place of the plans' own")
+    training.add_argument("--epochs", type=int, nargs="+", help="of the plans' lengths those that are trained (default: all)")
     training.add_argument("--output", type=Path, default=ROOT / "out" / "claims", help="a folder a run (default out/claims)")
     reporting = commands.add_parser("report", help="write the pages and figures")
     reporting.add_argument("--pages", type=Path, default=PAGES, help="folder that they are written to")
@@ -65,7 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
                 runs = list(runs_of(plan))
                 print(f"{plan.name}: {sum(run in database for run in runs)} of {len(runs)} runs; {plan.title}")
         elif options.command == "train":
-            runs = [run for plan in plans for run in runs_of(plan, tuple(options.seeds) if options.seeds else None)]
+            runs = [run for plan in plans for run in runs_of(plan, options.seeds and tuple(options.seeds))]
+            runs = [run for run in runs if options.epochs is None or run.epochs in options.epochs]
             trainer = Trainer(database, options.output.resolve(), folders_of_data(options.data), options.jobs)
             left = trainer.train(runs, options.minutes)
             print(f"{len(runs) - left} of {len(runs)} runs are in the database" + (f"; {len(trainer.failed)} failed" if trainer.failed else ""))
