@@ -8,6 +8,7 @@ In the root of the repository. Plans are the YAML files of benchmarks/claims/pla
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)  # so that the runs keep what they have, as for Ctrl-C
     try:
         plans, database = plans_of(options.plans), Database(options.database)
         if options.command == "list":
@@ -79,6 +81,12 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{len(lines)} pages in {options.pages}")
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command goes on")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

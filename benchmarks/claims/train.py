@@ -62,15 +62,17 @@ class Trainer:
         for run in waiting:
             if run.data is not None and run.data not in self.data:
                 raise ValueError(f"the plan {run.plan} needs the folder of {run.data!r}: --data {run.data}=FOLDER")
-        while (waiting or self._going) and time.monotonic() < deadline:
-            while len(self._going) < self.jobs and (ready := next((run for run in waiting if self._is_ready(run)), None)):
-                waiting.remove(ready)
-                self._start(ready, f"{len(waiting)} more wait")
-            if not self._going:
-                break  # what waits starts from what failed
-            self._collect()
-            time.sleep(0.5)
-        self._stop()
+        try:
+            while (waiting or self._going) and time.monotonic() < deadline:
+                while len(self._going) < self.jobs and (ready := next((run for run in waiting if self._is_ready(run)), None)):
+                    waiting.remove(ready)
+                    self._start(ready, f"{len(waiting)} more wait")
+                if not self._going:
+                    break  # what waits starts from what failed
+                self._collect()
+                time.sleep(0.5)
+        finally:
+            self._stop()
         return len(list(self._missing(runs)))
 
     def _missing(self, runs: Sequence[Run]) -> Iterator[Run]:
