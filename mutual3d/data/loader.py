@@ -91,7 +91,7 @@ class TrainingSampler:
 
     @property
     def mean_batch(self) -> float:
-        """Videos of a batch of this rank."""
+        """Videos of a batch, of any rank."""
         return self._batch_size
 
     def batches(self, epoch: int, start: int) -> Iterator[list[tuple[int, int]]]:
@@ -116,14 +116,16 @@ class EvaluationSampler:
         runs = itertools.groupby(indices, key=lambda index: groups and groups[index])
         batches = [batch for _, run in runs for batch in _batched(list(run), batch_size)]
         self._batches = batches[share.rank :: share.world_size]
+        # Of all ranks, so that they agree: the last batch may be all that one has, and another may have none.
+        self._mean_batch = len(indices) / max(1, len(batches))
 
     def __len__(self) -> int:
         return len(self._batches)
 
     @property
     def mean_batch(self) -> float:
-        """Samples of a batch of this rank, on average."""
-        return sum(map(len, self._batches)) / max(1, len(self._batches))
+        """Samples of a batch, on average over those of all ranks."""
+        return self._mean_batch
 
     def batches(self, epoch: int, start: int) -> Iterator[list[tuple[int, int]]]:
         """The batches of an epoch after the first `start`."""
@@ -224,7 +226,7 @@ class ClipLoader:
 
     @property
     def mean_batch(self) -> float:
-        """Samples of a batch of this process, on average: fewer than `batch_size` where samples of several sizes share no batch."""
+        """Samples of a batch, on average over all processes': fewer than `batch_size` where samples of several sizes share no batch."""
         return self._sampler.mean_batch
 
     def state(self) -> dict[str, Any]:

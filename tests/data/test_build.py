@@ -104,6 +104,8 @@ def test_calibration_takes_all_videos_where_there_are_no_more(cfg):
         ranks = [build_calibration_loader(cfg, rank=rank, world_size=2) for rank in range(2)]
         served = sum((batch.indices.tolist() for loader in ranks for batch in loader.batches()), [])
         assert sorted(served) == list(range(8))
+    # A process that has the last batch alone, or none, does not take that for clips of several sizes.
+    assert [build_calibration_loader(cfg, rank=rank, world_size=4).mean_batch for rank in range(4)] == [8 / 3] * 4
 
 
 def test_several_views_of_the_centre(cfg):
