@@ -346,7 +346,10 @@ def read_checkpoint(
         if reset_head:
             logger.warning("'%s' was made for %d classes and this network has %d: its classifier is left new", path, theirs, ours)
     if form is not None:
-        return convert_state(content, form, model, reset_head=reset_head, source=path)
+        state, report = convert_state(content, form, model, reset_head=reset_head, source=path)
+        # A plain network's of this project, for one with norms of its own, is read as PySlowFast's are.
+        report.class_names = _class_names(content)
+        return state, report
     own = read_weights(path)
     report = Report(f"{path}, {model.arguments.get('name', 'a network')} under its own names", is_own=True, class_names=_class_names(content))
     state = check_weights(model, own, path, reset_head)

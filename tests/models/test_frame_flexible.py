@@ -204,11 +204,12 @@ def test_means_of_norms_are_told_of_each_number_of_frames():
 @pytest.mark.parametrize("own", [{}, {"batchnorm": "calibrated", "own_statistics": "largest"}, {"temporal_adapters": False}], ids=["both", "adapters", "norms"])
 def test_a_plain_checkpoint_gives_every_number_of_frames_its_norms_and_names_the_adapters_that_are_new(case, own, tmp_path, caplog):
     plain = case.build(temporal_sizes=FRAMES)
-    torch.save({"model_state": plain.state_dict()}, tmp_path / "plain.pyth")
+    torch.save({"model_state": plain.state_dict(), "class_names": ["walk", "run"]}, tmp_path / "plain.pyth")
     torch.manual_seed(1)
     model = case._create(**{**FFN, **own}).eval()
     state, report = read_checkpoint(model, tmp_path / "plain.pyth")
     assert report.missing.keys() == {name for name in adapters(model)} and not report.skipped and not report.reshaped
+    assert report.class_names == ("walk", "run")
     assert all("adapters" in why and not state[name].any() for name, why in report.missing.items())
     with caplog.at_level("INFO", "mutual3d"):
         load_checkpoint(model, tmp_path / "plain.pyth")
