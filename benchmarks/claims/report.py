@@ -41,6 +41,9 @@ class Measured:
                     f"{run.plan}, {run.describe()}: its grid has no {configuration}; it has {', '.join(result.rows)}: choose GRID.WIDTH_STEP "
                     "and the sizes so that each configuration of the plan is among them"
                 )
+            if self.plan.metric not in row:
+                numbers = ", ".join(name for name in row if name != "gflops")
+                raise ValueError(f"{run.plan}, {run.describe()}: its table has no {self.plan.metric}, the metric of the plan; it has {numbers or 'no number'}")
             self.values.setdefault((run.method.name, run.epochs, configuration), {})[run.seed] = row[self.plan.metric]
             self.gflops[configuration] = row["gflops"]
 
@@ -63,7 +66,7 @@ class Measured:
         return estimate(list(values.values())) if values else None
 
     def difference(self, method: str, epochs: int, configuration: Configuration) -> Estimate | None:
-        """To the reference, paired by seed; a length that the reference has not is compared with its own."""
+        """To the reference after as many epochs, paired by seed; None where it has no such run."""
         reference = self.plan.reference
         if reference is None or method == reference:
             return None

@@ -5,9 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Student's t: of 97.5 %, for 1, 2, ... degrees of freedom; beyond them the normal distribution's.
-T_97_5 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-Z_97_5 = 1.96
+from scipy.special import stdtrit  # scikit-learn needs it
 
 
 class Estimate(NamedTuple):
@@ -36,7 +34,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     count = len(values)
     if count == 1:
         return Estimate(values[0], None, 1)
-    t = T_97_5[count - 2] if count - 1 <= len(T_97_5) else Z_97_5
+    t = float(stdtrit(count - 1, 0.975))
     return Estimate(statistics.mean(values), t * statistics.stdev(values) / math.sqrt(count), count)
 
 

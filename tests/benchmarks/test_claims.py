@@ -1,17 +1,17 @@
 """Plans of claims, their database and pages: a plan of digits is trained by the command, and every plan is one that can be."""
 
-import os
 import re
-import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from scipy import stats
-from tiny import ROOT
 
 from benchmarks.claims import __main__ as claims
+from benchmarks.claims import train
 from benchmarks.claims.database import Database, Result
 from benchmarks.claims.plan import PLANS, read_plan, runs_of
 from benchmarks.claims.report import PAGES, write_index, write_page
@@ -94,6 +94,8 @@ def test_intervals_are_students():
     low, high = stats.t.interval(0.95, 3, loc=sum(values) / 4, scale=stats.sem(values))
     found = estimate(values)
     assert (found.low, found.high) == pytest.approx((low, high), rel=1e-3)
+    many = [*range(12)]
+    assert estimate(many).half == pytest.approx(stats.t.ppf(0.975, 11) * stats.sem(many))
     assert estimate([3.0]).half is None and str(estimate([3.0])) == "3.0"
     difference = paired({0: 5.0, 1: 7.0, 3: 1.0}, {1: 4.0, 0: 1.0})
     assert difference.mean == 3.5 and difference.seeds == 2 and difference.half == pytest.approx(12.706 * 0.5, rel=1e-3)
@@ -125,29 +127,136 @@ def test_a_configuration_that_a_grid_has_not_is_named(tmp_path):
         write_page(plan, database, tmp_path)
 
 
-def test_the_commands_train_what_is_missing_once_and_go_on_after_a_failure(tmp_path, monkeypatch):
-    methods = {**PLAN["methods"], "broken": {"changes": {"TRAIN.CHECKPOINT_FILE_PATH": str(tmp_path / "missing.pyth")}}}
-    path = write_plan(tmp_path, seeds=[0], methods=dict(reversed(methods.items())))
+def test_the_commands_train_what_is_missing_once_and_go_on_after_a_failure(tmp_path, monkeypatch, capsys):
+    """On 64 images of noise."""
+    monkeypatch.setattr(claims, "PLANS", tmp_path)
+    monkeypatch.setattr(claims.signal, "signal", lambda number, handler: None)
+    draw = np.random.default_rng(0).integers
+    arrays = {name: draw(256, size=(count, 16, 16, 3), dtype=np.uint8) for name, count in (("x_train", 64), ("x_test", 20))}
+    np.savez(tmp_path / "noise.npz", y_train=np.arange(64) % 10, y_test=np.arange(20) % 10, **arrays)
+    start = {"TRAIN.CHECKPOINT_EPOCH_RESET": True, "TRAIN.CHECKPOINT_FILE_PATH": "{alone}/checkpoints/checkpoint_epoch_00001.pyth"}
+    methods = {
+        "broken": {"changes": {"TRAIN.CHECKPOINT_FILE_PATH": str(tmp_path / "missing.pyth")}},
+        "after": {"changes": start}, "alone": PLAN["methods"]["alone"],
+    }  # fmt: skip
+    shared = {**PLAN["shared"], "TRAIN.DATASET": "cifar10", "TEST.DATASET": "cifar10", "GRID.CASCADES": 0}
+    path = write_plan(tmp_path, seeds=[0], methods=methods, shared=shared, data="noise")
 
     def command(*words):
-        program = f"import benchmarks.claims.__main__ as c; c.PLANS = __import__('pathlib').Path({str(tmp_path)!r}); c.main()"
-        options = ["--database", str(tmp_path / "results.sqlite"), *words]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        return subprocess.run([sys.executable, "-c", program, *options], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        try:
+            claims.main(["--database", str(tmp_path / "results.sqlite"), *map(str, words)])
+        except SystemExit as stopped:
+            return stopped.code, capsys.readouterr().out
+        return 0, capsys.readouterr().out
 
-    train = command("train", "digits", "--output", str(tmp_path / "runs"), "--jobs", "2")
-    assert train.returncode == 1 and "3 of 4 runs are in the database; 1 failed" in train.stdout, train.stdout + train.stderr
-    assert "missing.pyth" in next((tmp_path / "runs").glob(f"{next(runs_of(read_plan(path))).key}/output.txt")).read_text()
-    again = command("train", "digits", "--output", str(tmp_path / "elsewhere"), "--minutes", "0")
-    assert "3 of 4 runs are in the database" in again.stdout and not (tmp_path / "elsewhere").exists()
-    assert "3 of 4 runs; Digits" in command("list").stdout
-    report = command("report", "--pages", str(tmp_path / "pages"))
-    assert report.returncode == 0 and "3 of 4 runs" in (tmp_path / "pages" / "digits.md").read_text(), report.stderr
-    database = Database(tmp_path / "results.sqlite")
-    mutual = next(result for run, result in database.results(runs_of(read_plan(path))) if run.method.name == "mutual")
-    assert set(mutual.rows) == {"0.5-10", "0.5-16", "1-10", "1-16"} and mutual.cpu_seconds > 1
-    # 1,437 images, of which 64 of the largest and three sub-networks learn at a time.
-    assert 1437 * mutual.rows["1-16"]["gflops"] < mutual.training_gflops < 4 * 1437 * mutual.rows["1-16"]["gflops"]
+    train = "train", "digits", "--data", f"noise={tmp_path / 'noise.npz'}", "--output"
+    status, told = command(*train, tmp_path / "runs", "--jobs", "2")
+    runs = list(runs_of(read_plan(path)))
+    told += "".join(output.read_text() for output in tmp_path.glob("runs/*/output.txt"))
+    assert status == 1 and "2 of 3 runs are in the database; 1 failed" in told, told
+    assert "missing.pyth" in (tmp_path / "runs" / runs[0].key / "output.txt").read_text()
+    status, told = command(*train, tmp_path / "elsewhere", "--minutes", "0")
+    assert status == 0 and "2 of 3 runs are in the database" in told and not (tmp_path / "elsewhere").exists()
+    assert "2 of 3 runs; Digits" in command("list")[1]
+    assert command("report", "--pages", tmp_path / "pages")[0] == 0 and "2 of 3 runs" in (tmp_path / "pages" / "digits.md").read_text()
+    (_, after), (_, alone) = Database(tmp_path / "results.sqlite").results(runs)
+    assert set(after.rows) == {"0.5-10", "0.5-16", "1-10", "1-16"} and set(alone.rows) >= {"1-16"}
+    assert after.cpu_seconds > 1 and "DATA.PATH_TO_DATA_DIR NOISE" in after.command and str(tmp_path) not in after.command
+    # 64 images, of which all are seen by the largest and three sub-networks.
+    assert 64 * after.rows["1-16"]["gflops"] < after.training_gflops < 4 * 64 * after.rows["1-16"]["gflops"]
+
+
+FAKE_RUN = """
+import signal, sys, time
+from pathlib import Path
+folder, what = Path(sys.argv[1]), sys.argv[2]
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+(folder / "started").touch()
+if what == "long":
+    time.sleep(60)
+if what != "nothing":
+    (folder / "query_table.json").write_text("a table")
+if what == "dies":
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def trainer_of(monkeypatch, tmp_path):
+    """Trainers whose runs are processes of Python alone: seconds fewer than those of the command."""
+
+    def make(what, database="results.sqlite", folders="runs"):
+        class Trainer(train.Trainer):
+            def _command(self, run):
+                return [sys.executable, "-S", "-c", FAKE_RUN, str(self.folders / run.key), what.get(run.method.name, "done")]
+
+            def _result(self, run, folder, seconds):
+                return result_of(run)
+
+        return Trainer(Database(tmp_path / database), tmp_path / folders, {}, jobs=3)
+
+    return make
+
+
+def plan_runs(folder, methods):
+    return list(runs_of(read_plan(write_plan(folder, seeds=[0], methods=methods, reference=None))))
+
+
+def test_a_run_that_ends_when_the_others_are_stopped_is_kept_and_what_was_stopped_has_not_failed(tmp_path, trainer_of, monkeypatch, capsys):
+    runs = plan_runs(tmp_path, {"quick": None, "slow": {"changes": {"TRAIN.BATCH_SIZE": 8}}})
+    trainer = trainer_of({"slow": "long"})
+    started = [tmp_path / "runs" / run.key / "started" for run in runs]
+    collect = trainer._collect
+
+    def collected():
+        if not trainer._is_stopping:  # both are there, and one has ended, when the minutes are over
+            end = time.monotonic() + 60
+            while not (started[1].exists() and (started[0].parent / "query_table.json").exists()):
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            time.sleep(0.5)
+            raise KeyboardInterrupt
+        collect()
+
+    monkeypatch.setattr(trainer, "_collect", collected)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(runs, 60)
+    assert [run in trainer.database for run in runs] == [True, False] and not trainer.failed and "failed" not in capsys.readouterr().out
+
+
+def test_a_run_without_a_table_has_failed_and_what_starts_from_others_waits_for_all_of_them(tmp_path, trainer_of):
+    chain = {"third": {"changes": {"TRAIN.CHECKPOINT_FILE_PATH": "{second}/a"}}, "second": {"changes": {"TRAIN.CHECKPOINT_FILE_PATH": "{first}/a"}},
+             "first": None}  # fmt: skip
+    runs = plan_runs(tmp_path, chain)
+    dying = trainer_of({"second": "dies"})
+    assert dying.train(runs[:1], 1) == 1 and [run in dying.database for run in runs] == [False, False, True] and len(dying.failed) == 1
+    trainer = trainer_of({})
+    assert trainer.train(runs[:1], 1) == 0 and all(run in trainer.database for run in runs)
+    # Where the folders are gone, a new run needs them again, and the number of those that are left is of those that were asked for.
+    other = trainer_of({"second": "nothing"}, folders="others")
+    other.database = Database(tmp_path / "others.sqlite")
+    other.database.add(runs[2], result_of(runs[2]))
+    assert other.train(runs, 1) == 2 and len(other.failed) == 1 and "second" in other.failed[0]
+
+
+def test_two_trainers_share_the_work(tmp_path, trainer_of):
+    runs = plan_runs(tmp_path, {"one": None, "two": {"changes": {"TRAIN.BATCH_SIZE": 8}}, "three": {"changes": {"TRAIN.BATCH_SIZE": 16}}})
+    first, second = trainer_of({}), trainer_of({})
+    held = first._locked(runs[0])
+    first.database.add(runs[2], result_of(runs[2]))
+    assert second._locked(runs[0]) is None
+    assert second.train(runs, 1) == 1 and not second.failed
+    assert [(tmp_path / "runs" / run.key / "started").exists() for run in runs] == [False, True, False]
+    held.close()
+    assert second.train(runs, 1) == 0
+
+
+def test_a_table_without_the_metric_of_the_plan_is_named(tmp_path):
+    plan, database = read_plan(write_plan(tmp_path, metric="map")), Database(tmp_path / "results.sqlite")
+    run = next(runs_of(plan))
+    database.add(run, result_of(run))
+    with pytest.raises(ValueError, match="alone 1-16, 1 epochs, seed 0: its table has no map, the metric of the plan; it has top1_acc"):
+        write_page(plan, database, tmp_path)
 
 
 def test_words_that_name_nothing_are_refused(capsys):
