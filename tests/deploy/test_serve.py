@@ -529,6 +529,32 @@ def test_what_waits_to_be_decoded_counts(folder, video):
         assert send(address, video, deadline_ms=2000).status_code == 200 and readers.seconds_until() < 3.0
 
 
+def test_what_finds_a_free_decoder_waits_for_nobody(folder, video):
+    with running(settings_of(folder / "adaptive.pyth", decoders=2)) as (service, address):
+        for _ in range(40):
+            service.readers.learn(3.0)
+        with service.readers.counted():
+            assert send(address, video, deadline_ms=2000).status_code == 200
+            service.readers.learn(300.0)
+            with service.readers.counted():
+                assert send(address, video, deadline_ms=2000).status_code == 429
+
+
+def test_a_stream_ends_with_whatever_its_decoder_dies_of(served):
+    """At once, and not when the client has been silent for long."""
+    service, address = served
+
+    async def dies(frame):
+        raise RuntimeError("no process can be started")
+
+    with pytest.MonkeyPatch.context() as patch, stream_of(address) as socket:
+        patch.setattr(service.frame_readers, "read", dies)
+        socket.send(b"a frame")
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=10)
+    wait_until(lambda: service.streams == 0)
+
+
 def test_a_budget_chooses_without_activating(model):
     front = ServedFront.of(model)
     before = model.active

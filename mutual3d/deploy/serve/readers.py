@@ -254,6 +254,11 @@ class Readers:
         with self._lock:
             self._seconds += (seconds - self._seconds) * (_LEARNING if self._seconds else 1.0)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether one more key would have to wait for another one's process."""
+        return self.num_inside >= self._count
+
     def seconds_until(self, count: int = 1) -> float:
         """Seconds until `count` keys more were read, those that came before them first; by what the last ones took."""
         return self._seconds * math.ceil((self.num_inside + count) / self._count)

@@ -166,13 +166,16 @@ class Service:
             copy.flush()
             yield Path(copy.name)
 
-    async def read(self, file: BinaryIO, choice: Choice | None = None) -> tuple[Clips, float]:
+    async def read(self, file: BinaryIO, choice: Choice | None = None, *, end: float | None = None) -> tuple[Clips, float]:
         """The clip of an upload, and milliseconds. Raises VideoError if unreadable.
 
-        file: the upload, from where it stands on. choice: only the frames that its rungs look at are read.
+        file: the upload, from where it stands on. choice: only the frames that its rungs look at are read. end: of `time.perf_counter`, when
+        the answer at one of the choice's rungs is wanted: Overloaded is raised where waiting to be decoded would make it later.
         """
         begin = time.perf_counter()
         async with self.copied(file) as path:
+            if choice is not None and end is not None:
+                self._check_in_time(choice, end - time.perf_counter())
             found = await self._read(Upload(str(path), None if choice is None else self._frames_of(choice)))
         assert isinstance(found, Clips), "of an upload"
         return found, 1000 * (time.perf_counter() - begin)
@@ -199,10 +202,10 @@ class Service:
     def _check_in_time(self, choice: Choice, seconds: float) -> None:
         """Raise Overloaded where an upload would have to wait so long to be decoded that even its cheapest answer came after `seconds`.
 
-        One that waits for no other is let in, late or not.
+        One that waits for no other to be decoded is let in, late or not.
         """
         needed = self.readers.seconds_until() + self.batcher.seconds_until(choice.ladder[0])
-        if self.readers.num_inside and needed > seconds:
+        if self.readers.is_busy and needed > seconds:
             raise Overloaded(needed - seconds)
 
     def _frames_of(self, choice: Choice) -> tuple[int, ...]:
@@ -216,9 +219,9 @@ class Service:
         """
         begin = time.perf_counter()
         deadline_ms = self.settings.deadline_ms if deadline_ms is None else deadline_ms
-        self._check_in_time(choice, deadline_ms / 1000)
-        clips, decode_ms = await self.read(file, choice)
-        request = Request(clips.clips_VCTHW, choice.ladder, begin + deadline_ms / 1000)
+        end = begin + deadline_ms / 1000
+        clips, decode_ms = await self.read(file, choice, end=end)
+        request = Request(clips.clips_VCTHW, choice.ladder, end)
         found = await asyncio.wrap_future(self.batcher.submit(request))
         try:
             best = self.best(found.scores_K, top)

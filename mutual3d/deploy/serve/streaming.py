@@ -110,7 +110,7 @@ class ClientStream:
         tasks = [asyncio.create_task(each) for each in (self._receive(), self._decode(), self._answer())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if done == {tasks[1]}:  # all frames are decoded, which may still be answered
+            if done == {tasks[1]} and tasks[1].exception() is None:  # all frames are decoded, which may still be answered
                 done |= (await asyncio.wait([tasks[0], tasks[2]], return_when=asyncio.FIRST_COMPLETED))[0]
             for task in done:
                 task.result()
