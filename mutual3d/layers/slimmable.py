@@ -151,7 +151,7 @@ def _conv2d(
 ) -> torch.Tensor:
     """`F.conv2d`, in two steps where oneDNN's gradient of the weight writes past its memory: of 1x1 convolutions with strides, in
     channels last, with fewer inputs than a block of its has (github.com/uxlfoundation/oneDNN/issues/6035; torch 2.14 and 2.15, CPU)."""
-    is_pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and not any(padding)
+    is_pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and (padding == "valid" or not any(padding))
     if is_pointwise and x.device.type == "cpu" and max(stride) > 1 and weight.shape[1] < ONEDNN_BLOCK and torch.is_grad_enabled():
         x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
     return F.conv2d(x, weight, bias, stride, padding, dilation, groups)

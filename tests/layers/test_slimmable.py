@@ -235,7 +235,7 @@ import torch
 from mutual3d.layers import ScaledChannels, SlimmableConv2d
 
 torch.manual_seed(0)
-layer = SlimmableConv2d(ScaledChannels(32), 32, 1, stride=2, bias=False).to(memory_format=torch.channels_last)
+layer = SlimmableConv2d(ScaledChannels(32), 32, 1, stride=2, padding=PADDING, bias=False).to(memory_format=torch.channels_last)
 layer.active_out_channels = 16
 x = torch.randn(8, 8, 48, 56).to(memory_format=torch.channels_last).requires_grad_()
 for _ in range(20):
@@ -248,9 +248,10 @@ torch.testing.assert_close(output, torch.nn.functional.conv2d(x, layer.weight[:1
 """
 
 
-def test_a_strided_pointwise_convolution_of_few_inputs_writes_only_its_own_memory():
+@pytest.mark.parametrize("padding", [0, "valid"])
+def test_a_strided_pointwise_convolution_of_few_inputs_writes_only_its_own_memory(padding):
     """In a process of its own, which checks its memory: oneDNN's gradient ended it."""
     run = subprocess.run(
-        [sys.executable, "-c", STRIDED_POINTWISE], env={**os.environ, "MALLOC_PERTURB_": "17"}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", STRIDED_POINTWISE.replace("PADDING", repr(padding))], env={**os.environ, "MALLOC_PERTURB_": "17"}, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr[-2000:]
