@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
             if not options.plans:
                 write_index(lines, database, options.pages)
             print(f"{len(lines)} pages in {options.pages}")
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped: the same command goes on")

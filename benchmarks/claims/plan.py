@@ -1,5 +1,6 @@
 """Plans: what is trained for a claim, as a YAML file that `read_plan` checks."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from mutual3d.config.named import find_config
+from mutual3d.config.yaml_file import read_settings
 from mutual3d.sampling import Configuration
 
 PLANS = Path(__file__).parent / "plans"
@@ -78,8 +81,8 @@ class Plan:
 class Run:
     """One training and what it measures.
 
-    `key` is what tells runs apart: two plans that ask for the same training share it. Folders of data and of other runs are no part of it:
-    what a run starts from is, by its own key.
+    `key` is what tells runs apart: two plans that ask for the same training share it, and a config that is edited makes another one. Folders
+    of data and of other runs are no part of it: what a run starts from is, by its own key.
     """
 
     plan: str
@@ -94,7 +97,7 @@ class Run:
     @property
     def key(self) -> str:
         told = {
-            "config": self.method.config, "data": self.data, "epochs": self.epochs, "seed": self.seed,
+            "settings": _settings(self.method.config), "data": self.data, "epochs": self.epochs, "seed": self.seed,
             "changes": {name: str(value) for name, value in sorted(self.changes.items())},
             "starts_from": {name: run.key for name, run in sorted(self.starts_from.items())},
         }  # fmt: skip
@@ -119,6 +122,12 @@ class Run:
                 text = text.replace(place, folder)
             words += [name, text]
         return words
+
+
+@functools.cache
+def _settings(config: str) -> dict[str, str]:
+    """{key: value as text} of a config and what it builds on, but for where it writes."""
+    return {name: str(value) for name, value in read_settings(find_config(config)) if name != "OUTPUT_DIR"}
 
 
 def alone(configuration: Configuration, largest: Configuration) -> dict[str, Any]:

@@ -70,6 +70,19 @@ def test_runs_are_told_apart_by_what_decides_their_result(tmp_path):
     assert words[words.index("TRAIN.CHECKPOINT_FILE_PATH") + 1].startswith(str(tmp_path / runs[1].key))
 
 
+def test_an_edited_config_makes_another_run(tmp_path):
+    def key(batch_size):
+        config = tmp_path / f"{batch_size}.yaml"
+        config.write_text(f"TRAIN: {{BATCH_SIZE: {batch_size}}}\nOUTPUT_DIR: {batch_size}\n")
+        return next(runs_of(read_plan(write_plan(tmp_path, methods={"mutual": {"config": str(config)}}, reference=None)))).key
+
+    first = key(8)
+    (tmp_path / "8.yaml").rename(tmp_path / "other.yaml")
+    (tmp_path / "9.yaml").write_text("TRAIN: {BATCH_SIZE: 8}\nOUTPUT_DIR: elsewhere\n")
+    plan = read_plan(write_plan(tmp_path, methods={"mutual": {"config": str(tmp_path / "9.yaml")}}, reference=None))
+    assert next(runs_of(plan)).key == first != key(16)
+
+
 def test_the_folder_of_the_data_goes_where_a_method_wants_it(tmp_path):
     methods = {"clips": None, "boxes": {"data": "other", "changes": {"AVA.FRAME_DIR": "{data}/frames"}}}
     clips, boxes = runs_of(read_plan(write_plan(tmp_path, methods=methods, reference=None, data="set", seeds=[0])))
