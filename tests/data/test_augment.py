@@ -132,7 +132,8 @@ def test_training_clips_of_videos_are_augmented_and_no_others(data):
 
 
 def test_images_are_augmented_too():
-    words = {"TRAIN.DATASET": "digits", "TEST.DATASET": "digits", "DATA.NUM_FRAMES": 1, "MUTUAL.TEMPORAL_SIZES": [1], "MODEL.NUM_CLASSES": 10}
+    words = {"TRAIN.DATASET": "digits", "TEST.DATASET": "digits", "DATA.NUM_FRAMES": 1, "MUTUAL.TEMPORAL_SIZES": [1], "MODEL.NUM_CLASSES": 10,
+             "TEST.NUM_ENSEMBLE_VIEWS": 1, "TEST.NUM_SPATIAL_CROPS": 1}  # fmt: skip
     plain = build_dataset(load_config(None, overrides("", "out", **words)), "train", "train")
     augmented = build_dataset(load_config(None, overrides("", "out", **words, **{"AUG.ENABLE": True, "AUG.RE_PROB": 1.0})), "train", "train")
     pairs = [(plain[0, i].clips_VCTHW, augmented[0, i].clips_VCTHW) for i in range(6)]

@@ -111,7 +111,7 @@ def test_what_was_calibrated_counts_more():
 def test_norms_of_ones_own_track_theirs():
     space = {"width_range": [0.5, 1.0], "spatial_sizes": [24], "temporal_sizes": [4], "listed_widths": [0.5, 1.0]}
     model = create_model("x3d", num_classes=2, depth_factor=0.5, space=space, batchnorm="private_width", own_statistics="private")
-    with pytest.raises(ValueError, match="private to widths or sizes keep their own running statistics"):
+    with pytest.raises(ValueError, match="private to widths, sizes or numbers of frames keep their own running statistics"):
         model.track_statistics("0.5-24-4")
 
 

@@ -18,7 +18,7 @@ from mutual3d.data.prepare.jhmdb import MOTION_CLASSES, read_jhmdb, source_of, w
 from mutual3d.data.prepare.official_lists import Entry
 from mutual3d.pipeline import load_config
 
-REAL = Path(__file__).resolve().parents[3].parent / "shared/data/jhmdb"
+REAL = (Path(__file__).resolve().parents[4] / "shared/data/jhmdb").resolve()
 
 
 @pytest.fixture(scope="module")

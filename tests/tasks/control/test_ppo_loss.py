@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mutual3d.tasks.control.objective import COLUMNS, ENTROPY_WEIGHT, VALUE_WEIGHT, label_loss, split_outputs, teacher_loss
-from mutual3d.training.objectives import LOSS_FUNCTIONS, total_loss
+from mutual3d.training.objectives import LOSS_FUNCTIONS, LossFunction, total_loss
 
 ACTIONS, CLIP = 3, 0.2
 
@@ -99,4 +99,4 @@ def test_what_is_no_experience_and_no_policy_is_refused():
         label_loss(outputs, labels[:, 0].long())
     with pytest.raises(ValueError, match="a policy gives B, A"):
         split_outputs(outputs[:, :1])
-    assert LOSS_FUNCTIONS["ppo"] == (label_loss, teacher_loss)
+    assert LOSS_FUNCTIONS["ppo"] == LossFunction(label_loss, teacher_loss)
