@@ -1,5 +1,6 @@
 """Pages and figures of the database: one of each plan, in docs/results/."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -139,7 +140,12 @@ def _table_of_methods(measured: Measured, epochs: int) -> str:
         if any((method, epochs, configuration) in measured.values for method in methods)
     ]
     against = f"; in brackets the difference to `{reference}`, paired by seed" if reference in methods and len(methods) > 1 else ""
-    caption = f"{epochs} epochs, seeds {', '.join(map(str, seeds))}, {measured.plan.metric} in per cent with 95 % intervals over the seeds{against}:"
+    if len(seeds) > 1:
+        sure = f"seeds {', '.join(map(str, seeds))}, {measured.plan.metric} in per cent with 95 % intervals over the seeds"
+    else:
+        error = 50 / math.sqrt(max(measured.num_videos, 1))
+        sure = f"seed {seeds[0]} alone, {measured.plan.metric} in per cent; a share of {measured.num_videos} has a standard error of up to {error:.1f} points"
+    caption = f"{epochs} epochs, {sure}{against}:"
     return caption + "\n\n" + _markdown(["configuration", "GFLOPs", *methods], rows)
 
 
@@ -223,6 +229,7 @@ def _panel_of_differences(measured: Measured, axes: Axes) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(measured.epochs, [str(epochs) for epochs in measured.epochs])
     dress_axes(axes, "epochs", f"difference to {measured.plan.reference} (points)", "as training gets longer")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def write_index(lines: Sequence[str], database: Database, folder: Path = PAGES) -> None:
