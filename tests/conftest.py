@@ -1,6 +1,7 @@
 """Shared set-up: two threads unless OMP_NUM_THREADS says otherwise; compiled networks are kept for the tests alone."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -23,6 +24,17 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MUTUAL3D_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def same_signal_handlers():
+    """A test that leaves a handler behind fails itself, and not those after it that are sent a signal."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    left = {number: signal.getsignal(number) for number in before}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert left == before
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import ROOT
+from mutual3d.utils.stopping import handled_signals
 
 from .database import PATH, Database
 from .plan import PLANS, Plan, read_plan, runs_of
@@ -60,7 +61,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the runs keep what they have, as for Ctrl-C
     try:
         plans, database = plans_of(options.plans), Database(options.database)
         if options.command == "list":
@@ -71,7 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
             runs = [run for plan in plans for run in runs_of(plan, options.seeds and tuple(options.seeds))]
             runs = [run for run in runs if options.epochs is None or run.epochs in options.epochs]
             trainer = Trainer(database, options.output.resolve(), folders_of_data(options.data), options.jobs)
-            left = trainer.train(runs, options.minutes)
+            with handled_signals(signal.default_int_handler, (signal.SIGTERM,)):  # the runs keep what they have, as for Ctrl-C
+                left = trainer.train(runs, options.minutes)
             print(f"{len(runs) - left} of {len(runs)} runs are in the database" + (f"; {len(trainer.failed)} failed" if trainer.failed else ""))
             sys.exit(1 if trainer.failed else 0)
         else:
@@ -83,10 +84,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped: the same command goes on")
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

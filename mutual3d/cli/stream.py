@@ -28,7 +28,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mutual3d.cli.budgets import budgets_of, check_choice
@@ -48,6 +48,7 @@ from mutual3d.utils.command_line import (
     positive_argument,
     print_error,
 )  # fmt: skip
+from mutual3d.utils.stopping import handled_signals
 from mutual3d.utils.text import printable
 
 # Seconds between two changes of the live line.
@@ -163,16 +164,6 @@ class EventLines:
                 self._table.add(segment)
 
 
-@contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM, by which a camera's program is ended where nobody sits before it, does what Ctrl-C does, until the end of the block."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; returns its exit status."""
     options = parse(arguments)
@@ -186,7 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     totals: collections.Counter[str] = collections.Counter()
     line, failed = LiveLine(), None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_stopped_by_sigterm())
+        # By SIGTERM a camera's program is ended where nobody sits before it: it does what Ctrl-C does.
+        stack.enter_context(handled_signals(signal.default_int_handler, (signal.SIGTERM,)))
         source = open_source(options.source)
         drops = options.when_late == "drop-oldest" or (options.when_late is None and source.is_live)
         video = stack.enter_context(AnnotatedVideo(options.video, waits=not drops)) if options.video else None

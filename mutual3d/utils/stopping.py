@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 # EX_TEMPFAIL of sysexits.h: what was asked for is not finished, and trying again is right. 128 + 15 would be the status of
@@ -57,6 +57,22 @@ class _Requests:
 
 
 _requests: _Requests | None = None
+
+
+@contextlib.contextmanager
+def handled_signals(
+    handler: Callable[[int, FrameType | None], object], numbers: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
+) -> Iterator[None]:
+    """`handler` gets these signals until the end of the block, which puts back the handlers that were there.
+
+    For commands that end in a way of their own; in the main thread alone, as Python asks for.
+    """
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextlib.contextmanager

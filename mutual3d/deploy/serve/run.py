@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import uvicorn
@@ -18,6 +18,7 @@ from mutual3d.deploy.serve.service import Service
 from mutual3d.deploy.serve.settings import ServeSettings
 from mutual3d.deploy.serve.streaming import MAX_MESSAGE
 from mutual3d.utils.logging import logger
+from mutual3d.utils.stopping import handled_signals
 
 _WAITING_CONNECTIONS = 128
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -76,7 +77,7 @@ def _serve(service: Service, listening: socket.socket, tell: Callable[[], None])
         timeout_graceful_shutdown=int(service.settings.shutdown_seconds),
     )  # fmt: skip
     # uvicorn, when it has ended for a signal, sends it to itself again, for whoever had handlers before.
-    with _handling(lambda *_: None):
+    with handled_signals(lambda *_: None):
         _Server(config, tell).run(sockets=[listening])
 
 
@@ -93,7 +94,7 @@ def _serve_by_many(
         process.start()
         return process, ready
 
-    with _handling(lambda *_: ended.set()):
+    with handled_signals(lambda *_: ended.set()):
         running = [start() for _ in range(count)]
         is_told = False
         try:
@@ -142,14 +143,3 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         raise OSError(f"cannot listen on {host}, port {port} ({error.strerror or error}): choose another --port, or --host") from error
     return listening
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[..., None]) -> Iterator[None]:
-    """SIGTERM and Ctrl-C are handled so, until the end of the block."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
