@@ -17,18 +17,20 @@ from .statistics import Estimate, estimate, paired
 
 PAGES = ROOT / "docs" / "results"
 MARKERS = "os^Dv<>P*X"
+# From this share on, the GFLOPs of a method differ from those that the table gives, and the page says so.
+DIFFERENT_COST = 0.01
 
 
 class Measured:
     """What the runs of a plan gave.
 
-    `values[method, epochs, configuration]` is {seed: number}; `gflops[configuration]` of those configurations.
+    `values[method, epochs, configuration]` is {seed: number}; `costs[configuration]` is {method: GFLOPs}.
     """
 
     def __init__(self, plan: Plan, results: Sequence[tuple[Run, Result]]) -> None:
         self.plan, self.results = plan, results
         self.values: dict[tuple[str, int, Configuration], dict[int, float]] = {}
-        self.gflops: dict[Configuration, float] = {}
+        self.costs: dict[Configuration, dict[str, float]] = {}
         self.num_videos = max((result.num_videos for _, result in results), default=0)
         for run, result in results:
             if not run.method.hidden:
@@ -46,7 +48,13 @@ class Measured:
                 numbers = ", ".join(name for name in row if name != "gflops")
                 raise ValueError(f"{run.plan}, {run.describe()}: its table has no {self.plan.metric}, the metric of the plan; it has {numbers or 'no number'}")
             self.values.setdefault((run.method.name, run.epochs, configuration), {})[run.seed] = row[self.plan.metric]
-            self.gflops[configuration] = row["gflops"]
+            self.costs.setdefault(configuration, {})[run.method.name] = row["gflops"]
+
+    @property
+    def gflops(self) -> dict[Configuration, float]:
+        """Of each configuration: the reference's, or those of the plan's first method that has it."""
+        order = sorted(self.plan.methods, key=lambda name: name != self.plan.reference)
+        return {configuration: next(own[name] for name in order if name in own) for configuration, own in self.costs.items()}
 
     @property
     def methods(self) -> list[str]:
@@ -60,7 +68,8 @@ class Measured:
     @property
     def configurations(self) -> list[Configuration]:
         """By cost, ascending."""
-        return sorted(self.gflops, key=lambda configuration: (self.gflops[configuration], configuration))
+        gflops = self.gflops
+        return sorted(gflops, key=lambda configuration: (gflops[configuration], configuration))
 
     def estimate(self, method: str, epochs: int, configuration: Configuration) -> Estimate | None:
         values = self.values.get((method, epochs, configuration))
@@ -75,9 +84,9 @@ class Measured:
         return paired(self.values.get((method, epochs, configuration), {}), others)
 
     def points(self, method: str, epochs: int) -> list[tuple[float, Estimate]]:
-        """[(GFLOPs, estimate)] of a method's configurations, by cost."""
-        found = ((self.gflops[c], self.estimate(method, epochs, c)) for c in self.configurations)
-        return [(gflops, value) for gflops, value in found if value is not None]
+        """[(its own GFLOPs, estimate)] of a method's configurations, by cost."""
+        found = ((c, self.estimate(method, epochs, c)) for c in self.configurations)
+        return [(self.costs[c][method], value) for c, value in found if value is not None]
 
 
 def write_page(plan: Plan, database: Database, folder: Path = PAGES) -> str | None:
@@ -134,8 +143,9 @@ def _table_of_methods(measured: Measured, epochs: int) -> str:
         return str(value) if difference is None else f"{value} ({_signed(difference)})"
 
     seeds = sorted({seed for key, values in measured.values.items() if key[1] == epochs for seed in values})
+    gflops = measured.gflops
     rows = [
-        [str(configuration), f"{measured.gflops[configuration]:.4g}", *(cell(configuration, method) for method in methods)]
+        [str(configuration), f"{gflops[configuration]:.4g}", *(cell(configuration, method) for method in methods)]
         for configuration in measured.configurations
         if any((method, epochs, configuration) in measured.values for method in methods)
     ]
@@ -146,7 +156,19 @@ def _table_of_methods(measured: Measured, epochs: int) -> str:
         error = 50 / math.sqrt(max(measured.num_videos, 1))
         sure = f"seed {seeds[0]} alone, {measured.plan.metric} in per cent; a share of {measured.num_videos} has a standard error of up to {error:.1f} points"
     caption = f"{epochs} epochs, {sure}{against}:"
-    return caption + "\n\n" + _markdown(["configuration", "GFLOPs", *methods], rows)
+    return "\n\n".join([caption, _markdown(["configuration", "GFLOPs", *methods], rows), *_other_costs(measured, methods)])
+
+
+def _other_costs(measured: Measured, methods: Sequence[str]) -> list[str]:
+    """A sentence on the methods whose own GFLOPs are not those of the table; none where all are."""
+    gflops = measured.gflops
+    told = []
+    for method in methods:
+        own = [(c, measured.costs[c][method]) for c in measured.configurations if method in measured.costs[c]]
+        other = [f"{cost:.4g} at {c}" for c, cost in own if abs(cost - gflops[c]) > DIFFERENT_COST * gflops[c]]
+        if other:
+            told.append(f"`{method}` {', '.join(other)}")
+    return [f"The networks of other methods cost other GFLOPs: {'; '.join(told)}."] if told else []
 
 
 def _signed(value: Estimate) -> str:

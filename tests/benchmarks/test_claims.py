@@ -14,7 +14,7 @@ from benchmarks.claims import __main__ as claims
 from benchmarks.claims import train
 from benchmarks.claims.database import Database, Result
 from benchmarks.claims.plan import PLANS, read_plan, runs_of
-from benchmarks.claims.report import PAGES, write_index, write_page
+from benchmarks.claims.report import PAGES, Measured, write_index, write_page
 from benchmarks.claims.statistics import estimate, paired
 from mutual3d.pipeline import load_config
 
@@ -130,6 +130,21 @@ def test_a_page_says_what_was_measured_and_no_more(tmp_path):
     assert "`mutual` against `alone` after 1 epochs: +4.0 points on average over 2 configurations." in line
     write_index([line], database, tmp_path)
     assert "5 trainings: 0.1 hours" in (tmp_path / "README.md").read_text()
+
+
+def test_a_page_gives_the_gflops_of_the_reference_and_says_whose_differ(tmp_path):
+    methods = {"first": {"changes": {"TRAIN.BATCH_SIZE": 8}}, "alone": PLAN["methods"]["alone"], "cheap": None}
+    plan, database = read_plan(write_plan(tmp_path, methods=methods, seeds=[0])), Database(tmp_path / "results.sqlite")
+    costs = {"first": {"0.5-10": 1.0, "1-16": 9.0}, "alone": {"1-16": 8.0}, "cheap": {"0.5-10": 1.009, "1-16": 8.05}}
+    for run in runs_of(plan):
+        rows = {name: {"gflops": gflops, "top1_acc": 50.0} for name, gflops in costs[run.method.name].items()}
+        database.add(run, result_of(run, **rows))
+    write_page(plan, database, tmp_path)
+    page = (tmp_path / "digits.md").read_text()
+    assert "| 0.5-10 | 1 |" in page and "| 1-16 | 8 |" in page
+    assert "The networks of other methods cost other GFLOPs: `first` 9 at 1-16.\n" in page
+    measured = Measured(plan, database.results(list(runs_of(plan))))
+    assert [gflops for gflops, _ in measured.points("cheap", 1)] == [1.009, 8.05]
 
 
 def test_a_configuration_that_a_grid_has_not_is_named(tmp_path):
