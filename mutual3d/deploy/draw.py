@@ -12,7 +12,7 @@ import torch
 from matplotlib.font_manager import findfont
 from torchvision.utils import draw_bounding_boxes
 
-from mutual3d.data.datasets.ava.annotations import box_problem
+from mutual3d.data.datasets.boxes import parse_box
 from mutual3d.data.datasets.lists import existing_file, parse_decimal, place_of, read_table, shown
 from mutual3d.data.video.container import open_container
 from mutual3d.data.video.decode import open_video
@@ -66,11 +66,10 @@ def _parse_row(row: Sequence[str]) -> tuple[float, ...]:
         if number is None:
             raise ValueError(f"{shown(text)} is not a number")
         numbers.append(number)
-    second, x1, y1, x2, y2, score = (*numbers, *([1.0] * (6 - len(row))))
-    problem = box_problem(x1, y1, x2, y2)
-    if problem or second < 0 or not 0 <= score <= 1:
-        raise ValueError(problem or "the second must be 0 or more and the score in [0, 1]")
-    return second, x1, y1, x2, y2, score
+    second, score = numbers[0], numbers[5] if len(row) == 6 else 1.0
+    if second < 0 or not 0 <= score <= 1:
+        raise ValueError("the second must be 0 or more and the score in [0, 1]")
+    return second, *parse_box(row[1:5]), score
 
 
 def describe_boxes(

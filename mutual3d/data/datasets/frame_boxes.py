@@ -6,13 +6,11 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mutual3d.data.datasets.ava.annotations import box_problem
+from mutual3d.data.datasets.boxes import Box, parse_box
 from mutual3d.data.datasets.kinetics import write_lines
-from mutual3d.data.datasets.lists import check_path, existing_file, parse_decimal, parse_whole, place_of, read_table, shown
+from mutual3d.data.datasets.lists import check_path, existing_file, parse_whole, place_of, read_table, shown
 
 COLUMNS = ("path", "frame", "x1", "y1", "x2", "y2")
-# A normalised xyxy box.
-Box = tuple[float, float, float, float]
 # Of a video, by frame, counted from 0.
 FrameBoxes = dict[int, list[Box]]
 
@@ -28,10 +26,12 @@ def read_frame_boxes(path: str | Path) -> dict[str, FrameBoxes]:
         if tuple(name.strip() for name in row) == COLUMNS:
             continue
         place = f"{place_of(path, line)}, {shown(','.join(row))}"
-        if len(row) != len(COLUMNS):
-            raise ValueError(f"{place}: it has {len(row)} columns: write '{','.join(COLUMNS)}'")
         video = os.path.realpath(path.parent / check_path(row[0], place))
-        found.setdefault(video, {}).setdefault(_frame(row[1], place), []).append(_box(row[2:], place))
+        try:
+            frame, box = _parse_row(row)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        found.setdefault(video, {}).setdefault(frame, []).append(box)
     if not found:
         raise ValueError(f"the file of boxes '{path}' is empty: write rows '{','.join(COLUMNS)}'")
     return found
@@ -54,19 +54,11 @@ def _joined(row: Iterable[object]) -> str:
     return text.getvalue()
 
 
-def _frame(text: str, place: str) -> int:
-    frame = parse_whole(text)
+def _parse_row(row: list[str]) -> tuple[int, Box]:
+    """The frame and the box."""
+    if len(row) != len(COLUMNS):
+        raise ValueError(f"it has {len(row)} columns: write '{','.join(COLUMNS)}'")
+    frame = parse_whole(row[1])
     if frame is None or frame < 0:
-        raise ValueError(f"{place}: the frame is {shown(text)}: give a whole number, 0 for the first one")
-    return frame
-
-
-def _box(texts: list[str], place: str) -> Box:
-    numbers = [number for text in texts if (number := parse_decimal(text)) is not None]
-    if len(numbers) != 4:
-        raise ValueError(f"{place}: {shown(','.join(texts))} are not four numbers x1,y1,x2,y2")
-    x1, y1, x2, y2 = numbers
-    problem = box_problem(x1, y1, x2, y2)
-    if problem:
-        raise ValueError(f"{place}: {problem}")
-    return x1, y1, x2, y2
+        raise ValueError(f"the frame is {shown(row[1])}: give a whole number, 0 for the first one")
+    return frame, parse_box(row[2:])

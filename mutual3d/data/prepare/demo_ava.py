@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mutual3d.data.datasets.boxes import Box
 from mutual3d.data.prepare.demo import (
     CLASS_NAMES,
     FRAME_SIZE,
@@ -44,8 +45,6 @@ _MIDDLE = NUM_FRAMES // 2
 # Where the centres of the actors are in the keyframe, in pixels: of the left one, the right one, and both down.
 _PLACES = ((11, 23), (41, 53))
 _DOWN = (_TOP + 10, _TOP + FRAME_SHAPE[0] - 10)
-# A normalised xyxy box.
-Box = tuple[float, float, float, float]
 
 # Keeps these videos apart from the demo set's of the same seed.
 _STREAM = 2

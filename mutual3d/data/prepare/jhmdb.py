@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mutual3d.data.datasets.frame_boxes import Box, FrameBoxes, read_frame_boxes, write_frame_boxes
+from mutual3d.data.datasets.boxes import Box
+from mutual3d.data.datasets.frame_boxes import FrameBoxes, read_frame_boxes, write_frame_boxes
 from mutual3d.data.datasets.kinetics import read_video_list
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.prepare.class_folders import split_off

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mutual3d.data.datasets.frame_boxes import Box, FrameBoxes, read_frame_boxes
+from mutual3d.data.datasets.boxes import Box
+from mutual3d.data.datasets.frame_boxes import FrameBoxes, read_frame_boxes
 from mutual3d.data.datasets.kinetics import read_video_list, write_lines
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.prepare.extraction import Layout, extract_frames, write_frame_rows

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mutual3d.data.datasets.boxes import parse_box
 from mutual3d.data.datasets.lists import (
     existing_file,
     parse_decimal,
@@ -147,19 +148,8 @@ def _parse_row(row: Sequence[str], detected: bool, num_classes: int) -> BoxRow:
         raise ValueError("the video has no name")
     if not detected and not "".join(row[2:6]).strip():
         return BoxRow(video, second, None, 0, 1.0)
-    box = _box(row[2:6])
+    box = parse_box(row[2:6])
     return BoxRow(video, second, box, _action(row[6].strip(), num_classes), _score(row[7]) if detected else 1.0)
-
-
-def _box(texts: Sequence[str]) -> tuple[float, float, float, float]:
-    numbers = [number for text in texts if (number := parse_decimal(text)) is not None]
-    if len(numbers) != 4:
-        raise ValueError(f"{shown(','.join(texts))} are not four numbers x1,y1,x2,y2")
-    x1, y1, x2, y2 = numbers
-    problem = box_problem(x1, y1, x2, y2)
-    if problem:
-        raise ValueError(problem)
-    return x1, y1, x2, y2
 
 
 def _second(text: str) -> int:
@@ -169,15 +159,6 @@ def _second(text: str) -> int:
     if not 0 <= second <= _LAST_SECOND:
         raise ValueError(f"second {second} is in no film: legal are 0 to {_LAST_SECOND}; give seconds from the film's beginning")
     return second
-
-
-def box_problem(x1: float, y1: float, x2: float, y2: float) -> str | None:
-    """What is wrong with a box, in words; None where it is fine. x1, y1, x2, y2: normalised, in [0, 1] of the frame."""
-    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
-        return None
-    if not all(0 <= value <= 1 for value in (x1, y1, x2, y2)):
-        return "the box leaves [0, 1]: divide x by the frame's width and y by its height, and clip"
-    return "the box is empty: x1 must be below x2 and y1 below y2"
 
 
 def _action(text: str, num_classes: int) -> int:
