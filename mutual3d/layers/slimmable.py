@@ -5,7 +5,7 @@ full layer. The number of outputs is the attribute `active_out_channels`; the nu
 that arrives, and nothing changes in `forward`. At full width the layer is the plain one, bit for bit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -47,7 +47,6 @@ class SlimmableLayer(SlimmablePart):
 class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
     """Before nn.Conv2d or nn.Conv3d among the bases of a class, whose constructor and attributes it takes."""
 
-    _convolve: Callable[..., torch.Tensor]
     _plain_type: type[nn.Conv2d] | type[nn.Conv3d]
     # Whether evaluation keeps its slice of the weight from call to call: a copy of its own where inputs are left out.
     keeps_slice = True
@@ -78,8 +77,11 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
         """Make what a subclass has beside weight and bias, which are initialised by then."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight, bias, groups = self._active_slice(x.shape[1])
-        return self._convolve(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+        return self._convolve(x, *self._active_slice(x.shape[1]))
+
+    def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, groups: int) -> torch.Tensor:
+        """The convolution of x with a slice of this layer, with its strides, padding and dilation."""
+        raise NotImplementedError
 
     def _active_slice(self, in_channels: int) -> tuple[torch.Tensor, torch.Tensor | None, int]:
         """`slice` at the active width. Without gradients it is kept while the weight stays what it was.
@@ -140,54 +142,37 @@ class _SlimmableConv(SlimmableLayer, nn.modules.conv._ConvNd):
 ONEDNN_BLOCK = 16
 
 
-def _conv2d(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int] | str,
-    dilation: Sequence[int],
-    groups: int,
-) -> torch.Tensor:
-    """`F.conv2d`, in two steps where oneDNN's gradient of the weight writes past its memory: of 1x1 convolutions with strides, in
-    channels last, with fewer inputs than a block of its has (github.com/uxlfoundation/oneDNN/issues/6035; torch 2.14 and 2.15, CPU)."""
-    is_pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and (padding == "valid" or not any(padding))
-    if is_pointwise and x.device.type == "cpu" and max(stride) > 1 and weight.shape[1] < ONEDNN_BLOCK and torch.is_grad_enabled():
-        x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-
-
 class SlimmableConv2d(_SlimmableConv, nn.Conv2d):
     """`nn.Conv2d` whose channel counts may be `Channels`; x is B, C, H, W. Dense, grouped or depthwise."""
 
-    _convolve = staticmethod(_conv2d)
     _plain_type = nn.Conv2d
 
-
-def _conv3d(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> torch.Tensor:
-    """`depthwise.conv3d`, in float32 where oneDNN's bfloat16 cannot be relied on: of depthwise convolutions, and with fewer frames or
-    pixels than taps, its gradient of the weight takes in memory that nothing has written (torch 2.14 and 2.15, CPU)."""
-    is_wrong = groups > 1 or any(size < taps for size, taps in zip(x.shape[2:], weight.shape[2:]))
-    if x.device.type != "cpu" or not is_wrong or not torch.is_autocast_enabled("cpu"):
-        return depthwise.conv3d(x, weight, bias, stride, padding, dilation, groups)
-    with torch.autocast("cpu", enabled=False):
-        bias = None if bias is None else bias.float()
-        return depthwise.conv3d(x.float(), weight.float(), bias, stride, padding, dilation, groups)
+    def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, groups: int) -> torch.Tensor:
+        """`F.conv2d`, in two steps where oneDNN's gradient of the weight writes past its memory: of 1x1 convolutions with strides, in
+        channels last, with fewer inputs than a block of its has (github.com/uxlfoundation/oneDNN/issues/6035; torch 2.14 and 2.15, CPU)."""
+        stride, padding = self.stride, self.padding
+        is_pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and (padding == "valid" or not any(padding))
+        if is_pointwise and x.device.type == "cpu" and max(stride) > 1 and weight.shape[1] < ONEDNN_BLOCK and torch.is_grad_enabled():
+            x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
+        return F.conv2d(x, weight, bias, stride, padding, self.dilation, groups)
 
 
 class SlimmableConv3d(_SlimmableConv, nn.Conv3d):
     """`nn.Conv3d` whose channel counts may be `Channels`; x is B, C, T, H, W. Dense, grouped or depthwise."""
 
-    _convolve = staticmethod(_conv3d)
     _plain_type = nn.Conv3d
+
+    def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, groups: int) -> torch.Tensor:
+        """`depthwise.conv3d`, in float32 where oneDNN's bfloat16 cannot be relied on: of depthwise convolutions, and with fewer frames or
+        pixels than taps, its gradient of the weight takes in memory that nothing has written (torch 2.14 and 2.15, CPU)."""
+        stride, padding, dilation = self.stride, self.padding, self.dilation
+        assert not isinstance(padding, str)
+        is_wrong = groups > 1 or any(size < taps for size, taps in zip(x.shape[2:], weight.shape[2:]))
+        if x.device.type != "cpu" or not is_wrong or not torch.is_autocast_enabled("cpu"):
+            return depthwise.conv3d(x, weight, bias, stride, padding, dilation, groups)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if bias is None else bias.float()
+            return depthwise.conv3d(x.float(), weight.float(), bias, stride, padding, dilation, groups)
 
 
 class SlimmableLinear(SlimmableLayer, nn.Linear):
