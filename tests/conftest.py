@@ -37,6 +37,15 @@ def same_signal_handlers():
     assert left == before
 
 
+@pytest.fixture
+def one_thread():
+    """For tensors that are so small that a second thread would only be waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def programs():
     """{what a network is: its ONNX program}, which takes seconds to make."""

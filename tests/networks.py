@@ -25,7 +25,7 @@ class Case:
 
     def build(self, width_range=WIDTHS, spatial_sizes=SIZES, temporal_sizes=FRAMES, **arguments):
         """The network in evaluation mode, with weights that are not the trivial ones of initialisation."""
-        return fill_by_rule(self._create(width_range, spatial_sizes, temporal_sizes, **arguments)).eval()
+        return fill_by_rule(self.create(width_range, spatial_sizes, temporal_sizes, **arguments)).eval()
 
     def inputs(self, configuration, dtype=torch.float32):
         """What the network makes of a random clip: pathways, the adaptive one of the configuration's size, or images."""
@@ -36,9 +36,10 @@ class Case:
     @functools.cached_property
     def _on_meta(self):
         with torch.device("meta"):
-            return self._create()
+            return self.create()
 
-    def _create(self, width_range=WIDTHS, spatial_sizes=SIZES, temporal_sizes=FRAMES, **arguments):
+    def create(self, width_range=WIDTHS, spatial_sizes=SIZES, temporal_sizes=FRAMES, **arguments):
+        """The network in training mode, as it is initialised."""
         frames = temporal_sizes if self.has_frames else [1]
         space = {"width_range": width_range, "spatial_sizes": spatial_sizes, "temporal_sizes": frames}
         return create_model(**{**self.arguments, **arguments}, space=space)

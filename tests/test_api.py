@@ -1,20 +1,17 @@
 """docs/api.md is what the code says of itself; help and completion show every public name."""
 
-import importlib.util
 import pydoc
 import subprocess
 import sys
 
+from scripts import load_script
 from tiny import ROOT
 
 import mutual3d
 
 
 def load_writer():
-    spec = importlib.util.spec_from_file_location("write_api", ROOT / "docs" / "write_api.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs/write_api.py")
 
 
 def test_the_page_is_what_the_code_says():

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import published
 import pytest
+from scripts import load_script
 from tiny import ROOT, write_set
 
 from mutual3d import cli
@@ -113,10 +114,7 @@ def test_long_commands_are_understood(command):
         assert command in INIT
         return
     assert words[0] == "python" and (ROOT / words[1]).is_file()
-    spec = importlib.util.spec_from_file_location("tool_of_a_page", ROOT / words[1])
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    assert tool.parse_arguments(words[2:])
+    assert load_script(words[1]).parse_arguments(words[2:])
 
 
 def files_of(node):

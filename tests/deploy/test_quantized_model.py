@@ -17,7 +17,7 @@ CASE = IMAGE_NETWORKS["resnet18_small"]
 def model(request):
     torch.manual_seed(0)
     bits = {"weight_bits": 2, "activation_bits": 32 if request.param == "W2A32" else 2}
-    network = CASE._create(**bits).train()
+    network = CASE.create(**bits).train()
     for c in network.space.corners():
         network.activate(c)(CASE.inputs(c))
     calibrate_at_random(network.eval(), network.space.corners())

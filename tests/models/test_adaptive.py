@@ -39,13 +39,10 @@ def small_case(request):
 
 
 @pytest.fixture(autouse=True)
-def small_tensors_in_evaluation():
-    """No gradients unless asked for; one thread, since with tensors so small a second would only be waited for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def no_gradients():
+    """No gradients unless asked for."""
     with torch.no_grad():
         yield
-    torch.set_num_threads(threads)
 
 
 def states_equal(first, second):

@@ -24,14 +24,6 @@ def case(request):
     return CASES[request.param]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(case, **arguments):
     """In evaluation, in float64, with adapters that are not zero and let features grow little."""
     with torch.no_grad():
@@ -72,9 +64,9 @@ def test_activate_equals_extract_folded_or_not_at_every_width_and_number_of_fram
 
 def test_with_adapters_of_zeros_the_largest_is_the_plain_network_bit_for_bit(case):
     torch.manual_seed(0)
-    plain = case._create(temporal_sizes=FRAMES).eval()
+    plain = case.create(temporal_sizes=FRAMES).eval()
     torch.manual_seed(0)
-    model = zero_adapters(case._create(**FFN).eval())
+    model = zero_adapters(case.create(**FFN).eval())
     largest, inputs = model.space.largest, case.inputs(model.space.largest)
     with torch.no_grad():
         expected = plain(inputs)
@@ -111,7 +103,7 @@ def test_a_narrow_width_has_the_first_channels_of_a_filter_and_after_a_fusion_th
 
 
 def test_every_block_costs_a_depthwise_convolution_more(case):
-    model, plain = build(case), case._create(temporal_sizes=FRAMES)
+    model, plain = build(case), case.create(temporal_sizes=FRAMES)
     c, volumes = model.space.largest, {}
     for name, block in model.named_modules():
         if isinstance(block, AdaptsInput):
@@ -183,7 +175,7 @@ def test_quantised_networks_take_adapters_as_they_are_and_unseen_frames():
     case = CASES["x3d_small"]
     torch.manual_seed(0)
     with torch.no_grad():
-        model = case._create(**FFN, weight_bits=2, activation_bits=2).double().train()
+        model = case.create(**FFN, weight_bits=2, activation_bits=2).double().train()
         for frames in FRAMES:
             model.activate(f"1-48-{frames}")(case.inputs(Configuration(1.0, 48, frames), torch.float64))
         model.eval().add_frames(6)
@@ -206,7 +198,7 @@ def test_a_plain_checkpoint_gives_every_number_of_frames_its_norms_and_names_the
     plain = case.build(temporal_sizes=FRAMES)
     torch.save({"model_state": plain.state_dict(), "class_names": ["walk", "run"]}, tmp_path / "plain.pyth")
     torch.manual_seed(1)
-    model = case._create(**{**FFN, **own}).eval()
+    model = case.create(**{**FFN, **own}).eval()
     state, report = read_checkpoint(model, tmp_path / "plain.pyth")
     assert report.missing.keys() == {name for name in adapters(model)} and not report.skipped and not report.reshaped
     assert report.class_names == ("walk", "run")
@@ -226,7 +218,7 @@ def test_a_plain_checkpoint_gives_every_number_of_frames_its_norms_and_names_the
 def test_other_projects_checkpoints_are_plain_ones_too(form):
     case = CASES["x3d_small"]
     with torch.no_grad():
-        plain, model = case.build(temporal_sizes=FRAMES), case._create(**FFN).eval()
+        plain, model = case.build(temporal_sizes=FRAMES), case.create(**FFN).eval()
         exported, _ = export_state(plain.state_dict(), form, "x3d")
         state, report = convert_state(exported, form, model)
         model.load_state_dict(state)
@@ -253,11 +245,11 @@ def test_a_checkpoint_with_norms_of_its_own_is_no_plain_one_and_is_not_written_f
 def test_one_number_of_frames_and_networks_of_images_are_refused():
     images = IMAGE_NETWORKS["resnet18_small"]
     for own in ({"batchnorm": "private_frames"}, {"temporal_adapters": True}):
-        for build_one in (lambda own=own: images._create(**own), lambda own=own: CASES["x3d_small"]._create(temporal_sizes=[8], **own)):
+        for build_one in (lambda own=own: images.create(**own), lambda own=own: CASES["x3d_small"].create(temporal_sizes=[8], **own)):
             with pytest.raises(ValueError, match=r"MUTUAL.TEMPORAL_SIZES is \[[18]\]: .*need two or more, of a network that takes clips"):
                 build_one()
     with pytest.raises(ValueError, match="temporal_adapters is 'yes': give True or False"):
-        CASES["x3d_small"]._create(temporal_adapters="yes")
+        CASES["x3d_small"].create(temporal_adapters="yes")
     with pytest.raises(ValueError, match="300 numbers of frames are to have norms of their own.*at most 256 may"):
         create_model("x3d", space={"width_range": [1, 1], "spatial_sizes": [32], "temporal_sizes": [*range(1, 301)]}, num_classes=2, batchnorm="private_frames")
 

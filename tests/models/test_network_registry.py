@@ -42,7 +42,7 @@ DENSE_3D = {"slow", "c2d", "i3d", "slowfast"}
 @pytest.mark.parametrize("case", (VIDEO_CASES | IMAGE_NETWORKS).values(), ids=VIDEO_CASES | IMAGE_NETWORKS)
 def test_a_network_is_channels_last_on_a_gpu_where_all_its_3d_convolutions_are_dense(case):
     with torch.device("meta"):
-        network = case._create()
+        network = case.create()
     expected = torch.channels_last_3d if case.arguments["name"] in DENSE_3D else torch.contiguous_format
     for form in (network, network.subnetwork(network.space.smallest)):
         assert preferred_memory_format(form, torch.device("cuda", 0)) == expected

@@ -30,12 +30,9 @@ def case(request):
 
 
 @pytest.fixture(autouse=True)
-def small_tensors_in_evaluation():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def no_gradients():
     with torch.no_grad():
         yield
-    torch.set_num_threads(threads)
 
 
 def space_of(case, by):

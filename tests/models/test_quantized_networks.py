@@ -34,19 +34,11 @@ def one_of_each(request):
     return CASES[request.param]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(case, steps=1, width_range=(0.5, 1.0), **arguments):
     """A network after a few passes of training at every corner, in evaluation, in float64."""
     torch.manual_seed(0)
     with torch.no_grad():
-        model = case._create(list(width_range), [32, 48], [4, 8], **{**FULL, **arguments}).double().train()
+        model = case.create(list(width_range), [32, 48], [4, 8], **{**FULL, **arguments}).double().train()
     for norm in slimmable_norms(model).values():
         torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
     for c in model.space.corners():
@@ -123,8 +115,8 @@ def test_a_file_builds_the_same_network_again(one_of_each):
 
 
 def test_a_network_that_is_not_quantised_says_nothing_of_it(one_of_each):
-    whole = one_of_each._create([0.5, 1.0], [32, 48], [4, 8])
-    same = one_of_each._create([0.5, 1.0], [32, 48], [4, 8], weight_bits=32, activation_bits=32)
+    whole = one_of_each.create([0.5, 1.0], [32, 48], [4, 8])
+    same = one_of_each.create([0.5, 1.0], [32, 48], [4, 8], weight_bits=32, activation_bits=32)
     assert whole.arguments == same.arguments and not {*FULL} & whole.arguments.keys()
     assert list(whole.state_dict()) == list(same.state_dict()) and not quantized(same)
 
@@ -153,7 +145,7 @@ def test_norms_that_every_size_shares_leave_its_quantisers_private(one_of_each):
 
 
 def test_gradients_and_groups_are_those_of_the_weights_alone(one_of_each):
-    model, whole = build(one_of_each).train(), one_of_each._create([0.5, 1.0], [32, 48], [4, 8])
+    model, whole = build(one_of_each).train(), one_of_each.create([0.5, 1.0], [32, 48], [4, 8])
     assert {name for name, _ in model.named_parameters()} == {name for name, _ in whole.named_parameters()}
     counts = [{g["name"]: len(g["params"]) for g in parameter_groups(m, weight_decay=1e-4)} for m in (model, whole)]
     assert counts[0] == counts[1]
@@ -192,7 +184,7 @@ def test_threads_that_name_their_configuration_are_served_alike():
 
 
 def test_a_size_between_two_has_quantisers_between_theirs():
-    model = SMALL._create([1.0, 1.0], [32, 48], [1], batchnorm="private_size", own_statistics="private", **FULL)
+    model = SMALL.create([1.0, 1.0], [32, 48], [1], batchnorm="private_size", own_statistics="private", **FULL)
     parts = [part for part in model.modules() if isinstance(part, PrivateQuantizers)]
     for part in parts:
         large, small = part.sizes
@@ -228,7 +220,7 @@ def test_averages_of_weights_have_averages_of_bases():
 @pytest.mark.parametrize("bits, share", [({}, 1.0), ({"weight_bits": 2}, 0.25), (FULL, 0.25), ({"weight_bits": 4}, 0.3)])
 def test_the_axis_of_size_counts_quantised_weights_by_their_bits(bits, share):
     with torch.device("meta"):
-        model = CASES["resnet50_small"]._create([0.5, 1.0], [32, 48], [1], **bits)
+        model = CASES["resnet50_small"].create([0.5, 1.0], [32, 48], [1], **bits)
     conditions = CostConditions(48, torch.device("cpu"), MEAN, STD, repeats=1)
     corners = model.space.corners()
     costs = measure_costs(["weights_mb", "parameters"], model, corners, conditions)
@@ -243,4 +235,4 @@ def test_the_axis_of_size_counts_quantised_weights_by_their_bits(bits, share):
 def test_other_bits_are_refused_with_the_key_and_the_legal_ones(bits):
     (key,) = bits
     with pytest.raises(ValueError, match=f"MODEL.QUANTIZE.{key.upper()} is .*: numbers are quantised to 2, 3, 4 bits; 32"):
-        SMALL._create([0.5, 1.0], [32, 48], [1], **bits)
+        SMALL.create([0.5, 1.0], [32, 48], [1], **bits)

@@ -32,15 +32,6 @@ CHARADES = (
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """With tensors so small a second one would only be waited for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(name, *overrides):
     with torch.device("meta"):
         return build_model(load_config(ROOT / "configs" / name, overrides))

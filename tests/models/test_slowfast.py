@@ -20,13 +20,9 @@ WIDTHS = [0.5, 0.7, 1.0]
 
 
 @pytest.fixture(autouse=True)
-def small_tensors():
-    """No gradients; one thread, since with tensors so small a second would only be waited for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def no_gradients():
     with torch.no_grad():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

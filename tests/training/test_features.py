@@ -69,7 +69,7 @@ def test_what_has_no_first_configuration_or_no_fixed_features_is_refused():
     ]:
         with pytest.raises(ValueError, match=f"MUTUAL.FEATURE_LOSS is 0.1, and .*{sentence}"):
             Method(**words, feature_loss=0.1).make_objective(2)
-    fixed = {name for name, case in {**NETWORKS, **IMAGE_NETWORKS}.items() if case._create().has_fixed_features}
+    fixed = {name for name, case in {**NETWORKS, **IMAGE_NETWORKS}.items() if case.create().has_fixed_features}
     assert fixed == {"x3d_small", "x3d_m", "mobilenet_v2_small", "mobilenet_v3_small"}
     with pytest.raises(ValueError, match="reads fewer features at smaller widths: set it 0, or take a network that keeps them"):
         FeatureAgreement(NETWORKS["slow_small"].build(), 0.1)

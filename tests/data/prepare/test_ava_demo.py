@@ -1,12 +1,12 @@
 """The generated set in AVA's form."""
 
-import importlib.util
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from clips import ava_dataset
+from scripts import load_script
+from tiny import ROOT
 
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes, read_reference
 from mutual3d.data.datasets.ava.check import AvaFiles, check_ava
@@ -15,7 +15,6 @@ from mutual3d.data.prepare import demo_ava
 from mutual3d.data.prepare.demo import CLASS_NAMES
 from mutual3d.data.video.decode import open_video
 
-TOOL = Path(__file__).resolve().parents[3] / "datasets" / "make_demo_ava.py"
 FEW = {"num_train": 2, "num_val": 1, "num_workers": 1}
 
 
@@ -128,10 +127,8 @@ def test_an_interrupted_folder_is_completed_and_another_refused(folder):
 
 
 def test_the_tool_writes_the_set_and_reports_a_refusal(folder, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(TOOL.parent)
-    specification = importlib.util.spec_from_file_location("make_demo_ava_tool", TOOL)
-    tool = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tool)
+    monkeypatch.syspath_prepend(ROOT / "datasets")
+    tool = load_script("datasets/make_demo_ava.py")
     command = ["--output", str(folder), "--num-train", "2", "--num-val", "1", "--num-workers", "1"]
     assert tool.main(command) == 0 and "2 train, 1 val" in capsys.readouterr().out
     assert tool.main([*command, "--seed", "3"]) == 1 and "other arguments" in capsys.readouterr().err

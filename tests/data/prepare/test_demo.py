@@ -1,16 +1,14 @@
-import importlib.util
 import os
 from collections import Counter
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from scripts import load_script
 
 from mutual3d.data.datasets.kinetics import read_video_list
 from mutual3d.data.prepare import demo
 
-TOOL = Path(__file__).resolve().parents[3] / "datasets" / "make_demo.py"
 COUNTS = {"train": 2 * len(demo.CLASS_NAMES), "val": len(demo.CLASS_NAMES), "test": 3}
 ARGUMENTS = {f"num_{split}": count for split, count in COUNTS.items()}
 
@@ -145,9 +143,7 @@ def test_motion_does_tell_the_class(small_grey_clips):
 
 
 def test_the_tool_writes_the_set_and_reports_a_refusal(tmp_path, capsys):
-    specification = importlib.util.spec_from_file_location("make_demo_tool", TOOL)
-    tool = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tool)
+    tool = load_script("datasets/make_demo.py")
     counts = ["--num-train", "2", "--num-val", "1", "--num-test", "1"]
     command = ["--output", str(tmp_path / "data"), "--num-workers", "1", *counts]
     assert tool.main(command) == 0

@@ -1,12 +1,12 @@
 """The demo set in Charades' form."""
 
-import importlib.util
 import os
 from collections import Counter
 
 import numpy as np
 import pytest
 from clips import video_dataset
+from scripts import load_script
 from tiny import ROOT
 
 from mutual3d.data.datasets.charades import read_charades
@@ -77,9 +77,7 @@ def test_a_complete_folder_is_reused_and_a_partial_one_completed(folder, tmp_pat
 
 def test_tool(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "datasets"))
-    specification = importlib.util.spec_from_file_location("make_demo_charades", ROOT / "datasets/make_demo_charades.py")
-    tool = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tool)
+    tool = load_script("datasets/make_demo_charades.py")
     arguments = ["--output", str(tmp_path / "data"), "--num-train", "1", "--num-val", "1", "--num-test", "1"]
     assert tool.run(tool.make_demo_charades, tool.__doc__, arguments) == 0
     assert "1 train, 1 val, 1 test videos, 8 classes" in capsys.readouterr().out

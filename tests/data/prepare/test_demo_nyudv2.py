@@ -1,11 +1,11 @@
 """The demo set in NYUDv2's form: what is drawn is what the maps say."""
 
-import importlib.util
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import load_script
 from tiny import ROOT
 
 from mutual3d.data.prepare.demo_coco import CLASS_NAMES, draw_picture
@@ -81,8 +81,6 @@ def test_a_complete_folder_is_reused_and_a_partial_one_completed(folder, tmp_pat
 
 def test_tool(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "datasets"))
-    specification = importlib.util.spec_from_file_location("make_demo_nyudv2", ROOT / "datasets/make_demo_nyudv2.py")
-    tool = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tool)
+    tool = load_script("datasets/make_demo_nyudv2.py")
     assert tool.main(["--output", str(tmp_path / "data"), "--num-train", "1", "--num-val", "1"]) == 0
     assert "1 train, 1 val pictures, 5 classes" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """Videos to image files."""
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import ROOT
+from scripts import load_script
 from videos import (
     decode_all,
     moving_frames,
@@ -286,10 +285,7 @@ def test_folders_of_other_frames_and_videos_of_one_name_are_refused(videos, tmp_
 
 @pytest.fixture(scope="module")
 def tool():
-    specification = importlib.util.spec_from_file_location("extract_frames", ROOT / "datasets/extract_frames.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script("datasets/extract_frames.py")
 
 
 def test_tool_writes_a_list_of_the_chosen_videos(tool, videos, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """JHMDB's lists with a validation set, its boxes, and both as keyframes in AVA's form."""
 
-import importlib.util
 import re
 from collections import Counter
 from pathlib import Path
@@ -22,23 +21,15 @@ REAL = (Path(__file__).resolve().parents[4] / "shared/data/jhmdb").resolve()
 
 
 @pytest.fixture(scope="module")
-def tool():
-    specification = importlib.util.spec_from_file_location("write_lists", ROOT / "datasets/write_lists.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
 def root(tmp_path_factory):
     directory = tmp_path_factory.mktemp("jhmdb")
     published.write_jhmdb(directory)
     return directory
 
 
-def write(tool, root, output, *options):
+def write(lists_tool, root, output, *options):
     folders = ["--lists", f"{root}/splits", "--videos", f"{root}/ReCompress_Videos", "--boxes", f"{root}/puppet_mask"]
-    assert tool.main(["jhmdb", *folders, "--output", f"{output}", *options]) == 0
+    assert lists_tool.main(["jhmdb", *folders, "--output", f"{output}", *options]) == 0
     return {split: read_video_list(output / f"{split}.csv") for split in ("train", "val", "test")}
 
 
@@ -46,35 +37,35 @@ def sources(videos):
     return {Path(video.path).name.partition(f"_{Path(video.path).parent.name}_")[0] for video in videos}
 
 
-def test_a_validation_set_shares_no_source_with_train(tool, root, tmp_path):
-    lists = write(tool, root, tmp_path / "first")
+def test_a_validation_set_shares_no_source_with_train(lists_tool, root, tmp_path):
+    lists = write(lists_tool, root, tmp_path / "first")
     assert read_class_names(tmp_path / "first/classes.txt") == list(published.JHMDB_CLASSES)
     counts = {split: Counter(video.label for video in videos) for split, videos in lists.items()}
     assert len(lists["train"]) + len(lists["val"]) == 84 and set(counts["test"].values()) == {1}
     # Half of the clips are of the film that all classes have, which cannot be held out: the other folds share the rest.
     assert not sources(lists["train"]) & sources(lists["val"]) and len(lists["val"]) in range(10, 43)
-    assert write(tool, root, tmp_path / "second") == lists
+    assert write(lists_tool, root, tmp_path / "second") == lists
 
 
-def test_the_motion_classes_alone(tool, root, tmp_path):
-    lists = write(tool, root, tmp_path, "--motion")
+def test_the_motion_classes_alone(lists_tool, root, tmp_path):
+    lists = write(lists_tool, root, tmp_path, "--motion")
     assert tuple(read_class_names(tmp_path / "classes.txt")) == MOTION_CLASSES
     for videos in lists.values():
         assert all(Path(video.path).parent.name == MOTION_CLASSES[video.label] for video in videos)
     assert len(lists["test"]) == len(MOTION_CLASSES) == 12
 
 
-def test_boxes_lie_around_masks(tool, root, tmp_path):
-    lists = write(tool, root, tmp_path)
+def test_boxes_lie_around_masks(lists_tool, root, tmp_path):
+    lists = write(lists_tool, root, tmp_path)
     boxes = read_frame_boxes(tmp_path / "boxes.csv")
     assert boxes.keys() == {video.path for videos in lists.values() for video in videos}
     own = boxes[lists["val"][0].path]
     assert own == {frame: [(round(frame / 32, 4), 0.25, round(frame / 32 + 0.5, 4), 0.75)] for frame in range(6)}
 
 
-def test_lists_and_boxes_of_ones_own_are_read_as_the_published_ones(tool, root, tmp_path, capsys):
+def test_lists_and_boxes_of_ones_own_are_read_as_the_published_ones(lists_tool, root, tmp_path, capsys):
     """What the tool wrote, without val.csv, gives the same validation set again."""
-    lists = write(tool, root, tmp_path / "first")
+    lists = write(lists_tool, root, tmp_path / "first")
     rows = [f"{video.path} {video.label}\n" for split in ("train", "val") for video in lists[split]]
     (tmp_path / "first/train.csv").write_text("".join(sorted(rows)))
     arguments = [
@@ -87,14 +78,14 @@ def test_lists_and_boxes_of_ones_own_are_read_as_the_published_ones(tool, root, 
         f"{tmp_path}/first/boxes.csv",
         "--output",
     ]
-    assert tool.main([*arguments, f"{tmp_path}/second"]) == 0
+    assert lists_tool.main([*arguments, f"{tmp_path}/second"]) == 0
     again = {split: read_video_list(tmp_path / f"second/{split}.csv") for split in lists}
     assert {split: sorted(videos, key=lambda video: video.path) for split, videos in again.items()} == {
         split: sorted(videos, key=lambda video: video.path) for split, videos in lists.items()
     }
     assert read_frame_boxes(tmp_path / "second/boxes.csv") == read_frame_boxes(tmp_path / "first/boxes.csv")
     with pytest.raises(SystemExit):
-        tool.main([*arguments, f"{tmp_path}/first"])
+        lists_tool.main([*arguments, f"{tmp_path}/first"])
     assert "it would be replaced" in capsys.readouterr().err
 
 
@@ -107,7 +98,7 @@ def test_lists_and_boxes_of_ones_own_are_read_as_the_published_ones(tool, root, 
         ("puppet_mask.mat", "text", "is no .mat file with an entry 'part_mask'"),
     ],
 )
-def test_wrong_files_are_named(tool, root, tmp_path, capsys, file, text, words):
+def test_wrong_files_are_named(lists_tool, root, tmp_path, capsys, file, text, words):
     for name, content in (
         ("train.csv", "clap/a_clap_f_1.mp4 0\n"),
         ("test.csv", "clap/b_clap_f_1.mp4 0\n"),
@@ -133,12 +124,12 @@ def test_wrong_files_are_named(tool, root, tmp_path, capsys, file, text, words):
         "--output",
         f"{tmp_path}/out",
     ]
-    assert tool.main(["jhmdb", *arguments]) == 1
+    assert lists_tool.main(["jhmdb", *arguments]) == 1
     assert re.search(words, capsys.readouterr().err)
 
 
-def test_keyframes_show_the_middle_of_a_clip(tool, root, tmp_path):
-    lists = write(tool, root, tmp_path / "lists")
+def test_keyframes_show_the_middle_of_a_clip(lists_tool, root, tmp_path):
+    lists = write(lists_tool, root, tmp_path / "lists")
     arguments = [
         "--lists",
         f"{tmp_path}/lists",
@@ -149,7 +140,7 @@ def test_keyframes_show_the_middle_of_a_clip(tool, root, tmp_path):
         "--output",
         f"{tmp_path}/ava",
     ]
-    assert tool.main(["keyframes", *arguments]) == 0
+    assert lists_tool.main(["keyframes", *arguments]) == 0
     frames = read_ava_frames([tmp_path / "ava/frame_lists/val.csv"], tmp_path / "ava/frames", first_second=0)
     path, label = lists["val"][0].path, lists["val"][0].label
     name = Path(path).stem
