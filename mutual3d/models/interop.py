@@ -430,7 +430,8 @@ def convert_state(
     state: {name: tensor or array}, or a checkpoint's content that holds it (`model_state`, `state_dict`, `blobs`).
     model_or_arguments: the network, or the arguments of `create_model`. reset_head: leave the classifier as the network
     initialised it, whatever the number of classes; torchvision's is never taken. Kernels without a time axis are
-    repeated over time and divided by its length (inflation; Carreira and Zisserman, CVPR 2017).
+    repeated over time and divided by its length (inflation; Carreira and Zisserman, CVPR 2017). Norms of a width's own (S-Net)
+    are the first channels of the plain network's.
     PyTorchVideo's X3D has one norm less. Here it becomes one that changes nothing with its running statistics, but
     normalises once training or calibration gives it others.
     Raises ValueError, naming `source`, when any weight is left over, missing, not finite or of another shape.
@@ -511,7 +512,7 @@ class _Match:
         self.unknown = [name for name in theirs if name not in known]
 
     def _take(self, key: str, name: str) -> None:
-        tensor, change = _fitted(self.theirs[name], self.own[key].shape)
+        tensor, change = _fitted(self.theirs[name], self.own[key].shape, narrows=_is_private(key))
         if tensor is None:
             self.unfit[key] = change
             return
@@ -559,11 +560,13 @@ class _Match:
         return "check the format, MODEL.MODEL_NAME and the network's keys in the config"
 
 
-def _fitted(tensor: torch.Tensor, shape: torch.Size) -> tuple[torch.Tensor | None, str]:
-    """(tensor in that shape or None, what was changed or what differs)."""
+def _fitted(tensor: torch.Tensor, shape: torch.Size, *, narrows: bool) -> tuple[torch.Tensor | None, str]:
+    """(tensor in that shape or None, what was changed or what differs). narrows: whether the first channels do, of a norm with more."""
     change = f"{tuple(tensor.shape)} -> {tuple(shape)}"
     if tensor.shape == shape:
         return tensor, ""
+    if narrows and tensor.ndim == len(shape) == 1 and len(tensor) > shape[0]:
+        return tensor[: shape[0]], f"{change}, a narrower width's norm: the first channels"
     if tensor.ndim == 4 and len(shape) == 5 and tensor.shape == shape[:2] + shape[3:]:
         return tensor.unsqueeze(2).expand(shape) / shape[2], f"{change}, inflated: repeated over time and divided by it"
     if _without_ones(tensor.shape) == _without_ones(shape):

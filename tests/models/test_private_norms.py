@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from networks import calibrate_at_random
+from networks import NETWORKS, WIDTHS, calibrate_at_random
 from tiny import NETWORK
 
 from mutual3d.evaluation import grid_configurations
 from mutual3d.layers import BNStatistics, slimmable_norms
 from mutual3d.models import create_model
+from mutual3d.models.interop import load_checkpoint, read_checkpoint
 from mutual3d.sampling import Configuration
 
 SPACE = {"width_range": [0.5, 1.0], "spatial_sizes": [16, 24], "temporal_sizes": [2, 4], "listed_widths": [0.5, 1.0]}
@@ -189,6 +190,29 @@ def test_private_widths_need_a_list_that_ends_at_the_greatest():
         network("private_width", listed_widths=[0.5, 0.75])
     with pytest.raises(ValueError, match="MUTUAL.BATCHNORM is 'switched': choose among calibrated"):
         network("switched")
+
+
+@pytest.mark.parametrize("name", ["x3d_small", "slow_small", "slowfast_small"])
+def test_a_plain_checkpoint_gives_each_width_the_first_channels_of_its_norms(name, tmp_path):
+    case = NETWORKS[name]
+    with torch.no_grad():
+        plain = case.build()
+    torch.save({"model_state": plain.state_dict()}, tmp_path / "plain.pyth")
+    torch.manual_seed(1)
+    model = create_model(**case.arguments, space={**plain.arguments["space"], "listed_widths": WIDTHS}, batchnorm="private_width", own_statistics="private")
+    _, report = read_checkpoint(model, tmp_path / "plain.pyth")
+    assert all("the first channels" in change for change in report.reshaped.values()) and not report.skipped and not report.missing
+    assert report.reshaped.keys() >= {"s1.pathway0_stem.bn.norms.1.weight"} and not any(".norms.0." in key for key in report.reshaped)
+    load_checkpoint(model, tmp_path / "plain.pyth")
+    for name, norm in slimmable_norms(plain).items():
+        for width, own in zip(reversed(WIDTHS), model.get_submodule(name).norms, strict=True):
+            assert all(torch.equal(value, own.state_dict()[key]) for key, value in norm.plain(width).state_dict().items())
+    model.eval()
+    largest = model.space.largest
+    assert torch.equal(model(case.inputs(largest)), plain.activate(largest)(case.inputs(largest)))
+    torch.save({"model_state": case.build(width_range=[0.5, 0.5]).state_dict()}, tmp_path / "narrow.pyth")
+    with pytest.raises(ValueError, match="another network|another architecture"):
+        load_checkpoint(model, tmp_path / "narrow.pyth")
 
 
 def test_a_network_may_have_another_width_in_every_group_of_layers():
