@@ -7,6 +7,7 @@
         --output /data/charades
     python datasets/write_lists.py jhmdb --lists splits --videos ReCompress_Videos --boxes puppet_mask --output /data/jhmdb
     python datasets/write_lists.py keyframes --lists /data/jhmdb --boxes /data/jhmdb/boxes.csv --output /data/jhmdb_ava
+    python datasets/write_lists.py leave-one-out --lists /data/weizmann --output /data/weizmann_folds
 
 Videos that are not there are left out, counted, and named in {split}_missing.txt.
 """
@@ -19,6 +20,7 @@ from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.prepare import official_lists
 from mutual3d.data.prepare.jhmdb import MOTION_CLASSES, write_jhmdb
 from mutual3d.data.prepare.keyframes import write_keyframes
+from mutual3d.data.prepare.leave_one_out import write_leave_one_out
 from mutual3d.utils.command_line import check_output_argument, count_argument, path_argument, print_error, run_command
 
 
@@ -54,6 +56,10 @@ def write_jhmdb_lists(args):
 
 def write_ava_set(args):
     return write_keyframes(args.output, args.lists, args.boxes, args.num_workers)
+
+
+def write_left_out(args):
+    return write_leave_one_out(args.output, args.lists)
 
 
 def write_charades(args):
@@ -92,6 +98,9 @@ def parse_arguments(arguments=None):
     own.add_argument("--boxes", required=True, type=path_argument, help="csv of the boxes of their frames")
     own.add_argument("--num-workers", type=count_argument, help="processes; default: one a core")
     own.set_defaults(write=write_ava_set)
+    own = datasets.add_parser("leave-one-out")
+    own.add_argument("--lists", required=True, type=path_argument, help="folder of train.csv, val.csv or both, whose videos are taken together")
+    own.set_defaults(write=write_left_out)
     for own in datasets.choices.values():
         own.add_argument("--output", required=True, type=path_argument, help="folder of the lists")
     parsed = parser.parse_args(arguments)

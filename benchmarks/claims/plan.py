@@ -19,6 +19,8 @@ PLANS = Path(__file__).parent / "plans"
 FROM = "{%s}"
 # What the folder of the data is called there, for keys beside DATA.PATH_TO_DATA_DIR.
 DATA = "{data}"
+# And the number of the repetition, for folders of folds.
+SEED = "{seed}"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Method:
     Args:
         name: as the plan's tables call it.
         config: name of the YAML that it changes.
-        changes: KEY VALUE pairs; `{other}` in a value is the folder of the run of the method `other` with the same seed, `{data}` that of the data.
+        changes: KEY VALUE pairs; `{other}` in a value is the folder of the run of the method `other` with the same seed, `{data}` that of the data, `{seed}` the seed.
         configurations: of its table's rows, those that count; all of the plan's where it says none.
         each: whether every one of them is trained by itself, instead of one network for all.
         epochs: its own lengths, where they are not the plan's.
@@ -59,6 +61,7 @@ class Plan:
         shared: KEY VALUE pairs of every run on the plan's set.
         epochs: lengths of training, ascending.
         seeds: RNG_SEED of each repetition.
+        repeats: what a repetition is, in a word.
         methods: by name, in the order of the tables' columns.
         reference: the method that the others are compared with, seed by seed.
     """
@@ -73,6 +76,7 @@ class Plan:
     seeds: tuple[int, ...]
     methods: Mapping[str, Method]
     reference: str | None = None
+    repeats: str = "seed"
     data: str | None = None
     shared: Mapping[str, Any] = field(default_factory=dict)
 
@@ -110,11 +114,12 @@ class Run:
 
     def command(self, folders: Path, data: Path | None) -> list[str]:
         """Words after `mutual3d`. folders: where every run has a folder, named after its key."""
-        places = {FROM % name: str(folders / run.key) for name, run in self.starts_from.items()}
-        values: dict[str, Any] = {**self.changes, "SOLVER.MAX_EPOCH": self.epochs, "RNG_SEED": self.seed, "OUTPUT_DIR": folders / self.key}
+        places = {FROM % name: str(folders / run.key) for name, run in self.starts_from.items()} | {SEED: str(self.seed)}
+        values: dict[str, Any] = {"SOLVER.MAX_EPOCH": self.epochs, "RNG_SEED": self.seed, "OUTPUT_DIR": folders / self.key}
         if data is not None:
             places[DATA] = str(data)
             values["DATA.PATH_TO_DATA_DIR"] = data
+        values |= self.changes
         words = ["run", "--cfg", self.method.config]
         for name, value in values.items():
             text = str(value)

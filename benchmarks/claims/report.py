@@ -76,7 +76,7 @@ class Measured:
         return estimate(list(values.values())) if values else None
 
     def difference(self, method: str, epochs: int, configuration: Configuration) -> Estimate | None:
-        """To the reference after as many epochs, paired by seed; None where it has no such run."""
+        """To the reference after as many epochs, paired by repetition; None where it has no such run."""
         reference = self.plan.reference
         if reference is None or method == reference:
             return None
@@ -149,12 +149,13 @@ def _table_of_methods(measured: Measured, epochs: int) -> str:
         for configuration in measured.configurations
         if any((method, epochs, configuration) in measured.values for method in methods)
     ]
-    against = f"; in brackets the difference to `{reference}`, paired by seed" if reference in methods and len(methods) > 1 else ""
+    against = f"; in brackets the difference to `{reference}`, paired by {measured.plan.repeats}" if reference in methods and len(methods) > 1 else ""
     if len(seeds) > 1:
-        sure = f"seeds {', '.join(map(str, seeds))}, {measured.plan.metric} in per cent with 95 % intervals over the seeds"
+        several = _several(measured.plan.repeats)
+        sure = f"{several} {', '.join(map(str, seeds))}, {measured.plan.metric} in per cent with 95 % intervals over the {several}"
     else:
         error = 50 / math.sqrt(max(measured.num_videos, 1))
-        sure = f"seed {seeds[0]} alone, {measured.plan.metric} in per cent; a share of {measured.num_videos} has a standard error of up to {error:.1f} points"
+        sure = f"{measured.plan.repeats} {seeds[0]} alone, {measured.plan.metric} in per cent; a share of {measured.num_videos} has a standard error of up to {error:.1f} points"
     caption = f"{epochs} epochs, {sure}{against}:"
     return "\n\n".join([caption, _markdown(["configuration", "GFLOPs", *methods], rows), *_other_costs(measured, methods)])
 
@@ -169,6 +170,10 @@ def _other_costs(measured: Measured, methods: Sequence[str]) -> list[str]:
         if other:
             told.append(f"`{method}` {', '.join(other)}")
     return [f"The networks of other methods cost other GFLOPs: {'; '.join(told)}."] if told else []
+
+
+def _several(word: str) -> str:
+    return {"person": "people"}.get(word, f"{word}s")
 
 
 def _signed(value: Estimate) -> str:
@@ -194,7 +199,7 @@ def _how(measured: Measured, wanted: int) -> str:
         ]
         for (method, epochs), own in sorted(costs.items(), key=lambda item: (item[0][1], list(plan.methods).index(item[0][0])))
     ]  # fmt: skip
-    header = ["method", "epochs", "runs", "CPU minutes a seed", "training, 1e12 multiply-adds a seed (forward)"]
+    header = ["method", "epochs", "runs", f"CPU minutes a {plan.repeats}", f"training, 1e12 multiply-adds a {plan.repeats} (forward)"]
     sets = dict.fromkeys(name for name in [plan.data, *(method.data for method in plan.methods.values())] if name)
     data = f" --data {' '.join(f'{name}=FOLDER' for name in sets)}" if sets else ""
     first = measured.results[0][1]

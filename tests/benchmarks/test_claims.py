@@ -93,6 +93,19 @@ def test_the_folder_of_the_data_goes_where_a_method_wants_it(tmp_path):
     assert "GRID.WIDTH_STEP" not in words  # what its own set does not share
 
 
+def test_a_fold_a_seed_is_a_folder_of_the_data(tmp_path):
+    plan = read_plan(write_plan(tmp_path, methods={"mutual": None}, reference=None, data="people", repeats="person", shared={"DATA.PATH_TO_DATA_DIR": "{data}/fold_{seed}"}))
+    runs = list(runs_of(plan))
+    folders = [words[words.index("DATA.PATH_TO_DATA_DIR") + 1] for words in (run.command(tmp_path, Path("there")) for run in runs)]
+    assert folders == ["there/fold_0", "there/fold_1"]
+    database = Database(tmp_path / "results.sqlite")
+    for run in runs:
+        database.add(run, result_of(run))
+    write_page(plan, database, tmp_path / "pages")
+    page = (tmp_path / "pages" / "digits.md").read_text()
+    assert "1 epochs, people 0, 1, top1_acc in per cent with 95 % intervals over the people" in page and "CPU minutes a person" in page
+
+
 @pytest.mark.parametrize(
     "change, told",
     [({"reference": "alnoe"}, "reference 'alnoe' is none of the methods"), ({"seed": [1]}, "seed"), ({"configurations": ["1-x"]}, "1-x")],
