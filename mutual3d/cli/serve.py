@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--allow-origin", type=_origin, nargs="+", default=[], metavar="ORIGIN",
                         help="other sites whose pages may open streams, as browsers name them: https://cameras.example")  # fmt: skip
     parser.add_argument("--allow-host", type=_host, nargs="+", default=[], metavar="NAME",
-                        help="names that the service goes by beside --host, localhost and numbers: gpu-box, videos.example")  # fmt: skip
+                        help="names that the service goes by beside --host, localhost and numbers: gpu-box, '*.videos.example', '*' for all")  # fmt: skip
     return parser.parse_args(arguments)
 
 
@@ -73,9 +73,12 @@ def _origin(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    """A name as it stands in an address, without the port."""
-    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", text, re.IGNORECASE):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a host: give it without scheme, port and path, such as gpu-box or videos.example")
+    """A name as it stands in an address, without the port; `*.` before it for the names below it, `*` for all names."""
+    if not re.fullmatch(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", text, re.IGNORECASE):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name of a host: give it without scheme, port and path, such as gpu-box or videos.example; '*.videos.example' for the "
+            "names that end so, or '*' for all"
+        )
     return text.lower()
 
 

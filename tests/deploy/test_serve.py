@@ -38,7 +38,7 @@ from mutual3d.deploy.serve.answers import Answer, Health, LooksAnswer, StreamAns
 from mutual3d.deploy.serve.batching import Batcher, Overloaded, Request
 from mutual3d.deploy.serve.explaining import draw_looks
 from mutual3d.deploy.serve.front import Choice, ServedFront
-from mutual3d.deploy.serve.limits import host_name
+from mutual3d.deploy.serve.limits import goes_by, host_name
 from mutual3d.deploy.serve.readers import Readers, Upload, UploadJob
 from mutual3d.deploy.serve.run import listen
 from mutual3d.deploy.serve.timelines import Scored
@@ -524,7 +524,12 @@ def test_what_waits_to_be_decoded_counts(folder, video):
             assert readers.seconds_until(0) == pytest.approx(3.0, rel=0.02) and service.seconds_ahead() > 2.9
             refused = send(address, video, deadline_ms=2000)
             assert refused.status_code == 429 and int(refused.headers["retry-after"]) in (4, 5) and "try again in" in refused.json()["detail"]
+            for late in (explain(address, video, deadline_ms=2000), timeline(address, video, window="1s", deadline_ms=2000)):
+                assert late.status_code == 429 and int(late.headers["retry-after"]) in (4, 5)
             assert send(address, video, deadline_ms=20_000).status_code == 200
+            assert timeline(address, video, window="1s", deadline_ms=20_000).status_code == 200
+            for _ in range(40):
+                readers.learn(3.0)
         # Alone it is let in, late or not, and so what it took is learned.
         assert send(address, video, deadline_ms=2000).status_code == 200 and readers.seconds_until() < 3.0
 
@@ -626,6 +631,15 @@ def test_whoever_asks_by_a_foreign_name_is_refused(served, folder):
     with running(settings_of(folder / "adaptive.pyth", hosts=("127.0.0.1", "gpu-box"))) as (_, other):
         assert httpx.get(f"{other}/health", headers={"host": "GPU-box:80"}, timeout=60).status_code == 200
         assert httpx.get(f"{other}/health", headers={"host": "gpu-box.evil.example"}, timeout=60).status_code == 403
+
+
+def test_a_service_may_go_by_all_names_of_a_domain_or_by_all_there_are():
+    hosts = command.parse(["adaptive.pyth", "--allow-host", "*.Videos.example", "gpu-box"]).allow_host
+    for name in ("a.videos.example", "b.a.videos.example", "gpu-box"):
+        assert goes_by(name, hosts), name
+    for name in ("videos.example", "evilvideos.example", "a.videos.example.evil", "a.gpu-box", "*"):
+        assert not goes_by(name, hosts), name
+    assert goes_by("evil.example", command.parse(["adaptive.pyth", "--allow-host", "*"]).allow_host)
 
 
 @pytest.mark.parametrize("is_raw", [True, False])
@@ -796,7 +810,8 @@ def test_what_it_cannot_be_started_with_is_a_sentence(folder, tmp_path, monkeypa
         with pytest.raises(OSError, match="Address already in use.*choose another --port"):
             command.main([bundle, "--port", str(taken.getsockname()[1])])
     for words, told in ((["--port", "70000"], "'70000' is no port"), (["--allow-origin", "https://a.example/page"], "is no origin: give scheme and host"),
-                        (["--allow-host", "http://a.example"], "is no name of a host: give it without scheme, port and path")):
+                        (["--allow-host", "http://a.example"], "is no name of a host: give it without scheme, port and path"),
+                        (["--allow-host", "a.*.example"], "'*.videos.example' for the names that end so")):
         with pytest.raises(SystemExit):
             command.main([bundle, *words])
         assert told in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from fastapi import HTTPException
@@ -48,6 +48,12 @@ def _is_loopback_or_number(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def goes_by(name: str, hosts: Iterable[str]) -> bool:
+    """Whether a name, in small letters and without a port, is one of `hosts`: `*.videos.example` is every name that ends so, `*` is every name."""
+    own = [host_name(host) for host in hosts]
+    return name in own or any(host == "*" or host.startswith("*.") and name.endswith(host[1:]) for host in own)
 
 
 def _header(scope: Message, name: bytes) -> str:
@@ -99,7 +105,7 @@ class Guard:
     def _foreign_host(self, scope: Message) -> str | None:
         """What to say to a client that asks for a host which this service is not; None to all others, and to one that names none."""
         name = host_name(_header(scope, b"host"))
-        if not name or _is_loopback_or_number(name) or name in map(host_name, self._service.settings.hosts):
+        if not name or _is_loopback_or_number(name) or goes_by(name, self._service.settings.hosts):
             return None
         told = printable(name[:_LONGEST_ORIGIN])
         return f"the address names {told}, by which this service does not go: ask for it by a number or by localhost, or start it with --allow-host {told}"

@@ -166,16 +166,15 @@ class Service:
             copy.flush()
             yield Path(copy.name)
 
-    async def read(self, file: BinaryIO, choice: Choice | None = None, *, end: float | None = None) -> tuple[Clips, float]:
-        """The clip of an upload, and milliseconds. Raises VideoError if unreadable.
+    async def read(self, file: BinaryIO, choice: Choice | None = None, *, end: float) -> tuple[Clips, float]:
+        """The clip of an upload, and milliseconds. Raises VideoError if unreadable, Overloaded as of `check_in_time`.
 
         file: the upload, from where it stands on. choice: only the frames that its rungs look at are read. end: of `time.perf_counter`, when
-        the answer at one of the choice's rungs is wanted: Overloaded is raised where waiting to be decoded would make it later.
+        the answer is wanted, see `check_in_time`.
         """
         begin = time.perf_counter()
         async with self.copied(file) as path:
-            if choice is not None and end is not None:
-                self._check_in_time(choice, end - time.perf_counter())
+            self.check_in_time(end, choice)
             found = await self._read(Upload(str(path), None if choice is None else self._frames_of(choice)))
         assert isinstance(found, Clips), "of an upload"
         return found, 1000 * (time.perf_counter() - begin)
@@ -199,12 +198,14 @@ class Service:
         """Seconds until what is inside has been decoded and computed at its cheapest, by what the last ones took."""
         return self.readers.seconds_until(0) + self.batcher.seconds_until(self.front.front[0])
 
-    def _check_in_time(self, choice: Choice, seconds: float) -> None:
-        """Raise Overloaded where an upload would have to wait so long to be decoded that even its cheapest answer came after `seconds`.
+    def check_in_time(self, end: float, choice: Choice | None) -> None:
+        """Raise Overloaded where an upload would have to wait so long to be decoded that even its cheapest answer came after `end`.
 
-        One that waits for no other to be decoded is let in, late or not.
+        One that waits for no other to be decoded is let in, late or not. end: of `time.perf_counter`. choice: what the thread that computes is
+        to run of it; None where the upload is not for that thread, and has to be decoded by then.
         """
-        needed = self.readers.seconds_until() + self.batcher.seconds_until(choice.ladder[0])
+        needed = self.readers.seconds_until() + (0.0 if choice is None else self.batcher.seconds_until(choice.ladder[0]))
+        seconds = end - time.perf_counter()
         if self.readers.is_busy and needed > seconds:
             raise Overloaded(needed - seconds)
 
@@ -247,9 +248,10 @@ class Service:
         """
         begin = time.perf_counter()
         deadline_ms = self.settings.deadline_ms if deadline_ms is None else deadline_ms
-        clips, _ = await self.read(file)
+        end = begin + deadline_ms / 1000
+        clips, _ = await self.read(file, end=end)
         # As a clip alone, the only one is answered, late or not.
-        patience = max(begin + deadline_ms / 1000 - time.perf_counter(), 0.0) if self._explaining.locked() else None
+        patience = max(end - time.perf_counter(), 0.0) if self._explaining.locked() else None
         try:
             await asyncio.wait_for(self._explaining.acquire(), patience)
         except asyncio.TimeoutError:

@@ -25,7 +25,8 @@ class ServeSettings:
         decoder_bytes: of memory that each of these may take beside what it starts with.
         max_streams: WebSocket streams at a time.
         origins: pages of other sites whose streams are taken, such as https://cameras.example; those of the service's own always are.
-        hosts: names that the service goes by in its clients' addresses; localhost and numbers (192.168.1.5) always are taken.
+        hosts: names that the service goes by in its clients' addresses; `*.videos.example` stands for all that end
+            so, `*` for all; localhost and numbers (192.168.1.5) always are taken.
         shutdown_seconds: that are left for what is in hand when the service is told to end.
     """
 

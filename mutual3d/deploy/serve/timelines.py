@@ -62,6 +62,7 @@ async def answer_timeline(
     segments: list[Segment] = []
     ran, num_done = Counter[str](), 0
     async with service.copied(file) as path:
+        service.check_in_time(end, choice)
         reading: asyncio.Task[ReadWindows] | None = _read(service, path, choice, Windows(length, step))
         try:
             while reading is not None:
