@@ -254,7 +254,7 @@ def logits_plan(
     cfg.TRAIN.ENABLE = cfg.CALIBRATION.ENABLE = cfg.GRID.ENABLE = cfg.TEST.ENABLE = False
     cfg.freeze()
     loader = functools.partial(build_loader, cfg, split, "single_view", distributed.rank(), distributed.world_size(), num_views)
-    return LogitsPlan(bundle, output, from_config(cfg), loader, configuration)
+    return LogitsPlan(bundle, output, from_config(cfg), loader, configuration, num_views)
 
 
 def _is_test_set(cfg: CfgNode, split: str) -> bool:

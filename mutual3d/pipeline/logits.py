@@ -19,7 +19,7 @@ def write_logits(plan: LogitsPlan, device: torch.device) -> Metric:
     """Write the plan's file: a row of logits for each video of its list that can be read, the mean of its views'; its metric on the list.
 
     Each process does its share of the videos, and a pass that was killed goes on. Raises ValueError for a network that gives no row of logits for each
-    video, a config that is not of the bundle's run, and a configuration that it has not; UnreadableVideosError as any evaluation.
+    video, a config that is not of the bundle's run, and a configuration or views that there are not; UnreadableVideosError as any evaluation.
     """
     model = load(plan.bundle)
     check_gives_classes(model, "a teacher's file")
@@ -34,6 +34,8 @@ def write_logits(plan: LogitsPlan, device: torch.device) -> Metric:
     run = Workspace(dataclasses.replace(plan.run, make_model=lambda: model.network, measuring=measuring), device)
     configuration = run.model.space.check(plan.configuration) if plan.configuration else run.model.space.largest
     loader = plan.loader()
+    if loader.dataset.num_views != plan.num_views:
+        raise ValueError(f"{plan.num_views} views of each sample are to be averaged, and this data set gives {loader.dataset.num_views}: leave --views out")
     # Beside the file, wherever that is: nothing is written into the folder of the run.
     partial = PartialResult(plan.output.with_name(f".{plan.output.name}.partial"), run.fingerprint(loader, configuration), plan.run.save_seconds)
     found = run.measure(loader, [configuration], f"logits of {configuration}", partial, ScoreRecord)[configuration]

@@ -194,7 +194,7 @@ class LogitsPlan:
     """Logits of every video of a list, for a training to learn from (`mutual3d.pipeline.logits.write_logits`).
 
     bundle: the adaptive.pyth of a run. output: the file to write. run: the run's own plan, which says how clips are cut and videos measured.
-    loader: of the list. configuration: as text; None is the largest.
+    loader: of the list. configuration: as text; None is the largest. num_views: clips of a video that the loader is to give.
     """
 
     bundle: Path
@@ -202,6 +202,7 @@ class LogitsPlan:
     run: RunPlan
     loader: MakeLoader
     configuration: str | None = None
+    num_views: int = 1
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ def load_teacher(
     readable now. Rows of other samples are left out. Raises FileNotFoundError and ValueError that name the file, what is wrong and the fix.
     """
     content = _read(path)
-    paths, logits, classes = content["paths"], content["logits"], content.get("classes")
-    _check_logits(path, paths, logits, num_classes)
+    paths, classes = content["paths"], content.get("classes")
+    logits = _checked_logits(path, paths, content["logits"], num_classes)
     if classes is not None and not (_are_texts(classes) and len(classes) == num_classes):
         raise ValueError(f"TRAIN.TEACHER_LOGITS '{path}': its 'classes' are no list of {num_classes} names, one for each column: leave them out, or name all")
     names = [_absolute(name) for name in paths]
@@ -109,26 +109,29 @@ def _are_texts(value: object) -> TypeGuard[Sequence[str]]:
     return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
-def _check_logits(path: str | os.PathLike, paths: object, logits: object, num_classes: int) -> None:
+def _checked_logits(path: str | os.PathLike, paths: object, logits: object, num_classes: int) -> torch.Tensor:
+    """The logits, which remember nothing of how their teacher made them."""
     told = f"TRAIN.TEACHER_LOGITS '{path}'"
     if not _are_texts(paths):
         raise ValueError(f"{told}: its 'paths' are no list of texts; {_HOW}")
-    if not isinstance(logits, torch.Tensor) or not logits.is_floating_point() or logits.ndim != 2:
-        shown = f"a {logits.dtype} tensor of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise ValueError(f"{told}: its 'logits' are {shown}, and must be a float tensor, a row for each path and a column for each class; {_HOW}")
+    if not isinstance(logits, torch.Tensor) or not logits.is_floating_point() or logits.layout != torch.strided or logits.ndim != 2:
+        shown = f"a {logits.dtype} tensor of shape {tuple(logits.shape)}, {logits.layout}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(f"{told}: its 'logits' are {shown}, and must be a dense float tensor, a row for each path and a column for each class; {_HOW}")
     if len(paths) != len(logits):
         raise ValueError(f"{told} has {len(paths)} paths and {len(logits)} rows of logits: write one row for each path")
     if logits.shape[1] != num_classes:
         raise ValueError(
             f"{told} has logits of {logits.shape[1]} classes, and MODEL.NUM_CLASSES is {num_classes}: take those of a network of the same classes"
         )
-    wrong = ~logits.isfinite().all(1)
+    # In the precision that is learned in: some finite numbers of float64 are none there.
+    wrong = ~logits.float().isfinite().all(1)
     if wrong.any():
         first = int(wrong.nonzero()[0])
         raise ValueError(
             f"{told}: {int(wrong.sum())} of {len(paths)} rows hold NaN or infinity, such as that of '{printable(paths[first])}': leave out the "
             "rows of videos that the teacher could not read, and mend the others"
         )
+    return logits.detach()
 
 
 def _check_missing(path: str | os.PathLike, titles: Sequence[str], names: Sequence[str], rows: Sequence[int], max_missing: float) -> None:

@@ -9,6 +9,8 @@ from tiny import overrides, same, write_set
 
 import mutual3d
 from mutual3d import cli
+from mutual3d.deploy import AdaptiveModel
+from mutual3d.pipeline import load_config, logits_plan, write_logits
 from mutual3d.utils.files import load_tensors, save_tensors
 from mutual3d.utils.logging import read_json_stats
 
@@ -136,6 +138,18 @@ def test_a_pass_that_was_killed_goes_on(folder, tmp_path, monkeypatch):
     cli.main(words)
     assert torch.allclose(load_tensors(tmp_path / "t.pyth")["logits"], load_tensors(folder / "teacher.pyth")["logits"], atol=1e-5)
     assert os.listdir(tmp_path) == ["t.pyth"]
+
+
+def test_views_of_images_are_refused(tmp_path):
+    words = ["TRAIN.DATASET", "digits", "TEST.DATASET", "digits", "WIDERESNET.DEPTH", "10", "TRAIN.ENABLE", "False", "TEST.ENABLE", "False", "NUM_GPUS", "0",
+             "OUTPUT_DIR", str(tmp_path / "run"), "TEST.BATCH_SIZE", "64", "DATA_LOADER.NUM_WORKERS", "0"]  # fmt: skip
+    cfg = load_config("Methods/INDEPENDENT", words)
+    bundle = tmp_path / "adaptive.pyth"
+    plan = logits_plan(cfg, bundle, tmp_path / "t.pyth", num_views=2)
+    AdaptiveModel(plan.run.make_model(), preprocessing=plan.run.measuring.preprocessing, class_names=plan.run.class_names).save(bundle)
+    with pytest.raises(ValueError, match="2 views of each sample are to be averaged, and this data set gives 1: leave --views out"):
+        write_logits(plan, torch.device("cpu"))
+    assert not (tmp_path / "t.pyth").exists()
 
 
 def test_what_the_command_refuses(folder, tmp_path, capsys):

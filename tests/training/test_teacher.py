@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from tiny import SPACE, tiny_network
 from torch.nn.parallel import DistributedDataParallel
 
+from mutual3d.data.datasets.images import ImageArray
 from mutual3d.pipeline import load_config
 from mutual3d.sampling import fit_clip, normalize_clip
 from mutual3d.training import (
@@ -255,6 +257,19 @@ def test_half_precision_is_kept_as_it_is_and_given_in_full(tmp_path):
     assert torch.equal(teacher.logits(torch.arange(4)), half.float()) and teacher.logits(torch.arange(2)).dtype == torch.float32
 
 
+def test_logits_that_were_kept_with_gradients_teach_as_others(tmp_path):
+    torch.save({"paths": TITLES, "logits": (2 * stored_logits(4, 3).requires_grad_())}, tmp_path / "t.pyth")
+    assert load_tensors(tmp_path / "t.pyth")["logits"].requires_grad
+    taught = load_teacher(tmp_path / "t.pyth", TITLES, 3).logits(torch.arange(4))
+    assert not taught.requires_grad and torch.equal(taught, 2 * stored_logits(4, 3))
+
+
+def test_what_an_image_without_a_file_is_called_tells_it_from_the_one_that_is_there_in_another_order():
+    images = np.random.default_rng(0).integers(256, size=(3, 4, 4, 3), dtype=np.uint8)
+    names, turned = ([ImageArray(own, range(3), "abc").name_of(i) for i in range(3)] for own in (images, images[::-1]))
+    assert names[0].startswith("image 0 (") and names[1] == turned[1] and not {names[0], names[2]} & {*turned}
+
+
 def test_a_list_that_names_a_video_twice_is_written_with_one_row(tmp_path):
     assert save_logits(tmp_path / "t.pyth", ["/a.mp4", "/b.mp4", "/a.mp4"], stored_logits(3)) == 2
     assert torch.equal(load_tensors(tmp_path / "t.pyth")["logits"], stored_logits(3)[:2])
@@ -280,7 +295,9 @@ def test_its_fingerprint_is_of_the_rows_of_the_list(tmp_path):
         ({"paths": 4}, "its 'paths' are no list of texts"),
         ({"paths": [1, 2, 3, 4]}, "its 'paths' are no list of texts"),
         ({"logits": stored_logits(4, 5)}, "has logits of 5 classes, and MODEL.NUM_CLASSES is 3"),
-        ({"logits": stored_logits(4, 3).flatten()}, r"its 'logits' are a torch.float32 tensor of shape \(12,\), and must be a float tensor"),
+        ({"logits": stored_logits(4, 3).flatten()}, r"its 'logits' are a torch.float32 tensor of shape \(12,\), torch.strided, and must be a dense float tensor"),
+        ({"logits": stored_logits(4, 3).to_sparse()}, r"tensor of shape \(4, 3\), torch.sparse_coo, and must be a dense float tensor"),
+        ({"logits": torch.full((4, 3), 1e39, dtype=torch.float64)}, "4 of 4 rows hold NaN or infinity"),
         ({"logits": torch.ones(4, 3, dtype=torch.int64)}, "its 'logits' are a torch.int64 tensor"),
         ({"logits": [[1.0] * 3] * 4}, "its 'logits' are a list"),
         ({"logits": torch.tensor([[0.0] * 3] * 3 + [[0.0, float("nan"), 0.0]])}, "1 of 4 rows hold NaN or infinity, such as that of 'data/c.mp4'"),

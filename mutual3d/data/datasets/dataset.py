@@ -84,7 +84,7 @@ class ClipDataset(torch.utils.data.Dataset):
     def title_of(self, index: int) -> str:
         """What to call the sample where it is shown: its name and, of a stretch, its seconds. index: as of `name_of`."""
         seconds = self.seconds_of(index)
-        return self.name_of(index) if seconds is None else f"{self.name_of(index)}, {seconds[0]:g} to {seconds[1]:g} s"
+        return self.name_of(index) if seconds is None else f"{self.name_of(index)}, {seconds[0]:.15g} to {seconds[1]:.15g} s"
 
     @property
     def groups(self) -> Sequence[Hashable] | None:

@@ -41,7 +41,7 @@ class ImageSet(torch.utils.data.Dataset):
         raise NotImplementedError
 
     def name_of(self, index: int) -> str:
-        """What to call an image that cannot be read: its path. index: the position of the image."""
+        """What to call an image: its path. index: the position of the image."""
         return f"image {index}"
 
 
@@ -80,6 +80,10 @@ class ImageArray(ImageSet):
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return Image.fromarray(self.images_NHWC[index]), self.labels[index]
+
+    def name_of(self, index: int) -> str:
+        """Its position and the beginning of its pixels' fingerprint, so that no other image is taken for it where they stand in another order."""
+        return f"image {index} ({fingerprint(self.images_NHWC[index])[:8]})"
 
     def fingerprint(self) -> str:
         """Changes with each pixel, label and class name."""

@@ -86,6 +86,11 @@ def seconds_seen(dataset, epochs=1):
     return [n / 30 if n < 60 else 2 + (n - 60) / 15 for n in numbers]
 
 
+def test_stretches_late_in_long_videos_are_called_apart():
+    dataset = video_dataset([VideoSegment("a.mp4", 12345.67, 12346.5, 0), VideoSegment("a.mp4", 12345.71, 12346.5, 1), VideoSegment("a.mp4", 1, 2.5, 1)], **CLIP)
+    assert [dataset.title_of(i) for i in range(3)] == ["a.mp4, 12345.67 to 12346.5 s", "a.mp4, 12345.71 to 12346.5 s", "a.mp4, 1 to 2.5 s"]
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_clips_lie_inside_their_stretch_also_where_the_rate_varies(tmp_path, training):
     """Of a clip at 30 frames a second over the slow half of the video, every frame is within it, also where it is longer than that."""
