@@ -29,8 +29,11 @@ def main(arguments=None):
     try:
         for split, (count, missing) in args.write(args).items():
             print(f"{Path(args.output) / split}.csv: {count} videos, {len(missing)} more are not there")
+            names = Path(args.output) / f"{split}_missing.txt"
             if missing:
-                write_lines(Path(args.output) / f"{split}_missing.txt", missing)
+                write_lines(names, missing)
+            else:  # of an earlier call
+                names.unlink(missing_ok=True)
     except (ValueError, OSError) as error:
         print_error(error)
         return 1
@@ -107,6 +110,7 @@ def parse_arguments(arguments=None):
     given = list(_splits(parsed).values()) if parsed.dataset in ("kinetics", "charades") else []
     if parsed.dataset == "jhmdb":
         given = [str(Path(parsed.lists) / f"{split}.csv") for split in ("train", "test")]
+        check_output_argument(parser, "--output: boxes.csv", str(Path(parsed.output) / "boxes.csv"), [parsed.boxes])
     for split in ("train", "val", "test"):
         check_output_argument(parser, f"--output: {split}.csv", str(Path(parsed.output) / f"{split}.csv"), given)
     return parsed

@@ -58,6 +58,8 @@ def _parse_row(row: list[str]) -> tuple[int, Box]:
     """The frame and the box."""
     if len(row) != len(COLUMNS):
         raise ValueError(f"it has {len(row)} columns: write '{','.join(COLUMNS)}'")
+    if not row[0].strip():
+        raise ValueError("the video has no name")
     frame = parse_whole(row[1])
     if frame is None or frame < 0:
         raise ValueError(f"the frame is {shown(row[1])}: give a whole number, 0 for the first one")

@@ -8,10 +8,9 @@ import numpy as np
 
 from mutual3d.data.datasets.boxes import Box
 from mutual3d.data.datasets.frame_boxes import FrameBoxes, read_frame_boxes, write_frame_boxes
-from mutual3d.data.datasets.kinetics import read_video_list
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.prepare.class_folders import split_off
-from mutual3d.data.prepare.official_lists import Entry, read_hmdb51, relative_path, write_lists
+from mutual3d.data.prepare.official_lists import Entry, read_hmdb51, read_whole_videos, relative_path, write_lists
 from mutual3d.utils.logging import progress_bar
 
 # Those that people move in: what is around them (a golf course, a bow) tells least of these.
@@ -33,29 +32,29 @@ def read_jhmdb(directory: str | Path, split: int = 1) -> tuple[dict[str, list[En
         return read_hmdb51(directory, split)
     names = read_class_names(directory / "classes.txt")
     lists = {
-        part: [_entry(video.path, names, video.label, directory) for video in read_video_list(directory / f"{part}.csv")]
+        part: [
+            Entry(names[video.label], Path(video.path).stem, names[video.label]) for video in read_whole_videos(directory / f"{part}.csv", names)
+        ]
         for part in ("train", "test")
     }
     return lists, names
-
-
-def _entry(path: str, names: Sequence[str], label: int, directory: Path) -> Entry:
-    if label >= len(names):
-        raise ValueError(f"the lists in '{directory}' have the label {label}, and classes.txt names {len(names)} classes, from 0")
-    return Entry(names[label], Path(path).stem, names[label])
 
 
 def with_validation(lists: Mapping[str, Sequence[Entry]]) -> dict[str, list[Entry]]:
     """The same, a quarter of "train" held out as "val": about a quarter of each class, and no source video on both sides.
 
     A source is the film or home video that clips were cut from, which their names begin with: `BIG_FISH` of `BIG_FISH_walk_f_nm_np1_ri_med_14`.
-    Raises ValueError for a name that has not its class in it.
+    Raises ValueError for a name that has not its class in it, and for fewer sources than quarters.
     """
     entries = lists["train"]
     classes = sorted({entry.class_name for entry in entries})
-    stay, held_out = split_off(
-        [classes.index(entry.class_name) for entry in entries], [source_of(entry) for entry in entries], _FOLDS
-    )
+    sources = [source_of(entry) for entry in entries]
+    if len(set(sources)) < _FOLDS:
+        raise ValueError(
+            f"the training list has {len(entries)} clips of {len(set(sources))} films and home videos, and {_FOLDS} or more are needed to hold a quarter "
+            "of it out: give a longer list"
+        )
+    stay, held_out = split_off([classes.index(entry.class_name) for entry in entries], sources, _FOLDS)
     return {"train": [entries[i] for i in stay], "val": [entries[i] for i in held_out], "test": list(lists["test"])}
 
 
@@ -90,7 +89,8 @@ def write_jhmdb(
         lists = {part: [entry for entry in entries if entry.class_name in names] for part, entries in lists.items()}
     done = write_lists(output, with_validation(lists), videos, names)
     if boxes is not None:
-        paths = [Path(os.path.realpath(video.path)) for part in done for video in read_video_list(Path(output) / f"{part}.csv")]
+        written = [Path(output) / f"{part}.csv" for part, (count, _) in done.items() if count]
+        paths = [Path(os.path.realpath(video.path)) for path in written for video in read_whole_videos(path, names)]
         own = _boxes_of_masks(paths, Path(boxes)) if Path(boxes).is_dir() else _boxes_of(paths, boxes)
         write_frame_boxes(Path(output) / "boxes.csv", {str(relative_path(path, Path(output))): own[path] for path in paths})
     return done

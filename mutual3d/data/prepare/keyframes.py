@@ -3,15 +3,16 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mutual3d.data.datasets.boxes import Box
 from mutual3d.data.datasets.frame_boxes import FrameBoxes, read_frame_boxes
-from mutual3d.data.datasets.kinetics import read_video_list, write_lines
+from mutual3d.data.datasets.kinetics import write_lines
 from mutual3d.data.datasets.labels import read_class_names
 from mutual3d.data.prepare.extraction import Layout, extract_frames, write_frame_rows
+from mutual3d.data.prepare.official_lists import read_whole_videos
 from mutual3d.data.video.decode import open_video
 from mutual3d.utils.files import ensure_directory
 from mutual3d.utils.logging import progress_bar
@@ -56,30 +57,32 @@ def write_keyframes(
     lists: the folder of train.csv, val.csv, test.csv (those that are there count) and classes.txt. boxes: a csv, see `read_frame_boxes`; a
     keyframe without one is annotated as empty. num_workers: processes, one a core by default. An interrupted call is completed by the
     same one. Returns {"frame_lists/SPLIT": (number of clips, names of those that cannot be read)}. Raises ValueError for two videos of one name, a
-    video without boxes, and what the files get wrong.
+    video with two labels, one without boxes or with boxes of frames that it has not, what the files get wrong, and where no video can be read.
     """
     output, lists = ensure_directory(output), Path(lists)
     names = read_class_names(lists / "classes.txt")
     found = read_frame_boxes(boxes)
-    videos = {split: read_video_list(lists / f"{split}.csv") for split in SPLITS if (lists / f"{split}.csv").is_file()}
+    videos = {split: _read_list(lists / f"{split}.csv", names) for split in SPLITS if (lists / f"{split}.csv").is_file()}
     if not videos:
         raise FileNotFoundError(
             f"there is no {', '.join(f'{split}.csv' for split in SPLITS)} in '{lists}': give the folder of the lists"
         )
-    labels = {os.path.realpath(video.path): video.label for own in videos.values() for video in own}
+    labels = _one_label_each(videos)
     missing = [path for path in labels if path not in found]
     if missing:
         raise ValueError(
             f"'{boxes}' has no boxes of '{missing[0]}' ({len(missing)} such videos); relative paths start at the csv's folder"
         )
     counts, bad = extract_frames(labels, output / "frames", _LAYOUT, num_workers)
+    if not counts:
+        raise ValueError(f"no video of the lists in '{lists}' can be read; the first is '{bad[0].path}': {bad[0].cause}")
     unreadable = {Path(error.path).stem for error in bad}
     done = {}
     for split, own in videos.items():
-        paths = [os.path.realpath(video.path) for video in own]
+        paths = list(own)
         good = [path for path in paths if Path(path).stem in counts]
         clips = [
-            _clip(path, labels[path], counts[Path(path).stem], found[path])
+            _clip(path, labels[path], counts[Path(path).stem], found[path], boxes)
             for path in progress_bar(good, split, len(good), unit="video")
         ]
         _write_split(output, split, clips)
@@ -89,9 +92,38 @@ def write_keyframes(
     return done
 
 
-def _clip(path: str, label: int, count: int, boxes: FrameBoxes) -> _Clip:
+def _read_list(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """{path of a video, without links: its label}, each once, whose list it may be in again."""
+    videos = read_whole_videos(path, names)
+    own = {os.path.realpath(video.path): video.label for video in videos}
+    for video in videos:
+        _check_label(video.path, video.label, own[os.path.realpath(video.path)])
+    return own
+
+
+def _one_label_each(videos: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """The label of each video of all lists, {split: {path: label}}."""
+    labels: dict[str, int] = {}
+    for own in videos.values():
+        for path, label in own.items():
+            _check_label(path, label, labels.setdefault(path, label))
+    return labels
+
+
+def _check_label(path: str, label: int, other: int) -> None:
+    if label != other:
+        raise ValueError(f"the lists give '{path}' the labels {min(label, other)} and {max(label, other)}, and a keyframe has one: remove the wrong row")
+
+
+def _clip(path: str, label: int, count: int, boxes: FrameBoxes, source_of_boxes: str | Path) -> _Clip:
+    """source_of_boxes: their file, for errors."""
     middle = count // 2
     with open_video(path) as reader:
+        if max(boxes) >= reader.num_frames:
+            raise ValueError(
+                f"'{source_of_boxes}' has boxes of frame {max(boxes)} of '{path}', which has {reader.num_frames}, from 0 on: count frames from 0, "
+                "in the video that is listed"
+            )
         # The video's own frame that the extracted one is.
         source = _LAYOUT.source_frames(reader)[middle]
     return _Clip(Path(path).stem, label, count, middle, boxes.get(source, []))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mutual3d.data.datasets.charades import TimedVideo, is_official_csv, read_charades
-from mutual3d.data.datasets.kinetics import write_lines
+from mutual3d.data.datasets.kinetics import Video, read_video_list, write_lines
 from mutual3d.data.datasets.labels import list_row
 from mutual3d.data.datasets.lists import existing_file, parse_decimal, place_of, read_lines, read_table, shown
 from mutual3d.data.prepare.extraction import list_videos, write_frame_rows
@@ -30,6 +30,22 @@ class Entry(NamedTuple):
     folder: str
     name: str
     class_name: str
+
+
+def read_whole_videos(csv_path: str | Path, class_names: Sequence[str]) -> list[Video]:
+    """The videos of a list that has rows `path label` alone. class_names: by label.
+
+    Raises as `read_video_list`, for a label without a name too, and ValueError for a row of a stretch of a video.
+    """
+    videos = read_video_list(csv_path, num_classes=len(class_names))
+    whole = [video for video in videos if isinstance(video, Video)]
+    if len(whole) < len(videos):
+        stretch = next(video for video in videos if video not in whole)
+        raise ValueError(
+            f"'{csv_path}' lists seconds of a video, the first of '{stretch.path}' ({len(videos) - len(whole)} such rows): what is made of it is "
+            "of whole videos; cut the stretches into files of their own, and write rows 'path label'"
+        )
+    return whole
 
 
 def read_kinetics(csv_path: str | Path) -> list[Entry]:

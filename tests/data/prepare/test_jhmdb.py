@@ -7,6 +7,7 @@ from pathlib import Path
 import published
 import pytest
 from tiny import ROOT
+from videos import moving_frames, write_video
 
 from mutual3d.data.build import build_dataset
 from mutual3d.data.datasets.ava.annotations import read_ava_frames, read_keyframes
@@ -93,7 +94,9 @@ def test_lists_and_boxes_of_ones_own_are_read_as_the_published_ones(lists_tool, 
     "file, text, words",
     [
         ("train.csv", "clap/a_wave_f_1.mp4 0\n", "the name 'a_wave_f_1' is not 'source_clap_...'"),
-        ("train.csv", "clap/a_clap_f_1.mp4 2\n", "the label 2, and classes.txt names 2 classes"),
+        ("train.csv", "clap/a_clap_f_1.mp4 2\n", "train.csv', line 1: label 2 of .* is out of range, legal are 0 to 1"),
+        ("train.csv", "clap/a_clap_f_1.mp4 0 1.5 0\n", "train.csv' lists seconds of a video, the first of '.*a_clap_f_1.mp4' .1 such rows."),
+        ("train.csv", "clap/a_clap_f_1.mp4 0\n", "has 1 clips of 1 films and home videos, and 4 or more are needed"),
         ("boxes.csv", "clap/b.mp4,0,0,0,1,1\n", "boxes.csv' has no boxes of '.*film_"),
         ("puppet_mask.mat", "text", "is no .mat file with an entry 'part_mask'"),
     ],
@@ -126,6 +129,59 @@ def test_wrong_files_are_named(lists_tool, root, tmp_path, capsys, file, text, w
     ]
     assert lists_tool.main(["jhmdb", *arguments]) == 1
     assert re.search(words, capsys.readouterr().err)
+
+
+def test_a_list_whose_videos_are_not_there_is_told_and_the_others_get_their_boxes(lists_tool, root, tmp_path, capsys):
+    write(lists_tool, root, tmp_path / "first")
+    test = tmp_path / "first/test.csv"
+    test.write_text(test.read_text().replace(".avi ", "_gone.avi "))
+    arguments = ["jhmdb", "--lists", f"{tmp_path}/first", "--videos", f"{root}", "--boxes", f"{tmp_path}/first/boxes.csv", "--output", f"{tmp_path}/second"]
+    assert lists_tool.main(arguments) == 0
+    assert "test.csv: 0 videos, 21 more are not there" in capsys.readouterr().out and len(read_frame_boxes(tmp_path / "second/boxes.csv")) == 73
+    assert len((tmp_path / "second/test_missing.txt").read_text().splitlines()) == 21
+    assert write(lists_tool, root, tmp_path / "second") and not (tmp_path / "second/test_missing.txt").exists()
+
+
+def test_boxes_that_are_read_are_not_replaced(lists_tool, root, tmp_path, capsys):
+    write(lists_tool, root, tmp_path)
+    before = (tmp_path / "boxes.csv").read_bytes()
+    folders = ["--lists", f"{root}/splits", "--videos", f"{root}/ReCompress_Videos", "--boxes", f"{tmp_path}/boxes.csv", "--output", f"{tmp_path}"]
+    with pytest.raises(SystemExit):
+        lists_tool.main(["jhmdb", *folders, "--motion"])
+    assert "boxes.csv', which is read" in capsys.readouterr().err and (tmp_path / "boxes.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "lists, boxes, words",
+    [
+        ({"train": "0.mp4 2"}, None, "train.csv', line 1: label 2 of .* is out of range, legal are 0 to 1"),
+        ({"train": "0.mp4 0 1 0"}, None, "train.csv' lists seconds of a video"),
+        ({"train": "0.mp4 0\n0.mp4 1"}, None, "the lists give '.*0.mp4' the labels 0 and 1"),
+        ({"train": "0.mp4 0", "val": "0.mp4 1"}, None, "the lists give '.*0.mp4' the labels 0 and 1"),
+        ({"train": "0.mp4 0"}, "0.mp4,8,0,0,1,1", "boxes.csv' has boxes of frame 8 of '.*0.mp4', which has 8, from 0 on: count frames from 0"),
+        ({"train": "0.mp4 0"}, ",0,0,0,1,1", "boxes.csv', line 1, .*: the video has no name"),
+        ({"train": "1.mp4 0"}, "1.mp4,0,0,0,1,1", "no video of the lists in '.*' can be read; the first is '.*1.mp4': "),
+    ],
+)
+def test_keyframes_of_wrong_lists_and_boxes_are_refused(lists_tool, tmp_path, capsys, lists, boxes, words):
+    write_video(tmp_path / "0.mp4", moving_frames(8))
+    (tmp_path / "classes.txt").write_text("clap\nwave\n")
+    (tmp_path / "boxes.csv").write_text(f"{boxes or '0.mp4,0,0,0,1,1'}\n")
+    for split, rows in lists.items():
+        (tmp_path / f"{split}.csv").write_text(f"{rows}\n")
+    arguments = ["keyframes", "--lists", f"{tmp_path}", "--boxes", f"{tmp_path}/boxes.csv", "--num-workers", "1", "--output", f"{tmp_path}/ava"]
+    assert lists_tool.main(arguments) == 1
+    assert re.search(words, capsys.readouterr().err) and not list(tmp_path.glob("ava/annotations/*"))
+
+
+def test_a_clip_that_is_listed_twice_has_one_keyframe(lists_tool, tmp_path, capsys):
+    write_video(tmp_path / "0.mp4", moving_frames(8))
+    (tmp_path / "classes.txt").write_text("clap\nwave\n")
+    (tmp_path / "boxes.csv").write_text("0.mp4,4,0,0,1,1\n")
+    (tmp_path / "train.csv").write_text("0.mp4 1\n0.mp4 1\n")
+    arguments = ["keyframes", "--lists", f"{tmp_path}", "--boxes", f"{tmp_path}/boxes.csv", "--num-workers", "1", "--output", f"{tmp_path}/ava"]
+    assert lists_tool.main(arguments) == 0 and "train.csv: 1 videos" in capsys.readouterr().out
+    assert (tmp_path / "ava/annotations/ava_train_v2.2.csv").read_text() == "0,0001,0.0000,0.0000,1.0000,1.0000,2,0\n"
 
 
 def test_keyframes_show_the_middle_of_a_clip(lists_tool, root, tmp_path):
