@@ -169,11 +169,25 @@ def _runs_of_method(plan: Plan, method: Method, epochs: int, seed: int) -> Itera
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan of a YAML file; ValueError, which names the file, for what cannot be one."""
+    """The plan of a YAML file; ValueError, which names the file, for what cannot be one.
+
+    `like: NAME` takes all but what is told and compared, title, question, paper and methods, from the plan of that name beside it.
+    """
     try:
-        return _plan_of(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _plan_of(path.stem, _given(path))
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not a plan: {error}") from error
+
+
+def _given(path: Path) -> dict[str, Any]:
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    other = given.pop("like", None)
+    if other is None:
+        return given
+    if not (path.parent / f"{other}.yaml").is_file():
+        raise ValueError(f"like {other!r}: there is no such plan beside it")
+    shared = {name: value for name, value in _given(path.parent / f"{other}.yaml").items() if name not in ("title", "question", "paper", "methods")}
+    return {**shared, **given}
 
 
 def _plan_of(name: str, given: dict[str, Any]) -> Plan:

@@ -83,6 +83,19 @@ class Measured:
         others = self.values.get((reference, epochs, configuration), {})
         return paired(self.values.get((method, epochs, configuration), {}), others)
 
+    def mean_difference(self, method: str, epochs: int) -> tuple[Estimate, int] | None:
+        """(its difference to the reference, averaged over the configurations of each repetition; of how many configurations), over the
+        repetitions that have all of them."""
+        reference = self.plan.reference
+        if reference is None or method == reference:
+            return None
+        both = [(values, self.values[reference, epochs, c]) for c in self.configurations if (values := self.values.get((method, epochs, c)))
+                and (reference, epochs, c) in self.values]  # fmt: skip
+        repetitions = set.intersection(*(own.keys() & others.keys() for own, others in both)) if both else set()
+        if not repetitions:
+            return None
+        return estimate([sum(own[i] - others[i] for own, others in both) / len(both) for i in sorted(repetitions)]), len(both)
+
     def points(self, method: str, epochs: int) -> list[tuple[float, Estimate]]:
         """[(its own GFLOPs, estimate)] of a method's configurations, by cost."""
         found = ((c, self.estimate(method, epochs, c)) for c in self.configurations)
@@ -117,9 +130,9 @@ def _verdict(measured: Measured) -> str:
         differences = [d for c in measured.configurations if (d := measured.difference(method, epochs, c)) is not None]
         if not differences:
             continue
-        mean = sum(d.mean for d in differences) / len(differences)
         tellable = [d for d in differences if d.half is not None]
-        told = f"{mean:+.1f} points on average over {len(differences)} configurations"
+        mean = measured.mean_difference(method, epochs)
+        told = f"{_signed(mean[0])} points on average over {mean[1]} configurations" if mean else "no repetition has all configurations"
         if tellable:
             above, below = sum(d.low > 0 for d in tellable), sum(d.high < 0 for d in tellable)
             told += f" (above by more than its interval at {above}, below at {below}, within it at {len(tellable) - above - below})"

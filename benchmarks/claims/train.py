@@ -178,8 +178,10 @@ class Trainer:
 
 
 def training_gflops(config: Path) -> float:
-    """Multiply-adds (1e9) of all forward passes of a training, as expected over what its sampling rules draw."""
+    """Multiply-adds (1e9) of all forward passes of a training, as expected over what its sampling rules draw; 0 of a run that only measures."""
     cfg = load_config(config, [])
+    if not cfg.TRAIN.ENABLE:
+        return 0.0
     model = build_model(cfg)
     clips = len(build_dataset(cfg, "train", "train"))
     crop, mutual = cfg.DATA.TRAIN_CROP_SIZE, cfg.MUTUAL

@@ -106,6 +106,18 @@ def test_a_fold_a_seed_is_a_folder_of_the_data(tmp_path):
     assert "1 epochs, people 0, 1, top1_acc in per cent with 95 % intervals over the people" in page and "CPU minutes a person" in page
 
 
+def test_a_plan_like_another_says_only_what_it_changes(tmp_path):
+    write_plan(tmp_path)
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump({"like": "digits", "title": "Other", "question": "?", "paper": "None.", "reference": None, "methods": {"mutual": None}}))
+    first, other = read_plan(tmp_path / "digits.yaml"), read_plan(path)
+    assert (other.name, other.title, other.reference, list(other.methods)) == ("other", "Other", None, ["mutual"])
+    assert [run.key for run in runs_of(other)] == [run.key for run in runs_of(first) if run.method.name == "mutual"]
+    path.write_text(yaml.safe_dump({"like": "digist", "title": "Other"}))
+    with pytest.raises(ValueError, match="other.yaml: not a plan: like 'digist': there is no such plan beside it"):
+        read_plan(path)
+
+
 @pytest.mark.parametrize(
     "change, told",
     [({"reference": "alnoe"}, "reference 'alnoe' is none of the methods"), ({"seed": [1]}, "seed"), ({"configurations": ["1-x"]}, "1-x")],
@@ -126,6 +138,23 @@ def test_intervals_are_students():
     difference = paired({0: 5.0, 1: 7.0, 3: 1.0}, {1: 4.0, 0: 1.0})
     assert difference.mean == 3.5 and difference.seeds == 2 and difference.half == pytest.approx(12.706 * 0.5, rel=1e-3)
     assert paired({0: 1.0}, {1: 1.0}) is None
+
+
+def test_the_mean_over_configurations_has_an_interval_of_its_own(tmp_path):
+    plan = read_plan(write_plan(tmp_path, seeds=[0, 1, 2], methods={"alone": {"config": "Methods/INDEPENDENT"}, "mutual": None}))
+    gains = {0: (4.0, 2.0), 1: (1.0, 1.0), 2: (3.0, 4.0)}
+    results = [
+        (run, result_of(run, **{str(c): {"gflops": i + 1.0, "top1_acc": 50.0 + (gains[run.seed][i] if run.method.name == "mutual" else 0.0)}
+                                for i, c in enumerate(run.configurations)}))
+        for run in runs_of(plan)
+    ]  # fmt: skip
+    measured = Measured(plan, results)
+    mean, count = measured.mean_difference("mutual", 1)
+    assert count == 2 and mean == estimate([3.0, 1.0, 3.5])
+    assert measured.mean_difference("alone", 1) is None
+    # A repetition that has one configuration alone is no part of it.
+    del measured.values["mutual", 1, plan.methods["mutual"].configurations[0]][2]
+    assert measured.mean_difference("mutual", 1)[0] == estimate([3.0, 1.0])
 
 
 def test_a_page_says_what_was_measured_and_no_more(tmp_path):
