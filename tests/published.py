@@ -65,6 +65,17 @@ def write_jhmdb(root):
             savemat(mask, {"part_mask": mask_HWT})
 
 
+def write_weizmann(root):
+    """action/person_action.avi of three people, one of which is for validation, the lists and classes.txt."""
+    actions = "bend jack jump pjump run side skip walk wave1 wave2".split()
+    _write(root / "classes.txt", actions)
+    for split, people in (("train", ("daria", "denis")), ("val", ("ira",))):
+        _write(root / f"{split}.csv", [f"{action}/{person}_{action}.avi {label}" for label, action in enumerate(actions[:2]) for person in people])
+        for action in actions[:2]:
+            for person in people:
+                _video(root / action / f"{person}_{action}.avi")
+
+
 def write_charades(root):
     """Charades/*.csv, Charades_v1_480/id.mp4: a second at 30 fps each, actions in its first and second half."""
     classes = [f"c{label:03d} Doing thing {label}" for label in range(157)]

@@ -72,7 +72,7 @@ def world(tmp_path_factory):
 def data(world):
     """What the pages find in /data: the sets as they are published, in little, and what their own commands make of them."""
     for write in (published.write_kinetics, published.write_ucf101, published.write_hmdb51, published.write_charades,
-                  published.write_jhmdb, published.write_ssv2, published.write_coco, published.write_div2k, published.write_nyudv2):  # fmt: skip
+                  published.write_jhmdb, published.write_weizmann, published.write_ssv2, published.write_coco, published.write_div2k, published.write_nyudv2):  # fmt: skip
         write(world / "data" / write.__name__.removeprefix("write_").replace("kinetics", "k400"))
     for command in RUNNABLE:
         if "datasets/" in command:
