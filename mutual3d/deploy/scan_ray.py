@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mutual3d.deploy.scan import Scanner, ShardTable, usable_cores
+from mutual3d.utils.stopping import kept_handlers
 
 if TYPE_CHECKING:  # an optional package
     import ray
@@ -33,29 +34,38 @@ def scan_on_ray(
         import ray.data
     except ImportError as error:
         raise ImportError("scanning on Ray needs it: pip install -e .[ray]") from error
-    is_own = not ray.is_initialized()
-    if is_own:
-        # A core beside the actors', for the pipeline.
-        own: dict[str, Any] = {"num_cpus": (num_actors or usable_cores()) + 1, "include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, **own)
-    try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False  # the scan has its own
-        actors = num_actors or max(int(ray.cluster_resources().get("CPU", 1)) - 1, 1)
-        # Names of files may be bytes that are no text.
-        items = [{"number": number, "paths": pickle.dumps(list(part))} for number, part in enumerate(parts)]
-        if not items:
-            return
-        results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _Actor, fn_constructor_args=(ray.put(scanner),), batch_size=1, num_cpus=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(actors, len(items))),
-            num_gpus=num_gpus,
-        )  # fmt: skip
-        for row in results.iter_rows():
-            yield int(row["number"]), pickle.loads(row["table"])
-    finally:
+    # Ray leaves a handler of SIGTERM behind.
+    with kept_handlers():
+        is_own = not ray.is_initialized()
         if is_own:
-            ray.shutdown()
+            # A core beside the actors', for the pipeline.
+            own: dict[str, Any] = {"num_cpus": (num_actors or usable_cores()) + 1, "include_dashboard": False} if address == "local" else {}
+            ray.init(address=address, **own)
+        try:
+            yield from _scan(scanner, parts, num_actors, num_gpus)
+        finally:
+            if is_own:
+                ray.shutdown()
+
+
+def _scan(scanner: Scanner, parts: Sequence[Sequence[str]], num_actors: int | None, num_gpus: float) -> Iterator[tuple[int, ShardTable]]:
+    import ray
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # the scan has its own
+    actors = num_actors or max(int(ray.cluster_resources().get("CPU", 1)) - 1, 1)
+    # Names of files may be bytes that are no text.
+    items = [{"number": number, "paths": pickle.dumps(list(part))} for number, part in enumerate(parts)]
+    if not items:
+        return
+    results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _Actor, fn_constructor_args=(ray.put(scanner),), batch_size=1, num_cpus=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(actors, len(items))),
+        num_gpus=num_gpus,
+    )  # fmt: skip
+    for row in results.iter_rows():
+        yield int(row["number"]), pickle.loads(row["table"])
 
 
 class _Actor:

@@ -60,6 +60,24 @@ _requests: _Requests | None = None
 
 
 @contextlib.contextmanager
+def kept_handlers() -> Iterator[None]:
+    """SIGTERM and Ctrl-C have at the end of the block the handlers that they had before it: around libraries that set their own and leave them.
+
+    Only the main thread can have handlers of signals; in others nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # a generator may be closed in another one
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def handled_signals(
     handler: Callable[[int, FrameType | None], object], numbers: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
 ) -> Iterator[None]:
@@ -67,12 +85,10 @@ def handled_signals(
 
     For commands that end in a way of their own; in the main thread alone, as Python asks for.
     """
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
+    with kept_handlers():
+        for number in numbers:
+            signal.signal(number, handler)
         yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
 
 
 @contextlib.contextmanager
