@@ -16,7 +16,7 @@ from benchmarks.common import ROOT
 from mutual3d.utils.stopping import handled_signals
 
 from .database import PATH, Database
-from .plan import PLANS, Plan, read_plan, runs_of
+from .plan import PLANS, Plan, Run, read_plan, runs_of
 from .report import PAGES, write_index, write_page
 from .train import Trainer
 
@@ -40,6 +40,17 @@ def folders_of_data(words: list[str]) -> dict[str, Path]:
     return found
 
 
+def chosen_runs(plans: list[Plan], seeds: list[int] | None, epochs: list[int] | None, methods: list[str] | None) -> list[Run]:
+    """Runs of the plans with these seeds, lengths and methods; None chooses all that a plan has. ValueError for what no plan has."""
+    runs = [run for plan in plans for run in runs_of(plan, seeds and tuple(seeds))]
+    for what, wanted, value in (("epochs", epochs, lambda run: run.epochs), ("methods", methods, lambda run: run.method.name)):
+        there = dict.fromkeys(value(run) for run in runs)
+        if unknown := [word for word in wanted or [] if word not in there]:
+            raise ValueError(f"--{what} {', '.join(map(str, unknown))}: the plans have {', '.join(map(str, there))}")
+        runs = [run for run in runs if wanted is None or value(run) in wanted]
+    return runs
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database", type=Path, default=PATH)
@@ -51,6 +62,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     training.add_argument("--jobs", type=int, default=1, help="runs at a time, of one thread each (default 1)")
     training.add_argument("--seeds", type=int, nargs="+", help="in place of the plans' own")
     training.add_argument("--epochs", type=int, nargs="+", help="of the plans' lengths those that are trained (default: all)")
+    training.add_argument("--methods", nargs="+", help="of the plans' methods those that are trained, and what they start from (default: all)")
     training.add_argument("--output", type=Path, default=ROOT / "out" / "claims", help="a folder a run (default out/claims)")
     reporting = commands.add_parser("report", help="write the pages and figures")
     reporting.add_argument("--pages", type=Path, default=PAGES, help="folder that they are written to")
@@ -68,8 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
                 runs = list(runs_of(plan))
                 print(f"{plan.name}: {sum(run in database for run in runs)} of {len(runs)} runs; {plan.title}")
         elif options.command == "train":
-            runs = [run for plan in plans for run in runs_of(plan, options.seeds and tuple(options.seeds))]
-            runs = [run for run in runs if options.epochs is None or run.epochs in options.epochs]
+            runs = chosen_runs(plans, options.seeds, options.epochs, options.methods)
             trainer = Trainer(database, options.output.resolve(), folders_of_data(options.data), options.jobs)
             with handled_signals(signal.default_int_handler, (signal.SIGTERM,)):  # the runs keep what they have, as for Ctrl-C
                 left = trainer.train(runs, options.minutes)

@@ -200,7 +200,6 @@ def test_a_configuration_that_a_grid_has_not_is_named(tmp_path):
 def test_the_commands_train_what_is_missing_once_and_go_on_after_a_failure(tmp_path, monkeypatch, capsys):
     """On 64 images of noise."""
     monkeypatch.setattr(claims, "PLANS", tmp_path)
-    monkeypatch.setattr(claims.signal, "signal", lambda number, handler: None)
     draw = np.random.default_rng(0).integers
     arrays = {name: draw(256, size=(count, 16, 16, 3), dtype=np.uint8) for name, count in (("x_train", 64), ("x_test", 20))}
     np.savez(tmp_path / "noise.npz", y_train=np.arange(64) % 10, y_test=np.arange(20) % 10, **arrays)
@@ -227,6 +226,10 @@ def test_the_commands_train_what_is_missing_once_and_go_on_after_a_failure(tmp_p
     assert "missing.pyth" in (tmp_path / "runs" / runs[0].key / "output.txt").read_text()
     status, told = command(*train, tmp_path / "elsewhere", "--minutes", "0")
     assert status == 0 and "2 of 3 runs are in the database" in told and not (tmp_path / "elsewhere").exists()
+    assert command(*train, tmp_path / "elsewhere", "--methods", "alone", "after", "--epochs", "1")[1] == "2 of 2 runs are in the database\n"
+    status, told = command(*train, tmp_path / "elsewhere", "--methods", "alnoe")
+    assert status == "error: --methods alnoe: the plans have broken, after, alone"
+    assert command(*train, tmp_path / "elsewhere", "--epochs", "2")[0] == "error: --epochs 2: the plans have 1"
     assert "2 of 3 runs; Digits" in command("list")[1]
     assert command("report", "--pages", tmp_path / "pages")[0] == 0 and "2 of 3 runs" in (tmp_path / "pages" / "digits.md").read_text()
     (_, after), (_, alone) = Database(tmp_path / "results.sqlite").results(runs)
