@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
-from mutual3d.cost.flops import Cost, count_costs, whole_picture
+from mutual3d.cost.flops import Cost, CostCounter, counting, whole_picture
 from mutual3d.sampling import Configuration, SearchSpace, expected_step_cost
 
 
@@ -33,8 +32,7 @@ def split_cost(model: Any, configuration: Configuration, crop: int) -> list[Stag
     A module called pathway{i}_... belongs to pathway i, as in PySlowFast; fusions and heads belong to all of them.
     """
     network, pathways, *boxes = _network_and_inputs(model, configuration, crop)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    with counting() as counter:
         network.eval()(pathways, *boxes)
     counted = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
     root = type(network).__name__
@@ -77,11 +75,12 @@ def counted_step_cost(
     Cost} that was counted before at the same crop; each distinct network is counted once.
     """
     counted = {_network_key(model, c): cost.gflops for c, cost in (known or {}).items()}
+    counter = CostCounter(model, crop)
 
     def gflops(configuration: Configuration) -> float:
         key = _network_key(model, configuration)
         if key not in counted:
-            counted[key] = count_costs(model, [configuration], crop)[configuration].gflops
+            counted[key] = counter.count([configuration])[configuration].gflops
         return counted[key]
 
     return expected_step_cost(model.space, subnets, gflops, width_samples, largest)

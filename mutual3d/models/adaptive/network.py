@@ -570,6 +570,11 @@ class AdaptiveNetwork(NormPairs):
         """What tells networks apart: the signature, and the width itself where it has norms of its own."""
         return self.signature(width), width if self.private_by == "width" else None
 
+    def subnetwork_key(self, configuration: Configuration | str) -> tuple:
+        """What tells the networks of `subnetwork` apart: configurations of one key have the same one."""
+        configuration = self.space.check(configuration)
+        return configuration.width, *self._chosen_parts(configuration).values()
+
     def subnetwork(self, configuration: Configuration | str) -> "PlainNetwork":
         """A plain `nn.Sequential` of ordinary layers with the weights of `configuration`.
 
