@@ -14,12 +14,11 @@ from typing import Any, NamedTuple, TypeVar
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
-from matplotlib.figure import Figure
 
 from mutual3d.cost.axes import CostWords
 from mutual3d.report.advice import class_name, interval_in_words, noun, suggestions
 from mutual3d.report.classes import ClassPrecision, Example, Predictions, class_accuracies, right_where_wrong
-from mutual3d.report.plots import HISTORY_LABELS, accuracy_figure, history_figure, history_names, norms_figure, png_bytes
+from mutual3d.report.plots import HISTORY_LABELS, accuracy_png, history_names, history_png, norms_figure, png_bytes
 from mutual3d.table.cascade_row import CascadeRow
 from mutual3d.table.choice import wrong_choices_in_words
 from mutual3d.table.interval import accuracy_interval, num_videos, wilson_interval
@@ -174,7 +173,7 @@ def report_html(
         cards=[*(_cards(table) if table else []), *_test_card(test)],
         curves=_curves(history or ()),
         ensemble=_ensemble(history or ()),
-        norms=_png(norms_figure(findings.norms)) if findings.norms else "",
+        norms=_data_uri("image/png", png_bytes(norms_figure(findings.norms))) if findings.norms else "",
         test=_test(table, test),
         commands=_commands(table, directory, findings),
         snippet="" if findings.has_boxes else _snippet(table, directory / "adaptive.pyth", findings),
@@ -369,7 +368,7 @@ def _fronts(table: QueryTable, columns: Sequence[_Column]) -> list[dict[str, Any
         wrong = wrong_choices_in_words(table, words.name, device) if words.by_device else ""
         rows = [(str(row.configuration), _cells(row, columns), False) for row in front]
         same = next((other["label"] for other in found if other["rows"] == rows), "")
-        picture = _png(accuracy_figure(table, cost=words.name, device=device)) if len(table) > 1 else ""
+        picture = _data_uri("image/png", accuracy_png(table, cost=words.name, device=device)) if len(table) > 1 else ""
         shown = _cascade_columns(table, words, key)
         cascades = [(str(row.configuration), [cell(row) for _, cell in shown]) for row in table.cascade_front(words.name, device)]
         found.append({"label": _front_label(words, key), "wrong": wrong, "picture": picture, "description": f"accuracy against {words.label(key)}", "rows": rows, "same": same,
@@ -393,17 +392,13 @@ def _front_label(words: CostWords, key: str) -> str:
     return f"{words.title} on {key}" if key else words.full_unit
 
 
-def _png(figure: Figure) -> str:
-    return _data_uri("image/png", png_bytes(figure))
-
-
 def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(data URI, description) of one small plot for each curve of the training."""
-    return [(_png(history_figure(history, [name])), f"{HISTORY_LABELS[name]} over epochs") for name in history_names(history)]
+    return [(_data_uri("image/png", history_png(history, name)), f"{HISTORY_LABELS[name]} over epochs") for name in history_names(history)]
 
 
 def _ensemble(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

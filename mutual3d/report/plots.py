@@ -1,7 +1,9 @@
 """Pictures of a query table: accuracy against cost, each step in the colour of what pays for it (paper, Fig. 18)."""
 
+import functools
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, N
 from mutual3d.table.interval import accuracy_interval
 from mutual3d.table.query_table import QueryTable, Row, paid_dimension
 from mutual3d.utils.files import atomic_write
+from mutual3d.utils.fingerprint import fingerprint
 
 # Okabe and Ito's colours, which people who see fewer colours can tell apart too.
 STEP_COLORS = {"spatial": "#d55e00", "temporal": "#009e73", "width": "#0072b2", "several": "#000000"}
@@ -54,9 +57,9 @@ def plot_accuracy(
 def plot_costs(table: QueryTable, directory: str | Path) -> None:
     """Write accuracy_vs_COST.png for each cost that is drawn: of one measured on several devices, the Pareto front on each."""
     for name in dict.fromkeys(words.name for words, _ in table.drawn_columns):
-        figure = accuracy_figure(table, cost=name) if len(table.keys(name)) == 1 else devices_figure(table, name)
+        picture = accuracy_png(table, cost=name) if len(table.keys(name)) == 1 else png_bytes(devices_figure(table, name))
         with atomic_write(Path(directory) / f"accuracy_vs_{name}.png") as temporary:
-            temporary.write_bytes(png_bytes(figure))
+            temporary.write_bytes(picture)
 
 
 def devices_figure(table: QueryTable, cost: str) -> Figure:
@@ -172,6 +175,31 @@ def norms_figure(norms: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
     return figure
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure that is known by the fingerprint of what it shows."""
+
+    shown: str
+    draw: Callable[[], Figure] = field(compare=False)
+
+
+@functools.lru_cache(maxsize=32)
+def _drawn_once(picture: _Picture) -> bytes:
+    return png_bytes(picture.draw())
+
+
+def accuracy_png(table: QueryTable, *, cost: str = "gflops", device: str | None = None) -> bytes:
+    """`accuracy_figure` as a png. A run shows one table in several files, and its page after several stages: it is drawn once."""
+    shown = fingerprint("accuracy", table.to_dict(), table.cost_label(cost, device), cost, device)
+    return _drawn_once(_Picture(shown, lambda: accuracy_figure(table, cost=cost, device=device)))
+
+
+def history_png(history: Sequence[Mapping[str, Any]], name: str) -> bytes:
+    """`history_figure` of one name as a png, drawn once for the same numbers."""
+    numbers = [(str(entry.get("_type")), str(entry["epoch"]), str(entry.get(name))) for entry in _epochs(history)]
+    return _drawn_once(_Picture(fingerprint("history", name, numbers), lambda: history_figure(history, [name])))
 
 
 def png_bytes(figure: Figure) -> bytes:

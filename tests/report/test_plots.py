@@ -1,6 +1,7 @@
 import pytest
 from matplotlib.colors import to_rgba
 
+from mutual3d.report import plots
 from mutual3d.report.plots import accuracy_figure, history_figure, norms_figure, plot_accuracy, png_bytes
 from mutual3d.sampling import Cascade, Configuration
 from mutual3d.table.cascade_row import CascadeFacts
@@ -165,3 +166,18 @@ def test_the_smallest_that_is_validated_has_a_curve_of_its_own():
     ]  # fmt: skip
     legend = history_figure(history).axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["train", "val", "val smallest"]
+
+
+def test_a_picture_of_the_same_facts_is_drawn_once_and_of_others_anew(table, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "png_bytes", lambda figure: (drawn.append(figure), png_bytes(figure))[1])
+    plots._drawn_once.cache_clear()
+    again = QueryTable.from_dict(table.to_dict())
+    assert plots.accuracy_png(table) == plots.accuracy_png(again) == png_bytes(accuracy_figure(table)) and len(drawn) == 1
+    other = QueryTable(table.rows[:-1], PROVENANCE)
+    assert len({plots.accuracy_png(table), plots.accuracy_png(other), plots.accuracy_png(table, cost="latency_ms", device="cpu")}) == 3
+    epochs = [{"_type": "train_epoch", "epoch": f"{n}/2", "loss": 1 / n, "lr": 0.1} for n in (1, 2)]
+    first = plots.history_png(epochs, "loss")
+    assert first == plots.history_png(epochs, "loss") == png_bytes(history_figure(epochs, ["loss"])) and len(drawn) == 4
+    others = [epochs[:1], [*epochs[:1], {**epochs[1], "loss": 0.7}], [*epochs[:1], {**epochs[1], "_type": "val_epoch"}]]
+    assert len({first, plots.history_png(epochs, "lr"), *(plots.history_png(other, "loss") for other in others)}) == 5
