@@ -1,5 +1,6 @@
 """Pages and figures of the database: one of each plan, in docs/results/."""
 
+import ast
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,11 @@ from .statistics import Estimate, estimate, paired
 
 PAGES = ROOT / "docs" / "results"
 MARKERS = "os^Dv<>P*X"
+# Benchmarks that measure what the papers claim too, by a command of their own.
+BESIDE = (
+    "table1", "methods_2d", "post_statistics", "slim", "aggregation", "cascade", "detection", "segmentation", "super_resolution", "control",
+    "quantized", "localization", "explain", "retrieval",
+)  # fmt: skip
 # From this share on, the GFLOPs of a method differ from those that the table gives, and the page says so.
 DIFFERENT_COST = 0.01
 
@@ -66,6 +72,11 @@ class Measured:
         return sorted({key[1] for key in self.values})
 
     @property
+    def compared_epochs(self) -> list[int]:
+        """Lengths after which a method can be compared with the reference."""
+        return [epochs for epochs in self.epochs if any(self.mean_difference(method, epochs) for method in self.methods)]
+
+    @property
     def configurations(self) -> list[Configuration]:
         """By cost, ascending."""
         gflops = self.gflops
@@ -103,10 +114,10 @@ class Measured:
 
 
 def write_page(plan: Plan, database: Database, folder: Path = PAGES) -> str | None:
-    """Write a plan's page and figure. Gives one line of what it says, for the index; None where nothing was run yet."""
+    """Write a plan's page and figure. Gives one line of what it says, for the index; None where there is nothing to compare yet."""
     runs = list(runs_of(plan))
     measured = Measured(plan, database.results(runs))
-    if not measured.values:
+    if not measured.values or (plan.reference is not None and len(plan.methods) > 1 and not measured.compared_epochs):
         return None
     folder.mkdir(parents=True, exist_ok=True)
     plot(measured, folder / f"{plan.name}.png")
@@ -122,21 +133,22 @@ def write_page(plan: Plan, database: Database, folder: Path = PAGES) -> str | No
 def _verdict(measured: Measured) -> str:
     """What the differences to the reference say, counted: no adjective of ours."""
     plan = measured.plan
-    if plan.reference is None:
+    if not measured.compared_epochs:
         return ""
-    epochs = measured.epochs[-1]
+    epochs = measured.compared_epochs[-1]
     sentences = []
     for method in measured.methods:
-        differences = [d for c in measured.configurations if (d := measured.difference(method, epochs, c)) is not None]
-        if not differences:
-            continue
-        tellable = [d for d in differences if d.half is not None]
         mean = measured.mean_difference(method, epochs)
-        told = f"{_signed(mean[0])} points on average over {mean[1]} configurations" if mean else "no repetition has all configurations"
+        if mean is None:
+            continue
+        differences = [d for c in measured.configurations if (d := measured.difference(method, epochs, c)) is not None]
+        tellable = [d for d in differences if d.half is not None]
+        told = f"{_signed(mean[0])} points on average over {mean[1]} configurations"
         if tellable:
             above, below = sum(d.low > 0 for d in tellable), sum(d.high < 0 for d in tellable)
             told += f" (above by more than its interval at {above}, below at {below}, within it at {len(tellable) - above - below})"
-        sentences.append(f"`{method}` against `{plan.reference}` after {epochs} epochs: {told}.")
+        count = f"{mean[0].seeds} {_several(plan.repeats)}" if mean[0].seeds > 1 else f"one {plan.repeats}"
+        sentences.append(f"`{method}` against `{plan.reference}` after {epochs} epochs, of {count}: {told}.")
     return " ".join(sentences)
 
 
@@ -272,6 +284,14 @@ def _panel_of_differences(measured: Measured, axes: Axes) -> None:
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
+def _beside(name: str) -> str:
+    """A line of the index: what a benchmark measures, as it says itself, its command, and its files."""
+    told = ast.get_docstring(ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8"))) or ""
+    title = " ".join(told.partition("\n\n")[0].split())
+    files = ", ".join(f"[{path.name}](../../benchmarks/results/{path.name})" for path in sorted((ROOT / "benchmarks" / "results").glob(f"{name}*.csv")))
+    return f"- {title} `python benchmarks/{name}.py`: {files}"
+
+
 def write_index(lines: Sequence[str], database: Database, folder: Path = PAGES) -> None:
     """Write the page that names all others."""
     count, hours, petas = database.totals()
@@ -280,7 +300,8 @@ def write_index(lines: Sequence[str], database: Database, folder: Path = PAGES) 
         "What one network gives beside the others that the papers compare it with, on what can be trained on a few cores. Each page names its "
         "commands; all numbers are in [the database](../../benchmarks/claims/results.sqlite), a row a run.\n\n"
         + "\n".join(f"- {line}" for line in lines)
-        + f"\n\nAll in all {count} trainings: {hours:.1f} hours of CPU time, {petas:.3g} x 1e15 multiply-adds in their forward passes.\n"
+        + "\n\nMeasured by commands of their own:\n\n" + "\n".join(map(_beside, BESIDE))
+        + f"\n\nAll in all {count} trainings of the database: {hours:.1f} hours of CPU time, {petas:.3g} x 1e15 multiply-adds in their forward passes.\n"
     )
     with atomic_write(folder / "README.md") as temporary:
         Path(temporary).write_text(text, encoding="utf-8")

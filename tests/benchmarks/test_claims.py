@@ -14,8 +14,9 @@ from benchmarks.claims import __main__ as claims
 from benchmarks.claims import train
 from benchmarks.claims.database import Database, Result
 from benchmarks.claims.plan import PLANS, read_plan, runs_of
-from benchmarks.claims.report import PAGES, Measured, write_index, write_page
+from benchmarks.claims.report import BESIDE, PAGES, Measured, write_index, write_page
 from benchmarks.claims.statistics import estimate, paired
+from benchmarks.common import ROOT
 from mutual3d.pipeline import load_config
 
 PLAN = {
@@ -169,9 +170,9 @@ def test_a_page_says_what_was_measured_and_no_more(tmp_path):
     line = write_page(plan, database, tmp_path)
     page = (tmp_path / "digits.md").read_text()
     assert "| 0.5-10 | 1 | 50.5 ± 6.4 | 54.0 (+4.0) |" in page and "5 of 6 runs" in page and (tmp_path / "digits.png").stat().st_size > 5000
-    assert "`mutual` against `alone` after 1 epochs: +4.0 points on average over 2 configurations." in line
+    assert "`mutual` against `alone` after 1 epochs, of one seed: +4.0 points on average over 2 configurations." in line
     write_index([line], database, tmp_path)
-    assert "5 trainings: 0.1 hours" in (tmp_path / "README.md").read_text()
+    assert "5 trainings of the database: 0.1 hours" in (tmp_path / "README.md").read_text()
 
 
 def test_a_page_gives_the_gflops_of_the_reference_and_says_whose_differ(tmp_path):
@@ -343,3 +344,24 @@ def test_the_commands_of_a_page_are_understood(page):
     for line in re.findall(r"^python -m benchmarks\.claims (.*)$", page.read_text(), re.MULTILINE):
         options = claims.parse(line.split())
         assert claims.plans_of(options.plans)
+
+
+def test_a_page_waits_for_something_to_compare_and_tells_of_the_longest_training_that_is(tmp_path):
+    plan = read_plan(write_plan(tmp_path, seeds=[0], epochs=[1, 4], methods={"alone": {"config": "Methods/INDEPENDENT"}, "mutual": None}))
+    database = Database(tmp_path / "results.sqlite")
+    of_alone, of_mutual = ([run for run in runs_of(plan) if run.method.name == name] for name in ("alone", "mutual"))
+    for run in of_alone:
+        database.add(run, result_of(run))
+    assert write_page(plan, database, tmp_path / "pages") is None and not (tmp_path / "pages").exists()
+    database.add(of_mutual[0], result_of(of_mutual[0]))
+    assert "`mutual` against `alone` after 1 epochs, of one seed: +0.0 points on average over 2 configurations" in write_page(plan, database, tmp_path / "pages")
+
+
+def test_the_index_names_benchmarks_that_are_there(tmp_path):
+    write_index([], Database(tmp_path / "results.sqlite"), tmp_path)
+    lines = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("- ")]
+    assert len(lines) == len(BESIDE)
+    for line in lines:
+        assert (ROOT / re.search(r"`python (benchmarks/\S+)`:", line)[1]).is_file() and len(line.partition(" `python")[0]) > 30
+        files = re.findall(r"\]\(\.\./\.\./(\S+?)\)", line)
+        assert files and all((ROOT / file).is_file() for file in files)
