@@ -145,8 +145,11 @@ def squared_error(values: torch.Tensor, basis: torch.Tensor, lowest: torch.Tenso
 def fit_weight_basis(weight: torch.Tensor, bits: int) -> torch.Tensor:
     """The basis C, K of each output channel that fits weights C, ...: ten steps of QEM from equally spaced levels. bits: K.
 
-    These are the ones that are best for a normal distribution, or those over the whole range where they fit better.
+    These are the ones that are best for a normal distribution, or those over the whole range where they fit better. On the meta
+    device, where there is nothing to fit, the basis is one of the right shape.
     """
+    if weight.is_meta:
+        return uniform_basis(weight.new_empty(len(weight)), bits)
     values = weight.detach().flatten(1)
     normal, whole = (uniform_basis(top, bits) for top in (_TOP_OF_NORMAL[bits] * values.square().mean(1).sqrt(), values.abs().amax(1)))
     is_better = squared_error(values, normal) <= squared_error(values, whole)

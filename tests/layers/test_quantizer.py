@@ -234,3 +234,7 @@ def test_a_private_quantiser_does_not_touch_the_others():
 def test_other_bits_are_refused_with_the_legal_ones(bits):
     with pytest.raises(ValueError, match="WEIGHT_BITS is .*: numbers are quantised to 2, 3, 4 bits; 32 leaves them as they are"):
         check_bits("WEIGHT_BITS", bits)
+
+
+def test_on_the_meta_device_a_basis_has_its_shape_alone():
+    assert fit_weight_basis(torch.empty(5, 3, 3, device="meta"), 3).shape == fit_weight_basis(torch.randn(5, 3, 3), 3).shape == (5, 3)
