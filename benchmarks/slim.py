@@ -71,7 +71,10 @@ def uniform_widths(network, budgets, crop, step=0.01):
     """{budget: the widest configuration of the largest sizes with one width for all that costs no more}."""
     largest = network.space.largest
     grid = [Configuration(width, largest.spatial, largest.temporal) for width in network.space.widths(step)]
-    costs = {c: cost.gflops for c, cost in count_costs(network, grid, crop).items()}
+    # Widths that round to the same channels cost the same.
+    first_of = {network.signature(c.width): c for c in reversed(grid)}
+    counted = count_costs(network, list(first_of.values()), crop)
+    costs = {c: counted[first_of[network.signature(c.width)]].gflops for c in grid}
     return {budget: max((c for c in grid if costs[c] <= budget), default=None) for budget in budgets}
 
 

@@ -228,7 +228,7 @@ def test_the_benchmark_sets_both_kinds_side_by_side(output, tmp_path, monkeypatc
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     folder = tmp_path / "run"
     shutil.copytree(output, folder)
-    benchmark.main(["--runs", str(folder), "--name", "tiny", "--shares", "0.8", "0.6", "--step", "0.5", "--videos", "8", "--clips", "6"])
+    benchmark.main(["--runs", str(folder), "--name", "tiny", "--shares", "0.9", "0.8", "--step", "0.5", "--videos", "8", "--clips", "6"])
     rows = list(csv.DictReader((tmp_path / "slim_tiny.csv").open()))
     assert (tmp_path / "slim_tiny_val.png").is_file() and (tmp_path / "slim_tiny_test.png").is_file()
     assert [row["kind"] for row in rows] == ["greedy", "greedy", "uniform", "uniform"]
