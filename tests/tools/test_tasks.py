@@ -1,6 +1,7 @@
 """Several labels a clip, boxes and images through the same command as Kinetics: train, calibrate, measure, test, predict."""
 
 import csv
+import shutil
 
 import pytest
 import torch
@@ -23,6 +24,13 @@ def run(tmp_path, data, **changes):
     config.write_text("RNG_SEED: 3\n")
     output = tmp_path / "out"
     run_net.main(["--cfg", str(config), *overrides(data, output, **changes)])
+    return output
+
+
+def half_of(whole, directory):
+    """The output in `directory` of the same run when its first epoch of two was over."""
+    output = shutil.copytree(whole, directory / "out")
+    (output / "checkpoints" / "checkpoint_epoch_00002.pyth").unlink()
     return output
 
 
@@ -134,10 +142,10 @@ IMAGES = {
     "WIDERESNET.DEPTH": 10, "WIDERESNET.WIDEN_FACTOR": 1, "DATA.NUM_FRAMES": 1, "DATA.TRAIN_JITTER_SCALES": [16, 16],
     "DATA.TRAIN_CROP_SIZE": 16, "DATA.TEST_CROP_SIZE": 16, "MUTUAL.SPATIAL_SIZES": [12, 16], "MUTUAL.TEMPORAL_SIZES": [1],
     "TRAIN.BATCH_SIZE": 256, "TEST.BATCH_SIZE": 400, "TEST.NUM_ENSEMBLE_VIEWS": 1, "TEST.NUM_SPATIAL_CROPS": 1,
-    "SOLVER.MAX_EPOCH": 1, "CALIBRATION.NUM_CLIPS": 64, "CALIBRATION.BATCH_SIZE": 32,
+    "SOLVER.MAX_EPOCH": 1, "CALIBRATION.NUM_CLIPS": 64, "CALIBRATION.BATCH_SIZE": 32, "GRID.LATENCY_DEVICES": [],
 }  # fmt: skip
 METHODS = {
-    "mutual": {"MUTUAL.SUBNETS": ["smallest_width", "random", "random"]},
+    "mutual": {"MUTUAL.SUBNETS": ["smallest_width", "random", "random"], "GRID.LATENCY_DEVICES": ["cpu"]},
     "us_net": {"MUTUAL.SUBNETS": ["smallest_width_full_size", "random_width", "random_widths"], "CALIBRATION.AVERAGE": "moving"},
     "s_net": {"MUTUAL.SUBNETS": ["each_width"], "MUTUAL.WIDTHS": [0.5, 1.0], "MUTUAL.BATCHNORM": "private_width",
               "MUTUAL.OBJECTIVE": "labels", "MUTUAL.LARGEST": False, "MUTUAL.SPATIAL_SIZES": [16]},
@@ -160,6 +168,7 @@ def test_every_method_trains_images_to_a_table(method, tmp_path):
     expected = {"s_net": {"0.5-16", "1-16"}, "rs_net": {"1-8", "1-12", "1-14", "1-16", "1-20"}, "multi_scale": {"1-12", "1-16"},
                 "parallel_shared": {"1-12", "1-16"}}  # fmt: skip
     assert rows.keys() == expected.get(method, rows.keys()) and "1-16" in rows
+    assert all(bool(row.latency_ms) == (method == "mutual") for row in rows.values())
     # What training keeps statistics of is measured with those, and all else calibrated.
     keeps_all = method in ("s_net", "rs_net", "parallel_shared")
     assert {str(c) for c in model.network.statistics} == (set() if keeps_all else rows.keys())
@@ -218,10 +227,9 @@ def test_ffn_trains_videos_to_a_table_with_a_number_of_frames_that_was_not_train
 def test_ffn_resumes_to_the_bit(tmp_path):
     data = write_set(tmp_path / "set")
     changes = {**FFN_WIDTHS, "TEST.ENABLE": False, "GRID.ENABLE": False, "CALIBRATION.ENABLE": False}
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-    whole, parts = (run(tmp_path / name, data, **changes) for name in ("whole", "parts"))
-    (parts / "checkpoints" / "checkpoint_epoch_00002.pyth").unlink()
+    (tmp_path / "whole").mkdir()
+    whole = run(tmp_path / "whole", data, **changes)
+    parts = half_of(whole, tmp_path / "parts")
     run(tmp_path / "parts", data, **changes)
     first, second = (torch.load(directory / "checkpoints/checkpoint_epoch_00002.pyth", weights_only=True) for directory in (whole, parts))
     assert same(first["model_state"], second["model_state"]) and same(first["optimizer_state"], second["optimizer_state"])
@@ -261,11 +269,9 @@ def test_statistics_of_its_own_may_be_calibrated_all_the_same(tmp_path):
 def test_resuming_goes_on_with_what_the_objective_has_learned(tmp_path):
     changes = {**IMAGES, **METHODS["rs_net"], "TRAIN.CHECKPOINT_PERIOD": 1, "SOLVER.MAX_EPOCH": 2, "TEST.ENABLE": False,
                "GRID.ENABLE": False, "DATA.CROP_PADDING": 2}  # fmt: skip
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "whole").mkdir()
     whole = run(tmp_path / "whole", "", **changes)
-    output = run(tmp_path / "parts", "", **changes)
-    (output / "checkpoints" / "checkpoint_epoch_00002.pyth").unlink()
+    output = half_of(whole, tmp_path / "parts")
     run(tmp_path / "parts", "", **changes)
     name = "checkpoints/checkpoint_epoch_00002.pyth"
     first, second = (torch.load(directory / name, weights_only=True) for directory in (whole, output))
