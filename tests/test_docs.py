@@ -194,6 +194,7 @@ def commands_of(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=lambda page: page.name)
+@pytest.mark.usefixtures("share_programs")
 def test_the_commands_of_a_page_run_in_its_order(world, data, page, tmp_path, monkeypatch, capsys):
     """In a directory that holds my_videos, the demo and a list truth.csv of it alone; the network is the smallest, and trained for one epoch."""
     write_my_videos(tmp_path)
