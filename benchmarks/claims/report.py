@@ -18,6 +18,9 @@ from .statistics import Estimate, estimate, paired
 
 PAGES = ROOT / "docs" / "results"
 MARKERS = "os^Dv<>P*X"
+# Of fewer repetitions the interval of a single configuration says little (of two it is 13 standard errors), and nothing where shares of a few
+# videos happen to be equal.
+_FEWEST_REPETITIONS = 3
 # Benchmarks that measure what the papers claim too, by a command of their own.
 BESIDE = (
     "table1", "methods_2d", "post_statistics", "slim", "aggregation", "cascade", "detection", "segmentation", "super_resolution", "control",
@@ -84,7 +87,7 @@ class Measured:
 
     def estimate(self, method: str, epochs: int, configuration: Configuration) -> Estimate | None:
         values = self.values.get((method, epochs, configuration))
-        return estimate(list(values.values())) if values else None
+        return _told(estimate(list(values.values()))) if values else None
 
     def difference(self, method: str, epochs: int, configuration: Configuration) -> Estimate | None:
         """To the reference after as many epochs, paired by repetition; None where it has no such run."""
@@ -92,7 +95,8 @@ class Measured:
         if reference is None or method == reference:
             return None
         others = self.values.get((reference, epochs, configuration), {})
-        return paired(self.values.get((method, epochs, configuration), {}), others)
+        found = paired(self.values.get((method, epochs, configuration), {}), others)
+        return found and _told(found)
 
     def mean_difference(self, method: str, epochs: int) -> tuple[Estimate, int] | None:
         """(its difference to the reference, averaged over the configurations of each repetition; of how many configurations), over the
@@ -177,7 +181,8 @@ def _table_of_methods(measured: Measured, epochs: int) -> str:
     against = f"; in brackets the difference to `{reference}`, paired by {measured.plan.repeats}" if reference in methods and len(methods) > 1 else ""
     if len(seeds) > 1:
         several = _several(measured.plan.repeats)
-        sure = f"{several} {', '.join(map(str, seeds))}, {measured.plan.metric} in per cent with 95 % intervals over the {several}"
+        interval = f"with 95 % intervals over the {several}" if len(seeds) >= _FEWEST_REPETITIONS else "without intervals of so few"
+        sure = f"{several} {', '.join(map(str, seeds))}, {measured.plan.metric} in per cent {interval}"
     else:
         error = 50 / math.sqrt(max(measured.num_videos, 1))
         sure = f"{measured.plan.repeats} {seeds[0]} alone, {measured.plan.metric} in per cent; a share of {measured.num_videos} has a standard error of up to {error:.1f} points"
@@ -199,6 +204,11 @@ def _other_costs(measured: Measured, methods: Sequence[str]) -> list[str]:
 
 def _several(word: str) -> str:
     return {"person": "people"}.get(word, f"{word}s")
+
+
+def _told(value: Estimate) -> Estimate:
+    """A configuration's estimate as it is shown: without an interval where repetitions are few."""
+    return value if value.seeds >= _FEWEST_REPETITIONS else value._replace(half=None)
 
 
 def _signed(value: Estimate) -> str:
