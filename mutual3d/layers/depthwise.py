@@ -97,7 +97,7 @@ def conv3d(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """`torch.nn.functional.conv3d`, with a backward of its own where that is faster; bit for bit but where `gets_slow_kernel`.
+    """`torch.nn.functional.conv3d`, bit for bit, with a backward of its own where that is faster.
 
     x: N, C, T, H, W. weight: outputs, inputs / groups, and three sizes. bias: one number for each output. stride, padding, dilation: one
     number or (time, height, width). groups: into how many the channels are divided.
@@ -128,16 +128,6 @@ def _has_own_backward(x: torch.Tensor, weight: torch.Tensor, groups: int) -> boo
     )
 
 
-def gets_slow_kernel(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether PyTorch would leave oneDNN aside for a kernel that is slower and gives up channels last, so that the layers behind are slower too:
-    of taps in time alone, without strides, of fewer samples than 16, on one thread of a CPU (torch 2.14 and 2.15, use_mkldnn in
-    aten/src/ATen/native/Convolution.cpp). Processes of one thread are how several trainings share a machine.
-
-    x: N, C, T, H, W. weight: outputs, inputs / groups, and three sizes.
-    """
-    return 0 < x.shape[0] < 16 and tuple(weight.shape[3:]) == (1, 1) and x.device.type == "cpu" and torch.get_num_threads() == 1
-
-
 def _triple(value: int | Sequence[int]) -> Triple:
     time, height, width = (value,) * 3 if isinstance(value, int) else value
     return time, height, width
@@ -148,11 +138,7 @@ class _DepthwiseConv3d(torch.autograd.Function):
     def forward(
         x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: Triple, padding: Triple, dilation: Triple
     ) -> torch.Tensor:
-        groups = weight.shape[0]
-        if gets_slow_kernel(x, weight) and stride[1:] == (1, 1) and padding[1:] == (0, 0) and dilation[0] == 1:
-            plane = F.conv2d(_as_plane(x), weight[..., 0], bias, (stride[0], 1), (padding[0], 0), 1, groups)
-            return _from_plane(plane, x.shape[3:])
-        return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
+        return F.conv3d(x, weight, bias, stride, padding, dilation, weight.shape[0])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -273,7 +259,7 @@ def _of_phase(given: Given, phases: Sequence[_Phase]) -> torch.Tensor:
         weight = weight.index_select(2 + axis, torch.tensor(phase.taps, device=weight.device))
     padding, dilation = [phase.padding for phase in phases], [phase.dilation for phase in phases]
     if weight.shape[3:] == (1, 1) and padding[1:] == [0, 0]:
-        # In 3D, PyTorch may run such a kernel by a slow path: see `gets_slow_kernel`.
+        # In 3D, PyTorch runs such a kernel with one thread by a slow path.
         plane = F.conv2d(_as_plane(given.grad), weight[..., 0], None, 1, (padding[0], 0), (dilation[0], 1), given.channels)
         sums = _from_plane(plane, given.grad.shape[3:])
     else:

@@ -12,7 +12,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from . import depthwise, pointwise
+from . import depthwise
 from .channels import Channels, Width, as_channels
 
 Weighted = TypeVar("Weighted", bound=nn.Conv2d | nn.Conv3d | nn.Linear)
@@ -163,13 +163,10 @@ class SlimmableConv3d(_SlimmableConv, nn.Conv3d):
     _plain_type = nn.Conv3d
 
     def _convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, groups: int) -> torch.Tensor:
-        """`pointwise.conv3d` or `depthwise.conv3d`: what each is for. In float32 where oneDNN's bfloat16 cannot be relied on: of depthwise
-        convolutions, and with fewer frames or pixels than taps, its gradient of the weight takes in memory that nothing has written (torch
-        2.14 and 2.15, CPU)."""
+        """`depthwise.conv3d`, in float32 where oneDNN's bfloat16 cannot be relied on: of depthwise convolutions, and with fewer frames or
+        pixels than taps, its gradient of the weight takes in memory that nothing has written (torch 2.14 and 2.15, CPU)."""
         stride, padding, dilation = self.stride, self.padding, self.dilation
         assert not isinstance(padding, str)
-        if max(stride) == 1 and not any(padding) and pointwise.is_faster(x, weight, groups):
-            return pointwise.conv3d(x, weight, bias)
         is_wrong = groups > 1 or any(size < taps for size, taps in zip(x.shape[2:], weight.shape[2:]))
         if x.device.type != "cpu" or not is_wrong or not torch.is_autocast_enabled("cpu"):
             return depthwise.conv3d(x, weight, bias, stride, padding, dilation, groups)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tiny import ROOT
 
 from mutual3d.layers import ScaledChannels, SlimmableConv3d, depthwise
-from mutual3d.layers.depthwise import INPUT_WAYS, WEIGHT_WAYS, Given, choose_ways, conv3d, gets_slow_kernel, kind_of
+from mutual3d.layers.depthwise import INPUT_WAYS, WEIGHT_WAYS, Given, choose_ways, conv3d, kind_of
 
 # (size, kernel, stride, padding, dilation), each (time, height, width).
 SETTINGS = {
@@ -86,10 +86,7 @@ def test_gradients_are_autograd_s_and_keep_the_format(setting, own_calls, dtype,
     tensors = given.x.requires_grad_(), given.weight.requires_grad_(), torch.zeros(8, dtype=dtype, requires_grad=True)
     output = conv3d(*tensors, *settings, groups=8)
     expected = F.conv3d(*tensors, *settings, 8)
-    if gets_slow_kernel(given.x, given.weight):
-        torch.testing.assert_close(output, expected, rtol=tolerance, atol=tolerance)
-    else:
-        assert torch.equal(output, expected)
+    assert torch.equal(output, expected)
     found = torch.autograd.grad(output, tensors, given.grad)
     for mine, theirs in zip(found, torch.autograd.grad(expected, tensors, given.grad)):
         torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance * theirs.abs().max().item())

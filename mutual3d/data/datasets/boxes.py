@@ -9,7 +9,7 @@ Box = tuple[float, float, float, float]
 
 
 def parse_box(texts: Sequence[str]) -> Box:
-    """(x1, y1, x2, y2) of four columns; ValueError, in words, where they are no box in [0, 1] of the frame."""
+    """(x1, y1, x2, y2) of the four columns `texts`; ValueError, in words, where they are no box in [0, 1] of the frame."""
     numbers = [number for text in texts if (number := parse_decimal(text)) is not None]
     if len(numbers) != 4:
         raise ValueError(f"{shown(','.join(texts))} are not four numbers x1,y1,x2,y2")

@@ -82,7 +82,7 @@ class ImageArray(ImageSet):
         return Image.fromarray(self.images_NHWC[index]), self.labels[index]
 
     def name_of(self, index: int) -> str:
-        """Its position and the beginning of its pixels' fingerprint, so that no other image is taken for it where they stand in another order."""
+        """The position `index` of an image and the beginning of its pixels' fingerprint, so that no other is taken for it where they stand in another order."""
         return f"image {index} ({fingerprint(self.images_NHWC[index])[:8]})"
 
     def fingerprint(self) -> str:
